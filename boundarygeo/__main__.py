@@ -1,0 +1,5 @@
+"""`python -m boundarygeo`: the command line."""
+
+from boundarygeo.cli import main
+
+main()

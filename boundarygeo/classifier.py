@@ -1,0 +1,447 @@
+"""A module together with what its inputs mean: bounds, normalisation, device. Nothing downstream knows about them."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from boundarygeo.evaluation import (
+    BatchTuner,
+    Counts,
+    Form,
+    analysis,
+    build_form,
+    frozen_copy,
+    in_batches,
+    precision_ladder,
+    progress_bar,
+)
+
+BOUNDS_TOLERANCE = 1e-5
+"""How far inputs may lie outside the bounds, as a share of their width: float rounding, not another scale."""
+
+_SAME_LOGITS = 1e-3  # of the spread of the logits: rounding of one sample in batches of different sizes
+_PROBES = 3
+
+LOSSES = ("cross_entropy", "log_odds", "margin")
+
+
+class Classifier:
+    """A classifier of inputs that live in stated bounds, before normalisation.
+
+    The module is any `nn.Module` that maps a batch of inputs to logits `[batch, classes]`. It is never changed:
+    analyses run on frozen copies in eval mode, which are made again when the module's weights have changed.
+
+    Args:
+        module: maps normalised inputs `[batch, *input]` to logits `[batch, classes]`, sample by sample.
+        bounds: lowest and highest value of an input, before normalisation.
+        mean: per channel (or one number), subtracted from the inputs in front of the module.
+        std: per channel (or one number), by which they are divided then.
+        device: where to compute; `"auto"` is the module's own device if that is an accelerator, else the best
+            device there is.
+        num_classes: number of classes, checked against the logits if given.
+
+    Raises:
+        TypeError: if the module is not an `nn.Module`.
+        ValueError: if bounds, mean, std, device or num_classes make no sense.
+
+    Examples:
+        >>> clf = Classifier(nn.Linear(2, 3))
+        >>> clf.predict(torch.rand(5, 2)).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        device: str | torch.device = "auto",
+        num_classes: int | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        low, high = (float(bound) for bound in bounds)
+        if not low < high:
+            raise ValueError(f"bounds must be (low, high) with low < high, got {tuple(bounds)}")
+        if num_classes is not None and num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        self.module = module
+        self.bounds = (low, high)
+        self.device = _resolve_device(device, module)
+        self.num_classes = num_classes
+        self.counts = Counts()
+        self._mean = _channels(mean, "mean")
+        self._std = _channels(std, "std")
+        if self._std is not None and not bool((self._std > 0).all()):
+            raise ValueError(f"std must be positive, got {self._std.tolist()}")
+        if self._mean is not None and self._std is not None and min(len(self._mean), len(self._std)) > 1:
+            _match(len(self._std), len(self._mean), "number of values in std", "that in mean")
+        self._tuners: dict[tuple[str, torch.Size], BatchTuner] = {}
+        # What was made from the weights as they are now: dropped when they change.
+        self._fingerprint: tuple[float, ...] | None = None
+        self._base: nn.Module = module
+        self._probes: dict[torch.Size, Tensor] = {}
+        self._forms: dict[tuple[str, torch.Size], Form | None] = {}
+
+    def __repr__(self) -> str:
+        mean = None if self._mean is None else [round(value, 4) for value in self._mean.tolist()]
+        std = None if self._std is None else [round(value, 4) for value in self._std.tolist()]
+        return (
+            f"Classifier({type(self.module).__name__}, bounds={self.bounds}, mean={mean}, std={std}, "
+            f"device={str(self.device)!r}, num_classes={self.num_classes})"
+        )
+
+    def logits(self, x: Tensor, *, precision: str = "float32", progress: bool = False) -> Tensor:
+        """Logits of a batch of any size.
+
+        Args:
+            x: inputs `[example, *input]` within the bounds.
+            precision: `"bfloat16"`, `"float32"` or `"float64"`.
+            progress: whether to show a bar when it takes more than two seconds.
+
+        Returns:
+            Logits `[example, class]` on the CPU: float64 for `"float64"`, else float32.
+
+        Raises:
+            TypeError: if `x` is not a float tensor, or the module does not return a tensor.
+            ValueError: if `x` is out of bounds, or the module's output is not usable.
+        """
+        self.check_inputs(x)
+        rows: list[Tensor] = []
+        with self.running(x):
+            self.run(lambda i, j: x[i:j], len(x), rows.append, precision=precision, progress=progress)
+        return torch.cat([row.cpu() for row in rows])
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Classes with the largest logit, int64 `[example]`. Arguments and errors as in `logits`."""
+        return self.logits(x).argmax(1)
+
+    def margin(self, x: Tensor, y: Tensor) -> Tensor:
+        """Logit of the true class minus the largest other logit: positive where the classifier is right.
+
+        Args:
+            x: inputs `[example, *input]` within the bounds.
+            y: true classes, int64 `[example]`.
+
+        Returns:
+            Margins in logits, float32 `[example]`.
+
+        Raises:
+            TypeError: as in `logits`, or if `y` is not an integer tensor.
+            ValueError: as in `logits`, or if `y` has the wrong shape or range.
+        """
+        self.check_inputs(x)
+        self.check_labels(y, len(x))
+        logits = self.logits(x)
+        self.check_labels(y, len(x))  # again: now the number of classes is known
+        return true_margin(logits, y.cpu())
+
+    def input_gradient(self, x: Tensor, y: Tensor, *, loss: str = "cross_entropy") -> Tensor:
+        r"""Gradient of a loss with respect to each input.
+
+        All three losses are computed without the cancellation that makes the textbook form of the cross-entropy's
+        gradient vanish on confidently classified inputs: with :math:`z = \log\sum_{c\ne y} e^{l_c} - l_y`, the
+        cross-entropy is :math:`\log(1 + e^z)`, and its gradient :math:`\sigma(z)\nabla z` points along
+        :math:`\nabla z` whatever the confidence.
+
+        Args:
+            x: inputs `[example, *input]` within the bounds.
+            y: true classes, int64 `[example]`.
+            loss: `"cross_entropy"`; `"log_odds"`, the z above, with the same direction and no vanishing factor; or
+                `"margin"`, the largest other logit minus the true one.
+
+        Returns:
+            Gradients, float32 `[example, *input]` on the CPU, in loss per input unit (before normalisation).
+
+        Raises:
+            TypeError: as in `logits`, or if `y` is not an integer tensor.
+            ValueError: as in `logits`, or if `y` or `loss` is not usable.
+        """
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {list(LOSSES)}, got {loss!r}")
+        self.check_inputs(x)
+        self.check_labels(y, len(x))
+        rows: list[Tensor] = []
+
+        def work(start: int, stop: int) -> None:
+            with torch.enable_grad():
+                inputs = x[start:stop].detach().to(self.device, torch.float32).clone().requires_grad_()
+                logits = self._form("float32", x.shape[1:])(self.normalise(inputs))
+                classes = y[start:stop].to(self.device).clone()  # autograd keeps no tensor of inference mode
+                value = _loss(logits, classes, loss).sum()
+                (gradient,) = torch.autograd.grad(value, inputs)
+            rows.append(gradient.cpu())
+            self.counts.forwards += stop - start
+            self.counts.backwards += stop - start
+
+        with self.running(x):
+            self.check_labels(y, len(x))  # again: now the number of classes is known
+            in_batches(work, len(x), tuner=self._tuner("gradient", x.shape[1:]), device=self.device)
+        return torch.cat(rows)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Inputs as the module wants them: minus mean, divided by std, channel by channel (dimension 1)."""
+        for values, apply in ((self._mean, torch.sub), (self._std, torch.div)):
+            if values is not None:
+                shape = (1, -1) + (1,) * (x.ndim - 2)
+                x = apply(x, values.to(x.device, x.dtype).view(shape))
+        return x
+
+    def check_inputs(self, x: Tensor, name: str = "x") -> None:
+        """Refuse inputs that the classifier cannot mean.
+
+        Args:
+            x: inputs `[example, *input]`.
+            name: what to call them in the message.
+
+        Raises:
+            TypeError: if they are not a tensor of floats.
+            ValueError: if there are none, they are not finite, or they leave the bounds.
+        """
+        low, high = self.bounds
+        if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
+            got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{name} must be a float tensor with values in [{low:g}, {high:g}], got {got}")
+        if x.ndim < 2 or x.numel() == 0:
+            raise ValueError(f"{name} must have shape [example, *input], got {list(x.shape)}")
+        channels = max((len(v) for v in (self._mean, self._std) if v is not None), default=1)
+        if channels > 1 and x.shape[1] != channels:
+            raise ValueError(
+                f"{name} must have {channels} channels in dimension 1 (as mean and std), got {x.shape[1]}"
+            )
+        least, most = (float(value) for value in x.detach().aminmax())
+        slack = BOUNDS_TOLERANCE * (high - low)
+        if not (least >= low - slack and most <= high + slack):
+            raise ValueError(
+                f"{name} must lie in the bounds [{low:g}, {high:g}] before normalisation, got values in "
+                f"[{least:.4g}, {most:.4g}]: pass bounds=, or undo the normalisation and pass mean= and std="
+            )
+
+    def check_labels(self, y: Tensor, count: int, name: str = "y") -> None:
+        """Refuse labels that do not fit the inputs.
+
+        Args:
+            y: labels `[example]`.
+            count: number of inputs.
+            name: what to call them in the message.
+
+        Raises:
+            TypeError: if they are not a tensor of integers.
+            ValueError: if their shape or range is wrong.
+        """
+        if not isinstance(y, Tensor) or y.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+            got = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+            raise TypeError(f"{name} must be an integer tensor of classes, got {got}")
+        if y.shape != (count,):
+            raise ValueError(f"{name} must have shape [{count}], one class per example, got {list(y.shape)}")
+        top = self.num_classes
+        if count and (int(y.min()) < 0 or (top is not None and int(y.max()) >= top)):
+            limit = f"[0, {top})" if top is not None else "[0, number of classes)"
+            raise ValueError(f"{name} must be in {limit}, got values from {int(y.min())} to {int(y.max())}")
+
+    @contextlib.contextmanager
+    def running(self, x: Tensor) -> Iterator[None]:
+        """The state in which `run` may be called: module checked on these inputs, caller's state kept for later.
+
+        Args:
+            x: inputs `[example, *input]`, from which a few are taken to check the module.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            TypeError: if the module does not return a tensor.
+            ValueError: if its output has the wrong shape, is not finite, or mixes the samples of a batch.
+        """
+        with analysis(self.module, self.device), torch.no_grad():
+            fingerprint = _fingerprint(self.module)
+            if fingerprint != self._fingerprint:
+                self._base = frozen_copy(self.module, self.device)
+                self._probes.clear()
+                self._forms.clear()
+                self._fingerprint = fingerprint
+            shape = x.shape[1:]
+            if shape not in self._probes:
+                probe = self.normalise(_probe(x).to(self.device))
+                self._check_module(probe)
+                self._probes[shape] = probe
+            yield
+
+    def run(
+        self,
+        points: Callable[[int, int], Tensor],
+        total: int,
+        consume: Callable[[Tensor], None],
+        *,
+        precision: str,
+        progress: bool = False,
+    ) -> None:
+        """Send points through the module in tuned batches. To be called inside `running`.
+
+        Args:
+            points: gives the inputs `[stop - start, *input]` number start to stop, within the bounds, best made on
+                `device`.
+            total: number of points.
+            consume: called with the logits `[batch, class]` (float32, or float64) of each batch, in order.
+            precision: `"bfloat16"`, `"float32"` or `"float64"`.
+            progress: whether to show a bar when it takes more than two seconds.
+        """
+        if not total:
+            return
+        shape = points(0, 1).shape[1:]
+        form = self._form(precision, shape)
+
+        def work(start: int, stop: int) -> None:
+            inputs = points(start, stop).to(self.device)
+            if precision == "float64":
+                inputs = inputs.double()
+            logits = form(self.normalise(inputs))
+            consume(logits if precision == "float64" else logits.float())
+            self.counts.forwards += stop - start
+
+        with progress_bar(total, description="forward", unit="points", progress=progress) as bar:
+            in_batches(work, total, tuner=self._tuner(precision, shape), device=self.device, bar=bar)
+
+    def ladder(self, precision: str, shape: torch.Size) -> tuple[str, ...]:
+        """The arithmetics in which labels are decided, without those the module does not run in.
+
+        Args:
+            precision: `"auto"`, `"bfloat16"`, `"float32"` or `"float64"`.
+            shape: shape of one input. To be called inside `running` with inputs of this shape.
+
+        Returns:
+            Names of precisions, fastest first.
+
+        Raises:
+            ValueError: if the precision is unknown, or was asked for by name and the module does not run in it.
+        """
+        rungs = precision_ladder(precision, self.device)
+        usable = tuple(rung for rung in rungs if self._find_form(rung, shape) is not None)
+        if not usable:
+            raise ValueError(f"precision must be one that the module runs in, got {precision!r}")
+        return usable
+
+    def _form(self, precision: str, shape: torch.Size) -> Form:
+        form = self._find_form(precision, shape)
+        if form is None:
+            raise ValueError(f"precision must be one that the module runs in, got {precision!r}")
+        return form
+
+    def _find_form(self, precision: str, shape: torch.Size) -> Form | None:
+        key = (precision, shape)
+        if key not in self._forms:
+            self._forms[key] = build_form(self._base, precision, self._probes[shape])
+        return self._forms[key]
+
+    def _tuner(self, kind: str, shape: torch.Size) -> BatchTuner:
+        return self._tuners.setdefault((kind, shape), BatchTuner(self.device))
+
+    def _check_module(self, probe: Tensor) -> None:
+        """Refuse a module whose output is not logits, sample by sample, of what goes in."""
+        together = self._checked_logits(probe)
+        alone = torch.cat([self._checked_logits(probe[i : i + 1]) for i in range(len(probe))])
+        if not _close(together, alone):
+            if not _close(together, self._checked_logits(probe)):
+                raise ValueError("module must be deterministic, got two different outputs for one input")
+            raise ValueError(
+                "module must treat each sample of a batch by itself, got an output that depends on the "
+                "rest of the batch (batch norm without running statistics?)"
+            )
+        if self.num_classes is not None:
+            _match(together.shape[1], self.num_classes, "module's number of logits", "num_classes")
+        self.num_classes = together.shape[1]
+
+    def _checked_logits(self, x: Tensor) -> Tensor:
+        logits = self._base(x)
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                f"module must return a tensor of logits [batch, class], got {type(logits).__name__}: wrap it"
+            )
+        if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
+            raise ValueError(
+                f"module must return logits of shape [{len(x)}, classes >= 2] for {len(x)} inputs, got "
+                f"{list(logits.shape)}"
+            )
+        if not bool(logits.isfinite().all()):
+            raise ValueError("module must return finite logits, got NaN or infinity")
+        return logits.float()
+
+
+def true_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Logit of class `y` minus the largest other logit.
+
+    Args:
+        logits: `[example, class]`.
+        y: int64 `[example]`.
+
+    Returns:
+        Margins `[example]`.
+
+    Examples:
+        >>> true_margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
+        tensor([1.])
+    """
+    column = y.long()[:, None]
+    others = logits.scatter(1, column, -torch.inf).amax(1)
+    return logits.gather(1, column)[:, 0] - others
+
+
+def _loss(logits: Tensor, y: Tensor, name: str) -> Tensor:
+    if name == "margin":
+        return -true_margin(logits, y)
+    column = y.long()[:, None]
+    log_odds = logits.scatter(1, column, -torch.inf).logsumexp(1) - logits.gather(1, column)[:, 0]
+    return log_odds if name == "log_odds" else F.softplus(log_odds)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    spread = (a.amax() - a.amin()).clamp_min(1e-6)
+    return bool((a - b).abs().amax() <= _SAME_LOGITS * spread)
+
+
+def _probe(x: Tensor) -> Tensor:
+    """A few different inputs like the given ones, however few were given."""
+    few = x[:_PROBES].detach().float()
+    return torch.cat([few] + [few[:1].flip(-1)] * (len(few) < _PROBES))
+
+
+def _fingerprint(module: nn.Module) -> tuple[float, ...]:
+    """Numbers that change when the module's weights do: by an optimiser, `load_state_dict` or by hand."""
+    tensors = [t for t in (*module.parameters(), *module.buffers()) if t.numel()]
+    sums = [t.detach().double().sum() for t in tensors]
+    versions = [float(t._version) for t in tensors]
+    return (*torch.stack(sums).tolist(), *versions) if sums else ()
+
+
+def _resolve_device(device: str | torch.device, module: nn.Module) -> torch.device:
+    if device != "auto":
+        try:
+            resolved = torch.device(device)
+            torch.empty(0, device=resolved)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device must be 'auto' or a device of this machine, got {device!r}: {reason}") from error
+        return resolved
+    home = next((p.device for p in module.parameters()), torch.device("cpu"))
+    if home.type != "cpu":
+        return home
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _channels(values: float | Sequence[float] | None, name: str) -> Tensor | None:
+    if values is None:
+        return None
+    tensor = torch.as_tensor(values, dtype=torch.float64).reshape(-1)
+    if not len(tensor) or not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name} must be one finite number per channel, got {values!r}")
+    return tensor
+
+
+def _match(got: int, expected: int, name: str, other: str) -> None:
+    if got != expected:
+        raise ValueError(f"{name} must match {other} ({expected}), got {got}")

@@ -1,0 +1,54 @@
+"""The command line: parse, call, save and plot. No mathematics.
+
+Every error is one line, and the exit status 2.
+"""
+
+import os
+import sys
+
+import typer
+
+from boundarygeo.cli import demo, info, maps, train
+
+app = typer.Typer(
+    help="The geometry of decision boundaries of PyTorch classifiers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("maps")(maps.maps)
+app.command("train")(train.train)
+app.command("info")(info.info)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        arguments: words after `boundarygeo`, by default those of the process.
+
+    Raises:
+        SystemExit: always: 0 after success, 2 after an error, 130 after an interrupt.
+    """
+    try:
+        status = app(args=arguments, prog_name="boundarygeo", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", 130)
+    except Exception as error:
+        if os.environ.get("BOUNDARYGEO_DEBUG"):
+            raise
+        # Usage errors of the parser know how to say themselves in a line.
+        words = error.format_message() if hasattr(error, "format_message") else str(error)  # type: ignore[attr-defined]
+        expected = isinstance(error, ValueError | TypeError | OSError) or hasattr(error, "format_message")
+        hint = "" if expected else f" ({type(error).__name__}; set BOUNDARYGEO_DEBUG=1 for the traceback)"
+        _fail(" ".join(words.split()) + hint, 2)
+    else:
+        raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"boundarygeo: error: {message}", file=sys.stderr)
+    raise SystemExit(status)

@@ -1,0 +1,51 @@
+"""`boundarygeo demo`: a small CNN on real digits, and the three grids of the church-window plot."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boundarygeo import plots
+from boundarygeo.classifier import Classifier
+from boundarygeo.cli.maps import PlaneKind, axis_table, cost_line, make_planes
+from boundarygeo.cli.sources import draw_examples, open_data
+from boundarygeo.cli.train import train_checkpoint
+from boundarygeo.sections.maps import boundary_maps
+from boundarygeo.sections.regions import region_summary
+from boundarygeo.training import load_checkpoint
+
+EXTENT = 0.3  # in ε: digits are black and white, and take far larger steps than photographs
+TITLES = {
+    PlaneKind.FGSM_RANDOM: "FGSM × random",
+    PlaneKind.FGSM_ADVERSARIAL: "FGSM × second adversarial direction",
+    PlaneKind.RANDOM: "random × random",
+}
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, maps and figures.")] = Path("figures/demo"),
+    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+) -> None:
+    """Train a small CNN on 5,000 real digits and draw its boundary maps; its files are overwritten."""
+    data = open_data("mnist5k")
+    path = out / f"small_cnn-mnist5k-seed{seed}.pt"
+    if path.is_file():
+        print(f"using {path}")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        train_checkpoint(path, data, arch="small_cnn", epochs=10, seed=seed)
+    module, checkpoint = load_checkpoint(path)
+    result = checkpoint.training
+    assert result is not None
+    print(f"small_cnn on mnist5k: test accuracy {100 * result.test_accuracy[-1]:.1f} % (trained in {result.seconds:.0f} s)")
+    clf = Classifier(module, mean=checkpoint.mean, std=checkpoint.std, device=device)
+    examples = draw_examples(clf, data, 100, correct_only=True, seed=seed)
+    for kind, title in TITLES.items():
+        maps = boundary_maps(clf, make_planes(kind, clf, examples, seed=seed), extent=EXTENT)
+        stem = out / f"maps-{kind.value}"
+        maps.save(stem.with_suffix(".zarr"), overwrite=True)
+        drawing = plots.map_grid(maps, class_names=data.class_names, title=f"small CNN on MNIST: {title}")
+        plots.save_figure(drawing, stem.with_suffix(".png"))
+        print(f"\n{title}: {stem}.png\n{axis_table(maps, region_summary(maps))}\n{cost_line(maps)}")
+    print(f"\nfigures and data are in {out}/")

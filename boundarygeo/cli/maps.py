@@ -1,0 +1,138 @@
+"""`boundarygeo maps`: the church-window grid of a model, with its data."""
+
+import enum
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from boundarygeo import plots
+from boundarygeo.classifier import Classifier
+from boundarygeo.cli.sources import Examples, class_names, draw_examples, load_classifier, numbers, open_data
+from boundarygeo.results import check_free
+from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
+from boundarygeo.sections.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
+from boundarygeo.sections.regions import RegionSummary, region_summary
+from boundarygeo.statistics import median, share
+
+
+class PlaneKind(enum.StrEnum):
+    """Planes the command can draw."""
+
+    FGSM_RANDOM = "fgsm_random"
+    FGSM_ADVERSARIAL = "fgsm_adversarial"
+    RANDOM = "random"
+
+
+def maps(
+    model: Annotated[str, typer.Option(help="Checkpoint, package.module:factory, or torchvision:NAME.")],
+    data: Annotated[
+        str, typer.Option(help="mnist5k, digits, mnist, cifar10, folder:PATH or npz:PATH.")
+    ] = "mnist5k",
+    planes: Annotated[PlaneKind, typer.Option(help="What spans the planes.")] = PlaneKind.FGSM_RANDOM,
+    extent: Annotated[str, typer.Option(help="Half-width of each map, in ε, e.g. 16/255.")] = "16/255",
+    examples: Annotated[int, typer.Option(help="Number of test examples, drawn by the seed.")] = 100,
+    include_misclassified: Annotated[
+        bool, typer.Option("--include-misclassified", help="Also draw examples the model gets wrong.")
+    ] = False,
+    resolution: Annotated[int, typer.Option(help="Pixels per side, odd.")] = 129,
+    method: Annotated[str, typer.Option(help="adaptive or dense.")] = "adaptive",
+    precision: Annotated[str, typer.Option(help="auto, float32, float64 or bfloat16.")] = "auto",
+    coarse: Annotated[int, typer.Option(help="Spacing of the adaptive method's coarse grid, in pixels.")] = 8,
+    clip: Annotated[bool, typer.Option(help="Clip points to the bounds.")] = True,
+    weights: Annotated[Path | None, typer.Option(help="State dict for package.module:factory.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Mean per channel, e.g. 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation per channel.")] = None,
+    bounds: Annotated[str, typer.Option(help="Bounds of the inputs, before normalisation.")] = "0,1",
+    seed: Annotated[int, typer.Option(help="Decides the examples and the random directions.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Zarr store for the maps.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Figure of the grid: .png, .pdf or .svg.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+) -> None:
+    """Draw a model's decision regions on planes through test examples."""
+    half = numbers(extent, "--extent")
+    if half is None or len(half) != 1:
+        raise ValueError(f"--extent must be one number such as 16/255, got {extent!r}")
+    if out is not None:
+        check_free(out, overwrite=overwrite)
+    if figure is not None:
+        plots.check_figure_path(figure)
+        check_free(figure, overwrite=overwrite)
+    dataset = open_data(data)
+    clf = load_classifier(
+        model, weights=weights, mean=mean, std=std, bounds=bounds, device=device, data=dataset
+    )
+    drawn = draw_examples(clf, dataset, examples, correct_only=not include_misclassified, seed=seed)
+    result = boundary_maps(
+        clf,
+        make_planes(planes, clf, drawn, seed=seed),
+        extent=half[0],
+        resolution=resolution,
+        method=method,
+        precision=precision,
+        clip=clip,
+        coarse=coarse,
+    )
+    print(f"accuracy {100 * drawn.accuracy:.1f} % (of {drawn.looked_at} test examples looked at)")
+    print(axis_table(result, region_summary(result)))
+    print(cost_line(result))
+    if out is not None:
+        print(f"saved {result.save(out, overwrite=overwrite)}")
+    if figure is not None:
+        drawing = plots.map_grid(result, class_names=class_names(clf, dataset))
+        print(f"saved {plots.save_figure(drawing, figure)}")
+    sys.stdout.flush()
+
+
+def make_planes(kind: PlaneKind, clf: Classifier, examples: Examples, *, seed: int) -> Planes:
+    """Planes of a kind through examples, numbered by their place in the data."""
+    x, y, index = examples.x, examples.y, examples.index
+    if kind is PlaneKind.RANDOM:
+        return random_planes(x, y, seed=seed, index=index)
+    if kind is PlaneKind.FGSM_ADVERSARIAL:
+        return fgsm_adversarial_planes(clf, x, y, index=index)
+    return fgsm_random_planes(clf, x, y, seed=seed, index=index)
+
+
+def axis_table(maps: BoundaryMaps, summary: RegionSummary) -> str:
+    """Per half-axis: how many labels change within the extent, how far away, and what share of that half is right.
+
+    Only examples that are classified correctly, on planes that exist, are counted.
+
+    Args:
+        maps: maps of planes with true classes.
+        summary: their region summary.
+
+    Returns:
+        A table of text, with 95 % intervals.
+    """
+    assert maps.true_labels is not None
+    counted = maps.valid & (maps.center_labels == maps.true_labels)
+    n, left_out = int(counted.sum()), int((~counted).sum())
+    first, second = maps.axis_names
+    rows = [("half-axis", "label changes within extent", "median distance", "true class in that half")]
+    for half, name in enumerate((f"+ {first}", f"- {first}", f"+ {second}", f"- {second}")):
+        changed = share(int(summary.found[counted, half].sum()), n)
+        distance = median(summary.axis_distance[counted, half].numpy())
+        true_share = summary.true_share[counted, half].mean() if n else torch.nan
+        rows.append((name, changed.percent(), distance.plain(), f"{100 * float(true_share):.1f} %"))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.append(
+        f"n = {n} correctly classified examples ({left_out} others left out); extent ±{maps.u[-1]:.4f} ε; "
+        "95 % intervals; inf: more than half do not change"
+    )
+    return "\n".join(lines)
+
+
+def cost_line(maps: BoundaryMaps) -> str:
+    """What the maps cost."""
+    pixels, cost = maps.labels.numel(), maps.provenance
+    return (
+        f"{len(maps.labels)} maps of {maps.labels.shape[1]}² in {cost.seconds:.1f} s "
+        f"({pixels / max(cost.seconds, 1e-9):,.0f} pixels/s), {100 * maps.evaluated.mean():.1f} % of pixels "
+        f"evaluated, {cost.forwards:,} forwards in {cost.precision}"
+    )

@@ -1,0 +1,196 @@
+"""From the words of the command line to classifiers and examples."""
+
+import importlib
+import re
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.training import load_checkpoint
+from boundarygeo.zoo import Dataset, load_data, load_weights
+
+MODEL_FORMS = (
+    "a checkpoint that `boundarygeo train` wrote, package.module:factory (with --weights FILE), or torchvision:NAME"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Examples drawn from a test split.
+
+    Attributes:
+        x: images in [0, 1], float32 `[example, channel, row, col]`.
+        y: true classes, int64 `[example]`.
+        index: their numbers in the split, int64 `[example]`.
+        accuracy: share of the examples looked at that the classifier gets right.
+        looked_at: how many that are.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    accuracy: float
+    looked_at: int
+
+
+def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
+    """Numbers separated by commas; fractions such as 16/255 are understood.
+
+    Args:
+        text: e.g. `"0.485,0.456,0.406"` or `"8/255"`, or None.
+        name: what to call them in the message.
+
+    Returns:
+        The numbers, or None for None.
+
+    Raises:
+        ValueError: if something else is found.
+    """
+    if text is None:
+        return None
+    try:
+        values = []
+        for part in text.split(","):
+            above, _, below = part.partition("/")
+            values.append(float(above) / float(below) if below else float(above))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{name} must be numbers such as 0.5 or 16/255, separated by commas, got {text!r}") from error
+    return tuple(values)
+
+
+def load_classifier(
+    model: str,
+    *,
+    weights: Path | None,
+    mean: str | None,
+    std: str | None,
+    bounds: str,
+    device: str,
+    data: Dataset,
+) -> Classifier:
+    """The classifier that `--model` and its companions name.
+
+    Args:
+        model: value of `--model`.
+        weights: state dict for a factory's module.
+        mean: `--mean`; by default what the checkpoint says, for others nothing.
+        std: `--std`, likewise.
+        bounds: `--bounds`.
+        device: `--device`.
+        data: what it is to classify; its number of classes must fit.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ValueError: if the model cannot be found or read.
+    """
+    limits = numbers(bounds, "--bounds")
+    if limits is None or len(limits) != 2:
+        raise ValueError(f"--bounds must be two numbers LOW,HIGH, got {bounds!r}")
+    means, stds = numbers(mean, "--mean"), numbers(std, "--std")
+    if Path(model).is_file():
+        if weights is not None:
+            raise ValueError("--weights must not be given with a checkpoint, which holds its own")
+        module, checkpoint = load_checkpoint(model)
+        means = checkpoint.mean if means is None else means
+        stds = checkpoint.std if stds is None else stds
+    elif model.startswith("torchvision:"):
+        module = _from_torchvision(model.removeprefix("torchvision:"), weights)
+    elif re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", model):
+        module = _from_factory(model)
+        if weights is None:
+            warnings.warn(f"no --weights for {model}: its parameters are what the factory left", stacklevel=2)
+    else:
+        raise ValueError(f"--model must be {MODEL_FORMS}, got {model!r}")
+    if weights is not None:
+        load_weights(module, weights)
+    clf = Classifier(module, bounds=limits, mean=means, std=stds, device=device)
+    classes = clf.logits(data.test.x[:2]).shape[1]
+    if classes < data.num_classes:
+        raise ValueError(f"--model must have at least the {data.num_classes} classes of --data, got {classes}")
+    return clf
+
+
+def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: bool, seed: int) -> Examples:
+    """Examples of the test split in a random order that the seed decides.
+
+    Args:
+        clf: the classifier that sorts out what it gets wrong.
+        data: where to draw from.
+        count: how many to draw; with a warning, fewer where there are not so many.
+        correct_only: whether to pass over examples that the classifier gets wrong.
+        seed: decides the order.
+
+    Returns:
+        The examples, numbered by their place in the split.
+
+    Raises:
+        ValueError: if `count` is not positive or no example is left.
+    """
+    if count < 1:
+        raise ValueError(f"--examples must be at least 1, got {count}")
+    order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(seed))
+    taken: list[Tensor] = []
+    found = right = looked_at = 0
+    while found < count and looked_at < len(order):
+        part = order[looked_at : looked_at + max(count, 100)]
+        correct = clf.predict(data.test.x[part]) == data.test.y[part]
+        taken.append(part[correct] if correct_only else part)
+        found += len(taken[-1])
+        right += int(correct.sum())
+        looked_at += len(part)
+    index = torch.cat(taken)[:count]
+    if not len(index):
+        raise ValueError(f"--data must hold an example that the model classifies correctly, got none of {looked_at}")
+    if len(index) < count:
+        kind = "correctly classified " if correct_only else ""
+        warnings.warn(
+            f"only {len(index)} of the {count} {kind}examples asked for are there: using {len(index)}", stacklevel=2
+        )
+    return Examples(data.test.x[index], data.test.y[index], index, right / looked_at, looked_at)
+
+
+def class_names(clf: Classifier, data: Dataset) -> tuple[str, ...]:
+    """Names of all the classifier's classes, numbers where the data does not name them."""
+    unnamed = range(data.num_classes, clf.num_classes or data.num_classes)
+    return (*data.class_names, *(str(number) for number in unnamed))
+
+
+def open_data(spec: str) -> Dataset:
+    """The data that `--data` names; errors as `boundarygeo.zoo.load_data`."""
+    return load_data(spec)
+
+
+def _from_factory(model: str) -> nn.Module:
+    name, _, attribute = model.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # the user's own files, as for `python -m`
+    try:
+        factory = importlib.import_module(name)
+        for part in attribute.split("."):
+            factory = getattr(factory, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--model must name a factory that can be imported, got {model!r}: {error}") from error
+    module = factory() if callable(factory) and not isinstance(factory, nn.Module) else factory
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"--model must give a torch.nn.Module, got {type(module).__name__} from {model!r}")
+    return module
+
+
+def _from_torchvision(name: str, weights: Path | None) -> nn.Module:
+    from torchvision import models  # slow to import, and rarely needed
+
+    try:
+        return models.get_model(name, weights=None if weights is not None else "DEFAULT")
+    except ValueError as error:
+        raise ValueError(f"--model must name a model of torchvision, got {name!r}: {error}") from error
+    except OSError as error:
+        raise ValueError(
+            f"weights of torchvision:{name} could not be downloaded ({error}): pass --weights FILE"
+        ) from error

@@ -1,0 +1,158 @@
+"""Batches: sizes tuned by measured throughput, back-off when memory runs out, progress, and counts.
+
+The right batch size is a property of the module, the arithmetic and the machine: a ResNet-20 on two CPU cores is
+three times faster at 64 than at 1024, a large GPU wants thousands. `BatchTuner` finds it out on the work itself, so
+that tuning costs nothing beyond the first few batches.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from tqdm.auto import tqdm
+
+FIRST_SIZE = {"cpu": 16, "cuda": 128}
+LARGEST_SIZE = {"cpu": 2048, "cuda": 1 << 16}
+TIMED_BATCHES = 2  # per size, the best counts; one more batch before them warms up kernels for the new shape
+WORTH_GROWING = 1.04  # a doubled batch must be this much faster, or it counts as a failed try
+FAILED_TRIES = 2  # sizes in a row without gain that end the search
+
+
+@dataclass
+class Counts:
+    """Cost so far: examples sent forward and backward through a module, in any precision."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+
+class BatchTuner:
+    """Batch size for one kind of work: starts small, doubles while throughput grows, halves when memory runs out.
+
+    Args:
+        device: device the work runs on.
+
+    Attributes:
+        size: examples the next batch should hold.
+        settled: whether the size is final (but for lack of memory).
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.size = FIRST_SIZE.get(device.type, FIRST_SIZE["cuda"])
+        self.settled = False
+        self._largest = LARGEST_SIZE.get(device.type, LARGEST_SIZE["cuda"])
+        self._rates: list[float] = []
+        self._best_rate = 0.0
+        self._best_size = self.size
+        self._failures = 0
+
+    def record(self, examples: int, seconds: float) -> None:
+        """Learn from a finished batch.
+
+        Args:
+            examples: how many examples it held; a batch that is not full says nothing and is passed over.
+            seconds: how long it took, in s.
+        """
+        if self.settled or examples != self.size:
+            return
+        self._rates.append(examples / max(seconds, 1e-9))
+        if len(self._rates) <= TIMED_BATCHES:
+            return
+        rate = max(self._rates[1:])
+        self._rates = []
+        if rate > self._best_rate * WORTH_GROWING:
+            self._failures = 0
+        else:
+            self._failures += 1
+        if rate > self._best_rate:
+            self._best_rate, self._best_size = rate, self.size
+        if self._failures >= FAILED_TRIES or 2 * self.size > self._largest:
+            self.size, self.settled = self._best_size, True
+        else:
+            self.size *= 2
+
+    def out_of_memory(self) -> bool:
+        """Halve the size after memory ran out, and never grow again.
+
+        Returns:
+            Whether a smaller batch is left to try.
+        """
+        if self.size == 1:
+            return False
+        self.size = max(1, self.size // 2)
+        self._largest = self.size
+        self.settled = True
+        return True
+
+
+def in_batches(
+    work: Callable[[int, int], None],
+    total: int,
+    *,
+    tuner: BatchTuner,
+    device: torch.device,
+    bar: "tqdm | None" = None,
+) -> None:
+    """Do work on `[start, stop)` ranges that cover `[0, total)`, in order, in batches of the tuner's size.
+
+    A range whose work raises `torch.OutOfMemoryError` is tried again in halves, so `work` must be repeatable.
+
+    Args:
+        work: called with `(start, stop)`.
+        total: number of examples.
+        tuner: decides the size of each batch and learns from it.
+        device: device the work runs on; it is synchronised while sizes are being measured.
+        bar: progress bar that is advanced by the number of examples done.
+
+    Raises:
+        torch.OutOfMemoryError: if not even one example fits.
+    """
+    start = 0
+    while start < total:
+        stop = min(start + tuner.size, total)
+        timing = not tuner.settled
+        began = time.perf_counter()
+        try:
+            work(start, stop)
+            if timing:
+                _synchronize(device)
+        except torch.OutOfMemoryError:
+            if not tuner.out_of_memory():
+                raise
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        if timing:
+            tuner.record(stop - start, time.perf_counter() - began)
+        if bar is not None:
+            bar.update(stop - start)
+        start = stop
+
+
+def progress_bar(total: int, *, description: str, unit: str, progress: bool) -> tqdm:
+    """A bar for terminals and notebooks that shows after two seconds, silent when output is not a terminal.
+
+    Args:
+        total: number of units that make 100 %.
+        description: what is being done.
+        unit: name of the unit.
+        progress: False for no bar at all.
+
+    Returns:
+        The bar; to be closed, e.g. by `with`.
+    """
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=f" {unit}",
+        unit_scale=True,
+        delay=2.0,
+        disable=None if progress else True,
+        leave=False,
+    )
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

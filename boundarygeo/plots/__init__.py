@@ -1,0 +1,6 @@
+"""Results to matplotlib figures. Nothing here calls a model, shows a window or changes global settings."""
+
+from boundarygeo.plots.maps import map_grid, map_outlines, map_single
+from boundarygeo.plots.style import check_figure_path, class_colors, save_figure
+
+__all__ = ["check_figure_path", "class_colors", "map_grid", "map_outlines", "map_single", "save_figure"]

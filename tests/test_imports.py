@@ -1,0 +1,64 @@
+"""The layout shows the architecture: which room may import from which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "boundarygeo"
+
+# Each room may import from the rooms named here (and from itself). The geometry never imports zoo, training,
+# defences or plots; drawing never computes; nothing imports the command line.
+ALLOWED: dict[str, set[str]] = {
+    "_version": set(),
+    "linalg": set(),
+    "evaluation": set(),
+    "results": {"_version"},
+    "classifier": {"evaluation"},
+    "directions": {"classifier", "evaluation", "linalg"},
+    "sections": {"classifier", "evaluation", "linalg", "directions", "results"},
+    "plots": {"results", "sections"},
+    "statistics": set(),
+    "zoo": set(),
+    "training": {"results", "zoo"},
+    "cli": {"classifier", "evaluation", "plots", "results", "sections", "statistics", "training", "zoo"},
+    "__main__": {"cli"},
+    "__init__": {"_version", "classifier", "results", "sections", "directions", "plots"},
+}  # fmt: skip
+
+
+def imports_of(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "boundarygeo":
+                rooms.add(parts[1])
+    return rooms
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_rooms_import_only_what_stands_below_them(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert room in ALLOWED, f"a new room: say in ALLOWED what {room} may import"
+    forbidden = imports_of(path) - ALLOWED[room] - {room}
+    assert not forbidden, f"{room} must not import {sorted(forbidden)}"
+
+
+def test_importing_the_package_loads_neither_drawing_nor_training_nor_the_command_line() -> None:
+    code = (
+        "import sys, boundarygeo; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('matplotlib', 'seaborn', 'typer') "
+        "or m.startswith(('boundarygeo.plots', 'boundarygeo.training', 'boundarygeo.zoo', 'boundarygeo.cli'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,320 @@
+import math
+
+import pytest
+import torch
+from oracles import Checkerboard, Linear, SmallNet, Sphere, images, plain_map, planes_along
+from torch import nn
+
+import boundarygeo as bg
+from boundarygeo.sections.refine import changes, coarse_ticks, interpolation_matrix
+
+METHODS = ["adaptive", "dense"]
+
+
+def axes(length: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The plane of the first two coordinates through the middle of the unit cube in 4-D."""
+    return torch.full((1, 4), 0.5), length * torch.eye(4)[:1], length * torch.eye(4)[1:2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("degrees", [0, 30, 90, 137])
+def test_linear_classifier_is_cut_along_its_line(method: str, degrees: int) -> None:
+    angle = math.radians(degrees)
+    weight = torch.tensor([math.cos(angle), math.sin(angle), 0.0, 0.0])
+    distance = 0.1137  # from the origin of the plane, along the normal
+    clf = bg.Classifier(Linear(weight, float(weight[:2].sum()) / 2 + distance))
+    planes = planes_along(*axes(), torch.tensor([0]))
+    maps = bg.boundary_maps(clf, planes, extent=0.3, resolution=65, method=method)
+    a, b = maps.u[None, :], maps.v[:, None]
+    expected = (a * math.cos(angle) + b * math.sin(angle) > distance).short()
+    assert torch.equal(maps.labels[0], expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("radius", [0.0703, 0.2003, 0.4507])
+def test_sphere_is_cut_in_its_circle(method: str, radius: float) -> None:
+    centre = torch.tensor([0.55, 0.42, 0.5, 0.5])
+    clf = bg.Classifier(Sphere(centre, radius))
+    maps = bg.boundary_maps(
+        clf, planes_along(*axes(), torch.tensor([0])), extent=0.4, resolution=129, method=method
+    )
+    a, b = maps.u[None, :] - 0.05, maps.v[:, None] + 0.08
+    assert torch.equal(maps.labels[0], (a**2 + b**2 > radius**2).short())
+
+
+def test_second_adversarial_plane_is_cut_along_the_diagonal_computed_by_hand() -> None:
+    # w = (3, 1): u = (1, 1), v = (1, -1) for class 0; the boundary wᵀx = b is 4a + 2b = const in the plane.
+    clf = bg.Classifier(Linear(torch.tensor([3.0, 1.0]), 2.4))
+    planes = bg.fgsm_adversarial_planes(clf, torch.tensor([[0.5, 0.5]]), torch.tensor([0]))
+    maps = bg.boundary_maps(clf, planes, extent=0.3, resolution=33)
+    expected = (4 * maps.u[None, :] + 2 * maps.v[:, None] > 0.4 + 1e-9).short()
+    assert (maps.labels[0] != expected).sum() <= 2  # pixels exactly on the line may go either way
+    assert maps.labels[0].float().mean() == pytest.approx(float(expected.float().mean()), abs=2 / 33**2)
+
+
+def test_fgsm_extent_is_epsilon_in_linf() -> None:
+    # From 0.5·1 the L∞ distance to Σx = 2.4 is 0.1: the label changes between the pixels at 0.09375 and 0.1125.
+    clf = bg.Classifier(Linear(torch.ones(4), 2.4))
+    planes = bg.fgsm_random_planes(clf, torch.full((1, 4), 0.5), torch.tensor([0]))
+    maps = bg.boundary_maps(clf, planes, extent=0.3, resolution=33)
+    row = maps.labels[0, 16]
+    assert maps.u[row == 1].min() == pytest.approx(0.1125)
+    assert maps.u[row == 0].max() == pytest.approx(0.09375)
+
+
+def test_checkerboard_shows_what_adaptive_may_miss_and_dense_does_not() -> None:
+    # Squares of 5 pixels under a coarse grid of 32 whose logits are ±1: most of the board is never seen.
+    clf = bg.Classifier(Checkerboard(5 * 0.4 / 64))
+    planes = planes_along(*axes(), torch.tensor([0]))
+    settings = {"extent": 0.4, "resolution": 129, "clip": False, "precision": "float32"}
+    a = planes.origin[0, 0] + torch.linspace(-0.4, 0.4, 129, dtype=torch.float64).float()
+    cell = (a / (5 * 0.4 / 64)).floor()
+    expected = (cell[None, :] + cell[:, None]) % 2
+    dense = bg.boundary_maps(clf, planes, method="dense", **settings)
+    assert torch.equal(dense.labels[0], expected.short())
+    fine = bg.boundary_maps(clf, planes, coarse=2, **settings)
+    assert torch.equal(fine.labels[0], expected.short())
+    island = Checkerboard(1.0)
+    island.forward = lambda x: torch.stack(  # one island of 3 × 3 pixels, off the coarse grid
+        [torch.ones(len(x)), 2.0 * ((x[:, :2] - 0.5 - 5 * 0.4 / 64).abs().amax(1) < 1.4 * 0.4 / 64)], 1
+    )
+    lonely = bg.Classifier(island)
+    assert (bg.boundary_maps(lonely, planes, method="dense", **settings).labels == 1).sum() == 9
+    assert (bg.boundary_maps(lonely, planes, coarse=32, **settings).labels == 1).sum() == 0
+    assert (bg.boundary_maps(lonely, planes, coarse=4, **settings).labels == 1).sum() == 9
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_dense_agrees_with_a_plain_loop(clip: bool) -> None:
+    module, x, y = SmallNet(), images(3), torch.arange(3)
+    clf = bg.Classifier(module, device="cpu")
+    planes = bg.fgsm_random_planes(clf, x, y)
+    maps = bg.boundary_maps(clf, planes, extent=0.7, resolution=21, method="dense", clip=clip)
+    assert torch.equal(maps.labels, plain_map(module, planes, maps.u.float(), (0.0, 1.0) if clip else None))
+    assert maps.labels.unique().numel() > 2  # a map of one colour would agree with anything
+
+
+def test_clipping_changes_maps_that_leave_the_bounds() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    planes = bg.random_planes(images(2), torch.arange(2))
+    clipped, free = (bg.boundary_maps(clf, planes, extent=2.0, resolution=33, clip=c) for c in (True, False))
+    assert not torch.equal(clipped.labels, free.labels)
+
+
+@pytest.mark.parametrize("kind", ["fgsm_random", "fgsm_adversarial", "random", "through"])
+def test_default_agrees_with_dense_float32(kind: str) -> None:
+    clf, x, y = bg.Classifier(SmallNet(), device="cpu"), images(8), torch.arange(8) % 5
+    if kind == "through":
+        planes, extent = bg.planes_through(x, images(8, seed=1), images(8, seed=2)), None
+    elif kind == "random":
+        planes, extent = bg.random_planes(x, y), 0.5
+    else:
+        planes = getattr(bg, f"{kind}_planes")(clf, x, y)
+        extent = 0.5
+    fast = bg.boundary_maps(clf, planes, extent=extent, resolution=65)
+    exact = bg.boundary_maps(clf, planes, extent=extent, resolution=65, method="dense", precision="float32")
+    assert (fast.labels == exact.labels).double().mean() >= 0.9995
+    assert fast.evaluated.mean() < 0.5
+    assert (exact.evaluated == 1).all()
+
+
+def maps_of(batch: slice | list[int], **settings) -> bg.BoundaryMaps:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    x, y, index = images(7)[batch], (torch.arange(7) % 5)[batch], torch.arange(7)[batch]
+    planes = bg.fgsm_random_planes(clf, x, y, index=index, seed=5)
+    return bg.boundary_maps(clf, planes, extent=0.4, resolution=33, keep=("margin", "probability"), **settings)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_splitting_and_order_of_the_examples_do_not_matter(method: str, precision: str) -> None:
+    settings = {"method": method, "precision": precision}
+    whole = maps_of(slice(None), **settings)
+    order = [5, 0, 3, 1, 6, 2, 4]
+    assert torch.equal(maps_of(order, **settings).labels, whole.labels[order])
+    parts = [maps_of(slice(0, 2), **settings), maps_of(slice(2, 7), **settings)]
+    assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_batch_size_does_not_matter(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = maps_of(slice(None))
+    monkeypatch.setattr("boundarygeo.evaluation.batches.FIRST_SIZE", {"cpu": size, "cuda": size})
+    monkeypatch.setattr("boundarygeo.evaluation.batches.LARGEST_SIZE", {"cpu": size, "cuda": size})
+    assert torch.equal(maps_of(slice(None)).labels, whole.labels)
+
+
+def test_planes_at_once_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = maps_of(slice(None))
+    monkeypatch.setattr("boundarygeo.sections.maps.PLANES_AT_ONCE", {"cpu": 2, "cuda": 2})
+    assert torch.equal(maps_of(slice(None)).labels, whole.labels)
+
+
+def test_dense_float32_twice_is_bit_identical() -> None:
+    first, second = (maps_of(slice(None), method="dense", precision="float32") for _ in range(2))
+    assert torch.equal(first.labels, second.labels)
+    assert first.margin is not None
+    assert second.margin is not None
+    torch.testing.assert_close(first.margin, second.margin, rtol=1e-5, atol=1e-6)
+
+
+def test_ties_in_float32_are_decided_in_float64() -> None:
+    # Logits that differ by 1e-9 of their size: float32 cannot tell them apart, the network can.
+    class Tie(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            score = x[:, :1] - 0.5
+            return torch.cat([1000 - 1e-6 * score, 1000 + 1e-6 * score], 1)
+
+    maps = bg.boundary_maps(
+        bg.Classifier(Tie()), planes_along(*axes(), torch.tensor([0])), extent=0.3, resolution=9, precision="float32"
+    )
+    assert torch.equal(maps.labels[0, 0, 5:], torch.ones(4, dtype=torch.int16))
+    assert torch.equal(maps.labels[0, 0, :4], torch.zeros(4, dtype=torch.int16))
+
+
+def test_margin_and_probability_where_evaluated() -> None:
+    module = SmallNet()
+    clf = bg.Classifier(module, device="cpu")
+    planes = bg.random_planes(images(2), torch.tensor([1, 2]))
+    settings = {"extent": 0.4, "resolution": 33, "keep": ("margin", "probability"), "precision": "float32"}
+    dense = bg.boundary_maps(clf, planes, method="dense", **settings)
+    sparse = bg.boundary_maps(clf, planes, **settings)
+    assert dense.margin is not None
+    assert dense.probability is not None
+    assert sparse.margin is not None
+    assert not dense.margin.isnan().any()
+    seen = ~sparse.margin.isnan()
+    torch.testing.assert_close(seen.double().mean((1, 2)), sparse.evaluated)
+    torch.testing.assert_close(sparse.margin[seen], dense.margin[seen], rtol=1e-4, atol=1e-4)
+    corner = (planes.origin - 0.4 * planes.u - 0.4 * planes.v).clamp(0, 1)
+    torch.testing.assert_close(clf.margin(corner, torch.tensor([1, 2])), dense.margin[:, 0, 0], rtol=1e-4, atol=1e-4)
+    chance = clf.logits(corner).softmax(1)[[0, 1], [1, 2]]
+    torch.testing.assert_close(chance, dense.probability[:, 0, 0], rtol=1e-4, atol=1e-5)
+    assert ((dense.margin > 0) == (dense.labels == torch.tensor([1, 2]).view(2, 1, 1))).all()
+
+
+def test_centre_is_the_prediction_and_invalid_planes_are_marked() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    planes = bg.random_planes(images(4), torch.arange(4))
+    planes.valid[2] = False
+    maps = bg.boundary_maps(clf, planes, extent=0.2, resolution=33)
+    valid = planes.valid
+    assert torch.equal(maps.center_labels[valid], clf.predict(images(4))[valid])
+    assert (maps.labels[2] == -1).all()
+    assert maps.evaluated[2] == 0
+
+
+def test_maps_of_one_model_on_planes_of_another() -> None:
+    first, second = (bg.Classifier(SmallNet(seed), device="cpu") for seed in (0, 1))
+    planes = bg.fgsm_random_planes(first, images(3), torch.arange(3))
+    maps = bg.boundary_maps(second, planes, extent=0.4, resolution=21)
+    assert torch.equal(maps.labels, plain_map(second.module, planes, maps.u.float(), (0.0, 1.0)))
+
+
+def test_cost_is_counted() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    planes = bg.random_planes(images(2), torch.arange(2))
+    maps = bg.boundary_maps(clf, planes, extent=0.4, resolution=33, method="dense", precision="bfloat16")
+    assert maps.provenance.forwards == 2 * 33 * 33
+    assert maps.provenance.precision == "bfloat16"
+
+
+def test_caller_keeps_mode_random_state_and_weights() -> None:
+    module = SmallNet().train()
+    state, before = torch.get_rng_state(), [p.clone() for p in module.parameters()]
+    clf = bg.Classifier(module, device="cpu")
+    bg.boundary_maps(clf, bg.fgsm_random_planes(clf, images(2), torch.arange(2)), extent=0.1, resolution=9)
+    assert module.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(p, q) for p, q in zip(module.parameters(), before, strict=True))
+
+
+def test_saved_maps_come_back_and_xarray_reads_them(tmp_path) -> None:
+    import xarray as xr
+
+    maps = maps_of(slice(0, 3))
+    maps.save(tmp_path / "maps.zarr")
+    again = bg.load(tmp_path / "maps.zarr")
+    assert isinstance(again, bg.BoundaryMaps)
+    for name in ("labels", "u", "v", "index", "true_labels", "valid", "evaluated"):
+        assert torch.equal(getattr(again, name), getattr(maps, name)), name
+        assert getattr(again, name).dtype == getattr(maps, name).dtype, name
+    assert again.provenance == maps.provenance
+    assert again.axis_names == maps.axis_names
+    dataset = xr.open_zarr(tmp_path / "maps.zarr", chunks=None)
+    assert dataset.labels.dims == ("example", "row", "col")
+    assert dataset.u.attrs["units"]
+    torch.testing.assert_close(torch.from_numpy(dataset.labels.values), maps.labels)
+
+
+BAD_SETTINGS = [
+    ({"extent": 0.0}, "extent must be a positive number, in axis units, got 0"),
+    ({"extent": -0.1}, "extent must be a positive number"),
+    ({"extent": math.nan}, "extent must be a positive number"),
+    ({"extent": math.inf}, "extent must be a positive number"),
+    ({"extent": None}, "extent must be given for 'random' planes"),
+    ({"resolution": 128}, "resolution must be an odd number of pixels, at least 5, got 128"),
+    ({"resolution": 3}, "resolution must be an odd number of pixels, at least 5, got 3"),
+    ({"resolution": 33.0}, "resolution must be an odd number"),
+    ({"method": "clever"}, r"method must be one of \['adaptive', 'dense'\], got 'clever'"),
+    ({"precision": "half"}, "precision must be 'auto' or one of"),
+    ({"coarse": 0}, "coarse must be a whole number of pixels, at least 1, got 0"),
+    ({"keep": ("logits",)}, r"keep must hold any of \['margin', 'probability'\], got \['logits'\]"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS)
+def test_unusable_settings_are_refused(settings: dict, message: str) -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    planes = bg.random_planes(images(2), torch.arange(2))
+    with pytest.raises(ValueError, match=message):
+        bg.boundary_maps(clf, planes, **({"extent": 0.1, "resolution": 33} | settings))
+
+
+def test_no_planes_and_labels_beyond_the_classes_are_refused() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    planes = bg.random_planes(images(2), torch.tensor([0, 9]))
+    with pytest.raises(ValueError, match=r"planes.labels must be in \[0, 5\)"):
+        bg.boundary_maps(clf, planes, extent=0.1)
+    with pytest.raises(ValueError, match="planes must hold at least one plane"):
+        bg.boundary_maps(clf, planes.select(torch.tensor([], dtype=torch.int64)), extent=0.1)
+
+
+def test_nan_away_from_the_examples_is_an_error_and_not_a_label() -> None:
+    class Cliff(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x[:, :1], 1 - x[:, :1]], 1) / (x[:, :1] < 0.6)
+
+    with pytest.raises(ValueError, match="finite logits, got NaN on a plane"):
+        bg.boundary_maps(
+            bg.Classifier(Cliff()), planes_along(*axes(), torch.tensor([0])), extent=0.4, method="dense"
+        )
+
+
+def test_coarse_grid_is_symmetric_and_holds_centre_and_ends() -> None:
+    for resolution, stride in ((129, 8), (51, 8), (5, 2), (33, 16), (9, 1)):
+        ticks = coarse_ticks(resolution, stride)
+        assert torch.equal(ticks, resolution - 1 - ticks.flip(0))
+        assert {0, resolution // 2, resolution - 1} <= set(ticks.tolist())
+        assert ticks.diff().max() <= stride
+
+
+def test_interpolation_is_exact_at_the_ticks_and_for_cubics() -> None:
+    ticks = coarse_ticks(51, 8)
+    matrix = interpolation_matrix(51, ticks).double()
+    rows = torch.linspace(-1, 1, 51, dtype=torch.float64)
+    for power in range(4):
+        torch.testing.assert_close(matrix @ rows[ticks] ** power, rows**power, rtol=0, atol=1e-5)
+
+
+def test_changes_against_a_loop() -> None:
+    labels = torch.randint(0, 2, (2, 6, 7), generator=torch.Generator().manual_seed(0))
+    found = changes(labels)
+    for plane in range(2):
+        for row in range(6):
+            for col in range(7):
+                around = [(row + 1, col), (row - 1, col), (row, col + 1), (row, col - 1)]
+                differs = any(
+                    labels[plane, r, c] != labels[plane, row, col] for r, c in around if 0 <= r < 6 and 0 <= c < 7
+                )
+                assert bool(found[plane, row, col]) == differs

@@ -1,0 +1,189 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from boundarygeo.zoo import MODELS, build_model, load_data, load_weights
+from boundarygeo.zoo.models import BasicBlock, mlp, resnet20
+
+SHAPES = [(1, 28, 28), (1, 8, 8), (3, 32, 32), (3, 13, 9)]
+
+
+def images(count: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_takes_every_shape_and_can_be_traced(name: str, shape: tuple[int, int, int]) -> None:
+    model = build_model(name, num_classes=7, input_shape=shape).eval()
+    x = images(3, shape)
+    logits = model(x)
+    assert logits.shape == (3, 7)
+    assert torch.equal(fx.symbolic_trace(model)(x), logits)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_factory_has_defaults(name: str) -> None:
+    shape = (3, 32, 32) if name == "resnet20" else (1, 28, 28)
+    assert MODELS[name]().eval()(images(2, shape)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_depend_on_the_seed_alone_and_leave_the_random_state_alone(name: str) -> None:
+    def build(seed: int) -> list[Tensor]:
+        return list(build_model(name, num_classes=4, input_shape=(1, 8, 8), seed=seed).parameters())
+
+    before = torch.get_rng_state()
+    first = build(5)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert all(torch.equal(a, b) for a, b in zip(first, build(5), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, build(6), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes", "shape", "message"),
+    [
+        (
+            "vgg",
+            10,
+            (1, 8, 8),
+            "model must be one of softmax_regression, mlp, small_cnn, resnet20, got 'vgg'",
+        ),
+        ("mlp", 1, (1, 8, 8), "num_classes must be at least 2, got 1"),
+        ("mlp", 2, (8, 8), r"input_shape must be \(channels, rows, columns\), got \(8, 8\)"),
+        ("mlp", 2, (1, 8, 0), "input_shape must be"),
+    ],
+)
+def test_errors_of_build_model(name: str, num_classes: int, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_model(name, num_classes=num_classes, input_shape=shape)
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_sizes_are_those_of_the_papers() -> None:
+    assert count(mlp()) == (784 * 200 + 200) + (200 * 200 + 200) + (200 * 10 + 10)
+    assert count(resnet20()) == 269_722  # He et al., table 6: 0.27M
+
+
+def test_a_block_whose_convolutions_are_silent_is_its_shortcut() -> None:
+    block = BasicBlock(4, 8, stride=2).eval()
+    nn.init.zeros_(block.bn2.weight)
+    x = images(2, (4, 6, 6))
+    out = block(x)
+    assert torch.equal(out[:, 2:6], x[:, :, ::2, ::2])
+    assert out[:, :2].abs().max() == 0
+    assert out[:, 6:].abs().max() == 0
+
+
+def test_weights_of_other_people(tmp_path: Path) -> None:
+    source = build_model("resnet20", num_classes=10, input_shape=(3, 32, 32), seed=1)
+    source(images(8, (3, 32, 32)))  # running statistics that are not the initial ones
+    state = source.state_dict()
+    old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    files = {
+        "plain": state,
+        "wrapped": {"epoch": 3, "state_dict": state},
+        "parallel": {"model": {f"module.{key}": value for key, value in state.items()}},
+        "compiled": {f"_orig_mod.{key}": value for key, value in state.items()},
+        "old": {"best_prec1": 91.7, "state_dict": {f"module.{key}": value for key, value in old.items()}},
+    }
+    x = images(4, (3, 32, 32))
+    for name, content in files.items():
+        torch.save(content, tmp_path / name)
+        model = build_model("resnet20", num_classes=10, input_shape=(3, 32, 32), seed=2)
+        load_weights(model, tmp_path / name)
+        assert torch.equal(model.eval()(x), source.eval()(x)), name
+
+
+def test_names_that_begin_with_module_by_right_are_kept(tmp_path: Path) -> None:
+    class Wrapper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(2, 3)
+
+    source, target = Wrapper(), Wrapper()
+    torch.save(source.state_dict(), tmp_path / "weights")
+    load_weights(target, tmp_path / "weights")
+    assert torch.equal(target.module.weight, source.module.weight)
+
+
+def test_weights_that_do_not_fit_are_named_and_nothing_is_copied(tmp_path: Path) -> None:
+    model = mlp()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = dict(mlp().state_dict())
+    del state["1.bias"]
+    state["5.weight"] = torch.zeros(3, 200)
+    for number in range(5):
+        state[f"extra{number}"] = torch.zeros(1)
+    torch.save(state, tmp_path / "weights")
+    with pytest.raises(ValueError, match="weights must fit the model") as caught:
+        load_weights(model, tmp_path / "weights")
+    message = str(caught.value)
+    assert "missing 1.bias;" in message
+    assert "unexpected extra0, extra1, extra2 and 2 more" in message
+    assert "wrong shape 5.weight [3, 200] for [10, 200]" in message
+    assert "\n" not in message
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class Bomb:
+    """Deletes a file when it is unpickled."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = str(victim)
+
+    def __reduce__(self) -> tuple:
+        return os.remove, (self.victim,)
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.touch()
+    torch.save(mlp().state_dict(), tmp_path / "whole")
+    torch.save({"state_dict": Bomb(victim)}, tmp_path / "code")
+    torch.save(mlp(), tmp_path / "module")
+    torch.save([1, 2], tmp_path / "list")
+    torch.save({"epoch": 3, "accuracy": 0.9}, tmp_path / "numbers")
+    torch.save({}, tmp_path / "nothing")
+    (tmp_path / "pickle").write_bytes(pickle.dumps(Bomb(victim)))
+    (tmp_path / "truncated").write_bytes((tmp_path / "whole").read_bytes()[:-5000])
+    (tmp_path / "text").write_text("text")
+    (tmp_path / "empty").touch()
+    messages = dict.fromkeys(
+        ("code", "module", "pickle", "truncated", "text", "empty"), "must be a whole torch file"
+    )
+    messages |= {
+        "list": "must hold a dict, got list",
+        "numbers": "state dict, got .* with keys epoch, accuracy",
+    }
+    messages |= {"nothing": "weights must be a state dict", "absent": "No such file"}
+    for name, message in messages.items():
+        with pytest.raises(ValueError, match=message) as caught:
+            load_weights(mlp(), tmp_path / name)
+        assert "\n" not in str(caught.value)
+    assert victim.exists()
+
+
+def test_the_real_resnet20_has_its_published_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = os.environ.get("BOUNDARYGEO_DATA")
+    if not folder:
+        pytest.skip("BOUNDARYGEO_DATA is not set")
+    monkeypatch.setenv("BOUNDARYGEO_CACHE", str(tmp_path))
+    data = load_data(f"folder:{folder}/cifar10-jpeg.tar", limit=500)
+    model = build_model("resnet20", num_classes=10, input_shape=(3, 32, 32))
+    load_weights(model, f"{folder}/resnet20-12fca82f.th")
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        logits = model.eval()((data.test.x - mean) / std)
+    # 80.6 % on 2,000 of these JPEG images; 500 have a standard error of 1.8 points.
+    assert (logits.argmax(1) == data.test.y).float().mean().item() == pytest.approx(0.806, abs=0.04)
