@@ -114,7 +114,14 @@ class Classifier:
         self.check_inputs(x)
         rows: list[Tensor] = []
         with self.running(x):
-            self.run(lambda i, j: x[i:j], len(x), rows.append, precision=precision, progress=progress)
+            dtype = torch.float64 if precision == "float64" else torch.float32
+            self.run(
+                lambda i, j: self.normalise(x[i:j].to(self.device, dtype)),
+                len(x),
+                rows.append,
+                precision=precision,
+                progress=progress,
+            )
         return torch.cat([row.cpu() for row in rows])
 
     def predict(self, x: Tensor) -> Tensor:
@@ -192,6 +199,10 @@ class Classifier:
                 x = apply(x, values.to(x.device, x.dtype).view(shape))
         return x
 
+    def normalise_direction(self, v: Tensor) -> Tensor:
+        """Differences of inputs as the module sees them: divided by std, channel by channel (dimension 1)."""
+        return self.normalise(v) - self.normalise(torch.zeros_like(v))
+
     def check_inputs(self, x: Tensor, name: str = "x") -> None:
         """Refuse inputs that the classifier cannot mean.
 
@@ -211,9 +222,7 @@ class Classifier:
             raise ValueError(f"{name} must have shape [example, *input], got {list(x.shape)}")
         channels = max((len(v) for v in (self._mean, self._std) if v is not None), default=1)
         if channels > 1 and x.shape[1] != channels:
-            raise ValueError(
-                f"{name} must have {channels} channels in dimension 1 (as mean and std), got {x.shape[1]}"
-            )
+            raise ValueError(f"{name} must have {channels} channels in dimension 1 (as mean and std), got {x.shape[1]}")
         least, most = (float(value) for value in x.detach().aminmax())
         slack = BOUNDS_TOLERANCE * (high - low)
         if not (least >= low - slack and most <= high + slack):
@@ -284,8 +293,7 @@ class Classifier:
         """Send points through the module in tuned batches. To be called inside `running`.
 
         Args:
-            points: gives the inputs `[stop - start, *input]` number start to stop, within the bounds, best made on
-                `device`.
+            points: gives the inputs `[stop - start, *input]` number start to stop, normalised, on `device`.
             total: number of points.
             consume: called with the logits `[batch, class]` (float32, or float64) of each batch, in order.
             precision: `"bfloat16"`, `"float32"` or `"float64"`.
@@ -297,10 +305,7 @@ class Classifier:
         form = self._form(precision, shape)
 
         def work(start: int, stop: int) -> None:
-            inputs = points(start, stop).to(self.device)
-            if precision == "float64":
-                inputs = inputs.double()
-            logits = form(self.normalise(inputs))
+            logits = form(points(start, stop))
             consume(logits if precision == "float64" else logits.float())
             self.counts.forwards += stop - start
 

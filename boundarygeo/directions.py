@@ -28,9 +28,7 @@ def gradient_directions(clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
     return clf.input_gradient(x, y, loss="log_odds")
 
 
-def random_directions(
-    shape: torch.Size, index: Tensor, *, seed: int, axis: int = 0
-) -> Tensor:
+def random_directions(shape: torch.Size, index: Tensor, *, seed: int, axis: int = 0) -> Tensor:
     """Isotropic random directions (standard normal vectors), each decided by seed, example and axis alone.
 
     Args:

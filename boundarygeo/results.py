@@ -150,9 +150,7 @@ class Result:
                 values["provenance"] = Provenance(**json.loads(dataset.attrs["provenance"]))
             elif "dims" in field.metadata:
                 present = field.name in dataset.variables
-                values[field.name] = (
-                    torch.from_numpy(np.array(dataset[field.name].values)) if present else None
-                )
+                values[field.name] = torch.from_numpy(np.array(dataset[field.name].values)) if present else None
             else:
                 value = json.loads(dataset.attrs[field.name])
                 values[field.name] = tuple(value) if isinstance(value, list) else value

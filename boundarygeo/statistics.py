@@ -76,5 +76,9 @@ def median(values: np.ndarray) -> Estimate:
     rank = int(stats.binom.ppf((1 - CONFIDENCE) / 2, n, 0.5))
     low, high = max(rank - 1, 0), min(n - rank, n - 1)
     middle = ordered[[(n - 1) // 2, n // 2]]
-    return Estimate(float(middle.mean()) if np.isfinite(middle).all() else float(middle[1]),
-                    float(ordered[low]), float(ordered[high]), n)
+    return Estimate(
+        float(middle.mean()) if np.isfinite(middle).all() else float(middle[1]),
+        float(ordered[low]),
+        float(ordered[high]),
+        n,
+    )

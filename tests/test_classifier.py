@@ -129,7 +129,11 @@ class Returns(nn.Module):
 BAD_MODULES = {
     "tuple": (lambda x: (x, x), TypeError, "must return a tensor of logits .* got tuple"),
     "batch": (lambda x: x[:1].repeat(7, 1), ValueError, r"got \[7, 192\]"),
-    "rank": (lambda x: x[:, 0], ValueError, r"classes >= 2\] for 4 inputs, got \[4\]|for 3 inputs, got \[3\]"),
+    "rank": (
+        lambda x: x[:, 0],
+        ValueError,
+        r"classes >= 2\] for 4 inputs, got \[4\]|for 3 inputs, got \[3\]",
+    ),
     "one logit": (lambda x: x[:, :1], ValueError, "classes >= 2"),
     "nan": (lambda x: x / 0 * 0, ValueError, "finite logits, got NaN"),
     "mixing": (lambda x: x - x.mean(0), ValueError, "each sample of a batch by itself"),
@@ -176,7 +180,11 @@ def test_rounding_at_the_bounds_is_forgiven() -> None:
 
 
 BAD_LABELS = {
-    "float": (torch.tensor([0.0, 1.0]), TypeError, "integer tensor of classes, got a tensor of torch.float32"),
+    "float": (
+        torch.tensor([0.0, 1.0]),
+        TypeError,
+        "integer tensor of classes, got a tensor of torch.float32",
+    ),
     "list": ([0, 1], TypeError, "got list"),
     "length": (torch.tensor([0]), ValueError, r"shape \[2\], one class per example, got \[1\]"),
     "large": (torch.tensor([0, 5]), ValueError, r"in \[0, 5\), got values from 0 to 5"),
@@ -199,7 +207,11 @@ def test_unusable_labels_are_refused(case: str) -> None:
         ({"module": lambda x: x}, TypeError, "module must be a torch.nn.Module, got function"),
         ({"bounds": (1.0, 0.0)}, ValueError, "bounds must be"),
         ({"std": (0.0, 1.0, 1.0)}, ValueError, "std must be positive"),
-        ({"mean": (0.1, 0.2), "std": (1.0, 1.0, 1.0)}, ValueError, r"values in std must match that in mean \(2\), got 3"),
+        (
+            {"mean": (0.1, 0.2), "std": (1.0, 1.0, 1.0)},
+            ValueError,
+            r"values in std must match that in mean \(2\), got 3",
+        ),
         ({"mean": float("nan")}, ValueError, "mean must be one finite number"),
         ({"device": "nonsense"}, ValueError, "device must be 'auto' or a device"),
         ({"num_classes": 1}, ValueError, "num_classes must be at least 2"),

@@ -69,7 +69,7 @@ def test_batch_norms_are_folded_and_the_logits_stay() -> None:
     with torch.no_grad():
         form = build_form(frozen_copy(module, CPU), "float32", x)
         assert form is not None
-        assert form.folded
+        assert form.rearranged
         assert not any(isinstance(m, nn.BatchNorm2d) for m in form.module.modules())
         torch.testing.assert_close(form(x), module(x), rtol=1e-4, atol=1e-4)
 
@@ -88,8 +88,29 @@ def test_a_norm_behind_a_layer_that_is_used_twice_is_not_folded() -> None:
     with torch.no_grad():
         form = build_form(frozen_copy(module, CPU), "float32", x)
         assert form is not None
-        assert not form.folded
+        assert any(isinstance(m, nn.BatchNorm2d) for m in form.module.modules())
         torch.testing.assert_close(form(x), module(x))
+
+
+def test_rectifiers_work_in_place_only_where_nobody_else_reads_and_gradients_stay() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(192, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            before = self.conv(x)
+            return self.head((torch.relu(before) - torch.relu(before * 2 + 1) + before + torch.relu(x)).flatten(1))
+
+    module, x = Shared().eval(), images(4) - 0.5
+    form = build_form(frozen_copy(module, CPU), "float32", x)
+    assert form is not None
+    assert form.rearranged
+    inputs = x.clone().requires_grad_()
+    torch.testing.assert_close(form(inputs), module(x))
+    expected, got = (torch.autograd.grad(f(inputs).square().sum(), inputs)[0] for f in (module, form))
+    torch.testing.assert_close(got, expected)
+    assert torch.equal(inputs.detach(), x)
 
 
 def test_a_module_that_cannot_be_traced_still_runs() -> None:

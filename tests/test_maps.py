@@ -35,9 +35,7 @@ def test_linear_classifier_is_cut_along_its_line(method: str, degrees: int) -> N
 def test_sphere_is_cut_in_its_circle(method: str, radius: float) -> None:
     centre = torch.tensor([0.55, 0.42, 0.5, 0.5])
     clf = bg.Classifier(Sphere(centre, radius))
-    maps = bg.boundary_maps(
-        clf, planes_along(*axes(), torch.tensor([0])), extent=0.4, resolution=129, method=method
-    )
+    maps = bg.boundary_maps(clf, planes_along(*axes(), torch.tensor([0])), extent=0.4, resolution=129, method=method)
     a, b = maps.u[None, :] - 0.05, maps.v[:, None] + 0.08
     assert torch.equal(maps.labels[0], (a**2 + b**2 > radius**2).short())
 
@@ -75,8 +73,10 @@ def test_checkerboard_shows_what_adaptive_may_miss_and_dense_does_not() -> None:
     fine = bg.boundary_maps(clf, planes, coarse=2, **settings)
     assert torch.equal(fine.labels[0], expected.short())
     island = Checkerboard(1.0)
-    island.forward = lambda x: torch.stack(  # one island of 3 × 3 pixels, off the coarse grid
-        [torch.ones(len(x)), 2.0 * ((x[:, :2] - 0.5 - 5 * 0.4 / 64).abs().amax(1) < 1.4 * 0.4 / 64)], 1
+    island.forward = (
+        lambda x: torch.stack(  # one island of 3 × 3 pixels, off the coarse grid
+            [torch.ones(len(x)), 2.0 * ((x[:, :2] - 0.5 - 5 * 0.4 / 64).abs().amax(1) < 1.4 * 0.4 / 64)], 1
+        )
     )
     lonely = bg.Classifier(island)
     assert (bg.boundary_maps(lonely, planes, method="dense", **settings).labels == 1).sum() == 9
@@ -166,7 +166,11 @@ def test_ties_in_float32_are_decided_in_float64() -> None:
             return torch.cat([1000 - 1e-6 * score, 1000 + 1e-6 * score], 1)
 
     maps = bg.boundary_maps(
-        bg.Classifier(Tie()), planes_along(*axes(), torch.tensor([0])), extent=0.3, resolution=9, precision="float32"
+        bg.Classifier(Tie()),
+        planes_along(*axes(), torch.tensor([0])),
+        extent=0.3,
+        resolution=9,
+        precision="float32",
     )
     assert torch.equal(maps.labels[0, 0, 5:], torch.ones(4, dtype=torch.int16))
     assert torch.equal(maps.labels[0, 0, :4], torch.zeros(4, dtype=torch.int16))
@@ -286,9 +290,7 @@ def test_nan_away_from_the_examples_is_an_error_and_not_a_label() -> None:
             return torch.cat([x[:, :1], 1 - x[:, :1]], 1) / (x[:, :1] < 0.6)
 
     with pytest.raises(ValueError, match="finite logits, got NaN on a plane"):
-        bg.boundary_maps(
-            bg.Classifier(Cliff()), planes_along(*axes(), torch.tensor([0])), extent=0.4, method="dense"
-        )
+        bg.boundary_maps(bg.Classifier(Cliff()), planes_along(*axes(), torch.tensor([0])), extent=0.4, method="dense")
 
 
 def test_coarse_grid_is_symmetric_and_holds_centre_and_ends() -> None:

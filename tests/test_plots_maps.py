@@ -253,9 +253,7 @@ def test_a_single_map_has_axes_in_axis_units() -> None:
     maps = make_maps(half_plane_maps().labels, index=torch.tensor([17]), true_labels=[1])
     axes = map_single(maps, class_names=["cat", "dog"])
     half_pixel = EXTENT / 40
-    np.testing.assert_allclose(
-        axes.get_xlim() + axes.get_ylim(), [-EXTENT - half_pixel, EXTENT + half_pixel] * 2
-    )
+    np.testing.assert_allclose(axes.get_xlim() + axes.get_ylim(), [-EXTENT - half_pixel, EXTENT + half_pixel] * 2)
     assert axes.get_xlabel() == "FGSM sign direction\nε (L∞)"
     assert axes.get_ylabel() == "random orthogonal\nε (L∞)"
     assert axes.get_title() == "example 17: dog, predicted cat"
@@ -278,9 +276,7 @@ def test_outlines_lie_where_the_true_class_ends() -> None:
     assert len(outlines) == 2
     for outline, offset in zip(outlines, offsets, strict=True):
         np.testing.assert_allclose(outline.get_paths()[0].vertices[:, 0], offset, atol=EXTENT / 40)
-    styles = {
-        (outline.get_linestyle()[0][1] is None, tuple(outline.get_edgecolor()[0])) for outline in outlines
-    }
+    styles = {(outline.get_linestyle()[0][1] is None, tuple(outline.get_edgecolor()[0])) for outline in outlines}
     assert len(styles) == 2
     assert legend_texts(axes) == ["VGG", "ResNet", "example"]
     assert axes.get_title() == "example 0: region of the true class, class 0"

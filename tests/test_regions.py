@@ -85,9 +85,7 @@ def test_true_share_counts_each_half_without_its_centre_line() -> None:
     assert summary.classes.tolist() == [3]
     assert summary.class_components.tolist() == [[1, 1, 1]]
     step = EXTENT / 2
-    np.testing.assert_allclose(
-        summary.axis_distance, [[0.5 * step, np.inf, 1.5 * step, 1.5 * step]], rtol=1e-12
-    )
+    np.testing.assert_allclose(summary.axis_distance, [[0.5 * step, np.inf, 1.5 * step, 1.5 * step]], rtol=1e-12)
     assert summary.found.tolist() == [[True, False, True, True]]
     np.testing.assert_allclose(summary.nearest_distance, [step])
 

@@ -93,6 +93,7 @@ def test_the_reported_numbers_are_those_of_the_batches() -> None:
     values: list[tuple[float, float, int]] = []
 
     def spy(module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        assert all(part.training for part in module.modules())
         loss, logits = standard_loss(module, x, y, generator=generator)
         values.append((loss.item(), (logits.argmax(1) == y).float().mean().item(), len(y)))
         return loss, logits
@@ -115,9 +116,7 @@ def test_each_epoch_sees_every_image_once_in_a_new_order_that_no_method_can_chan
     def order(draws: int) -> list[int]:
         seen: list[int] = []
 
-        def spy(
-            module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator
-        ) -> tuple[Tensor, Tensor]:
+        def spy(module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
             seen.extend(keys[float(image.sum())] for image in x)
             torch.rand(draws, generator=generator)
             torch.rand(draws)
@@ -143,9 +142,7 @@ def test_normalisation_stands_in_front_of_the_module() -> None:
 
 def test_standard_loss_by_hand() -> None:
     logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 0.0]])
-    loss, same_logits = METHODS["standard"](
-        nn.Identity(), logits, torch.tensor([0, 2]), generator=torch.Generator()
-    )
+    loss, same_logits = METHODS["standard"](nn.Identity(), logits, torch.tensor([0, 2]), generator=torch.Generator())
     softmax = logits.exp() / logits.exp().sum(1, keepdim=True)
     expected = -(softmax[0, 0].log() + softmax[1, 2].log()) / 2
     torch.testing.assert_close(loss, expected)
@@ -155,9 +152,7 @@ def test_standard_loss_by_hand() -> None:
 def test_an_infinite_loss_stops_at_its_step() -> None:
     steps: list[int] = []
 
-    def explode(
-        module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def explode(module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         steps.append(len(steps) + 1)
         loss, logits = standard_loss(module, x, y, generator=generator)
         return loss * (float("nan") if steps[-1] == 6 else 1), logits

@@ -203,9 +203,7 @@ def test_npz_that_cannot_be_meant(tmp_path: Path, changes: dict, message: str) -
 
 def test_npz_splits_must_agree(tmp_path: Path) -> None:
     data = load_data(f"npz:{write_npz(tmp_path / 'a.npz', x_train=np.zeros((8, 7, 7), np.uint8))}")
-    with pytest.raises(
-        ValueError, match=r"must have the shape \[1, 6, 5\] of the test images, got \[1, 7, 7\]"
-    ):
+    with pytest.raises(ValueError, match=r"must have the shape \[1, 6, 5\] of the test images, got \[1, 7, 7\]"):
         _ = data.train
 
 
@@ -260,13 +258,10 @@ def test_images_of_a_folder_with_their_labels(tmp_path: Path, pack: Callable[[Pa
     assert data.input_shape == (3, 4, 5)
     for name, split in (("train", data.train), ("test", data.test)):
         found = {
-            tuple(x[:, 0, 0].mul(255).round().int().tolist()): int(y)
-            for x, y in zip(split.x, split.y, strict=True)
+            tuple(x[:, 0, 0].mul(255).round().int().tolist()): int(y) for x, y in zip(split.x, split.y, strict=True)
         }
         assert found == {color(name, label, number): label for label in range(3) for number in range(6)}
-        assert (
-            split.x.std(dim=(2, 3)).max() == 0
-        )  # each is of one colour: rows and columns were kept together
+        assert split.x.std(dim=(2, 3)).max() == 0  # each is of one colour: rows and columns were kept together
         assert len(split.y[:6].unique()) > 1  # not sorted by class
 
 
@@ -288,7 +283,16 @@ def test_an_archive_is_decoded_once_and_only_the_split_that_is_wanted(
     broken = content / "train" / "bee" / "3.png"
     broken.write_bytes(b"no image")
     path = as_tar(content)
+    unpacked: list[str] = []
+    extractall = tarfile.TarFile.extractall
+
+    def spy(archive: tarfile.TarFile, target: Path, members: list[tarfile.TarInfo], *, filter: str) -> None:
+        unpacked.extend(member.name for member in members)
+        extractall(archive, target, members, filter=filter)
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", spy)
     data = load_data(f"folder:{path}")
+    assert {name.split("/")[0] for name in unpacked} == {"test"}
     with pytest.raises(ValueError, match=rf"must be readable images, got '{path}/train/bee/3.png'"):
         _ = data.train
     assert [file.suffix for file in cache.iterdir()] == [".npz"]  # nothing unpacked stays behind
@@ -303,11 +307,12 @@ def test_an_archive_is_decoded_once_and_only_the_split_that_is_wanted(
 
 
 def test_an_archive_cannot_write_outside(tmp_path: Path) -> None:
-    path = tmp_path / "evil.tar"
-    with tarfile.open(path, "w") as archive:
+    path = write_tar(tmp_path / "evil.tar", write_folder(tmp_path / "images"))
+    with tarfile.open(path, "a") as archive:
         archive.addfile(tarfile.TarInfo("test/../../../evil"), io.BytesIO())
-    with pytest.raises(ValueError, match="must be a whole, safe tar archive"):
+    with pytest.raises(ValueError, match=r"must be a whole, safe tar archive, .* outside the destination"):
         load_data(f"folder:{path}")
+    assert not list(tmp_path.rglob("evil"))
 
 
 def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:

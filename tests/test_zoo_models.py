@@ -157,9 +157,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     (tmp_path / "truncated").write_bytes((tmp_path / "whole").read_bytes()[:-5000])
     (tmp_path / "text").write_text("text")
     (tmp_path / "empty").touch()
-    messages = dict.fromkeys(
-        ("code", "module", "pickle", "truncated", "text", "empty"), "must be a whole torch file"
-    )
+    messages = dict.fromkeys(("code", "module", "pickle", "truncated", "text", "empty"), "must be a whole torch file")
     messages |= {
         "list": "must hold a dict, got list",
         "numbers": "state dict, got .* with keys epoch, accuracy",
@@ -172,9 +170,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     assert victim.exists()
 
 
-def test_the_real_resnet20_has_its_published_accuracy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_real_resnet20_has_its_published_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = os.environ.get("BOUNDARYGEO_DATA")
     if not folder:
         pytest.skip("BOUNDARYGEO_DATA is not set")

@@ -38,7 +38,8 @@ def demo(
     module, checkpoint = load_checkpoint(path)
     result = checkpoint.training
     assert result is not None
-    print(f"small_cnn on mnist5k: test accuracy {100 * result.test_accuracy[-1]:.1f} % (trained in {result.seconds:.0f} s)")
+    accuracy, seconds = 100 * result.test_accuracy[-1], result.seconds
+    print(f"small_cnn on mnist5k: test accuracy {accuracy:.1f} % (trained in {seconds:.0f} s)")
     clf = Classifier(module, mean=checkpoint.mean, std=checkpoint.std, device=device)
     examples = draw_examples(clf, data, 100, correct_only=True, seed=seed)
     for kind, title in TITLES.items():

@@ -23,7 +23,9 @@ def info() -> None:
         if device.type == "cuda":
             what = torch.cuda.get_device_name(device)
         else:
-            what = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+            what = (
+                f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+            )
         native = fast_bfloat16(device)
         why = "computes in bfloat16 natively" if native else "is not known to be fast at bfloat16"
         print(f"{device!s:12} {what}")

@@ -28,9 +28,7 @@ class PlaneKind(enum.StrEnum):
 
 def maps(
     model: Annotated[str, typer.Option(help="Checkpoint, package.module:factory, or torchvision:NAME.")],
-    data: Annotated[
-        str, typer.Option(help="mnist5k, digits, mnist, cifar10, folder:PATH or npz:PATH.")
-    ] = "mnist5k",
+    data: Annotated[str, typer.Option(help="mnist5k, digits, mnist, cifar10, folder:PATH or npz:PATH.")] = "mnist5k",
     planes: Annotated[PlaneKind, typer.Option(help="What spans the planes.")] = PlaneKind.FGSM_RANDOM,
     extent: Annotated[str, typer.Option(help="Half-width of each map, in ε, e.g. 16/255.")] = "16/255",
     examples: Annotated[int, typer.Option(help="Number of test examples, drawn by the seed.")] = 100,
@@ -62,9 +60,7 @@ def maps(
         plots.check_figure_path(figure)
         check_free(figure, overwrite=overwrite)
     dataset = open_data(data)
-    clf = load_classifier(
-        model, weights=weights, mean=mean, std=std, bounds=bounds, device=device, data=dataset
-    )
+    clf = load_classifier(model, weights=weights, mean=mean, std=std, bounds=bounds, device=device, data=dataset)
     drawn = draw_examples(clf, dataset, examples, correct_only=not include_misclassified, seed=seed)
     result = boundary_maps(
         clf,

@@ -16,9 +16,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")],
     method: Annotated[str, typer.Option(help="Training method.")] = "standard",
     arch: Annotated[str, typer.Option(help="Model of the zoo.")] = "small_cnn",
-    data: Annotated[
-        str, typer.Option(help="mnist5k, digits, mnist, cifar10, folder:PATH or npz:PATH.")
-    ] = "mnist5k",
+    data: Annotated[str, typer.Option(help="mnist5k, digits, mnist, cifar10, folder:PATH or npz:PATH.")] = "mnist5k",
     epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the cycle.")] = 5e-3,

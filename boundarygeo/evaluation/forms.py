@@ -7,10 +7,12 @@ not agree with the module, the next plainer form is used without a word: forms a
 
 import contextlib
 import copy
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -31,13 +33,13 @@ class Form:
         module: frozen copy in eval mode (or the caller's own module where no copy could be made).
         dtype: dtype it computes in.
         memory_format: layout it wants 4-D inputs in.
-        folded: whether batch norms were folded away.
+        rearranged: whether batch norms were folded and rectifiers work in place.
     """
 
     module: nn.Module
     dtype: torch.dtype
     memory_format: torch.memory_format
-    folded: bool
+    rearranged: bool
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits of a batch of normalised inputs of any float dtype, in the form's dtype."""
@@ -90,13 +92,13 @@ def build_form(module: nn.Module, precision: str, probe: Tensor) -> Form | None:
         candidates = [(module, plain, False)]
     else:
         layout = _fast_layout(module, probe)
-        candidates = [(_fold(module), layout, True), (module, layout, False), (module, plain, False)]
+        candidates = [(_rearranged(module), layout, True), (module, layout, False), (module, plain, False)]
     tolerance = _BFLOAT16_TOLERANCE if precision == "bfloat16" else _FOLD_TOLERANCE
-    for candidate, memory_format, folded in candidates:
-        form = _convert(candidate, dtype, memory_format, folded=folded)
+    for candidate, memory_format, rearranged in candidates:
+        form = _convert(candidate, dtype, memory_format, rearranged=rearranged)
         if form is not None and _agrees(form, probe, reference, tolerance):
             return form
-    return Form(module, dtype, plain, folded=False) if precision == "float32" else None
+    return Form(module, dtype, plain, rearranged=False) if precision == "float32" else None
 
 
 def fast_bfloat16(device: torch.device) -> bool:
@@ -165,15 +167,17 @@ def analysis(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def _convert(
-    module: nn.Module | None, dtype: torch.dtype, memory_format: torch.memory_format, *, folded: bool
+    module: nn.Module | None, dtype: torch.dtype, memory_format: torch.memory_format, *, rearranged: bool
 ) -> Form | None:
     if module is None:
         return None
     try:
-        converted = copy.deepcopy(module).to(dtype=dtype, memory_format=memory_format)
+        converted = copy.deepcopy(module).to(dtype=dtype)
+        # Module.to takes a memory format, too, but only 4-D parameters have one: torch skips the others itself.
+        converted = converted.to(memory_format=memory_format)  # type: ignore[call-overload]
     except Exception:  # not every module can be copied or converted
         return None
-    return Form(converted, dtype, memory_format, folded)
+    return Form(converted, dtype, memory_format, rearranged)
 
 
 def _fast_layout(module: nn.Module, probe: Tensor) -> torch.memory_format:
@@ -181,15 +185,23 @@ def _fast_layout(module: nn.Module, probe: Tensor) -> torch.memory_format:
     return torch.channels_last if has_convolution and probe.ndim == 4 else torch.contiguous_format
 
 
-def _fold(module: nn.Module) -> nn.Module | None:
-    """A traced copy with each batch norm folded into the layer before it; None if it cannot be or there is none."""
+def _rearranged(module: nn.Module) -> nn.Module | None:
+    """A traced copy with batch norms folded and rectifiers in place; None where the module cannot be traced."""
     try:
         traced = fx.symbolic_trace(copy.deepcopy(module))
     except Exception:  # control flow that depends on data, or anything else tracing trips over
         return None
+    _fold_norms(traced)
+    _rectify_in_place(traced)
+    traced.graph.lint()
+    traced.recompile()
+    return traced.requires_grad_(False)
+
+
+def _fold_norms(traced: fx.GraphModule) -> None:
+    """Fold each batch norm into the convolution or linear layer before it."""
     layers = dict(traced.named_modules())
     users = [node.target for node in traced.graph.nodes if node.op == "call_module"]
-    folded = 0
     for node in list(traced.graph.nodes):
         if node.op != "call_module" or not node.args or not isinstance(node.args[0], fx.Node):
             continue
@@ -212,12 +224,28 @@ def _fold(module: nn.Module) -> nn.Module | None:
         setattr(traced.get_submodule(parent), name, fused)
         node.replace_all_uses_with(before)
         traced.graph.erase_node(node)
-        folded += 1
-    if not folded:
-        return None
     traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced.requires_grad_(False)
+
+
+def _rectify_in_place(traced: fx.GraphModule) -> None:
+    """Let ReLUs overwrite the output of a layer that nothing else reads: activations are what memory is spent on.
+
+    Only behind operations whose gradient does not need their own output, so that the form can be differentiated.
+    """
+    layers = dict(traced.named_modules())
+    for node in traced.graph.nodes:
+        is_relu = (node.op == "call_function" and node.target in (F.relu, torch.relu)) or (
+            node.op == "call_module" and isinstance(layers[node.target], nn.ReLU)
+        )
+        if not is_relu or not node.args or not isinstance(node.args[0], fx.Node):
+            continue
+        before = node.args[0]
+        overwritable = (before.op == "call_function" and before.target in (operator.add, torch.add)) or (
+            before.op == "call_module"
+            and isinstance(layers[str(before.target)], nn.Conv2d | nn.Linear | nn.BatchNorm2d)
+        )
+        if overwritable and len(before.users) == 1:
+            node.op, node.target, node.args, node.kwargs = "call_function", torch.relu_, (before,), {}
 
 
 def _agrees(form: Form, probe: Tensor, reference: Tensor, tolerance: float) -> bool:

@@ -92,9 +92,7 @@ def map_grid(
         valid = maps.valid.numpy()[positions]
         _hatch(axes, outlines[~valid], _missing_note(maps), fontsize=min(8.0, 9 * cell_width))
         axes.add_collection(
-            PolyCollection(
-                list(outlines), facecolors="none", edgecolors=_BORDER, linewidths=0.6, clip_on=False
-            ),
+            PolyCollection(list(outlines), facecolors="none", edgecolors=_BORDER, linewidths=0.6, clip_on=False),
             autolim=False,
         )
         points = _marked_points(maps, positions)
@@ -204,9 +202,7 @@ def map_outlines(
                 )
                 if int(maps.center_labels[cell]) != true:
                     note = " (wrong at the example)"
-            handles.append(
-                Line2D([], [], color=colors[number], ls=style, lw=widths[number], label=name + note)
-            )
+            handles.append(Line2D([], [], color=colors[number], ls=style, lw=widths[number], label=name + note))
         points = _marked_points(first, np.array([cell]))
         _crosses(axes, points[..., 0], points[..., 1], size=11)
         handles.append(_cross_handle(first))
@@ -314,17 +310,13 @@ def _marked_points(maps: BoundaryMaps, positions: NDArray[np.intp]) -> NDArray[n
 
 
 def _crosses(axes: Axes, x: NDArray, y: NDArray, *, size: float) -> None:
-    axes.scatter(
-        x, y, s=size**2, marker="+", c="black", linewidths=1.0, path_effects=_CROSS_OUTLINE, zorder=3
-    )
+    axes.scatter(x, y, s=size**2, marker="+", c="black", linewidths=1.0, path_effects=_CROSS_OUTLINE, zorder=3)
 
 
 def _hatch(axes: Axes, outlines: NDArray, note: str, *, fontsize: float) -> None:
     """Hatch the planes that do not exist `[plane, corner, 2]` and say why."""
     axes.add_collection(
-        PolyCollection(
-            list(outlines), facecolors="none", edgecolors=_HATCH, hatch="////", linewidths=0, zorder=1.5
-        ),
+        PolyCollection(list(outlines), facecolors="none", edgecolors=_HATCH, hatch="////", linewidths=0, zorder=1.5),
         autolim=False,
     )
     for x, y in outlines.mean(axis=1):
@@ -356,9 +348,7 @@ def _legend(
     frequent = np.sort(appearing[np.argsort(-counts[appearing], kind="stable")[:LEGEND_CLASSES]])
     shown = class_labels(class_names, frequent)
     colors = class_colors(len(counts))
-    handles += [
-        Patch(facecolor=colors[number], edgecolor=_BORDER, label=name) for number, name in shown.items()
-    ]
+    handles += [Patch(facecolor=colors[number], edgecolor=_BORDER, label=name) for number, name in shown.items()]
     handles.append(_cross_handle(maps))
     more = len(appearing) > len(frequent)
     return handles, f"{len(frequent)} most frequent of {len(appearing)} classes" if more else None

@@ -121,9 +121,7 @@ def class_labels(class_names: Sequence[str] | None, classes: Iterable[int]) -> d
     if isinstance(class_names, str):
         raise TypeError(f"class_names must be a sequence of names, got {class_names!r}")
     if numbers and numbers[-1] >= len(class_names):
-        raise ValueError(
-            f"class_names must have a name for class {numbers[-1]}, got {len(class_names)} names"
-        )
+        raise ValueError(f"class_names must have a name for class {numbers[-1]}, got {len(class_names)} names")
     names = {number: str(class_names[number]) for number in numbers}
     return {
         number: name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1].rstrip(", ") + "…"

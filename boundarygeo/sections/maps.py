@@ -18,6 +18,7 @@ from boundarygeo.sections.refine import refine
 METHODS = ("adaptive", "dense")
 KEEPABLE = ("margin", "probability")
 SMALLEST_RESOLUTION = 5
+COARSE_CELLS = 16  # across the width of a map, at any resolution: what is found does not depend on the pixels' size
 # Planes that are refined together: enough to fill batches, few enough for a bar that moves and for the memory.
 PLANES_AT_ONCE = {"cpu": 25, "cuda": 500}
 CHUNK_BYTES = 1 << 30
@@ -79,7 +80,7 @@ def boundary_maps(
     method: str = "adaptive",
     precision: str = "auto",
     clip: bool = True,
-    coarse: int = 8,
+    coarse: int | None = None,
     keep: Collection[str] = (),
     progress: bool = True,
 ) -> BoundaryMaps:
@@ -103,7 +104,7 @@ def boundary_maps(
         method: `"adaptive"` or `"dense"`.
         precision: `"auto"`, `"float32"`, `"float64"`, or `"bfloat16"` (a preview: nothing is re-checked).
         clip: whether points are clipped to the bounds, as images are.
-        coarse: spacing of the adaptive method's coarse grid, in pixels.
+        coarse: spacing of the adaptive method's coarse grid, in pixels; by default a sixteenth of the map's width.
         keep: any of `"margin"` and `"probability"`, to be kept per evaluated pixel. They have the precision of the
             arithmetic that decided the pixel.
         progress: whether to show a bar when it takes more than two seconds.
@@ -115,7 +116,8 @@ def boundary_maps(
         TypeError: if the module does not return a tensor.
         ValueError: if an argument is out of its range, the planes do not fit the classifier, or its logits are NaN.
     """
-    half = _check_settings(clf, planes, extent, resolution, method, coarse, keep)
+    stride = max(1, resolution // COARSE_CELLS) if coarse is None else coarse
+    half = _check_settings(clf, planes, extent, resolution, method, stride, keep)
     began, before = time.perf_counter(), (clf.counts.forwards, clf.counts.backwards)
     axis = torch.linspace(-half, half, resolution, dtype=torch.float64)
     count = len(planes)
@@ -135,7 +137,7 @@ def boundary_maps(
             if method == "dense":
                 part, evaluated, decisions = _every_pixel(judge, len(chunk))
             else:
-                part, evaluated, decisions = refine(judge, len(chunk), coarse)
+                part, evaluated, decisions = refine(judge, len(chunk), stride)
             labels[chunk] = part.to("cpu", torch.int16)
             share[chunk] = evaluated.double().mean((1, 2)).cpu()
             for name, values in kept.items():
@@ -148,7 +150,7 @@ def boundary_maps(
     return BoundaryMaps(
         provenance=Provenance(
             command=f"boundary_maps(planes={planes.kind!r}, extent={half!r}, resolution={resolution}, "
-            f"method={method!r}, precision={precision!r}, clip={clip}, coarse={coarse})",
+            f"method={method!r}, precision={precision!r}, clip={clip}, coarse={stride})",
             seed=planes.seed,
             model=module_hash(clf.module),
             device=str(clf.device),

@@ -1,5 +1,7 @@
 """Deciding the label of single pixels of planes, fast where that is safe and exactly where it is not."""
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,28 +15,33 @@ from boundarygeo.sections.planes import Planes
 # (benchmarks/README.md): bfloat16 at 6 leaves about 1 wrong pixel in 100,000. float32 errs so little that a much
 # wider safety costs nothing.
 TRUST = {"bfloat16": 6.0, "float32": 20.0}
-# Pixels per plane side on which each arithmetic's error is measured. float64 is slow, and rounding of float32 varies
-# little over a plane.
+# Pixels per plane side on which each arithmetic's error is measured. float64 is slow, and the rounding of float32
+# varies little over a plane.
 CALIBRATION_SIDE = {"bfloat16": 4, "float32": 2}
 
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """What was decided for some pixels; every tensor is `[pixel, ...]` on the classifier's device.
+    """What was decided for some pixels, each tensor `[pixel]` on the classifier's device.
 
     Attributes:
         labels: class, int64.
         gap: largest minus second largest logit.
         margin: true class's logit minus the best other's (the gap, where there is no true class).
         probability: softmax of the true class (of the predicted one, where there is none).
-        logits: logits of the first rung, only if asked for.
     """
 
     labels: Tensor
     gap: Tensor
     margin: Tensor
     probability: Tensor
-    logits: Tensor | None
+
+    def put(self, where: Tensor, others: "Decisions") -> None:
+        """Overwrite the decisions of some pixels with others, in place."""
+        self.labels[where] = others.labels
+        self.gap[where] = others.gap
+        self.margin[where] = others.margin
+        self.probability[where] = others.probability
 
 
 class PixelJudge:
@@ -45,34 +52,33 @@ class PixelJudge:
     Args:
         clf: the classifier.
         planes: planes, all of them valid.
-        axis: coordinates of the R columns, and of the R rows, in axis units.
+        axis: coordinates of the R columns, and of the R rows, in axis units, float64.
         ladder: arithmetics in which labels are decided, fastest first.
         clip: whether points are clipped to the classifier's bounds.
     """
 
-    def __init__(
-        self, clf: Classifier, planes: Planes, axis: Tensor, *, ladder: tuple[str, ...], clip: bool
-    ) -> None:
+    def __init__(self, clf: Classifier, planes: Planes, axis: Tensor, *, ladder: tuple[str, ...], clip: bool) -> None:
         self.clf = clf
         self.ladder = ladder
         self.resolution = len(axis)
-        self._clip = clip
-        self._shape = planes.origin.shape[1:]
-        self._origin, self._u, self._v = (
-            t.to(clf.device).flatten(1) for t in (planes.origin, planes.u, planes.v)
-        )
-        self._axis = axis.to(clf.device, torch.float32)
+        self._points = PointMaker(clf, planes, axis, clip=clip)
         self._true = None if planes.labels is None else planes.labels.to(clf.device)
-        self._thresholds = [
-            self._calibrate(fast, exact) for fast, exact in zip(ladder[:-1], ladder[1:], strict=True)
-        ]
+        self._thresholds = [self._calibrate(fast, exact, len(planes)) for fast, exact in itertools.pairwise(ladder)]
 
-    def decide(self, pixels: Tensor, *, logits: bool = False) -> Decisions:
+    def decide(
+        self,
+        pixels: Tensor,
+        *,
+        expected_gap: Tensor | None = None,
+        first_logits: Callable[[Tensor], None] | None = None,
+    ) -> Decisions:
         """Decide labels of pixels, re-checking doubtful ones in the next arithmetic up the ladder.
 
         Args:
             pixels: numbers of pixels, int64 `[pixel]` on the classifier's device.
-            logits: whether to return the first arithmetic's logits, too.
+            expected_gap: a guess of each pixel's gap, `[pixel]`. Pixels that the first arithmetic would not be
+                trusted with are sent to the second at once, which saves time and is never less exact.
+            first_logits: called with the first arithmetic's logits `[batch, class]`, batch by batch.
 
         Returns:
             The decisions. Margins and probabilities come from the arithmetic that decided.
@@ -80,78 +86,134 @@ class PixelJudge:
         Raises:
             ValueError: if a logit is NaN.
         """
-        first = self._evaluate(pixels, self.ladder[0], logits=logits)
-        doubtful, latest = torch.arange(len(pixels), device=pixels.device), first
-        for rung, threshold in zip(self.ladder[1:], self._thresholds, strict=True):
-            again = (latest.gap <= threshold[self._plane(pixels[doubtful])]).nonzero()[:, 0]
-            if not len(again):
-                break
-            doubtful = doubtful[again]
-            latest = self._evaluate(pixels[doubtful], rung)
-            for name in ("labels", "gap", "margin", "probability"):
-                getattr(first, name)[doubtful] = getattr(latest, name)
-        if bool(first.gap.isnan().any()):
+        count, device = len(pixels), pixels.device
+        nan = torch.full((count,), torch.nan, device=device)
+        decided = Decisions(torch.zeros(count, dtype=torch.int64, device=device), nan, nan.clone(), nan.clone())
+        pending = torch.arange(count, device=device)
+        skipping = pending[:0]
+        if expected_gap is not None and len(self.ladder) > 1:
+            doubtful = expected_gap <= self._thresholds[0][self._plane(pixels)]
+            pending, skipping = pending[~doubtful], pending[doubtful]
+        for level, precision in enumerate(self.ladder):
+            if level == 1:
+                pending = torch.cat([pending, skipping])
+            if not len(pending):
+                continue
+            latest = self._evaluate(pixels[pending], precision, first_logits if level == 0 else None)
+            decided.put(pending, latest)
+            if level < len(self._thresholds):
+                pending = pending[latest.gap <= self._thresholds[level][self._plane(pixels[pending])]]
+        if bool(decided.gap.isnan().any()):
             raise ValueError("module must return finite logits, got NaN on a plane through the examples")
-        return first
+        return decided
 
-    def _evaluate(self, pixels: Tensor, precision: str, *, logits: bool = False) -> Decisions:
+    def _evaluate(self, pixels: Tensor, precision: str, also: Callable[[Tensor], None] | None = None) -> Decisions:
         parts: list[tuple[Tensor, ...]] = []
-        kept: list[Tensor] = []
         done = 0
 
-        def consume(rows: Tensor) -> None:
+        def consume(logits: Tensor) -> None:
             nonlocal done
-            top = rows.topk(2, dim=1)
-            gap = top.values[:, 0] - top.values[:, 1]
-            label = top.indices[:, 0]
+            top = logits.topk(2, dim=1)
+            label, gap = top.indices[:, 0], top.values[:, 0] - top.values[:, 1]
             if self._true is None:
                 of, margin = label, gap
             else:
-                of = self._true[self._plane(pixels[done : done + len(rows)])]
-                margin = true_margin(rows, of)
-            chance = rows.softmax(1).gather(1, of[:, None])[:, 0]
+                of = self._true[self._plane(pixels[done : done + len(logits)])]
+                margin = true_margin(logits, of)
+            chance = logits.softmax(1).gather(1, of[:, None])[:, 0]
             parts.append((label, gap.float(), margin.float(), chance.float()))
-            if logits:
-                kept.append(rows.float())
-            done += len(rows)
+            if also is not None:
+                also(logits)
+            done += len(logits)
 
-        self.clf.run(lambda i, j: self._points(pixels[i:j]), len(pixels), consume, precision=precision)
-        columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-        return Decisions(*columns, torch.cat(kept) if logits else None)
+        self._run(pixels, precision, consume)
+        labels, gap, margin, probability = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Decisions(labels, gap, margin, probability)
 
-    def _points(self, pixels: Tensor) -> Tensor:
-        """The points themselves, made on the device."""
-        plane = self._plane(pixels)
-        a = self._axis[pixels % self.resolution][:, None]
-        b = self._axis[pixels // self.resolution % self.resolution][:, None]
-        points = self._origin[plane].addcmul_(a, self._u[plane]).addcmul_(b, self._v[plane])
-        if self._clip:
-            points.clamp_(*self.clf.bounds)
-        return points.view(-1, *self._shape)
+    def _run(self, pixels: Tensor, precision: str, consume: Callable[[Tensor], None]) -> None:
+        make = self._points.exact if precision == "float64" else self._points.fast
+        self.clf.run(lambda i, j: make(pixels[i:j]), len(pixels), consume, precision=precision)
 
     def _plane(self, pixels: Tensor) -> Tensor:
         return pixels // (self.resolution * self.resolution)
 
-    def _calibrate(self, fast: str, exact: str) -> Tensor:
+    def _calibrate(self, fast: str, exact: str, planes: int) -> Tensor:
         """Per plane, the gap between logits below which the faster arithmetic is not trusted, `[plane]`.
 
         Measured on the plane's own pixels, so that it does not depend on which other planes are in the call.
         """
-        side = CALIBRATION_SIDE[fast]
+        side, device = CALIBRATION_SIDE[fast], self.clf.device
         ticks = ((torch.arange(side) + 0.5) / side * (self.resolution - 1)).round().long()
-        spots = (ticks[:, None] * self.resolution + ticks).flatten().to(self.clf.device)
-        count = len(self._origin)
-        first = torch.arange(count, device=self.clf.device) * self.resolution**2
-        pixels = (first[:, None] + spots).flatten()
-        low = self._raw_logits(pixels, fast).double().view(count, len(spots), -1)
-        high = self._raw_logits(pixels, exact).double().view(count, len(spots), -1)
-        # An error that all logits share moves no label.
+        spots = (ticks[:, None] * self.resolution + ticks).flatten().to(device)
+        pixels = (torch.arange(planes, device=device)[:, None] * self.resolution**2 + spots).flatten()
+        rows: dict[str, list[Tensor]] = {fast: [], exact: []}
+        for precision, kept in rows.items():
+            self._run(pixels, precision, kept.append)
+        low, high = (torch.cat(rows[precision]).double().view(planes, len(spots), -1) for precision in (fast, exact))
         error = low - high
-        error = error - error.mean(2, keepdim=True)
+        error = error - error.mean(2, keepdim=True)  # an error that all logits share moves no label
         rounding = torch.finfo(torch.float32).eps * high.abs().amax((1, 2))
         return TRUST[fast] * error.square().mean((1, 2)).sqrt().maximum(rounding).float()
 
-    def _raw_logits(self, pixels: Tensor, precision: str) -> Tensor:
-        rows: list[Tensor] = []
-        self.clf.run(lambda i, j: self._points(pixels[i:j]), len(pixels), rows.append, precision=precision)
-        return torch.cat(rows)
+
+class PointMaker:
+    """Points of planes, normalised for the module, made on its device inside the batch.
+
+    Args:
+        clf: the classifier.
+        planes: the planes.
+        axis: coordinates of columns and rows, float64 `[R]`.
+        clip: whether points are clipped to the classifier's bounds.
+    """
+
+    def __init__(self, clf: Classifier, planes: Planes, axis: Tensor, *, clip: bool) -> None:
+        self._clf = clf
+        self._planes = planes
+        self._clip = clip
+        self._axis = axis.to(clf.device)
+        self._resolution = len(axis)
+        # Normalised once here and not again in every batch, and laid out channels last, as the fast forms want them.
+        self._origin = self._flat(clf.normalise(planes.origin.to(clf.device)))
+        self._u = self._flat(clf.normalise_direction(planes.u.to(clf.device)))
+        self._v = self._flat(clf.normalise_direction(planes.v.to(clf.device)))
+        self._bounds = [
+            self._flat(clf.normalise(torch.full_like(planes.origin[:1], bound, device=clf.device)))
+            for bound in clf.bounds
+        ]
+
+    def fast(self, pixels: Tensor) -> Tensor:
+        """The points of some pixels, float32 `[pixel, *input]`."""
+        plane, a, b = self._coordinates(pixels)
+        points = self._origin.index_select(0, plane)
+        points.addcmul_(a.float(), self._u.index_select(0, plane))
+        points.addcmul_(b.float(), self._v.index_select(0, plane))
+        if self._clip:
+            points.clamp_(*self._bounds)
+        return self._unflat(points)
+
+    def exact(self, pixels: Tensor) -> Tensor:
+        """The points of some pixels from the planes as they are given, float64 `[pixel, *input]`."""
+        plane, a, b = self._coordinates(pixels)
+        shape = (-1, *(1,) * (self._planes.origin.ndim - 1))
+        where = plane.cpu()
+        origin, u, v = (
+            t[where].to(self._clf.device).double() for t in (self._planes.origin, self._planes.u, self._planes.v)
+        )
+        points = origin + a.view(shape) * u + b.view(shape) * v
+        if self._clip:
+            points.clamp_(*self._clf.bounds)
+        return self._clf.normalise(points)
+
+    def _coordinates(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        side = self._resolution
+        a, b = self._axis[pixels % side], self._axis[pixels // side % side]
+        return pixels // (side * side), a[:, None], b[:, None]
+
+    def _flat(self, x: Tensor) -> Tensor:
+        return (x.movedim(1, -1) if x.ndim == 4 else x).flatten(1).contiguous()
+
+    def _unflat(self, x: Tensor) -> Tensor:
+        shape = self._planes.origin.shape[1:]
+        if len(shape) == 3:
+            return x.view(-1, *shape[1:], shape[0]).movedim(-1, 1)
+        return x.view(-1, *shape)

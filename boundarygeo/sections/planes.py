@@ -134,9 +134,7 @@ def fgsm_adversarial_planes(
     return _fgsm_planes(x, y, u, v, numbers, "fgsm_adversarial", "gradient, orthogonal part", None)
 
 
-def random_planes(
-    x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] | Tensor | None = None
-) -> Planes:
+def random_planes(x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] | Tensor | None = None) -> Planes:
     """Planes through each example, spanned by two random orthogonal directions.
 
     Both axes have the L2 length of a sign vector, √d, so that extents compare with the other planes'.

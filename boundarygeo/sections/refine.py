@@ -70,9 +70,7 @@ def changes(labels: Tensor) -> Tensor:
     return found
 
 
-def refine(
-    judge: PixelJudge, planes: int, stride: int
-) -> tuple[Tensor, Tensor, list[tuple[Tensor, Decisions]]]:
+def refine(judge: PixelJudge, planes: int, stride: int) -> tuple[Tensor, Tensor, list[tuple[Tensor, Decisions]]]:
     """Label all pixels of the judge's planes, evaluating few of them.
 
     Args:
@@ -88,18 +86,12 @@ def refine(
     side, device = judge.resolution, judge.clf.device
     ticks = coarse_ticks(side, stride)
     grid = (ticks[:, None] * side + ticks).flatten().to(device)
-    first = torch.arange(planes, device=device) * side * side
-    pixels = (first[:, None] + grid).flatten()
-    decided = judge.decide(pixels, logits=True)
-    assert decided.logits is not None
-    spread = interpolation_matrix(side, ticks).to(device)
-    coarse = decided.logits.view(planes, len(ticks), len(ticks), -1)
-    labels = torch.empty(planes * side * side, dtype=torch.int64, device=device)
-    for plane, values in enumerate(coarse):  # one at a time: all logits of all pixels at once may not fit
-        rows = torch.einsum("ra,abc->rbc", spread, values)
-        labels[plane * side * side : (plane + 1) * side * side] = (
-            torch.einsum("sb,rbc->rsc", spread, rows).argmax(2).flatten()
-        )
+    pixels = (torch.arange(planes, device=device)[:, None] * side * side + grid).flatten()
+    rows: list[Tensor] = []
+    decided = judge.decide(pixels, first_logits=rows.append)
+    coarse = torch.cat(rows).float().view(planes, len(ticks), len(ticks), -1)
+    guess = [_guess(values, interpolation_matrix(side, ticks).to(device)) for values in coarse]
+    labels, gaps = (torch.stack(column).flatten() for column in zip(*guess, strict=True))
     evaluated = torch.zeros_like(labels, dtype=torch.bool)
     decisions = []
     while len(pixels):
@@ -109,5 +101,15 @@ def refine(
         wanted = changes(labels.view(planes, side, side)).flatten() & ~evaluated
         pixels = wanted.nonzero()[:, 0]
         if len(pixels):
-            decided = judge.decide(pixels)
+            decided = judge.decide(pixels, expected_gap=gaps[pixels])
     return labels.view(planes, side, side), evaluated.view(planes, side, side), decisions
+
+
+def _guess(coarse: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels and gaps of a map from the logits on its coarse grid.
+
+    One map at a time: the logits of all pixels of all maps at once may not fit into memory.
+    """
+    logits = torch.einsum("sb,rbc->rsc", spread, torch.einsum("ra,abc->rbc", spread, coarse))
+    top = logits.topk(2, dim=2)
+    return top.indices[..., 0], top.values[..., 0] - top.values[..., 1]

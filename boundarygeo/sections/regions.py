@@ -179,9 +179,7 @@ def check_same_planes(a: BoundaryMaps, b: BoundaryMaps) -> None:
     _check_maps(a)
     _check_maps(b)
     if a.labels.shape != b.labels.shape:
-        raise ValueError(
-            f"maps must have the same shape, got {list(a.labels.shape)} and {list(b.labels.shape)}"
-        )
+        raise ValueError(f"maps must have the same shape, got {list(a.labels.shape)} and {list(b.labels.shape)}")
     if not torch.equal(a.index, b.index):
         position = int(torch.nonzero(a.index != b.index)[0, 0])
         raise ValueError(
@@ -241,9 +239,7 @@ def _beyond_center(coordinate: NDArray) -> tuple[NDArray[np.intp], NDArray[np.in
     return np.flatnonzero(coordinate > rounding), np.flatnonzero(coordinate < -rounding)[::-1]
 
 
-def _axis_distances(
-    other: NDArray[np.bool_], u: NDArray, v: NDArray
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _axis_distances(other: NDArray[np.bool_], u: NDArray, v: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Distance to the first pixel of another class along each half-axis, and whether there is one."""
     row, col = np.abs(v).argmin(), np.abs(u).argmin()
     distances, found = [], []

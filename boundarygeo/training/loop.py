@@ -22,9 +22,7 @@ from boundarygeo.zoo.data import Split
 class Method(Protocol):
     """A training method: what is minimised on a batch of images in [0, 1]."""
 
-    def __call__(
-        self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The loss, a scalar, and the logits `[batch, class]` that count for the reported accuracy."""
         ...
 
@@ -114,9 +112,7 @@ def train(
         with bar, _reproducible(streams[2], target):
             for _ in range(epochs):
                 batches = torch.randperm(len(split), generator=order_generator).tensor_split(steps)
-                loss, accuracy = _run_epoch(
-                    network, split, batches, target, loss_of, optimizer, schedule, bar
-                )
+                loss, accuracy = _run_epoch(network, split, batches, target, loss_of, optimizer, schedule, bar)
                 losses.append(loss)
                 accuracies.append(accuracy)
                 if test is not None:

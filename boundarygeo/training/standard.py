@@ -5,9 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def standard_loss(
-    module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def standard_loss(module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy, L = −mean_i log softmax(f(x_i))[y_i].
 
     Args:

@@ -138,9 +138,7 @@ def _read_folder(path: Path, split: str, limit: int | None, progress: bool) -> A
     has_splits = any((path / name).is_dir() for name in ("train", "test"))
     root = path / split if has_splits else path
     if not root.is_dir() or (split == "train" and not has_splits):
-        raise ValueError(
-            f"data must have a {split} split, {split}/<class>/<image>, got none in {str(path)!r}"
-        )
+        raise ValueError(f"data must have a {split} split, {split}/<class>/<image>, got none in {str(path)!r}")
     try:
         folder = ImageFolder(str(root))
     except FileNotFoundError as error:

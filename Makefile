@@ -1,0 +1,38 @@
+# Everything runs in .venv, which is made when it is first needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-all lint format bench clean
+
+demo: $(INSTALLED)  ## train a small network, draw its boundary maps in figures/demo/
+	$(BIN)/boundarygeo demo
+
+test: $(INSTALLED)  ## the default tests
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED)  ## the slow ones, too
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: $(INSTALLED)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## speed and agreement, as in benchmarks/README.md
+	$(BIN)/python benchmarks/maps_speed.py
+	$(BIN)/python benchmarks/maps_agreement.py
+
+clean:
+	rm -rf $(VENV) figures/demo
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("boundarygeo needs Python 3.11 or newer, got " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test]'
+	@touch $@
