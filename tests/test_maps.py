@@ -208,6 +208,15 @@ def test_centre_is_the_prediction_and_invalid_planes_are_marked() -> None:
     assert maps.evaluated[2] == 0
 
 
+def test_a_classifier_without_gradients_gives_marked_maps() -> None:
+    clf = bg.Classifier(Linear(torch.zeros(4), 0.1))
+    planes = bg.fgsm_random_planes(clf, images(3, shape=(4,)), torch.tensor([0, 1, 0]))
+    maps = bg.boundary_maps(clf, planes, extent=0.1, resolution=9)
+    assert not maps.valid.any()
+    assert (maps.labels == -1).all()
+    assert bg.region_summary(maps).axis_distance.isnan().all()
+
+
 def test_maps_of_one_model_on_planes_of_another() -> None:
     first, second = (bg.Classifier(SmallNet(seed), device="cpu") for seed in (0, 1))
     planes = bg.fgsm_random_planes(first, images(3), torch.arange(3))

@@ -8,11 +8,12 @@ import typer
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
 from boundarygeo.cli.maps import PlaneKind, axis_table, cost_line, make_planes
-from boundarygeo.cli.sources import draw_examples, open_data
+from boundarygeo.cli.sources import draw_examples
 from boundarygeo.cli.train import train_checkpoint
 from boundarygeo.sections.maps import boundary_maps
 from boundarygeo.sections.regions import region_summary
 from boundarygeo.training import load_checkpoint
+from boundarygeo.zoo import load_data
 
 EXTENT = 0.3  # in ε: digits are black and white, and take far larger steps than photographs
 TITLES = {
@@ -28,7 +29,7 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Train a small CNN on 5,000 real digits and draw its boundary maps; its files are overwritten."""
-    data = open_data("mnist5k")
+    data = load_data("mnist5k")
     path = out / f"small_cnn-mnist5k-seed{seed}.pt"
     if path.is_file():
         print(f"using {path}")

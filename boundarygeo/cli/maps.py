@@ -1,7 +1,6 @@
 """`boundarygeo maps`: the church-window grid of a model, with its data."""
 
 import enum
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +9,13 @@ import typer
 
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
-from boundarygeo.cli.sources import Examples, class_names, draw_examples, load_classifier, numbers, open_data
+from boundarygeo.cli.sources import Examples, class_names, draw_examples, load_classifiers, numbers
 from boundarygeo.results import check_free
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
 from boundarygeo.sections.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
-from boundarygeo.sections.regions import RegionSummary, region_summary
+from boundarygeo.sections.regions import RegionSummary, agreement, region_summary
 from boundarygeo.statistics import median, share
+from boundarygeo.zoo import load_data
 
 
 class PlaneKind(enum.StrEnum):
@@ -27,60 +27,90 @@ class PlaneKind(enum.StrEnum):
 
 
 def maps(
-    model: Annotated[str, typer.Option(help="Checkpoint, package.module:factory, or torchvision:NAME.")],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            help="Checkpoint, package.module:factory, or torchvision:NAME. Repeat it to draw several models on the "
+            "planes of the first."
+        ),
+    ],
     data: Annotated[str, typer.Option(help="mnist5k, digits, mnist, cifar10, folder:PATH or npz:PATH.")] = "mnist5k",
     planes: Annotated[PlaneKind, typer.Option(help="What spans the planes.")] = PlaneKind.FGSM_RANDOM,
     extent: Annotated[str, typer.Option(help="Half-width of each map, in ε, e.g. 16/255.")] = "16/255",
     examples: Annotated[int, typer.Option(help="Number of test examples, drawn by the seed.")] = 100,
     include_misclassified: Annotated[
-        bool, typer.Option("--include-misclassified", help="Also draw examples the model gets wrong.")
+        bool, typer.Option("--include-misclassified", help="Also draw examples the (first) model gets wrong.")
     ] = False,
     resolution: Annotated[int, typer.Option(help="Pixels per side, odd.")] = 129,
     method: Annotated[str, typer.Option(help="adaptive or dense.")] = "adaptive",
     precision: Annotated[str, typer.Option(help="auto, float32, float64 or bfloat16.")] = "auto",
-    coarse: Annotated[int, typer.Option(help="Spacing of the adaptive method's coarse grid, in pixels.")] = 8,
+    coarse: Annotated[int | None, typer.Option(help="Spacing of the adaptive method's coarse grid, in pixels.")] = None,
     clip: Annotated[bool, typer.Option(help="Clip points to the bounds.")] = True,
-    weights: Annotated[Path | None, typer.Option(help="State dict for package.module:factory.")] = None,
+    weights: Annotated[
+        list[Path] | None, typer.Option(help="State dict for a factory or torchvision model; one per such model.")
+    ] = None,
     mean: Annotated[str | None, typer.Option(help="Mean per channel, e.g. 0.485,0.456,0.406.")] = None,
     std: Annotated[str | None, typer.Option(help="Standard deviation per channel.")] = None,
     bounds: Annotated[str, typer.Option(help="Bounds of the inputs, before normalisation.")] = "0,1",
     seed: Annotated[int, typer.Option(help="Decides the examples and the random directions.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="Zarr store for the maps.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Figure of the grid: .png, .pdf or .svg.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Zarr store for the maps; {model} in it counts models.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Figure: .png, .pdf or .svg.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
 ) -> None:
-    """Draw a model's decision regions on planes through test examples."""
+    """Draw the decision regions of models on planes through test examples."""
     half = numbers(extent, "--extent")
     if half is None or len(half) != 1:
         raise ValueError(f"--extent must be one number such as 16/255, got {extent!r}")
-    if out is not None:
-        check_free(out, overwrite=overwrite)
+    stores = _stores(out, len(model))
+    for store in stores:
+        check_free(store, overwrite=overwrite)
     if figure is not None:
         plots.check_figure_path(figure)
         check_free(figure, overwrite=overwrite)
-    dataset = open_data(data)
-    clf = load_classifier(model, weights=weights, mean=mean, std=std, bounds=bounds, device=device, data=dataset)
-    drawn = draw_examples(clf, dataset, examples, correct_only=not include_misclassified, seed=seed)
-    result = boundary_maps(
-        clf,
-        make_planes(planes, clf, drawn, seed=seed),
-        extent=half[0],
-        resolution=resolution,
-        method=method,
-        precision=precision,
-        clip=clip,
-        coarse=coarse,
+    dataset = load_data(data)
+    classifiers = load_classifiers(
+        model, weights=weights or [], mean=mean, std=std, bounds=bounds, device=device, data=dataset
     )
-    print(f"accuracy {100 * drawn.accuracy:.1f} % (of {drawn.looked_at} test examples looked at)")
-    print(axis_table(result, region_summary(result)))
-    print(cost_line(result))
-    if out is not None:
-        print(f"saved {result.save(out, overwrite=overwrite)}")
+    first = classifiers[0]
+    drawn = draw_examples(first, dataset, examples, correct_only=not include_misclassified, seed=seed)
+    through = make_planes(planes, first, drawn, seed=seed)
+    results = []
+    for name, clf in zip(model, classifiers, strict=True):
+        result = boundary_maps(
+            clf,
+            through,
+            extent=half[0],
+            resolution=resolution,
+            method=method,
+            precision=precision,
+            clip=clip,
+            coarse=coarse,
+        )
+        print(f"{name}:" if results else f"{name}: accuracy {100 * drawn.accuracy:.1f} % (n = {drawn.looked_at})")
+        print(axis_table(result, region_summary(result)))
+        if results:
+            print(f"agreement with model 1: {100 * float(agreement(results[0], result).mean()):.2f} % of pixels")
+        print(cost_line(result))
+        results.append(result)
+    for result, store in zip(results, stores, strict=False):
+        print(f"saved {result.save(store, overwrite=overwrite)}")
     if figure is not None:
-        drawing = plots.map_grid(result, class_names=class_names(clf, dataset))
+        names = class_names(first, dataset)
+        if len(results) == 1:
+            drawing = plots.map_grid(results[0], class_names=names)
+        else:
+            drawing = plots.outline_grid(results, names=model, class_names=names)
         print(f"saved {plots.save_figure(drawing, figure)}")
-    sys.stdout.flush()
+
+
+def _stores(out: Path | None, models: int) -> list[Path]:
+    """Where the maps of each model go."""
+    if out is None:
+        return []
+    if models > 1 and "{model}" not in str(out):
+        raise ValueError(f"--out must hold {{model}} for {models} models, e.g. maps-{{model}}.zarr, got {str(out)!r}")
+    return [Path(str(out).replace("{model}", str(number))) for number in range(1, models + 1)]
 
 
 def make_planes(kind: PlaneKind, clf: Classifier, examples: Examples, *, seed: int) -> Planes:
@@ -106,8 +136,9 @@ def axis_table(maps: BoundaryMaps, summary: RegionSummary) -> str:
         A table of text, with 95 % intervals.
     """
     assert maps.true_labels is not None
-    counted = maps.valid & (maps.center_labels == maps.true_labels)
-    n, left_out = int(counted.sum()), int((~counted).sum())
+    right = maps.center_labels == maps.true_labels
+    counted = maps.valid & right
+    n, wrong, missing = int(counted.sum()), int((maps.valid & ~right).sum()), int((~maps.valid).sum())
     first, second = maps.axis_names
     rows = [("half-axis", "label changes within extent", "median distance", "true class in that half")]
     for half, name in enumerate((f"+ {first}", f"- {first}", f"+ {second}", f"- {second}")):
@@ -118,8 +149,8 @@ def axis_table(maps: BoundaryMaps, summary: RegionSummary) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.append(
-        f"n = {n} correctly classified examples ({left_out} others left out); extent ±{maps.u[-1]:.4f} ε; "
-        "95 % intervals; inf: more than half do not change"
+        f"n = {n} correctly classified examples (left out: {wrong} misclassified, {missing} without a plane); "
+        f"extent ±{maps.u[-1]:.4f} ε; 95 % intervals; inf: half or more do not change"
     )
     return "\n".join(lines)
 

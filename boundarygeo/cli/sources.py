@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.training import load_checkpoint
-from boundarygeo.zoo import Dataset, load_data, load_weights
+from boundarygeo.zoo import Dataset, load_weights
 
 MODEL_FORMS = (
     "a checkpoint that `boundarygeo train` wrote, package.module:factory (with --weights FILE), or torchvision:NAME"
@@ -63,58 +64,57 @@ def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
     return tuple(values)
 
 
-def load_classifier(
-    model: str,
+def load_classifiers(
+    models: Sequence[str],
     *,
-    weights: Path | None,
+    weights: Sequence[Path],
     mean: str | None,
     std: str | None,
     bounds: str,
     device: str,
     data: Dataset,
-) -> Classifier:
-    """The classifier that `--model` and its companions name.
+) -> list[Classifier]:
+    """The classifiers that `--model` and its companions name.
 
     Args:
-        model: value of `--model`.
-        weights: state dict for a factory's module.
-        mean: `--mean`; by default what the checkpoint says, for others nothing.
+        models: values of `--model`.
+        weights: state dicts, one for each model that is not a checkpoint, or none.
+        mean: `--mean`; by default what a checkpoint says, for others nothing.
         std: `--std`, likewise.
         bounds: `--bounds`.
         device: `--device`.
-        data: what it is to classify; its number of classes must fit.
+        data: what they are to classify; their number of classes must fit.
 
     Returns:
-        The classifier.
+        The classifiers, in order.
 
     Raises:
-        ValueError: if the model cannot be found or read.
+        ValueError: if a model cannot be found or read.
     """
     limits = numbers(bounds, "--bounds")
     if limits is None or len(limits) != 2:
         raise ValueError(f"--bounds must be two numbers LOW,HIGH, got {bounds!r}")
-    means, stds = numbers(mean, "--mean"), numbers(std, "--std")
-    if Path(model).is_file():
-        if weights is not None:
-            raise ValueError("--weights must not be given with a checkpoint, which holds its own")
-        module, checkpoint = load_checkpoint(model)
-        means = checkpoint.mean if means is None else means
-        stds = checkpoint.std if stds is None else stds
-    elif model.startswith("torchvision:"):
-        module = _from_torchvision(model.removeprefix("torchvision:"), weights)
-    elif re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", model):
-        module = _from_factory(model)
-        if weights is None:
-            warnings.warn(f"no --weights for {model}: its parameters are what the factory left", stacklevel=2)
-    else:
-        raise ValueError(f"--model must be {MODEL_FORMS}, got {model!r}")
-    if weights is not None:
-        load_weights(module, weights)
-    clf = Classifier(module, bounds=limits, mean=means, std=stds, device=device)
-    classes = clf.logits(data.test.x[:2]).shape[1]
-    if classes < data.num_classes:
-        raise ValueError(f"--model must have at least the {data.num_classes} classes of --data, got {classes}")
-    return clf
+    bare = [model for model in models if not Path(model).is_file()]
+    if weights and len(weights) != len(bare):
+        raise ValueError(
+            f"--weights must be given once per model without weights of its own ({len(bare)}), got {len(weights)}"
+        )
+    files = iter(weights or [None] * len(bare))
+    classifiers = []
+    for model in models:
+        means, stds = numbers(mean, "--mean"), numbers(std, "--std")
+        if Path(model).is_file():
+            module, checkpoint = load_checkpoint(model)
+            means = checkpoint.mean if means is None else means
+            stds = checkpoint.std if stds is None else stds
+        else:
+            module = _bare_module(model, next(files))
+        clf = Classifier(module, bounds=(limits[0], limits[1]), mean=means, std=stds, device=device)
+        classes = clf.logits(data.test.x[:2]).shape[1]
+        if classes < data.num_classes:
+            raise ValueError(f"--model must have at least the {data.num_classes} classes of --data, got {classes}")
+        classifiers.append(clf)
+    return classifiers
 
 
 def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: bool, seed: int) -> Examples:
@@ -163,9 +163,19 @@ def class_names(clf: Classifier, data: Dataset) -> tuple[str, ...]:
     return (*data.class_names, *(str(number) for number in unnamed))
 
 
-def open_data(spec: str) -> Dataset:
-    """The data that `--data` names; errors as `boundarygeo.zoo.load_data`."""
-    return load_data(spec)
+def _bare_module(model: str, weights: Path | None) -> nn.Module:
+    """A module that a factory or torchvision makes, with the weights of a file."""
+    if model.startswith("torchvision:"):
+        module = _from_torchvision(model.removeprefix("torchvision:"), weights)
+    elif re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", model):
+        module = _from_factory(model)
+        if weights is None:
+            warnings.warn(f"no --weights for {model}: its parameters are what the factory left", stacklevel=2)
+    else:
+        raise ValueError(f"--model must be {MODEL_FORMS}, got {model!r}")
+    if weights is not None:
+        load_weights(module, weights)
+    return module
 
 
 def _from_factory(model: str) -> nn.Module:

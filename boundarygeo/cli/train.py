@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from boundarygeo.cli.sources import open_data
 from boundarygeo.results import check_free
 from boundarygeo.training import METHODS, Checkpoint, save_checkpoint
 from boundarygeo.training import train as train_module
-from boundarygeo.zoo import MODELS, Dataset, build_model
+from boundarygeo.zoo import MODELS, Dataset, build_model, load_data
 
 
 def train(
@@ -32,7 +31,7 @@ def train(
         raise ValueError(f"--arch must be one of {sorted(MODELS)}, got {arch!r}")
     checkpoint = train_checkpoint(
         out,
-        open_data(data),
+        load_data(data),
         arch=arch,
         method=method,
         epochs=epochs,

@@ -132,7 +132,9 @@ def boundary_maps(
         if planes.labels is not None:
             clf.check_labels(planes.labels, count, "planes.labels")
         bar.update(int((~planes.valid).sum()))
-        for chunk in planes.valid.nonzero()[:, 0].split(_planes_at_once(clf, planes, resolution)):
+        existing = planes.valid.nonzero()[:, 0]
+        at_once = _planes_at_once(clf, planes, resolution)
+        for chunk in (existing[start : start + at_once] for start in range(0, len(existing), at_once)):
             judge = PixelJudge(clf, planes.select(chunk), axis, ladder=ladder, clip=clip)
             if method == "dense":
                 part, evaluated, decisions = _every_pixel(judge, len(chunk))

@@ -1,0 +1,198 @@
+"""Outlines of the true class's region for several models on one plane."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from boundarygeo.plots.cells import (
+    axes_lines,
+    axes_or_new,
+    cross_handle,
+    draw_crosses,
+    label_axes,
+    marked_points,
+    missing_note,
+    outer_edges,
+    place_legend,
+    positions_of,
+)
+from boundarygeo.plots.style import STYLE, NotebookFigure, class_colors, class_labels
+from boundarygeo.sections.maps import BoundaryMaps
+from boundarygeo.sections.regions import check_same_planes
+
+_LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+
+
+def map_outlines(
+    list_of_maps: Sequence[BoundaryMaps],
+    cell: int = 0,
+    *,
+    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Outline of the true class's region for several models on one plane (Liu et al. 2017, arXiv 1611.02770).
+
+    Args:
+        list_of_maps: maps of each model, all on the same planes.
+        cell: position of the example.
+        names: name of each model; by default "model 1" and so on.
+        class_names: name of each class, for the title.
+        ax: axes to draw on; by default those of a new pyplot figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if there are no maps, their planes or true labels differ or are missing, the plane does
+            not exist, or the number of names is not that of the maps.
+    """
+    _check_outlines(list_of_maps, names)
+    _check_cells(list_of_maps, [cell])
+    first = list_of_maps[0]
+    assert first.true_labels is not None  # checked above
+    true = int(first.true_labels[cell])
+    names = _names(names, len(list_of_maps))
+    true_name = class_labels(class_names, [true])[true]
+    with mpl.rc_context(STYLE):
+        axes = axes_or_new(ax, figsize=(6.8, 4.6))
+        notes = _draw_outlines(axes, list_of_maps, cell)
+        handles = _model_handles([name + note for name, note in zip(names, notes, strict=True)])
+        handles.append(cross_handle(first))
+        label_axes(axes, first)
+        axes.set_title(f"example {int(first.index[cell])}: region of the true class, {true_name}")
+        place_legend(axes, handles, None, handlelength=3.5)
+    return axes
+
+
+def outline_grid(
+    list_of_maps: Sequence[BoundaryMaps],
+    *,
+    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    cells: Iterable[int] | None = None,
+    columns: int = 4,
+) -> Figure:
+    """Outlines of the true class's region for several models, one cell per example.
+
+    Args:
+        list_of_maps: maps of each model, all on the same planes.
+        names: name of each model; by default "model 1" and so on.
+        class_names: name of each class, for the cells' titles.
+        cells: positions of the examples to draw; by default the first 12 whose plane exists.
+        columns: number of cells in a row.
+
+    Returns:
+        The figure, unknown to pyplot.
+
+    Raises:
+        TypeError: as `map_outlines`.
+        ValueError: as `map_outlines`, or if `columns` is not positive.
+    """
+    if columns < 1:
+        raise ValueError(f"columns must be positive, got {columns}")
+    _check_outlines(list_of_maps, names)
+    first = list_of_maps[0]
+    chosen = first.valid.nonzero()[:12, 0].tolist() if cells is None else positions_of(first, cells).tolist()
+    _check_cells(list_of_maps, chosen)
+    assert first.true_labels is not None
+    columns = min(columns, len(chosen))
+    rows = -(-len(chosen) // columns)
+    with mpl.rc_context(STYLE):
+        figure = NotebookFigure(figsize=(2.3 * columns + 2.0, 2.5 * rows + 0.9), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(chosen) :]:
+            axes.set_axis_off()
+        for axes, cell in zip(grid.flat, chosen, strict=False):
+            _draw_outlines(axes, list_of_maps, cell)
+            axes.set(xticks=[], yticks=[])
+            true = int(first.true_labels[cell])
+            axes.set_title(class_labels(class_names, [true])[true])
+        handles = [*_model_handles(_names(names, len(list_of_maps))), cross_handle(first)]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, handlelength=3.5)
+        figure.supxlabel("\n".join(axes_lines(first)), fontsize="medium", x=0.01, ha="left")
+    return figure
+
+
+def _check_outlines(list_of_maps: Sequence[BoundaryMaps], names: Sequence[str] | None) -> None:
+    if isinstance(list_of_maps, BoundaryMaps) or not isinstance(list_of_maps, Sequence):
+        raise TypeError(f"list_of_maps must be a list of BoundaryMaps, got {type(list_of_maps).__name__}")
+    if not list_of_maps:
+        raise ValueError("list_of_maps must have at least one entry, got none")
+    first = list_of_maps[0]
+    for maps in list_of_maps:
+        check_same_planes(first, maps)
+        if maps.true_labels is None or first.true_labels is None:
+            raise ValueError("maps must have true labels, got planes without")
+    if names is not None and len(names) != len(list_of_maps):
+        raise ValueError(f"names must have {len(list_of_maps)} entries, one per model, got {len(names)}")
+
+
+def _check_cells(list_of_maps: Sequence[BoundaryMaps], cells: Sequence[int]) -> None:
+    first = list_of_maps[0]
+    for cell in positions_of(first, cells).tolist():
+        for maps in list_of_maps:
+            assert maps.true_labels is not None
+            assert first.true_labels is not None
+            if maps.true_labels[cell] != first.true_labels[cell]:
+                raise ValueError(
+                    f"maps must have the same true labels, got {int(first.true_labels[cell])} and "
+                    f"{int(maps.true_labels[cell])} in cell {cell}"
+                )
+            if not maps.valid[cell]:
+                raise ValueError(f"cell must be of a plane that exists, got {cell}: {missing_note(maps)}")
+
+
+def _names(names: Sequence[str] | None, count: int) -> Sequence[str]:
+    return [f"model {number}" for number in range(1, count + 1)] if names is None else names
+
+
+def _look(number: int, count: int) -> tuple[tuple[float, float, float], Any, float]:
+    """Colour, style and width of a model's line; of outlines that coincide, the first stays visible."""
+    width = float(np.linspace(2.8, 1.4, count)[number])
+    red, green, blue = class_colors(count)[number].tolist()
+    return (red, green, blue), _LINE_STYLES[number % len(_LINE_STYLES)], width
+
+
+def _model_handles(labels: Sequence[str]) -> list[Artist]:
+    handles: list[Artist] = []
+    for number, label in enumerate(labels):
+        color, style, width = _look(number, len(labels))
+        handles.append(Line2D([], [], label=label, color=color, linestyle=style, linewidth=width))
+    return handles
+
+
+def _draw_outlines(axes: Axes, list_of_maps: Sequence[BoundaryMaps], cell: int) -> list[str]:
+    """Outlines of one example's class for all models; returns what each legend entry has to add."""
+    first = list_of_maps[0]
+    assert first.true_labels is not None  # checked by the callers
+    true = int(first.true_labels[cell])
+    notes = []
+    for number, maps in enumerate(list_of_maps):
+        region = maps.labels[cell].numpy() == true
+        if region.all() or not region.any():
+            notes.append(" (everywhere)" if region.all() else " (nowhere)")
+            continue
+        color, style, width = _look(number, len(list_of_maps))
+        axes.contour(
+            maps.u.numpy(),
+            maps.v.numpy(),
+            region.astype(float),
+            levels=[0.5],
+            colors=[color],
+            linestyles=[style],
+            linewidths=[width],
+        )
+        notes.append("" if int(maps.center_labels[cell]) == true else " (wrong at the example)")
+    points = marked_points(first, np.array([cell]))
+    draw_crosses(axes, points[..., 0], points[..., 1], size=11)
+    low_u, high_u, low_v, high_v = outer_edges(first)
+    axes.set(xlim=(low_u, high_u), ylim=(low_v, high_v), aspect="equal")
+    return notes
