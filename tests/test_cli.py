@@ -90,10 +90,9 @@ def test_a_factory_with_weights_is_a_model(
         def tiny(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
         """)
     )
-    torch.save(
-        {"state_dict": {"module.1.weight": torch.linspace(-1, 1, 384).view(2, 192), "module.1.bias": torch.zeros(2)}},
-        tmp_path / "w.th",
-    )
+    weight = torch.linspace(-1, 1, 384).view(2, 192)
+    state = {"module.1.weight": weight, "module.1.bias": torch.zeros(2)}
+    torch.save({"state_dict": state}, tmp_path / "w.th")
     monkeypatch.chdir(tmp_path)
     words = ["maps", "--model", "my_nets:tiny", "--data", f"npz:{folder}/data.npz", *SMALL, "--include-misclassified"]
     status, said, _ = run(capsys, *words, "--weights", "w.th", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
