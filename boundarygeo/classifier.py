@@ -176,20 +176,47 @@ class Classifier:
         rows: list[Tensor] = []
 
         def work(start: int, stop: int) -> None:
-            with torch.enable_grad():
-                inputs = x[start:stop].detach().to(self.device, torch.float32).clone().requires_grad_()
-                logits = self._form("float32", x.shape[1:])(self.normalise(inputs))
-                classes = y[start:stop].to(self.device).clone()  # autograd keeps no tensor of inference mode
-                value = _loss(logits, classes, loss).sum()
-                (gradient,) = torch.autograd.grad(value, inputs)
-            rows.append(gradient.cpu())
-            self.counts.forwards += stop - start
-            self.counts.backwards += stop - start
+            rows.append(self.differentiate(x[start:stop], y[start:stop], loss)[1].cpu())
 
         with self.running(x):
             self.check_labels(y, len(x))  # again: now the number of classes is known
-            in_batches(work, len(x), tuner=self._tuner("gradient", x.shape[1:]), device=self.device)
+            self.in_batches(work, len(x), x.shape[1:], kind="gradient")
         return torch.cat(rows)
+
+    def differentiate(self, x: Tensor, y: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+        """Logits and input gradients of one batch, on the device. To be called inside `running` and `in_batches`.
+
+        Args:
+            x: inputs `[batch, *input]`, unchecked.
+            y: classes, int64 `[batch]`.
+            loss: as in `input_gradient`.
+
+        Returns:
+            Logits `[batch, class]` and gradients `[batch, *input]`, float32, detached, on the classifier's device.
+        """
+        with torch.enable_grad():
+            inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
+            logits = self._form("float32", x.shape[1:])(self.normalise(inputs))
+            classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
+            (gradient,) = torch.autograd.grad(_loss(logits, classes, loss).sum(), inputs)
+        self.counts.forwards += len(x)
+        self.counts.backwards += len(x)
+        return logits.detach(), gradient
+
+    def in_batches(
+        self, work: Callable[[int, int], None], total: int, shape: torch.Size, *, kind: str, progress: bool = False
+    ) -> None:
+        """Do work on ranges of examples in batches whose size is tuned for this kind of work.
+
+        Args:
+            work: called with `(start, stop)`, in order; called again with less when memory ran out.
+            total: number of examples.
+            shape: shape of one input.
+            kind: name of the work: each has its own batch size, found by throughput.
+            progress: whether to show a bar when it takes more than two seconds.
+        """
+        with progress_bar(total, description=kind, unit="examples", progress=progress) as bar:
+            in_batches(work, total, tuner=self._tuner(kind, shape), device=self.device, bar=bar)
 
     def normalise(self, x: Tensor) -> Tensor:
         """Inputs as the module wants them: minus mean, divided by std, channel by channel (dimension 1)."""
@@ -309,8 +336,7 @@ class Classifier:
             consume(logits if precision == "float64" else logits.float())
             self.counts.forwards += stop - start
 
-        with progress_bar(total, description="forward", unit="points", progress=progress) as bar:
-            in_batches(work, total, tuner=self._tuner(precision, shape), device=self.device, bar=bar)
+        self.in_batches(work, total, shape, kind=precision, progress=progress)
 
     def ladder(self, precision: str, shape: torch.Size) -> tuple[str, ...]:
         """The arithmetics in which labels are decided, without those the module does not run in.
