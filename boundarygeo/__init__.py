@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from boundarygeo._version import __version__
 from boundarygeo.classifier import Classifier
+from boundarygeo.directions import Directions
 from boundarygeo.results import Provenance, Result, load
+from boundarygeo.sections.distances import BoundaryDistances, boundary_distance
+from boundarygeo.sections.lines import LogitLines, logit_lines
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
 from boundarygeo.sections.planes import (
     Planes,
@@ -23,19 +26,24 @@ if TYPE_CHECKING:
     from boundarygeo import plots
 
 __all__ = [
+    "BoundaryDistances",
     "BoundaryMaps",
     "Classifier",
+    "Directions",
+    "LogitLines",
     "Planes",
     "Provenance",
     "RegionSummary",
     "Result",
     "__version__",
     "agreement",
+    "boundary_distance",
     "boundary_maps",
     "fgsm_adversarial_planes",
     "fgsm_random_planes",
     "fragmentation",
     "load",
+    "logit_lines",
     "planes_through",
     "plots",
     "random_planes",

@@ -1,6 +1,7 @@
 """A module together with what its inputs mean: bounds, normalisation, device. Nothing downstream knows about them."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boundarygeo.evaluation import (
+    PRECISIONS,
     BatchTuner,
     Counts,
     Form,
@@ -18,6 +20,7 @@ from boundarygeo.evaluation import (
     precision_ladder,
     progress_bar,
 )
+from boundarygeo.results import Provenance, module_hash
 
 BOUNDS_TOLERANCE = 1e-5
 """How far inputs may lie outside the bounds, as a share of their width: float rounding, not another scale."""
@@ -230,6 +233,28 @@ class Classifier:
         """Differences of inputs as the module sees them: divided by std, channel by channel (dimension 1)."""
         return self.normalise(v) - self.normalise(torch.zeros_like(v))
 
+    def record(self) -> Callable[..., Provenance]:
+        """Start the record of an analysis: its time and cost run from here.
+
+        Returns:
+            A function of the provenance's `command`, `seed` and `precision` that ends the record and gives it.
+        """
+        began, forwards, backwards = time.perf_counter(), self.counts.forwards, self.counts.backwards
+
+        def provenance(command: str, *, seed: int | None = None, precision: str = "float32") -> Provenance:
+            return Provenance(
+                command=command,
+                seed=seed,
+                model=module_hash(self.module),
+                device=str(self.device),
+                precision=precision,
+                seconds=time.perf_counter() - began,
+                forwards=self.counts.forwards - forwards,
+                backwards=self.counts.backwards - backwards,
+            )
+
+        return provenance
+
     def check_inputs(self, x: Tensor, name: str = "x") -> None:
         """Refuse inputs that the classifier cannot mean.
 
@@ -358,6 +383,8 @@ class Classifier:
         return usable
 
     def _form(self, precision: str, shape: torch.Size) -> Form:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")
         form = self._find_form(precision, shape)
         if form is None:
             raise ValueError(f"precision must be one that the module runs in, got {precision!r}")

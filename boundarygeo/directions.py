@@ -1,10 +1,157 @@
 """Directions in the input space, one per example."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.linalg import scaled_to
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """One direction per example.
+
+    Attributes:
+        vectors: float32 `[example, *input]`, in input units per step; zero where there is none.
+        unit: what a step of 1 is, for axes: e.g. `"ε (L∞)"` or `"L2"`.
+        name: what they are.
+    """
+
+    vectors: Tensor
+    unit: str
+    name: str
+
+
+NAMED = ("fgsm", "gradient", "random")
+
+
+def named_directions(
+    clf: Classifier, x: Tensor, y: Tensor, name: str, *, seed: int = 0, index: Tensor | None = None
+) -> Directions:
+    """Directions by name.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        name: `"fgsm"`, the sign of the loss gradient (a step of ε is ε in L∞); `"gradient"`, the loss gradient with
+            L2 length 1; or `"random"`, an isotropic direction with L2 length 1.
+        seed: seed of random directions.
+        index: number of each example, int64 `[example]`, which decides its random direction; by default 0, 1, ….
+
+    Returns:
+        The directions; zero where a gradient is zero.
+
+    Raises:
+        ValueError: if the name is unknown, or as `Classifier.input_gradient`.
+    """
+    if name == "fgsm":
+        return Directions(gradient_directions(clf, x, y).sign(), "ε (L∞)", "FGSM sign direction")
+    one = torch.ones(len(x))
+    if name == "gradient":
+        return Directions(scaled_to(gradient_directions(clf, x, y), one).float(), "L2", "loss gradient")
+    if name == "random":
+        numbers = torch.arange(len(x)) if index is None else index
+        return Directions(scaled_to(random_directions(x.shape[1:], numbers, seed=seed), one).float(), "L2", "random")
+    raise ValueError(f"direction must be one of {list(NAMED)} or a tensor, got {name!r}")
+
+
+def towards(x: Tensor, targets: Tensor, *, name: str = "towards a target") -> Directions:
+    """Unit L2 directions from each example to a point of its own.
+
+    Args:
+        x: inputs `[example, *input]`.
+        targets: points of the same shape, e.g. other examples or adversarial examples.
+        name: what the points are.
+
+    Returns:
+        The directions, in L2; zero where an example is its own target.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if x.shape != targets.shape:
+        raise ValueError(f"targets must have the shape {list(x.shape)} of x, got {list(targets.shape)}")
+    difference = targets.double().cpu() - x.double().cpu()
+    return Directions(scaled_to(difference, torch.ones(len(x))).float(), "L2", name)
+
+
+def nearest_of_other_class(x: Tensor, y: Tensor, pool_x: Tensor, pool_y: Tensor) -> Tensor:
+    """For each example, the nearest (in L2) of another class: the *legitimate* target of Tramèr et al. 2017, §4.
+
+    Args:
+        x: inputs `[example, *input]`.
+        y: their classes `[example]`.
+        pool_x: candidates `[candidate, *input]`.
+        pool_y: their classes `[candidate]`.
+
+    Returns:
+        Nearest candidates `[example, *input]`.
+
+    Raises:
+        ValueError: if some example has no candidate of another class.
+    """
+    other = y.cpu()[:, None] != pool_y.cpu()[None, :]
+    if not bool(other.any(1).all()):
+        raise ValueError(f"pool_y must hold another class than every y, got {pool_y.unique().tolist()} alone")
+    flat, pool = x.cpu().double().flatten(1), pool_x.cpu().double().flatten(1)
+    chosen = torch.empty(len(x), dtype=torch.int64)
+    for rows in torch.arange(len(x)).split(256):  # all distances at once may not fit into memory
+        distance = torch.cdist(flat[rows], pool)
+        chosen[rows] = distance.masked_fill(~other[rows], torch.inf).argmin(1)
+    return pool_x.cpu()[chosen]
+
+
+def random_of_other_label(
+    labels: Tensor, pool_x: Tensor, pool_labels: Tensor, *, seed: int = 0, index: Tensor | None = None
+) -> Tensor:
+    """For each example, a random point that is classified otherwise: the *random* target of Tramèr et al. 2017, §4.
+
+    Args:
+        labels: predicted class of each example `[example]`.
+        pool_x: candidates `[candidate, *input]`.
+        pool_labels: their predicted classes `[candidate]`.
+        seed: decides the choice, together with the example's number.
+        index: number of each example; by default 0, 1, ….
+
+    Returns:
+        The chosen candidates `[example, *input]`.
+
+    Raises:
+        ValueError: if some example has no candidate of another label.
+    """
+    other = labels.cpu()[:, None] != pool_labels.cpu()[None, :]
+    if not bool(other.any(1).all()):
+        raise ValueError(f"pool_labels must hold another class than every label, got {pool_labels.unique().tolist()}")
+    numbers = range(len(labels)) if index is None else index.tolist()
+    # A generator per example: its choice does not depend on the other examples.
+    chosen = [
+        int(np.random.default_rng((seed, number)).choice(row.nonzero()[:, 0].numpy()))
+        for number, row in zip(numbers, other, strict=True)
+    ]
+    return pool_x.cpu()[torch.tensor(chosen)]
+
+
+def class_directions(clf: Classifier, x: Tensor, targets: Tensor) -> Directions:
+    """Unit L2 directions in which the log-odds of a target class grow fastest.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        targets: target classes, int64 `[example]`.
+
+    Returns:
+        The directions, in L2; zero where the gradient is zero.
+
+    Raises:
+        TypeError: as `Classifier.input_gradient`.
+        ValueError: as `Classifier.input_gradient`.
+    """
+    uphill = -clf.input_gradient(x, targets, loss="log_odds")
+    return Directions(scaled_to(uphill, torch.ones(len(x))).float(), "L2", "towards a class")
 
 
 def gradient_directions(clf: Classifier, x: Tensor, y: Tensor) -> Tensor:

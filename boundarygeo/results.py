@@ -31,7 +31,8 @@ def array(*dims: str, unit: str = "", coordinate: bool = False) -> Any:
     """A dataclass field that holds a tensor (or None) with the named dimensions.
 
     Args:
-        *dims: name of each dimension, in order.
+        *dims: name of each dimension, in order; a last name that begins with a star, such as `"*input"`, stands for
+            all the dimensions that are left.
         unit: unit of the values, written to the store.
         coordinate: whether it is written as a coordinate of the data set and not as a variable.
 
@@ -128,7 +129,9 @@ class Result:
                 plain[field.name] = dataclasses.asdict(value) if isinstance(value, Provenance) else value
             elif value is not None:
                 attributes = {"units": field.metadata["unit"]} if field.metadata["unit"] else {}
-                variable = xr.Variable(field.metadata["dims"], value.detach().cpu().numpy(), attributes)
+                variable = xr.Variable(
+                    _expand(field.metadata["dims"], value.ndim), value.detach().cpu().numpy(), attributes
+                )
                 (coordinates if field.metadata["coordinate"] else variables)[field.name] = variable
         attributes = {"boundarygeo_type": type(self).__name__, "boundarygeo_format": FORMAT_VERSION}
         attributes |= {name: json.dumps(value) for name, value in plain.items()}
@@ -191,6 +194,14 @@ class Result:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return path
+
+
+def _expand(dims: tuple[str, ...], ndim: int) -> tuple[str, ...]:
+    """Names of all dimensions: a starred name at the end becomes name_0, name_1, ...."""
+    if not dims or not dims[-1].startswith("*"):
+        return dims
+    named = dims[:-1]
+    return (*named, *(f"{dims[-1][1:]}_{number}" for number in range(ndim - len(named))))
 
 
 def check_free(path: str | os.PathLike[str], *, overwrite: bool) -> Path:

@@ -22,6 +22,31 @@ def test_scalar_mean_and_std_and_inputs_without_channels() -> None:
     torch.testing.assert_close(clf.logits(torch.tensor([[0.5, 1.0]])), torch.tensor([[0.0, 2.0]]))
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("float64", torch.float64), ("float32", torch.float32)])
+def test_logits_have_the_precision_that_is_asked_for(precision: str, dtype: torch.dtype) -> None:
+    x = torch.tensor([[0.5, 0.5 + 1e-12]], dtype=torch.float64)
+    logits = bg.Classifier(nn.Identity(), mean=0.1, std=0.3).logits(x, precision=precision)
+    assert logits.dtype == dtype
+    assert bool(logits[0, 0] < logits[0, 1]) == (dtype == torch.float64)
+
+
+def test_logits_in_bfloat16_are_given_in_float32() -> None:
+    x = images(4)
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    logits, exact = clf.logits(x, precision="bfloat16"), clf.logits(x)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, logits.bfloat16().float())
+    torch.testing.assert_close(logits, exact, rtol=0.1, atol=0.3)
+
+
+def test_directions_are_normalised_as_differences_of_inputs() -> None:
+    clf = bg.Classifier(SmallNet(), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), device="cpu")
+    x, v = images(2), images(2, seed=1) - 0.5
+    torch.testing.assert_close(clf.normalise_direction(v), clf.normalise(x + v) - clf.normalise(x))
+    plain = bg.Classifier(SmallNet(), device="cpu")
+    assert torch.equal(plain.normalise_direction(v), v)
+
+
 def test_margin_by_hand() -> None:
     clf = bg.Classifier(nn.Identity())
     x = torch.tensor([[0.9, 0.1, 0.4], [0.2, 0.3, 0.8]])
@@ -88,7 +113,7 @@ def test_works_inside_no_grad_and_inference_mode() -> None:
         assert torch.equal(clf.input_gradient(x, y), expected)
 
 
-@pytest.mark.parametrize("change", ["optimiser", "by hand", "load_state_dict"])
+@pytest.mark.parametrize("change", ["optimiser", "by hand", "load_state_dict", "buffer by hand", "order by hand"])
 def test_changed_weights_are_noticed(change: str) -> None:
     module, x = SmallNet(0), images(3)
     clf = bg.Classifier(module, device="cpu")
@@ -99,12 +124,26 @@ def test_changed_weights_are_noticed(change: str) -> None:
         torch.optim.SGD(module.parameters(), lr=0.1).step()
     elif change == "by hand":
         module.head.weight.data.mul_(2)
+    elif change == "buffer by hand":
+        module.bn1.running_mean.data.add_(1)
+    elif change == "order by hand":  # no sum changes
+        with torch.no_grad():
+            module.head.weight.copy_(module.head.weight.flip(0))
     else:
         module.load_state_dict(SmallNet(1).state_dict())
     with torch.no_grad():
         expected = module.eval()(x)
     assert not torch.allclose(first, expected, rtol=1e-2)
     torch.testing.assert_close(clf.logits(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_changed_weights_are_checked_again() -> None:
+    module, x = SmallNet(), images(3)
+    clf = bg.Classifier(module, device="cpu")
+    clf.logits(x)
+    module.head.bias.data[0] = torch.nan
+    with pytest.raises(ValueError, match="finite logits, got NaN"):
+        clf.logits(x)
 
 
 def test_counts_forwards_and_backwards() -> None:
@@ -155,6 +194,29 @@ def test_batch_norm_without_running_statistics_is_refused_even_for_one_example()
         bg.Classifier(module).logits(images(1))
 
 
+def test_mixing_is_noticed_even_for_one_example() -> None:
+    with pytest.raises(ValueError, match="each sample of a batch by itself"):
+        bg.Classifier(Returns(lambda x: x - x.mean(0))).logits(images(1))
+
+
+class Stubborn(nn.Module):
+    """Computes in float32, whatever it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float().flatten(1)[:, :3]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+def test_a_precision_the_module_does_not_run_in_is_refused_by_name_and_left_out_otherwise(precision: str) -> None:
+    clf, x = bg.Classifier(Stubborn(), device="cpu"), images(2)
+    with clf.running(x):
+        assert clf.ladder("auto", x.shape[1:]) == ("float32",)
+        with pytest.raises(ValueError, match=f"precision must be one that the module runs in, got '{precision}'"):
+            clf.ladder(precision, x.shape[1:])
+    with pytest.raises(ValueError, match=f"precision must be one that the module runs in, got '{precision}'"):
+        clf.logits(x, precision=precision)
+
+
 BAD_INPUTS = {
     "bytes": ((images(2) * 255).byte(), TypeError, "x must be a float tensor .* got a tensor of torch.uint8"),
     "numpy": (images(2).numpy(), TypeError, "x must be a float tensor .* got ndarray"),
@@ -177,6 +239,20 @@ def test_rounding_at_the_bounds_is_forgiven() -> None:
     x = images(2)
     x[0, 0, 0, 0] = 1 + 1e-6
     assert bg.Classifier(SmallNet()).logits(x).shape == (2, 5)
+
+
+def test_rounding_at_the_bounds_is_a_share_of_their_width() -> None:
+    x = torch.tensor([[255 + 1e-3, 0.0, 3.0]])
+    assert bg.Classifier(nn.Identity(), bounds=(0, 255)).predict(x) == 0
+    with pytest.raises(ValueError, match=r"bounds \[0, 255\]"):
+        bg.Classifier(nn.Identity(), bounds=(0, 255)).predict(x + 0.1)
+    with pytest.raises(ValueError, match=r"bounds \[0, 1\]"):
+        bg.Classifier(nn.Identity()).predict(torch.tensor([[1 + 1e-3, 0.0]]))
+
+
+def test_the_device_is_by_default_that_of_a_module_on_an_accelerator() -> None:
+    assert bg.Classifier(nn.Linear(2, 2, device="meta")).device.type == "meta"
+    assert bg.Classifier(nn.Linear(2, 2, device="meta"), device="cpu").device.type == "cpu"
 
 
 BAD_LABELS = {

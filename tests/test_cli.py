@@ -1,5 +1,6 @@
 """The command line in process: what it prints, writes and refuses."""
 
+import functools
 import re
 import textwrap
 from pathlib import Path
@@ -7,9 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
+from synthetic_maps import make_maps
 
 import boundarygeo as bg
 from boundarygeo.cli import main
+from boundarygeo.cli.maps import axis_table
+from boundarygeo.sections.regions import region_summary
+from boundarygeo.training import load_checkpoint
+from boundarygeo.zoo import load_data
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -259,5 +266,212 @@ def test_train_refuses_what_it_does_not_know(
         capsys, "train", "--data", f"npz:{folder}/data.npz", "--out", tmp_path / "m.pt", "--device", "cpu", *words
     )
     assert status == 2
+    assert message in complaint
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, typer.Abort])
+def test_an_interrupt_has_its_own_status(
+    error: type[BaseException], folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(spec: str) -> None:
+        raise error
+
+    monkeypatch.setattr("boundarygeo.cli.maps.load_data", interrupt)
+    status, said, complaint = run(capsys, *base(folder))
+    assert (status, said) == (130, "")
+    assert complaint in ("", "boundarygeo: error: interrupted\n")
+
+
+def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(spec: str) -> None:
+        raise RuntimeError("two\n  lines")
+
+    monkeypatch.setattr("boundarygeo.cli.maps.load_data", fail)
+    monkeypatch.delenv("BOUNDARYGEO_DEBUG", raising=False)
+    expected = "boundarygeo: error: two lines (RuntimeError; set BOUNDARYGEO_DEBUG=1 for the traceback)\n"
+    assert run(capsys, *base(folder)) == (2, "", expected)
+    monkeypatch.setenv("BOUNDARYGEO_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="two"):
+        main([str(word) for word in base(folder)])
+
+
+def test_settings_reach_the_maps(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "maps.zarr"
+    words = [
+        "--method",
+        "dense",
+        "--precision",
+        "float64",
+        "--no-clip",
+        "--coarse",
+        3,
+        "--planes",
+        "random",
+        "--seed",
+        5,
+    ]
+    status, said, _ = run(capsys, *base(folder), *SMALL, *words, "--out", out)
+    assert status == 0
+    maps = bg.load(out)
+    assert isinstance(maps, bg.BoundaryMaps)
+    assert (maps.method, maps.clip, maps.provenance.seed) == ("dense", False, 5)
+    assert maps.provenance.precision == "float64"
+    assert "coarse=3" in maps.provenance.command
+    assert "100.0 % of pixels evaluated" in said
+    assert f"{maps.provenance.forwards:,} forwards in float64" in said
+
+
+@pytest.mark.parametrize("planes", ["fgsm_random", "random"])
+def test_a_plane_belongs_to_its_example_and_the_seed(
+    planes: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The map of an example is that of the library, numbered by its place in the data.
+    words = ["--resolution", 17, "--extent", 1, "--planes", planes, "--seed", 3, "--examples", 3]
+    assert run(capsys, *base(folder), *words, "--out", tmp_path / "maps.zarr")[0] == 0
+    maps = bg.load(tmp_path / "maps.zarr")
+    assert isinstance(maps, bg.BoundaryMaps)
+    module, checkpoint = load_checkpoint(folder / "model.pt")
+    clf = bg.Classifier(module, mean=checkpoint.mean, std=checkpoint.std, device="cpu")
+    test = load_data(f"npz:{folder}/data.npz").test
+    x, y, index = test.x[maps.index], test.y[maps.index], maps.index
+    assert maps.true_labels is not None
+    assert torch.equal(maps.true_labels, y)
+    same = []
+    for settings in ({"seed": 3, "index": index}, {"seed": 3}, {"index": index}):
+        make = bg.random_planes if planes == "random" else functools.partial(bg.fgsm_random_planes, clf)
+        again = bg.boundary_maps(clf, make(x, y, **settings), extent=1, resolution=17)
+        same.append(torch.equal(again.labels, maps.labels))
+    assert same == [True, False, False]
+
+
+def test_a_second_model_is_another_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(
+        capsys,
+        *f"train --arch softmax_regression --data npz:{folder}/data.npz --epochs 1 --batch-size 60 --seed 1".split(),
+        *("--learning-rate", "1e-5", "--out", tmp_path / "other.pt", "--device", "cpu"),
+    )
+    words = [*base(folder), "--model", tmp_path / "other.pt", *SMALL, "--out", tmp_path / "{model}.zarr"]
+    status, said, _ = run(capsys, *words)
+    assert status == 0
+    first, second = bg.load(tmp_path / "1.zarr"), bg.load(tmp_path / "2.zarr")
+    assert isinstance(first, bg.BoundaryMaps)
+    assert isinstance(second, bg.BoundaryMaps)
+    assert first.provenance.model != second.provenance.model
+    agree = 100 * float((first.labels == second.labels).double().mean())
+    assert agree < 99
+    assert f"agreement with model 1: {agree:.2f} % of pixels" in said
+
+
+def test_the_table_counts_examples_that_are_right_on_planes_that_exist() -> None:
+    labels = np.zeros((4, 9, 9), dtype=int)
+    labels[0, :, 7:] = 1  # two of nine columns, on the right
+    labels[2], labels[3] = 1, -1
+    maps = make_maps(labels, extent=0.4, true_labels=[0, 0, 0, 0], valid=[True, True, True, False])
+    rows = axis_table(maps, region_summary(maps)).splitlines()
+    assert rows[1].startswith("+ FGSM sign direction  50.0 % [")
+    for row, name, true_share in zip(rows[2:5], ("- FGSM", "+ random", "- random"), (100, 88.9, 88.9), strict=True):
+        assert row.startswith(name)
+        assert "  0.0 % [" in row
+        assert re.search(rf"  inf \[inf, inf\] +{true_share:.1f} %$", row)
+    assert rows[5].startswith(
+        "n = 2 correctly classified examples (left out: 1 misclassified, 1 without a plane); extent ±0.4000 ε"
+    )
+
+
+@pytest.mark.parametrize("figure", ["grid.docx", "there.png"])
+def test_a_figure_that_cannot_be_written_is_refused_before_any_work(
+    figure: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there.png").write_text("a figure")
+    monkeypatch.setattr("boundarygeo.cli.maps.load_data", lambda spec: pytest.fail("work was begun"))
+    status, _, complaint = run(capsys, *base(folder), "--figure", tmp_path / figure)
+    assert status == 2
+    assert "path must" in complaint
+    assert (tmp_path / "there.png").read_text() == "a figure"
+
+
+@pytest.mark.parametrize("command", ["maps", "train"])
+def test_what_exists_is_refused_before_any_work(
+    command: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "there"
+    out.write_text("precious")
+    monkeypatch.setattr(f"boundarygeo.cli.{command}.load_data", lambda spec: pytest.fail("work was begun"))
+    words = base(folder) if command == "maps" else ["train"]
+    status, _, complaint = run(capsys, *words, "--out", out)
+    assert status == 2
+    assert "must not exist yet" in complaint
+    assert out.read_text() == "precious"
+
+
+def test_train_does_what_its_options_say(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = {}
+    for name, words in {
+        "one": ["--seed", 0],
+        "again": ["--seed", 0],
+        "other seed": ["--seed", 1],
+        "longer": ["--seed", 0, "--epochs", 2],
+        "slower": ["--seed", 0, "--learning-rate", "1e-4"],
+        "smaller batches": ["--seed", 0, "--batch-size", 10],
+    }.items():
+        path = tmp_path / f"{name}.pt"
+        start = ["train", "--arch", "softmax_regression", "--data", f"npz:{folder}/data.npz", "--epochs", 1]
+        status, said, _ = run(capsys, *start, *words, "--out", path, "--device", "cpu")
+        assert status == 0
+        assert f"saved {path}" in said
+        module, checkpoint = load_checkpoint(path)
+        weights[name] = torch.cat([value.flatten() for value in module.state_dict().values()])
+        assert checkpoint.training is not None
+        assert len(checkpoint.training.loss) == (2 if name == "longer" else 1)
+    assert torch.equal(weights["one"], weights["again"])
+    for name in ("other seed", "longer", "slower", "smaller batches"):
+        assert not torch.allclose(weights["one"], weights[name]), name
+
+
+def test_lines_writes_data_and_figure(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["lines", *base(folder)[1:], "--examples", 3, "--extent", "0.3", "--points", 11]
+    status, said, _ = run(capsys, *words, "--out", tmp_path / "lines.zarr", "--figure", tmp_path / "lines.svg")
+    assert status == 0
+    result = bg.load(tmp_path / "lines.zarr")
+    assert isinstance(result, bg.LogitLines)
+    assert result.logits.shape == (3, 11, 2)
+    assert "n = 3, 95 % intervals" in said
+    assert (tmp_path / "lines.svg").stat().st_size > 1000
+
+
+def test_distances_prints_both_ways_and_saves(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["distances", *base(folder)[1:], "--examples", 10, "--max-distance", "0.4"]
+    status, said, _ = run(capsys, *words, "--out", tmp_path / "distances.zarr")
+    assert status == 0
+    assert "+ FGSM sign direction" in said
+    assert "- FGSM sign direction" in said
+    result = bg.load(tmp_path / "distances.zarr")
+    assert isinstance(result, bg.BoundaryDistances)
+    assert result.max_distance == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("lines", ["--points", "1"], "points must be a whole number, at least 2"),
+        ("lines", ["--extent", "0"], "extent must be a positive number"),
+        ("lines", ["--direction", "up"], "direction must be one of"),
+        ("distances", ["--max-distance", "-1"], "max_distance must be a positive number"),
+        ("distances", ["--scan", "0"], "scan must be a whole number"),
+        ("distances", ["--direction", "up"], "direction must be one of"),
+    ],
+)
+def test_lines_and_distances_refuse_bad_words(
+    command: str, words: list[str], message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = [command, *base(folder)[1:], "--examples", 2, "--out", tmp_path / "out.zarr"]
+    status, _, complaint = run(capsys, *start, *words)
+    assert status == 2
+    assert complaint.count("\n") == 1
     assert message in complaint
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,21 @@
+import io
+import sys
+import types
+
 import pytest
 import torch
 from oracles import SmallNet, images
 from torch import nn
 
-from boundarygeo.evaluation import BatchTuner, analysis, build_form, frozen_copy, in_batches, precision_ladder
+from boundarygeo.evaluation import (
+    BatchTuner,
+    analysis,
+    build_form,
+    frozen_copy,
+    in_batches,
+    precision_ladder,
+    progress_bar,
+)
 
 CPU = torch.device("cpu")
 
@@ -35,6 +47,56 @@ def test_tuner_ignores_batches_that_are_not_full() -> None:
         tuner.record(3, 1e-9)
     assert tuner.size == 16
     assert not tuner.settled
+
+
+def test_tuner_does_not_exceed_the_largest_size() -> None:
+    sizes = drive(BatchTuner(CPU), {16 * 2**k: 100 * 2**k for k in range(8)})
+    assert sizes[-1] == 2048
+
+
+def test_the_first_batch_of_a_size_only_warms_up() -> None:
+    tuner = BatchTuner(CPU)
+    while not tuner.settled:
+        size = tuner.size
+        for rate in (1e9 if size == 16 else 1.0, size, size):  # the first one is absurd, and says nothing
+            tuner.record(size, size / rate)
+    assert tuner.size == 2048
+
+
+def test_a_size_that_ran_out_of_memory_is_not_asked_for_again() -> None:
+    # 16 to 64 went well, then memory became scarce: the best size so far is out of reach.
+    tuner = BatchTuner(CPU)
+    drive(tuner, {16: 100, 32: 200, 64: 400, 128: 800}, batches=9)
+    assert tuner.size == 128
+    for _ in range(3):
+        assert tuner.out_of_memory()
+    drive(tuner, {16: 100})
+    assert tuner.size == 16
+
+
+def test_the_bar_advances_by_what_is_done() -> None:
+    tuner, steps = BatchTuner(CPU), []
+
+    def work(start: int, stop: int) -> None:
+        if stop - start > 10:
+            raise torch.OutOfMemoryError("faked")
+
+    bar = types.SimpleNamespace(update=steps.append)
+    in_batches(work, 30, tuner=tuner, device=CPU, bar=bar)  # type: ignore[arg-type]
+    assert steps == [8, 8, 8, 6]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "progress", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_bars_are_for_terminals_and_can_be_refused(
+    terminal: bool, progress: bool, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", screen)
+    with progress_bar(3, description="work", unit="pieces", progress=progress) as bar:
+        assert bar.disable is not shown
 
 
 def test_out_of_memory_halves_until_it_fits_and_never_grows_again() -> None:
@@ -74,22 +136,90 @@ def test_batch_norms_are_folded_and_the_logits_stay() -> None:
         torch.testing.assert_close(form(x), module(x), rtol=1e-4, atol=1e-4)
 
 
-def test_a_norm_behind_a_layer_that_is_used_twice_is_not_folded() -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm, self.head = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Linear(192, 2)
-            self.norm.running_var.fill_(4.0)
+class OneNorm(nn.Module):
+    """Two convolutions and one batch norm, combined by a function."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head((self.norm(self.conv(x)) + self.conv(x)).flatten(1))
+    def __init__(self, combine) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.conv, self.other = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(192, 2)
+        self.norm.running_var.fill_(4.0)
+        self.combine = combine
 
-    module, x = Twice().eval(), images(4)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.combine(self, x).flatten(1))
+
+
+NOT_FOLDABLE = {
+    "layer used twice": lambda m, x: m.norm(m.conv(x)) + m.conv(x * 2),
+    "norm used twice": lambda m, x: m.norm(m.conv(x)) + m.norm(m.other(x)),
+    "output read twice": lambda m, x: (before := m.conv(x)) * m.norm(before),
+}
+
+
+@pytest.mark.parametrize("case", NOT_FOLDABLE)
+def test_a_norm_is_not_folded_into_what_others_use_and_the_rest_is_rearranged(case: str) -> None:
+    module, x = OneNorm(NOT_FOLDABLE[case]).eval(), images(4)
     with torch.no_grad():
         form = build_form(frozen_copy(module, CPU), "float32", x)
         assert form is not None
+        assert form.rearranged  # a wrong fold would be noticed and given up, together with everything else
         assert any(isinstance(m, nn.BatchNorm2d) for m in form.module.modules())
         torch.testing.assert_close(form(x), module(x))
+
+
+def test_the_judge_of_ties_runs_as_written() -> None:
+    with torch.no_grad():
+        form = build_form(frozen_copy(SmallNet(), CPU), "float64", images(4))
+    assert form is not None
+    assert not form.rearranged
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in form.module.modules()) == 2
+
+
+def test_copies_are_frozen_and_in_eval_mode_and_share_nothing() -> None:
+    module = SmallNet().train()
+    duplicate = frozen_copy(module, CPU)
+    assert not any(m.training for m in duplicate.modules())
+    assert not any(p.requires_grad for p in duplicate.parameters())
+    assert all(p.requires_grad for p in module.parameters())
+    assert all(m.training for m in module.modules())
+    assert duplicate.head.weight.data_ptr() != module.head.weight.data_ptr()
+
+
+def test_a_module_that_cannot_be_copied_runs_itself_where_it_is() -> None:
+    class Single(nn.Linear):
+        def __deepcopy__(self, memo: dict) -> nn.Module:
+            raise RuntimeError("there is only one")
+
+    module, x = Single(5, 3).eval(), images(4, shape=(5,))
+    assert frozen_copy(module, CPU) is module
+    with torch.no_grad():
+        form = build_form(module, "float32", x)
+        assert form is not None
+        assert torch.equal(form(x), module(x))
+    with pytest.raises(ValueError, match="module must be on meta or allow copy.deepcopy, got RuntimeError"):
+        frozen_copy(module, torch.device("meta"))
+
+
+@pytest.mark.parametrize("first", [torch.relu, torch.nn.functional.relu, nn.ReLU()])
+def test_rectifiers_do_not_overwrite_the_inputs(first) -> None:
+    class Early(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = first, nn.Linear(192, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.first(x).flatten(1))
+
+    x = images(4) - 0.5
+    before = x.clone()
+    with torch.no_grad():
+        form = build_form(frozen_copy(Early().eval(), CPU), "float32", x)
+        assert form is not None
+        form(x)
+    assert torch.equal(x, before)
 
 
 def test_rectifiers_work_in_place_only_where_nobody_else_reads_and_gradients_stay() -> None:

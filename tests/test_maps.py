@@ -6,6 +6,7 @@ from oracles import Checkerboard, Linear, SmallNet, Sphere, images, plain_map, p
 from torch import nn
 
 import boundarygeo as bg
+from boundarygeo.results import module_hash
 from boundarygeo.sections.refine import changes, coarse_ticks, interpolation_matrix
 
 METHODS = ["adaptive", "dense"]
@@ -94,6 +95,56 @@ def test_dense_agrees_with_a_plain_loop(clip: bool) -> None:
     assert maps.labels.unique().numel() > 2  # a map of one colour would agree with anything
 
 
+class Normalised(nn.Module):
+    """A module behind the normalisation of its inputs, as a user would write it."""
+
+    def __init__(self, module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.module = module
+        self.mean, self.std = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module((x - self.mean) / self.std)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_normalised_classifier_agrees_with_a_plain_loop(precision: str, clip: bool) -> None:
+    mean, std = (0.3, 0.5, 0.4), (0.5, 0.8, 0.6)
+    clf = bg.Classifier(SmallNet(), mean=mean, std=std, bounds=(0.1, 0.9), device="cpu")
+    planes = bg.fgsm_random_planes(clf, images(3), torch.arange(3))
+    maps = bg.boundary_maps(clf, planes, extent=0.7, resolution=21, method="dense", clip=clip, precision=precision)
+    expected = plain_map(Normalised(SmallNet(), mean, std), planes, maps.u.float(), (0.1, 0.9) if clip else None)
+    assert torch.equal(maps.labels, expected)
+    assert maps.labels.unique().numel() > 2
+
+
+def test_a_predicted_line_costs_its_own_pixels_only() -> None:
+    # The logits are linear, and so the spline between the coarse pixels is exact.
+    weight = torch.tensor([math.cos(0.4), math.sin(0.4), 0.0, 0.0])
+    clf = bg.Classifier(Linear(weight, float(weight.sum()) / 2 + 0.0537))
+    planes = planes_along(*axes(), torch.tensor([0]))
+    maps = bg.boundary_maps(clf, planes, extent=0.3, resolution=65, keep=("margin",), precision="float32")
+    assert maps.margin is not None
+    expected = changes(maps.labels)
+    ticks = coarse_ticks(65, 4)
+    expected[:, ticks[:, None], ticks] = True
+    assert torch.equal(~maps.margin.isnan(), expected)
+
+
+def test_coarse_grid_is_a_sixteenth_of_the_width_unless_said() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    planes = bg.random_planes(images(2), torch.arange(2))
+    for resolution, stride in ((65, 4), (9, 1)):
+        default, given = (
+            bg.boundary_maps(clf, planes, extent=0.3, resolution=resolution, coarse=coarse) for coarse in (None, stride)
+        )
+        assert torch.equal(default.evaluated, given.evaluated)
+        assert f"coarse={stride})" in default.provenance.command
+        assert default.provenance.command == given.provenance.command
+    assert (default.evaluated == 1).all()
+
+
 def test_clipping_changes_maps_that_leave_the_bounds() -> None:
     clf = bg.Classifier(SmallNet(), device="cpu")
     planes = bg.random_planes(images(2), torch.arange(2))
@@ -179,22 +230,24 @@ def test_ties_in_float32_are_decided_in_float64() -> None:
 def test_margin_and_probability_where_evaluated() -> None:
     module = SmallNet()
     clf = bg.Classifier(module, device="cpu")
-    planes = bg.random_planes(images(2), torch.tensor([1, 2]))
-    settings = {"extent": 0.4, "resolution": 33, "keep": ("margin", "probability"), "precision": "float32"}
+    planes = bg.random_planes(images(2), torch.tensor([0, 2]), seed=1)
+    settings = {"extent": 0.6, "resolution": 33, "keep": ("margin", "probability"), "precision": "float32"}
     dense = bg.boundary_maps(clf, planes, method="dense", **settings)
     sparse = bg.boundary_maps(clf, planes, **settings)
     assert dense.margin is not None
     assert dense.probability is not None
     assert sparse.margin is not None
     assert not dense.margin.isnan().any()
+    assert 0 < (dense.margin[0] > 0).double().mean() < 1  # the first plane holds a boundary, the second does not
     seen = ~sparse.margin.isnan()
     torch.testing.assert_close(seen.double().mean((1, 2)), sparse.evaluated)
+    assert sparse.evaluated[0] != sparse.evaluated[1]
     torch.testing.assert_close(sparse.margin[seen], dense.margin[seen], rtol=1e-4, atol=1e-4)
-    corner = (planes.origin - 0.4 * planes.u - 0.4 * planes.v).clamp(0, 1)
-    torch.testing.assert_close(clf.margin(corner, torch.tensor([1, 2])), dense.margin[:, 0, 0], rtol=1e-4, atol=1e-4)
-    chance = clf.logits(corner).softmax(1)[[0, 1], [1, 2]]
+    corner = (planes.origin - 0.6 * planes.u - 0.6 * planes.v).clamp(0, 1)
+    torch.testing.assert_close(clf.margin(corner, torch.tensor([0, 2])), dense.margin[:, 0, 0], rtol=1e-4, atol=1e-4)
+    chance = clf.logits(corner).softmax(1)[[0, 1], [0, 2]]
     torch.testing.assert_close(chance, dense.probability[:, 0, 0], rtol=1e-4, atol=1e-5)
-    assert ((dense.margin > 0) == (dense.labels == torch.tensor([1, 2]).view(2, 1, 1))).all()
+    assert ((dense.margin > 0) == (dense.labels == torch.tensor([0, 2]).view(2, 1, 1))).all()
 
 
 def test_centre_is_the_prediction_and_invalid_planes_are_marked() -> None:
@@ -206,6 +259,16 @@ def test_centre_is_the_prediction_and_invalid_planes_are_marked() -> None:
     assert torch.equal(maps.center_labels[valid], clf.predict(images(4))[valid])
     assert (maps.labels[2] == -1).all()
     assert maps.evaluated[2] == 0
+
+
+def test_centre_label_is_that_of_the_origin_and_of_no_pixel_beside_it() -> None:
+    # The boundary runs just below and left of the origin.
+    clf = bg.Classifier(Linear(torch.tensor([1.0, 1.0, 0.0, 0.0]), 0.999))
+    for method in METHODS:
+        maps = bg.boundary_maps(clf, planes_along(*axes(), torch.tensor([1])), extent=0.3, resolution=9, method=method)
+        assert maps.center_labels.tolist() == [1]
+        assert maps.labels[0, 4, 3] == maps.labels[0, 3, 4] == 0
+        assert maps.u[4] == maps.v[4] == 0
 
 
 def test_a_classifier_without_gradients_gives_marked_maps() -> None:
@@ -230,6 +293,48 @@ def test_cost_is_counted() -> None:
     maps = bg.boundary_maps(clf, planes, extent=0.4, resolution=33, method="dense", precision="bfloat16")
     assert maps.provenance.forwards == 2 * 33 * 33
     assert maps.provenance.precision == "bfloat16"
+
+
+def test_provenance_is_that_of_this_map_alone() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    planes = bg.fgsm_random_planes(clf, images(2), torch.arange(2), seed=7)
+    assert clf.counts.backwards == 2
+    first, second = (bg.boundary_maps(clf, planes, extent=0.4, resolution=33).provenance for _ in range(2))
+    assert 0 < first.forwards == second.forwards
+    assert (first.backwards, second.backwards) == (0, 0)
+    assert first.seed == 7
+    assert first.model == module_hash(clf.module)
+    assert first.device == "cpu"
+    assert first.seconds > 0
+    for word in ("planes='fgsm_random'", "extent=0.4", "resolution=33", "method='adaptive'", "clip=True"):
+        assert word in first.command
+
+
+def test_maps_say_what_they_show() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    planes = bg.planes_through(images(3), images(3, seed=1), images(3, seed=2), index=[4, 2, 9])
+    maps = bg.boundary_maps(clf, planes, resolution=9, clip=False, method="dense")
+    assert maps.anchors is not None
+    assert torch.equal(maps.anchors, planes.anchors)
+    assert maps.index.tolist() == [4, 2, 9]
+    assert maps.true_labels is None
+    torch.testing.assert_close(maps.axis_length, planes.u.double().flatten(1).norm(dim=1))
+    assert (maps.kind, maps.axis_names, maps.unit) == (planes.kind, planes.axis_names, planes.unit)
+    assert (maps.clip, maps.method) == (False, "dense")
+    assert maps.u[-1] == maps.v[-1] == 1
+    assert bg.boundary_maps(clf, planes, extent=0.5, resolution=9).u[-1] == 0.5
+    assert bg.boundary_maps(clf, planes, extent=0.5, resolution=9).clip
+
+
+def test_planes_whose_origin_leaves_the_bounds_need_images_inside() -> None:
+    clf = bg.Classifier(Linear(torch.ones(2), 0.3), device="cpu")
+    x1, x2, x3 = (torch.tensor([point]) for point in ([0.0, 1.0], [1.0, 0.9], [0.1, 0.9]))
+    through = bg.planes_through(x1, x2, x3)
+    through.origin[0, 1] = 1.1  # the middle of the window may lie outside, where the three images do not
+    assert bg.boundary_maps(clf, through, resolution=5).valid.all()
+    outside = planes_along(through.origin, through.u, through.v, torch.tensor([0]))
+    with pytest.raises(ValueError, match=r"planes.origin must lie in the bounds \[0, 1\]"):
+        bg.boundary_maps(clf, outside, extent=1.0, resolution=5)
 
 
 def test_caller_keeps_mode_random_state_and_weights() -> None:

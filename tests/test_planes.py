@@ -76,6 +76,16 @@ def test_a_gradient_parallel_to_its_sign_leaves_no_second_axis() -> None:
     assert bg.fgsm_random_planes(clf, x, y).valid.all()
 
 
+def test_what_rounding_leaves_of_a_parallel_gradient_is_no_second_axis() -> None:
+    weight = torch.full((1000,), 0.1)
+    weight[0] += 1e-8  # one unit in the last place
+    clf = bg.Classifier(Linear(weight, 0.0))
+    planes = bg.fgsm_adversarial_planes(clf, torch.full((1, 1000), 0.2), torch.tensor([0]))
+    assert not planes.valid.any()
+    assert not planes.u.any()
+    assert not planes.v.any()
+
+
 def test_zero_gradients_are_marked_and_have_no_axes() -> None:
     clf = bg.Classifier(Checkerboard(0.3))
     module = clf.module
@@ -98,6 +108,49 @@ def test_random_directions_depend_on_seed_example_and_axis() -> None:
     ):
         cosines = torch.cosine_similarity(first.flatten(1), other.flatten(1))
         assert cosines.abs().max() < 0.3  # 192 dimensions: a standard deviation of 0.07
+
+
+def test_seed_example_and_axis_are_not_added_up() -> None:
+    shape = torch.Size([3, 8, 8])
+    drawn = [
+        random_directions(shape, torch.tensor([index]), seed=seed, axis=axis)
+        for index, seed, axis in ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    ]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert torch.cosine_similarity(drawn[one].flatten(), drawn[other].flatten(), dim=0).abs() < 0.3
+
+
+@pytest.mark.parametrize("kind", ["fgsm_random", "random"])
+def test_the_seed_decides_all_random_axes_and_no_other(kind: str) -> None:
+    first, second = make(kind, seed=1), make(kind, seed=2)
+    assert (first.seed, second.seed) == (1, 2)
+    for name in ("u", "v"):
+        one, other = getattr(first, name), getattr(second, name)
+        if (kind, name) == ("fgsm_random", "u"):
+            assert torch.equal(one, other)
+        else:
+            assert torch.cosine_similarity(one.flatten(1), other.flatten(1)).abs().max() < 0.3
+
+
+def test_random_axes_are_as_long_as_a_sign_vector() -> None:
+    planes = make("random")
+    torch.testing.assert_close(planes.u.flatten(1).norm(dim=1), torch.full((6,), math.sqrt(192)))
+
+
+@pytest.mark.parametrize("which", [torch.tensor([4, 1]), torch.tensor([False, True, False, False, True, False])])
+def test_selected_planes_are_as_they_were(which: torch.Tensor) -> None:
+    planes = make("through", index=range(10, 16))
+    planes.valid[1] = False
+    some = planes.select(which)
+    order = which if which.dtype == torch.int64 else which.nonzero()[:, 0]
+    assert len(some) == 2
+    for name in ("origin", "u", "v", "index", "valid", "anchors"):
+        assert torch.equal(getattr(some, name), getattr(planes, name)[order]), name
+    assert some.labels is None
+    assert (some.kind, some.extent, some.unit) == (planes.kind, planes.extent, planes.unit)
+    labels = make("random").select(which).labels
+    assert labels is not None
+    assert torch.equal(labels, Y[order])
 
 
 def test_random_directions_are_isotropic() -> None:
@@ -134,6 +187,19 @@ def test_window_of_three_images_by_hand() -> None:
     torch.testing.assert_close(planes.v, torch.tensor([[0.0, 2.4, 0.0]]))
 
 
+def test_window_of_an_obtuse_triangle_by_hand() -> None:
+    # From (-2, 0) to (4, 0) along the first axis, and up to 3: a square of side 6 · (1 + 2 · 0.25) around (1, 1.5).
+    x1, x2, x3 = (torch.tensor([point]) for point in ([0.0, 0.0], [4.0, 0.0], [-2.0, 3.0]))
+    planes = bg.planes_through(x1, x2, x3, margin=0.25)
+    torch.testing.assert_close(planes.origin, torch.tensor([[1.0, 1.5]]))
+    torch.testing.assert_close(planes.u, torch.tensor([[4.5, 0.0]]))
+    torch.testing.assert_close(planes.v, torch.tensor([[0.0, 4.5]]))
+    anchors = torch.tensor([[-1.0, -1.5], [3.0, -1.5], [-3.0, 1.5]], dtype=torch.float64) / 4.5
+    torch.testing.assert_close(planes.anchors[0], anchors)
+    assert planes.labels is None
+    assert planes.extent == 1.0
+
+
 def test_three_images_on_a_line_are_marked() -> None:
     x = images(2)
     planes = bg.planes_through(x, x * 0.5, x * 0.25)
@@ -158,3 +224,9 @@ def test_unusable_triples_are_refused() -> None:
         bg.planes_through(X, X[:2], X)
     with pytest.raises(ValueError, match="margin must be >= 0, got -0.1"):
         bg.planes_through(X, X.flip(0), X.roll(1, 0), margin=-0.1)
+
+
+def test_examples_without_labels_are_refused() -> None:
+    for kind in ("random", "fgsm_random", "fgsm_adversarial"):
+        with pytest.raises(ValueError, match=r"y must have shape \[6\], one class per example, got \[5\]"):
+            make(kind, y=Y[:5])

@@ -5,10 +5,11 @@ Every error is one line, and the exit status 2.
 
 import os
 import sys
+import warnings
 
 import typer
 
-from boundarygeo.cli import demo, info, maps, train
+from boundarygeo.cli import demo, distances, info, lines, maps, train
 
 app = typer.Typer(
     help="The geometry of decision boundaries of PyTorch classifiers.",
@@ -20,6 +21,8 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("maps")(maps.maps)
+app.command("lines")(lines.lines)
+app.command("distances")(distances.distances)
 app.command("train")(train.train)
 app.command("info")(info.info)
 
@@ -33,6 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: always: 0 after success, 2 after an error, 130 after an interrupt.
     """
+    said = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"boundarygeo: warning: {message}\n"
     try:
         status = app(args=arguments, prog_name="boundarygeo", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -47,6 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(" ".join(words.split()) + hint, 2)
     else:
         raise SystemExit(status if isinstance(status, int) else 0)
+    finally:
+        warnings.formatwarning = said
 
 
 def _fail(message: str, status: int) -> None:

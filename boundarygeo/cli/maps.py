@@ -1,7 +1,6 @@
 """`boundarygeo maps`: the church-window grid of a model, with its data."""
 
 import enum
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -9,8 +8,9 @@ import typer
 
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
-from boundarygeo.cli.sources import Examples, class_names, draw_examples, load_classifiers, numbers
-from boundarygeo.results import check_free
+from boundarygeo.cli import options
+from boundarygeo.cli.outputs import check_outputs, table
+from boundarygeo.cli.sources import Examples, class_names, draw_examples, load_classifiers, one_number
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
 from boundarygeo.sections.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
 from boundarygeo.sections.regions import RegionSummary, agreement, region_summary
@@ -27,47 +27,30 @@ class PlaneKind(enum.StrEnum):
 
 
 def maps(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            help="Checkpoint, package.module:factory, or torchvision:NAME. Repeat it to draw several models on the "
-            "planes of the first."
-        ),
-    ],
-    data: Annotated[str, typer.Option(help="mnist5k, digits, mnist, cifar10, folder:PATH or npz:PATH.")] = "mnist5k",
+    model: options.Models,
+    data: options.Data = "mnist5k",
     planes: Annotated[PlaneKind, typer.Option(help="What spans the planes.")] = PlaneKind.FGSM_RANDOM,
     extent: Annotated[str, typer.Option(help="Half-width of each map, in ε, e.g. 16/255.")] = "16/255",
-    examples: Annotated[int, typer.Option(help="Number of test examples, drawn by the seed.")] = 100,
-    include_misclassified: Annotated[
-        bool, typer.Option("--include-misclassified", help="Also draw examples the (first) model gets wrong.")
-    ] = False,
+    examples: options.Examples = 100,
+    include_misclassified: options.IncludeMisclassified = False,
     resolution: Annotated[int, typer.Option(help="Pixels per side, odd.")] = 129,
     method: Annotated[str, typer.Option(help="adaptive or dense.")] = "adaptive",
     precision: Annotated[str, typer.Option(help="auto, float32, float64 or bfloat16.")] = "auto",
     coarse: Annotated[int | None, typer.Option(help="Spacing of the adaptive method's coarse grid, in pixels.")] = None,
-    clip: Annotated[bool, typer.Option(help="Clip points to the bounds.")] = True,
-    weights: Annotated[
-        list[Path] | None, typer.Option(help="State dict for a factory or torchvision model; one per such model.")
-    ] = None,
-    mean: Annotated[str | None, typer.Option(help="Mean per channel, e.g. 0.485,0.456,0.406.")] = None,
-    std: Annotated[str | None, typer.Option(help="Standard deviation per channel.")] = None,
-    bounds: Annotated[str, typer.Option(help="Bounds of the inputs, before normalisation.")] = "0,1",
-    seed: Annotated[int, typer.Option(help="Decides the examples and the random directions.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="Zarr store for the maps; {model} in it counts models.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Figure: .png, .pdf or .svg.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+    clip: options.Clip = True,
+    weights: options.Weights = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    bounds: options.Bounds = "0,1",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    out: options.Out = None,
+    figure: options.FigureFile = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Draw the decision regions of models on planes through test examples."""
-    half = numbers(extent, "--extent")
-    if half is None or len(half) != 1:
-        raise ValueError(f"--extent must be one number such as 16/255, got {extent!r}")
-    stores = _stores(out, len(model))
-    for store in stores:
-        check_free(store, overwrite=overwrite)
-    if figure is not None:
-        plots.check_figure_path(figure)
-        check_free(figure, overwrite=overwrite)
+    half = one_number(extent, "--extent")
+    stores = check_outputs(out, figure, models=len(model), overwrite=overwrite)
     dataset = load_data(data)
     classifiers = load_classifiers(
         model, weights=weights or [], mean=mean, std=std, bounds=bounds, device=device, data=dataset
@@ -80,7 +63,7 @@ def maps(
         result = boundary_maps(
             clf,
             through,
-            extent=half[0],
+            extent=half,
             resolution=resolution,
             method=method,
             precision=precision,
@@ -102,15 +85,6 @@ def maps(
         else:
             drawing = plots.outline_grid(results, names=model, class_names=names)
         print(f"saved {plots.save_figure(drawing, figure)}")
-
-
-def _stores(out: Path | None, models: int) -> list[Path]:
-    """Where the maps of each model go."""
-    if out is None:
-        return []
-    if models > 1 and "{model}" not in str(out):
-        raise ValueError(f"--out must hold {{model}} for {models} models, e.g. maps-{{model}}.zarr, got {str(out)!r}")
-    return [Path(str(out).replace("{model}", str(number))) for number in range(1, models + 1)]
 
 
 def make_planes(kind: PlaneKind, clf: Classifier, examples: Examples, *, seed: int) -> Planes:
@@ -146,13 +120,11 @@ def axis_table(maps: BoundaryMaps, summary: RegionSummary) -> str:
         distance = median(summary.axis_distance[counted, half].numpy())
         true_share = summary.true_share[counted, half].mean() if n else torch.nan
         rows.append((name, changed.percent(), distance.plain(), f"{100 * float(true_share):.1f} %"))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.append(
+    note = (
         f"n = {n} correctly classified examples (left out: {wrong} misclassified, {missing} without a plane); "
         f"extent ±{maps.u[-1]:.4f} ε; 95 % intervals; inf: half or more do not change"
     )
-    return "\n".join(lines)
+    return f"{table(rows)}\n{note}"
 
 
 def cost_line(maps: BoundaryMaps) -> str:

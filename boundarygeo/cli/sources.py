@@ -64,6 +64,14 @@ def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
     return tuple(values)
 
 
+def one_number(text: str, name: str) -> float:
+    """A single number or fraction; arguments and errors as `numbers`."""
+    values = numbers(text, name)
+    if values is None or len(values) != 1:
+        raise ValueError(f"{name} must be one number such as 0.5 or 16/255, got {text!r}")
+    return values[0]
+
+
 def load_classifiers(
     models: Sequence[str],
     *,

@@ -1,7 +1,17 @@
 """Results to matplotlib figures. Nothing here calls a model, shows a window or changes global settings."""
 
+from boundarygeo.plots.lines import lines
 from boundarygeo.plots.maps import map_grid, map_single
 from boundarygeo.plots.outlines import map_outlines, outline_grid
 from boundarygeo.plots.style import check_figure_path, class_colors, save_figure
 
-__all__ = ["check_figure_path", "class_colors", "map_grid", "map_outlines", "map_single", "outline_grid", "save_figure"]
+__all__ = [
+    "check_figure_path",
+    "class_colors",
+    "lines",
+    "map_grid",
+    "map_outlines",
+    "map_single",
+    "outline_grid",
+    "save_figure",
+]

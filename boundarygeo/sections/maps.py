@@ -1,6 +1,5 @@
 """Boundary maps: the label a classifier gives to every point of a grid on a plane."""
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.linalg import norms
-from boundarygeo.results import Provenance, Result, array, module_hash
+from boundarygeo.results import Result, array
 from boundarygeo.sections.pixels import Decisions, PixelJudge
 from boundarygeo.sections.planes import Planes
 from boundarygeo.sections.refine import refine
@@ -118,7 +117,7 @@ def boundary_maps(
     """
     stride = max(1, resolution // COARSE_CELLS) if coarse is None else coarse
     half = _check_settings(clf, planes, extent, resolution, method, stride, keep)
-    began, before = time.perf_counter(), (clf.counts.forwards, clf.counts.backwards)
+    provenance = clf.record()
     axis = torch.linspace(-half, half, resolution, dtype=torch.float64)
     count = len(planes)
     labels = torch.full((count, resolution, resolution), -1, dtype=torch.int16)
@@ -150,16 +149,11 @@ def boundary_maps(
             bar.update(len(chunk))
     middle = resolution // 2
     return BoundaryMaps(
-        provenance=Provenance(
-            command=f"boundary_maps(planes={planes.kind!r}, extent={half!r}, resolution={resolution}, "
-            f"method={method!r}, precision={precision!r}, clip={clip}, coarse={stride})",
+        provenance=provenance(
+            f"boundary_maps(planes={planes.kind!r}, extent={half!r}, resolution={resolution}, method={method!r}, "
+            f"precision={precision!r}, clip={clip}, coarse={stride})",
             seed=planes.seed,
-            model=module_hash(clf.module),
-            device=str(clf.device),
             precision=", ".join(ladder),
-            seconds=time.perf_counter() - began,
-            forwards=clf.counts.forwards - before[0],
-            backwards=clf.counts.backwards - before[1],
         ),
         labels=labels,
         u=axis,

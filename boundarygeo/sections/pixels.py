@@ -9,6 +9,7 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier, true_margin
 from boundarygeo.sections.planes import Planes
+from boundarygeo.sections.points import AffinePoints
 
 # A pixel's label is trusted when the gap between its two largest logits exceeds this many standard deviations of
 # the arithmetic's error, which is measured on a few pixels of the same plane. Measured with a ResNet-20 on CIFAR-10
@@ -61,7 +62,8 @@ class PixelJudge:
         self.clf = clf
         self.ladder = ladder
         self.resolution = len(axis)
-        self._points = PointMaker(clf, planes, axis, clip=clip)
+        self._axis = axis.to(clf.device)
+        self._points = AffinePoints(clf, planes.origin, (planes.u, planes.v), clip=clip)
         self._true = None if planes.labels is None else planes.labels.to(clf.device)
         self._thresholds = [self._calibrate(fast, exact, len(planes)) for fast, exact in itertools.pairwise(ladder)]
 
@@ -132,7 +134,13 @@ class PixelJudge:
 
     def _run(self, pixels: Tensor, precision: str, consume: Callable[[Tensor], None]) -> None:
         make = self._points.exact if precision == "float64" else self._points.fast
-        self.clf.run(lambda i, j: make(pixels[i:j]), len(pixels), consume, precision=precision)
+        side = self.resolution
+
+        def points(start: int, stop: int) -> Tensor:
+            batch = pixels[start:stop]
+            return make(self._plane(batch), self._axis[batch % side], self._axis[batch // side % side])
+
+        self.clf.run(points, len(pixels), consume, precision=precision)
 
     def _plane(self, pixels: Tensor) -> Tensor:
         return pixels // (self.resolution * self.resolution)
@@ -154,66 +162,3 @@ class PixelJudge:
         error = error - error.mean(2, keepdim=True)  # an error that all logits share moves no label
         rounding = torch.finfo(torch.float32).eps * high.abs().amax((1, 2))
         return TRUST[fast] * error.square().mean((1, 2)).sqrt().maximum(rounding).float()
-
-
-class PointMaker:
-    """Points of planes, normalised for the module, made on its device inside the batch.
-
-    Args:
-        clf: the classifier.
-        planes: the planes.
-        axis: coordinates of columns and rows, float64 `[R]`.
-        clip: whether points are clipped to the classifier's bounds.
-    """
-
-    def __init__(self, clf: Classifier, planes: Planes, axis: Tensor, *, clip: bool) -> None:
-        self._clf = clf
-        self._planes = planes
-        self._clip = clip
-        self._axis = axis.to(clf.device)
-        self._resolution = len(axis)
-        # Normalised once here and not again in every batch, and laid out channels last, as the fast forms want them.
-        self._origin = self._flat(clf.normalise(planes.origin.to(clf.device)))
-        self._u = self._flat(clf.normalise_direction(planes.u.to(clf.device)))
-        self._v = self._flat(clf.normalise_direction(planes.v.to(clf.device)))
-        self._bounds = [
-            self._flat(clf.normalise(torch.full_like(planes.origin[:1], bound, device=clf.device)))
-            for bound in clf.bounds
-        ]
-
-    def fast(self, pixels: Tensor) -> Tensor:
-        """The points of some pixels, float32 `[pixel, *input]`."""
-        plane, a, b = self._coordinates(pixels)
-        points = self._origin.index_select(0, plane)
-        points.addcmul_(a.float(), self._u.index_select(0, plane))
-        points.addcmul_(b.float(), self._v.index_select(0, plane))
-        if self._clip:
-            points.clamp_(*self._bounds)
-        return self._unflat(points)
-
-    def exact(self, pixels: Tensor) -> Tensor:
-        """The points of some pixels from the planes as they are given, float64 `[pixel, *input]`."""
-        plane, a, b = self._coordinates(pixels)
-        shape = (-1, *(1,) * (self._planes.origin.ndim - 1))
-        where = plane.cpu()
-        origin, u, v = (
-            t[where].to(self._clf.device).double() for t in (self._planes.origin, self._planes.u, self._planes.v)
-        )
-        points = origin + a.view(shape) * u + b.view(shape) * v
-        if self._clip:
-            points.clamp_(*self._clf.bounds)
-        return self._clf.normalise(points)
-
-    def _coordinates(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        side = self._resolution
-        a, b = self._axis[pixels % side], self._axis[pixels // side % side]
-        return pixels // (side * side), a[:, None], b[:, None]
-
-    def _flat(self, x: Tensor) -> Tensor:
-        return (x.movedim(1, -1) if x.ndim == 4 else x).flatten(1).contiguous()
-
-    def _unflat(self, x: Tensor) -> Tensor:
-        shape = self._planes.origin.shape[1:]
-        if len(shape) == 3:
-            return x.view(-1, *shape[1:], shape[0]).movedim(-1, 1)
-        return x.view(-1, *shape)

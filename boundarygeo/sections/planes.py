@@ -15,6 +15,7 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import gradient_directions, random_directions
 from boundarygeo.linalg import norms, orthogonal_part, scaled_to
+from boundarygeo.sections.rays import numbers_of
 
 _PARALLEL = 1e-6  # an orthogonal part below this share of its vector is rounding, not a direction
 
@@ -99,7 +100,7 @@ def fgsm_random_planes(
         TypeError: if the inputs are not float tensors or the labels not integers.
         ValueError: if inputs, labels, index or the module's output are not usable.
     """
-    numbers = _numbers(index, len(x))
+    numbers = numbers_of(index, len(x))
     u = gradient_directions(clf, x, y).sign()
     v = orthogonal_part(random_directions(x.shape[1:], numbers, seed=seed), u)
     return _fgsm_planes(x, y, u, v, numbers, "fgsm_random", "random, orthogonal", seed)
@@ -126,7 +127,7 @@ def fgsm_adversarial_planes(
         TypeError: if the inputs are not float tensors or the labels not integers.
         ValueError: if inputs, labels, index or the module's output are not usable.
     """
-    numbers = _numbers(index, len(x))
+    numbers = numbers_of(index, len(x))
     gradient = gradient_directions(clf, x, y)
     u = gradient.sign()
     v = orthogonal_part(gradient, u)
@@ -153,7 +154,7 @@ def random_planes(x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] |
     """
     if x.ndim < 2 or len(x) != len(y):
         raise ValueError(f"y must have shape [{len(x)}], one class per example, got {list(y.shape)}")
-    numbers = _numbers(index, len(x))
+    numbers = numbers_of(index, len(x))
     length = torch.full((len(x),), math.sqrt(x[0].numel()), dtype=torch.float64)
     u = random_directions(x.shape[1:], numbers, seed=seed, axis=0)
     v = orthogonal_part(random_directions(x.shape[1:], numbers, seed=seed, axis=1), u)
@@ -208,7 +209,7 @@ def planes_through(
         )
     if not margin >= 0:
         raise ValueError(f"margin must be >= 0, got {margin}")
-    numbers = _numbers(index, len(x1))
+    numbers = numbers_of(index, len(x1))
     first, second = x2.double() - x1.double(), x3.double() - x1.double()
     across = orthogonal_part(second, first)
     width, height = norms(first), norms(across)
@@ -259,13 +260,6 @@ def _fgsm_planes(
         unit=_FGSM_UNIT,
         seed=seed,
     )
-
-
-def _numbers(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
-    numbers = torch.arange(count) if index is None else torch.as_tensor(index).detach().cpu()
-    if numbers.shape != (count,) or numbers.dtype.is_floating_point or bool((numbers < 0).any()):
-        raise ValueError(f"index must be {count} integers >= 0, one per example, got {index!r}")
-    return numbers.long()
 
 
 def _stored(x: Tensor) -> Tensor:

@@ -1,0 +1,71 @@
+"""Points of lines and planes, made on the device, inside the batch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+
+
+class AffinePoints:
+    """Points `origin + Σ coefficient · axis` of many lines or planes, normalised for the module.
+
+    Args:
+        clf: the classifier.
+        origin: one origin per line or plane, `[section, *input]`.
+        axes: the axes, each `[section, *input]`.
+        clip: whether points are clipped to the classifier's bounds.
+    """
+
+    def __init__(self, clf: Classifier, origin: Tensor, axes: Sequence[Tensor], *, clip: bool) -> None:
+        self._clf = clf
+        self._given = (origin, *axes)
+        self._clip = clip
+        # Normalised once here and not again in every batch, and laid out channels last, as the fast forms want them.
+        self._origin = self._flat(clf.normalise(origin.to(clf.device)))
+        self._axes = [self._flat(clf.normalise_direction(axis.to(clf.device))) for axis in axes]
+        low, high = (torch.full_like(origin[:1], bound, device=clf.device) for bound in clf.bounds)
+        self._bounds = self._flat(clf.normalise(low)), self._flat(clf.normalise(high))
+
+    def fast(self, section: Tensor, *coefficients: Tensor) -> Tensor:
+        """Points of given sections, float32.
+
+        Args:
+            section: number of the line or plane of each point, int64 `[point]` on the classifier's device.
+            *coefficients: one per axis, `[point]`.
+
+        Returns:
+            Normalised points, `[point, *input]`.
+        """
+        points = self._origin.index_select(0, section)
+        for coefficient, axis in zip(coefficients, self._axes, strict=True):
+            points.addcmul_(coefficient.float()[:, None], axis.index_select(0, section))
+        if self._clip:
+            points.clamp_(*self._bounds)
+        shape = self._given[0].shape[1:]
+        if len(shape) == 3:
+            return points.view(-1, *shape[1:], shape[0]).movedim(-1, 1)
+        return points.view(-1, *shape)
+
+    def exact(self, section: Tensor, *coefficients: Tensor) -> Tensor:
+        """The same from origin and axes as they were given, in float64: nothing is rearranged.
+
+        Args:
+            section: number of the line or plane of each point, int64 `[point]` on the classifier's device.
+            *coefficients: one per axis, float64 `[point]`.
+
+        Returns:
+            Normalised points, float64 `[point, *input]`.
+        """
+        where = section.cpu()
+        points, *axes = (given[where].to(self._clf.device).double() for given in self._given)
+        column = (-1, *(1,) * (points.ndim - 1))
+        for coefficient, axis in zip(coefficients, axes, strict=True):
+            points += coefficient.double().view(column) * axis
+        if self._clip:
+            points.clamp_(*self._clf.bounds)
+        return self._clf.normalise(points)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        return (x.movedim(1, -1) if x.ndim == 4 else x).flatten(1).contiguous()

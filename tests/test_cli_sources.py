@@ -1,0 +1,169 @@
+"""From words to classifiers and examples."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from oracles import Linear
+from torch import Tensor, nn
+
+import boundarygeo as bg
+from boundarygeo.cli.sources import class_names, draw_examples, load_classifiers, numbers
+from boundarygeo.training import Checkpoint, save_checkpoint
+from boundarygeo.zoo import Dataset, build_model
+from boundarygeo.zoo.data import Split
+
+
+def dataset(x: Tensor, y: Tensor, classes: int = 2) -> Dataset:
+    return Dataset(
+        name="made",
+        test=Split(x, y),
+        class_names=tuple("abcdefgh"[:classes]),
+        mean=(0.5,),
+        std=(0.5,),
+        read_train=lambda: Split(x, y),
+    )
+
+
+@pytest.fixture
+def data() -> Dataset:
+    """250 inputs, a fifth of which are labelled wrongly for `Linear(ones, 1.5)`."""
+    x = torch.rand(250, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    y = (x.flatten(1).sum(1) > 1.5).long()
+    y[::5] = 1 - y[::5]
+    return dataset(x, y)
+
+
+@pytest.fixture
+def clf() -> bg.Classifier:
+    return bg.Classifier(Linear(torch.ones(3), 1.5), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("16/255", (16 / 255,)), ("0.1,1/4,-2", (0.1, 0.25, -2.0)), ("0", (0.0,)), (None, None)],
+)
+def test_numbers_may_be_fractions(text: str | None, expected: tuple[float, ...] | None) -> None:
+    assert numbers(text, "--words") == expected
+
+
+def test_drawn_examples_are_right_where_that_is_asked_for(data: Dataset, clf: bg.Classifier) -> None:
+    drawn = draw_examples(clf, data, 150, correct_only=True, seed=0)
+    assert len(drawn.x) == len(drawn.y) == len(drawn.index) == 150
+    assert drawn.index.unique().numel() == 150
+    assert torch.equal(drawn.x, data.test.x[drawn.index])
+    assert torch.equal(drawn.y, data.test.y[drawn.index])
+    assert torch.equal(clf.predict(drawn.x), drawn.y)
+    assert not torch.equal(drawn.index, drawn.index.sort().values)
+    assert drawn.looked_at == 250  # the first 150 do not hold 150 right ones
+    assert drawn.accuracy == 0.8
+
+
+def test_drawn_examples_are_the_first_of_an_order_that_the_seed_decides(data: Dataset, clf: bg.Classifier) -> None:
+    many, few = (draw_examples(clf, data, count, correct_only=False, seed=3) for count in (60, 7))
+    assert torch.equal(many.index[:7], few.index)
+    assert not torch.equal(draw_examples(clf, data, 7, correct_only=False, seed=4).index, few.index)
+    right = clf.predict(many.x) == many.y
+    assert 0 < right.sum() < 60
+    only = draw_examples(clf, data, 40, correct_only=True, seed=3)
+    assert torch.equal(only.index, many.index[right][:40])
+    assert few.looked_at == 100
+    order = draw_examples(clf, data, 100, correct_only=False, seed=3)
+    assert few.accuracy == float((clf.predict(order.x) == order.y).double().mean())
+
+
+def test_fewer_examples_than_asked_for_are_a_warning_and_none_an_error(data: Dataset, clf: bg.Classifier) -> None:
+    with pytest.warns(UserWarning, match="only 200 of the 201 correctly classified examples asked for"):
+        assert len(draw_examples(clf, data, 201, correct_only=True, seed=0).x) == 200
+    with pytest.warns(UserWarning, match="only 250 of the 300 examples asked for"):
+        assert len(draw_examples(clf, data, 300, correct_only=False, seed=0).x) == 250
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_examples(clf, data, 200, correct_only=True, seed=0)
+    wrong = dataset(data.test.x[::5], data.test.y[::5])
+    with pytest.raises(ValueError, match="classifies correctly, got none of 50"):
+        draw_examples(clf, wrong, 5, correct_only=True, seed=0)
+
+
+def test_classes_beyond_those_of_the_data_are_numbered(data: Dataset) -> None:
+    wide = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3, 4)), device="cpu")
+    wide.logits(data.test.x[:1])
+    assert class_names(wide, data) == ("a", "b", "2", "3")
+    assert class_names(bg.Classifier(nn.Identity()), data) == ("a", "b")
+
+
+SETTINGS = {"weights": [], "mean": None, "std": None, "bounds": "0,1", "device": "cpu"}
+
+
+def images_data(classes: int = 2) -> Dataset:
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return dataset(x, torch.arange(4) % classes, classes)
+
+
+def checkpoint(path: Path) -> Path:
+    module = build_model("softmax_regression", num_classes=2, input_shape=(1, 8, 8), seed=0)
+    saved = Checkpoint(
+        architecture="softmax_regression",
+        num_classes=2,
+        input_shape=(1, 8, 8),
+        mean=(0.25,),
+        std=(0.125,),
+        class_names=("a", "b"),
+        data="made",
+        method="standard",
+        training=None,
+    )
+    return save_checkpoint(path, module, saved)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [({}, 2.0), ({"mean": "0"}, 4.0), ({"std": "1/4"}, 1.0), ({"mean": "0.5", "std": "1"}, 0.0)],
+)
+def test_a_checkpoint_knows_its_normalisation_unless_another_is_said(
+    words: dict, expected: float, tmp_path: Path
+) -> None:
+    path = str(checkpoint(tmp_path / "model.pt"))
+    (clf,) = load_classifiers([path], data=images_data(), **(SETTINGS | words))
+    assert clf.normalise(torch.full((1, 1, 8, 8), 0.5)).unique().tolist() == [expected]
+
+
+def test_bounds_reach_the_classifier(tmp_path: Path) -> None:
+    (clf,) = load_classifiers(
+        [str(checkpoint(tmp_path / "model.pt"))], data=images_data(), **(SETTINGS | {"bounds": "-1/2,3"})
+    )
+    assert clf.bounds == (-0.5, 3.0)
+
+
+FACTORIES = "def flat():\n    from torch import nn\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))\n"
+
+
+@pytest.fixture
+def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "factories_of_sources.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    return "factories_of_sources:flat"
+
+
+def test_weights_go_to_the_models_without_any_in_order(factory: str, tmp_path: Path) -> None:
+    files = []
+    for number in (1.0, 2.0):
+        files.append(tmp_path / f"{number}.pt")
+        torch.save({"1.weight": torch.full((2, 64), number), "1.bias": torch.zeros(2)}, files[-1])
+    models = [factory, str(checkpoint(tmp_path / "model.pt")), factory]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifiers = load_classifiers(models, data=images_data(), **(SETTINGS | {"weights": files}))
+    assert [classifiers[k].module.state_dict()["1.weight"][0, 0].item() for k in (0, 2)] == [1.0, 2.0]
+
+
+def test_a_factory_without_weights_is_a_warning(factory: str) -> None:
+    with pytest.warns(UserWarning, match="no --weights for factories_of_sources:flat"):
+        load_classifiers([factory], data=images_data(), **SETTINGS)
+
+
+def test_a_model_with_fewer_classes_than_the_data_is_refused(tmp_path: Path) -> None:
+    path = str(checkpoint(tmp_path / "model.pt"))
+    with pytest.raises(ValueError, match="--model must have at least the 3 classes of --data, got 2"):
+        load_classifiers([path], data=images_data(3), **SETTINGS)

@@ -1,0 +1,146 @@
+"""What every result shares: stores that come back, are never half written, and say where they came from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+import boundarygeo as bg
+from boundarygeo import results
+from boundarygeo.results import Provenance, Result, array, module_hash
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Toy(Result):
+    """A result with one field of each sort."""
+
+    values: Tensor = array("example", "class", unit="logits")
+    missing: Tensor | None = array("example")
+    number: Tensor = array("example", coordinate=True)
+    names: tuple[str, ...]
+    flag: bool
+    ratio: float | None
+
+
+def toy(value: float = 1.5, **settings) -> Toy:
+    fields = {
+        "values": torch.full((2, 3), value),
+        "missing": None,
+        "number": torch.tensor([7, 3]),
+        "names": ("a", "ß"),
+        "flag": True,
+        "ratio": None,
+        "provenance": Provenance("toy()", seed=3, model="abc", seconds=0.25, forwards=5, backwards=2),
+    }
+    return Toy(**(fields | settings))
+
+
+def test_a_saved_result_comes_back_as_it_was(tmp_path: Path) -> None:
+    before = toy()
+    path = before.save(tmp_path / "deep" / "toy.zarr")
+    again = bg.load(path)
+    assert isinstance(again, Toy)
+    assert torch.equal(again.values, before.values)
+    assert again.values.dtype == torch.float32
+    assert torch.equal(again.number, before.number)
+    assert again.missing is None
+    assert (again.names, again.flag, again.ratio) == (("a", "ß"), True, None)
+    assert again.provenance == before.provenance
+    assert set(again.provenance.versions) == {"boundarygeo", "python", "torch", "numpy"}
+
+
+def test_a_store_is_read_by_xarray_with_dimensions_coordinates_and_units(tmp_path: Path) -> None:
+    dataset = xr.open_zarr(toy().save(tmp_path / "toy.zarr"), chunks=None)  # without a warning
+    assert dataset["values"].dims == ("example", "class")
+    assert dataset["values"].attrs["units"] == "logits"
+    assert set(dataset.coords) == {"number"}
+    assert "missing" not in dataset
+    assert json.loads(dataset.attrs["provenance"])["seed"] == 3
+
+
+def test_what_exists_is_only_replaced_on_request(tmp_path: Path) -> None:
+    path = toy(1.0).save(tmp_path / "toy.zarr")
+    with pytest.raises(ValueError, match="path must not exist yet"):
+        toy(2.0).save(path)
+    assert (bg.load(path).values == 1).all()  # type: ignore[attr-defined]
+    toy(2.0).save(path, overwrite=True)
+    assert (bg.load(path).values == 2).all()  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_in_the_way_is_replaced_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "toy.zarr"
+    path.write_text("no store")
+    toy().save(path, overwrite=True)
+    assert isinstance(bg.load(path), Toy)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_result_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = toy(1.0).save(tmp_path / "toy.zarr")
+
+    def fail(self: xr.Dataset, store: Path, **settings: object) -> None:
+        Path(store).mkdir()
+        (Path(store) / "half").touch()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr", fail)
+    with pytest.raises(OSError, match="disk full"):
+        toy(2.0).save(path, overwrite=True)
+    assert (bg.load(path).values == 1).all()  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as tomorrow:
+        tomorrow.setattr(results, "FORMAT_VERSION", results.FORMAT_VERSION + 1)
+        path = toy().save(tmp_path / "toy.zarr")
+        assert isinstance(bg.load(path), Toy)
+    with pytest.raises(ValueError, match=r"has format 2, newer than this version of boundarygeo reads \(1\)"):
+        bg.load(path)
+
+
+def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="path must be a Zarr store, got .*nowhere.zarr', which is not a folder"):
+        bg.load(tmp_path / "nowhere.zarr")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="path must be a Zarr store, got .*empty"):
+        bg.load(tmp_path / "empty")
+    xr.Dataset(attrs={"boundarygeo_type": "Stranger"}).to_zarr(tmp_path / "other.zarr", consolidated=False)
+    with (
+        pytest.warns(RuntimeWarning, match="consolidated"),
+        pytest.raises(ValueError, match="path must hold a result of boundarygeo, got .*other.zarr' of type 'Stranger'"),
+    ):
+        bg.load(tmp_path / "other.zarr")
+
+
+def test_a_result_is_printed_in_shapes() -> None:
+    assert repr(toy()) == "Toy(values=[2, 3], number=[2], names=('a', 'ß'), flag=True)"
+
+
+def test_the_hash_of_a_module_follows_its_state() -> None:
+    def module() -> nn.Sequential:
+        made = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+        for parameter in made.parameters():
+            parameter.data.fill_(0.5)
+        return made
+
+    same = module_hash(module())
+    assert module_hash(module().eval().requires_grad_(False)) == same
+    assert len(same) == 16
+    weight, buffer, dtype, names = module(), module(), module(), nn.Sequential(nn.Identity(), *module())
+    weight[0].weight.data[2, 1] += 1e-6
+    buffer[1].running_mean[0] = 1e-6
+    dtype[0].double()
+    digests = {module_hash(changed) for changed in (weight, buffer, dtype, names)}
+    assert len(digests | {same}) == 5
+
+
+def test_the_hash_of_a_module_sees_shapes() -> None:
+    flat, tall = nn.Linear(6, 1, bias=False), nn.Linear(1, 6, bias=False)
+    tall.weight.data.copy_(flat.weight.data.view(6, 1))
+    assert module_hash(flat) != module_hash(tall)
