@@ -11,7 +11,7 @@ smallest and largest in brackets.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from real import EXTENT, machine, planes_of, resnet20_on_cifar10
@@ -20,6 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import boundarygeo as bg
 from boundarygeo.evaluation import analysis, build_form, frozen_copy
+
+CIFAR = (3, 32, 32)
 
 
 def plain_loop(clf: bg.Classifier, planes: bg.Planes, axis: Tensor) -> Tensor:
@@ -61,9 +63,9 @@ def dbviz_way(clf: bg.Classifier, planes: bg.Planes, axis: Tensor) -> None:
                 module(clf.normalise(points.to(clf.device))).argmax(1).cpu()
 
 
-def raw_rate(clf: bg.Classifier, precision: str, batch: int, seconds: float = 4.0) -> float:
+def raw_rate(clf: bg.Classifier, precision: str, batch: int, seconds: float, shape: Sequence[int] = CIFAR) -> float:
     """Examples per second of bare forward passes over one batch that is there already."""
-    x = torch.rand(batch, 3, 32, 32, device=clf.device)
+    x = torch.rand(batch, *shape, device=clf.device)
     with analysis(clf.module, clf.device), torch.no_grad():
         form = build_form(frozen_copy(clf.module, clf.device), precision, x[:4])
         assert form is not None
@@ -73,10 +75,10 @@ def raw_rate(clf: bg.Classifier, precision: str, batch: int, seconds: float = 4.
         return _rate(lambda: form(x), batch, clf.device, seconds)
 
 
-def best_raw_rate(clf: bg.Classifier, precision: str) -> tuple[float, int]:
+def best_raw_rate(clf: bg.Classifier, precision: str, shape: Sequence[int] = CIFAR) -> tuple[float, int]:
     """The best batch size's rate."""
     sizes = (32, 64, 128, 256, 512) if clf.device.type == "cpu" else (512, 1024, 2048, 4096, 8192, 16384)
-    return max((raw_rate(clf, precision, size, 1.0), size) for size in sizes)
+    return max((raw_rate(clf, precision, size, 1.0, shape), size) for size in sizes)
 
 
 def _rate(work: Callable[[], object], examples: int, device: torch.device, seconds: float) -> float:

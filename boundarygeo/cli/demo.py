@@ -1,4 +1,4 @@
-"""`boundarygeo demo`: a small CNN on real digits, and the three grids of the church-window plot."""
+"""`boundarygeo demo`: a small CNN on real digits, the three grids of the church-window plot, and lines."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +10,13 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.cli.maps import PlaneKind, axis_table, cost_line, make_planes
 from boundarygeo.cli.sources import draw_examples
 from boundarygeo.cli.train import train_checkpoint
+from boundarygeo.sections.lines import logit_lines
 from boundarygeo.sections.maps import boundary_maps
 from boundarygeo.sections.regions import region_summary
 from boundarygeo.training import load_checkpoint
 from boundarygeo.zoo import load_data
 
+LINE_EXTENT = 0.5
 EXTENT = 0.3  # in ε: digits are black and white, and take far larger steps than photographs
 TITLES = {
     PlaneKind.FGSM_RANDOM: "FGSM × random",
@@ -28,7 +30,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
-    """Train a small CNN on 5,000 real digits and draw its boundary maps; its files are overwritten."""
+    """Train a small CNN on 5,000 real digits and draw its boundary maps and logit lines; overwrites its files."""
     data = load_data("mnist5k")
     path = out / f"small_cnn-mnist5k-seed{seed}.pt"
     if path.is_file():
@@ -50,4 +52,8 @@ def demo(
         drawing = plots.map_grid(maps, class_names=data.class_names, title=f"small CNN on MNIST: {title}")
         plots.save_figure(drawing, stem.with_suffix(".png"))
         print(f"\n{title}: {stem}.png\n{axis_table(maps, region_summary(maps))}\n{cost_line(maps)}")
+    line = logit_lines(clf, examples.x[:6], examples.y[:6], extent=LINE_EXTENT, index=examples.index[:6])
+    line.save(out / "lines-fgsm.zarr", overwrite=True)
+    plots.save_figure(plots.lines(line, cells=range(6), class_names=data.class_names), out / "lines-fgsm.png")
+    print(f"\nlogits along the FGSM direction of 6 examples: {out / 'lines-fgsm.png'}")
     print(f"\nfigures and data are in {out}/")
