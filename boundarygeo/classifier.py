@@ -206,6 +206,42 @@ class Classifier:
         self.counts.backwards += len(x)
         return logits.detach(), gradient
 
+    def evaluate(self, x: Tensor) -> Tensor:
+        """Logits of one batch, on the device. To be called inside `running` and `in_batches`.
+
+        Args:
+            x: inputs `[batch, *input]`, unchecked.
+
+        Returns:
+            Logits, float32 `[batch, class]`, on the classifier's device.
+        """
+        logits = self._form("float32", x.shape[1:])(self.normalise(x.to(self.device, torch.float32)))
+        self.counts.forwards += len(x)
+        return logits
+
+    def differentiate_top(self, x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Input gradients of the largest logits, from one forward pass. To be called inside `running`, `in_batches`.
+
+        Args:
+            x: inputs `[batch, *input]`, unchecked.
+            count: how many logits of each input, at most the number of classes.
+
+        Returns:
+            Logits `[batch, class]`; the classes of the `count` largest, largest first, `[batch, count]`; the gradients
+            of their logits `[batch, count, *input]`. Detached, on the classifier's device.
+        """
+        gradients = []
+        with torch.enable_grad():
+            inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
+            logits = self._form("float32", x.shape[1:])(self.normalise(inputs))
+            top = logits.detach().topk(count, dim=1).indices
+            for rank in range(count):
+                chosen = logits.gather(1, top[:, rank : rank + 1]).sum()
+                gradients += torch.autograd.grad(chosen, inputs, retain_graph=rank + 1 < count)
+        self.counts.forwards += len(x)
+        self.counts.backwards += count * len(x)
+        return logits.detach(), top, torch.stack(gradients, 1)
+
     def in_batches(
         self, work: Callable[[int, int], None], total: int, shape: torch.Size, *, kind: str, progress: bool = False
     ) -> None:

@@ -96,7 +96,7 @@ def test_bars_are_for_terminals_and_can_be_refused(
     monkeypatch.setattr(screen, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stderr", screen)
     with progress_bar(3, description="work", unit="pieces", progress=progress) as bar:
-        assert bar.disable is not shown
+        assert (not bar.disable) == shown
 
 
 def test_out_of_memory_halves_until_it_fits_and_never_grows_again() -> None:

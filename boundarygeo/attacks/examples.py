@@ -1,0 +1,180 @@
+"""What attacks find, and what all of them do around their search: checks, batches, distances."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.norms import NORMS, length
+from boundarygeo.classifier import Classifier
+from boundarygeo.results import Result, array
+
+Search = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Inputs `[batch, *input]` within the bounds and classes `[batch]`, on the device, and the examples' numbers, on the
+CPU, to perturbed inputs, the classes predicted there and whether the attack succeeded, on the device."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class AdversarialExamples(Result):
+    """What an attack found. An attack that fails on an example is a result, too: `found` is False there.
+
+    Attributes:
+        x_adv: perturbed inputs within the bounds, float32 `[example, *input]`; where the attack failed, the best
+            try (FGSM, PGD) or the input itself (minimal norm).
+        found: whether the label is what the attack wants: another than the true class, or the target; bool
+            `[example]`.
+        labels: class predicted at `x_adv`, int64 `[example]`.
+        distance: norm of `x_adv - x`, float64 `[example]`; 0 for examples that needed no change (misclassified to
+            begin with), inf where the attack failed.
+        classes: the classes that were given: the true ones, or the targets, int64 `[example]`.
+        index: number of each example, int64 `[example]`: decides its random starts.
+        attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
+        norm: `"l2"` or `"linf"`.
+        eps: largest norm allowed, in input units, or None without limit.
+        targeted: whether `classes` are targets.
+    """
+
+    x_adv: Tensor = array("example", "*input", unit="input units")
+    found: Tensor = array("example")
+    labels: Tensor = array("example")
+    distance: Tensor = array("example", unit="input units")
+    classes: Tensor = array("example")
+    index: Tensor = array("example", coordinate=True)
+    attack: str
+    norm: str
+    eps: float | None
+    targeted: bool
+
+
+def attack_examples(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    search: Search,
+    *,
+    attack: str,
+    norm: str,
+    eps: float | None,
+    targeted: bool,
+    settings: str,
+    seed: int | None = None,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool,
+) -> AdversarialExamples:
+    """Check the problem, run an attack's search batch by batch, and put the result together.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: classes, int64 `[example]`.
+        search: what the attack does with one batch.
+        attack: name of the attack.
+        norm: `"l2"` or `"linf"`.
+        eps: largest norm allowed, or None.
+        targeted: whether `y` are target classes.
+        settings: the attack's own settings, for the provenance.
+        seed: seed of the random starts, or None where nothing is drawn.
+        index: number of each example; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The adversarial examples.
+
+    Raises:
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument or the module's output is not usable.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    numbers = _numbers(index, len(x))
+    provenance = clf.record()
+    inputs, classes = x.detach().float().clamp(*clf.bounds), y.detach().long()
+    x_adv = torch.empty(inputs.shape)
+    labels = torch.empty(len(x), dtype=torch.int64)
+    found = torch.empty(len(x), dtype=torch.bool)
+
+    def work(start: int, stop: int) -> None:
+        batch = inputs[start:stop].to(clf.device), classes[start:stop].to(clf.device), numbers[start:stop]
+        for whole, part in zip((x_adv, labels, found), search(*batch), strict=True):
+            whole[start:stop] = part.cpu()
+
+    with clf.running(x):
+        clf.check_labels(y, len(x))  # again: now the number of classes is known
+        clf.in_batches(work, len(x), x.shape[1:], kind=attack, progress=progress)
+    distance = length(x_adv.double() - inputs.cpu().double(), norm)
+    return AdversarialExamples(
+        provenance=provenance(
+            f"{attack}(norm={norm!r}, eps={eps!r}, targeted={targeted}, {settings})".replace(", )", ")"), seed=seed
+        ),
+        x_adv=x_adv,
+        found=found,
+        labels=labels,
+        distance=torch.where(found, distance, torch.inf),
+        classes=classes.cpu(),
+        index=numbers,
+        attack=attack,
+        norm=norm,
+        eps=eps,
+        targeted=targeted,
+    )
+
+
+def check_eps(eps: float, name: str = "eps") -> float:
+    """Refuse radii that are negative or not finite.
+
+    Args:
+        eps: radius of a ball, in input units.
+        name: what to call it in the message.
+
+    Returns:
+        The radius.
+
+    Raises:
+        ValueError: if it is not a number >= 0.
+    """
+    if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 <= eps < math.inf:
+        raise ValueError(f"{name} must be a finite number >= 0, in input units, got {eps!r}")
+    return float(eps)
+
+
+def check_count(value: int, name: str, least: int = 1) -> None:
+    """Refuse what is not a whole number, or too small.
+
+    Args:
+        value: a setting.
+        name: what to call it in the message.
+        least: smallest value allowed.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
+
+
+def labels_of(logits: Tensor) -> Tensor:
+    """Predicted classes; NaN, whose argmax would pass for an adversarial label, is an error.
+
+    Args:
+        logits: `[batch, class]`.
+
+    Returns:
+        Int64 `[batch]`.
+
+    Raises:
+        ValueError: if there is a NaN.
+    """
+    if bool(logits.isnan().any()):
+        raise ValueError("module must return finite logits, got NaN at a perturbed input")
+    return logits.argmax(1)
+
+
+def _numbers(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
+    numbers = torch.arange(count) if index is None else torch.as_tensor(index).detach().cpu()
+    if numbers.shape != (count,) or numbers.dtype.is_floating_point or bool((numbers < 0).any()):
+        raise ValueError(f"index must be {count} integers >= 0, one per example, got {index!r}")
+    return numbers.long()

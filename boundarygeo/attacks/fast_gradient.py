@@ -1,0 +1,68 @@
+"""FGSM: one step along the gradient (Goodfellow et al. 2015, arXiv 1412.6572)."""
+
+from torch import Tensor
+
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_eps, labels_of
+from boundarygeo.attacks.norms import steepest
+from boundarygeo.classifier import Classifier
+
+
+def fgsm(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    targeted: bool = False,
+    progress: bool = True,
+) -> AdversarialExamples:
+    r"""Fast gradient (sign) method: one step of length ε, then the bounds.
+
+    .. math:: x' = \mathrm{clip}(x + \varepsilon\,\mathrm{sign}(\nabla_x J(x, y)))
+
+    with the cross-entropy J; in L2 the unit gradient replaces its sign, and with targets the step goes downhill. An
+    example that needs no change (misclassified, or on its target, to begin with) is left as it is: found, distance 0.
+    At most two forward passes and one backward per example.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes (targeted: the classes to reach), int64 `[example]`.
+        eps: length of the step in `norm`, in input units.
+        norm: `"linf"` or `"l2"`.
+        targeted: whether `y` are classes to reach.
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The adversarial examples.
+
+    Raises:
+        TypeError: as `attack_examples`.
+        ValueError: as `attack_examples`, or if `eps` is negative or not finite.
+    """
+    radius = check_eps(eps)
+
+    def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, uphill = clf.differentiate(inputs, classes, "log_odds")
+        labels = labels_of(logits)
+        live = ((labels == classes) != targeted).nonzero()[:, 0]
+        points = inputs.clone()
+        if len(live):
+            step = (-radius if targeted else radius) * steepest(uphill[live], norm)
+            points[live] = (inputs[live] + step).clamp(*clf.bounds)
+            labels[live] = labels_of(clf.evaluate(points[live]))
+        return points, labels, (labels == classes) == targeted
+
+    return attack_examples(
+        clf,
+        x,
+        y,
+        search,
+        attack="fgsm",
+        norm=norm,
+        eps=radius,
+        targeted=targeted,
+        settings="",
+        progress=progress,
+    )

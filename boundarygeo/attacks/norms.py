@@ -1,0 +1,115 @@
+"""What attacks need to know about L2 and L∞: lengths, steepest steps, balls, and nearest points of half-spaces."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from boundarygeo.directions import random_directions
+
+NORMS = ("l2", "linf")
+
+_NEWTON_STEPS = 50  # it takes three to ten; each step that is not the last saturates another coordinate
+_ROUNDING = 1e-5
+
+
+def length(delta: Tensor, norm: str) -> Tensor:
+    """Norm of each perturbation `[batch, *input]`, `[batch]` in its dtype."""
+    flat = delta.flatten(1)
+    return flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
+
+
+def steepest(gradient: Tensor, norm: str) -> Tensor:
+    """The step of norm 1 along which a linear function with this gradient grows fastest.
+
+    Args:
+        gradient: gradients `[batch, *input]`, of any scale.
+        norm: `"l2"` or `"linf"`.
+
+    Returns:
+        Steps of the same shape; zero where the gradient is zero.
+    """
+    if norm == "linf":
+        return gradient.sign()
+    scaled = gradient / _like(_largest(gradient), gradient)  # squares of small gradients would underflow
+    return scaled / _like(length(scaled, "l2").clamp_min(1.0), gradient)  # at least 1, but for a zero gradient
+
+
+def project(delta: Tensor, eps: float, norm: str) -> Tensor:
+    """The nearest (in L2) perturbations in the ball of radius `eps`."""
+    if norm == "linf":
+        return delta.clamp(-eps, eps)
+    size = length(delta, "l2")
+    return delta * _like(torch.where(size > eps, eps / size, 1.0), delta)
+
+
+def random_in_ball(shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:
+    """Points drawn uniformly from the unit ball, each decided by seed, example and draw alone.
+
+    Args:
+        shape: shape of one input.
+        index: number of each example, int64 `[example]`.
+        norm: `"l2"` or `"linf"`.
+        seed: seed of all examples.
+        draw: which of several independent points of an example.
+
+    Returns:
+        Points, float32 `[example, *input]`.
+    """
+    if norm == "linf":  # the distribution function of a normal variable is uniform
+        return torch.erf(random_directions(shape, index, seed=seed, axis=draw) / math.sqrt(2))
+    # The first d coordinates of a uniform point of the sphere in d + 2 dimensions are uniform in the ball.
+    size = shape.numel()
+    normal = random_directions(torch.Size([size + 2]), index, seed=seed, axis=draw)
+    return (normal / normal.norm(dim=1, keepdim=True))[:, :size].reshape(-1, *shape)
+
+
+def to_half_space(
+    x: Tensor, normal: Tensor, gain: Tensor, norm: str, bounds: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    r"""The smallest perturbation inside the bounds that reaches a half-space.
+
+    Solves :math:`\min \|\delta\|` such that :math:`n^T\delta \ge c` and :math:`x + \delta` is within the bounds. The
+    solution is :math:`\delta_i = \mathrm{sign}(n_i)\min(t s_i, r_i)` with :math:`s_i = |n_i|` (L2) or 1 (L∞), and the
+    room :math:`r_i` to the bound; Newton's method finds the t at which the concave, piecewise linear
+    :math:`n^T\delta(t)` reaches c, exactly and from below.
+
+    Args:
+        x: points within the bounds `[batch, *input]`.
+        normal: normals n of the half-spaces, of the same shape.
+        gain: how far, c, in units of n, `[batch]`; where it is not positive, the perturbation is zero.
+        norm: `"l2"` or `"linf"`.
+        bounds: lowest and highest value of an input.
+
+    Returns:
+        Perturbations `[batch, *input]`, and whether the half-space can be reached, bool `[batch]`. Where it cannot,
+        the perturbation goes as far as the bounds allow.
+    """
+    scale = _largest(normal)
+    flat = normal.flatten(1) / scale[:, None]
+    wanted = (gain / scale).clamp_min(0)
+    point, slope = x.flatten(1), flat.abs()
+    speed = slope if norm == "l2" else (slope > 0).to(slope)
+    room = torch.where(flat > 0, bounds[1] - point, point - bounds[0]).clamp_min(0)
+    time = torch.zeros_like(wanted)
+    for _ in range(_NEWTON_STEPS):
+        moved = torch.minimum(time[:, None] * speed, room)
+        missing = wanted - (slope * moved).sum(1)
+        rate = (slope * speed * (time[:, None] * speed < room)).sum(1)
+        going = (missing > _ROUNDING * wanted) & (rate > 0)
+        if not bool(going.any()):
+            break
+        time = torch.where(going, time + missing / rate, time)
+    delta = torch.minimum(time[:, None] * speed, room)
+    reached = (slope * delta).sum(1) >= (1 - 10 * _ROUNDING) * wanted
+    return (delta * flat.sign()).view_as(x), reached
+
+
+def _largest(v: Tensor) -> Tensor:
+    """Largest absolute coordinate of each vector, `[batch]`, 1 for a zero vector."""
+    largest = v.flatten(1).abs().amax(1)
+    return torch.where(largest > 0, largest, 1.0)
+
+
+def _like(values: Tensor, v: Tensor) -> Tensor:
+    return values.view(-1, *(1,) * (v.ndim - 1))

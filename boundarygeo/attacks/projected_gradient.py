@@ -1,0 +1,129 @@
+"""PGD: many small steps along the gradient, each projected onto the ball (Madry et al. 2018, arXiv 1706.06083)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps, labels_of
+from boundarygeo.attacks.norms import project, random_in_ball, steepest
+from boundarygeo.classifier import Classifier, true_margin
+
+_REACH = 2.5  # radii that all steps together can go (Madry et al.): to the other side of the ball, and some more
+
+
+def pgd(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    steps: int = 20,
+    step_size: float | None = None,
+    restarts: int = 1,
+    random_start: bool = True,
+    early_stop: bool = True,
+    targeted: bool = False,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+) -> AdversarialExamples:
+    """Projected gradient ascent of the cross-entropy inside a ball and the bounds.
+
+    Each step goes along the gradient's sign (L∞) or the unit gradient (L2), back onto the ball, and into the bounds.
+    An example that needs no change (misclassified, or on its target, to begin with) is left as it is: found, distance
+    0. Random starts are decided by (seed, index of the example, restart): results do not depend on the batch size, the
+    order or the splitting of the examples, but for the float32 rounding of the network itself.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes (targeted: the classes to reach), int64 `[example]`.
+        eps: radius of the ball in `norm`, in input units.
+        norm: `"linf"` or `"l2"`.
+        steps: number of steps, each one forward and one backward pass.
+        step_size: length of a step in `norm`, in input units; by default 2.5 ε / steps.
+        restarts: how often the search is started; kept is a success, and among equals the largest margin.
+        random_start: whether to start at a uniformly random point of the ball, not at the input.
+        early_stop: whether an example stops at its first success. Without, every search takes all its steps: such
+            examples lie deeper in the wrong region and transfer better.
+        targeted: whether `y` are classes to reach.
+        seed: seed of the random starts.
+        index: number of each example; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The adversarial examples.
+
+    Raises:
+        TypeError: as `attack_examples`.
+        ValueError: as `attack_examples`, or if a setting is out of its range.
+    """
+    radius = check_eps(eps)
+    check_count(steps, "steps")
+    check_count(restarts, "restarts")
+    if restarts > 1 and not random_start:
+        raise ValueError(f"restarts must be 1 without random_start, got {restarts}: all of them would be the same")
+    stride = _REACH * radius / steps if step_size is None else check_eps(step_size, "step_size")
+
+    def climb(inputs: Tensor, classes: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One search: where it ended, the labels there, and how far beyond the boundary (in logits)."""
+        points, live = starts.clone(), torch.arange(len(inputs), device=inputs.device)
+        labels, margins = torch.empty_like(classes), torch.empty(len(classes), device=inputs.device)
+        for step in range(steps + 1):
+            last = step == steps
+            here, wanted = points[live], classes[live]
+            logits, uphill = (clf.evaluate(here), here) if last else clf.differentiate(here, wanted, "log_odds")
+            labels[live] = labels_of(logits)
+            margins[live] = true_margin(logits, wanted) * (1 if targeted else -1)
+            if last:
+                break
+            if early_stop:
+                going = (labels[live] == wanted) != targeted
+                live, here, uphill = live[going], here[going], uphill[going]
+            if not len(live):
+                break
+            move = (-stride if targeted else stride) * steepest(uphill, norm)
+            origin = inputs[live]
+            points[live] = (origin + project(here + move - origin, radius, norm)).clamp(*clf.bounds)
+        return points, labels, margins
+
+    def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        points, labels = inputs.clone(), labels_of(clf.evaluate(inputs))
+        found = (labels == classes) == targeted
+        margins = torch.full_like(labels, -torch.inf, dtype=torch.float32)
+        attacked = (~found).nonzero()[:, 0]
+        for restart in range(restarts):
+            live = attacked[~found[attacked]] if early_stop else attacked
+            if not len(live):
+                break
+            origin, wanted = inputs[live], classes[live]
+            starts = origin
+            if random_start:
+                drawn = random_in_ball(inputs.shape[1:], numbers[live.cpu()], norm, seed=seed, draw=restart)
+                starts = (origin + radius * drawn.to(origin)).clamp(*clf.bounds)
+            ends, seen, margin = climb(origin, wanted, starts)
+            hit = (seen == wanted) == targeted
+            better = (hit & ~found[live]) | ((hit == found[live]) & (margin > margins[live]))
+            kept = live[better]
+            points[kept], labels[kept], margins[kept], found[kept] = (
+                values[better] for values in (ends, seen, margin, hit)
+            )
+        return points, labels, found
+
+    return attack_examples(
+        clf,
+        x,
+        y,
+        search,
+        attack="pgd",
+        norm=norm,
+        eps=radius,
+        targeted=targeted,
+        settings=f"steps={steps}, step_size={stride!r}, restarts={restarts}, random_start={random_start}, "
+        f"early_stop={early_stop}",
+        seed=seed,
+        index=index,
+        progress=progress,
+    )

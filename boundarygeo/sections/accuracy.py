@@ -1,0 +1,182 @@
+"""Accuracy against ε: the share of examples that a classifier still gets right under an attack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks import NORMS, pgd
+from boundarygeo.attacks.examples import check_eps, labels_of
+from boundarygeo.attacks.norms import steepest
+from boundarygeo.classifier import Classifier
+from boundarygeo.results import Result, array
+from boundarygeo.sections.rays import numbers_of
+from boundarygeo.statistics import share
+
+ATTACKS = ("fgsm", "pgd")
+PGD_SETTINGS = ("steps", "step_size", "restarts", "random_start")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class AccuracyCurve(Result):
+    """Share of examples that stay correctly classified under an attack, against its size.
+
+    Attributes:
+        eps: sizes of the perturbation in `norm`, ascending, float64 `[eps]`, in input units.
+        accuracy: share of the examples that are right at each size, float64 `[eps]`.
+        low: lower end of its 95 % Wilson interval, over the draw of the examples, float64 `[eps]`.
+        high: upper end, float64 `[eps]`.
+        correct: whether each example is right, bool `[eps, example]`.
+        index: number of each example, int64 `[example]`: decides its random starts.
+        n: number of examples, those misclassified without an attack included.
+        attack: `"fgsm"` or `"pgd"`.
+        norm: `"l2"` or `"linf"`.
+    """
+
+    eps: Tensor = array("eps", unit="input units", coordinate=True)
+    accuracy: Tensor = array("eps")
+    low: Tensor = array("eps")
+    high: Tensor = array("eps")
+    correct: Tensor = array("eps", "example")
+    index: Tensor = array("example", coordinate=True)
+    n: int
+    attack: str
+    norm: str
+
+
+def accuracy_curve(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    attack: str = "fgsm",
+    norm: str = "linf",
+    eps: Sequence[float] | Tensor,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> AccuracyCurve:
+    """Accuracy under FGSM or PGD against ε, with its interval.
+
+    The value at ε = 0 is the clean accuracy; an example that is misclassified there counts as wrong at every ε.
+    Under `"pgd"` an example that was fooled at a smaller ε counts as fooled at a larger one, since the smaller
+    perturbation is allowed there, too: the curve is an upper bound of the accuracy in the worst case, and falls.
+    Under `"fgsm"` an example is right where its own step of length ε leaves it right. FGSM is one direction, not a worst
+    case: its curve may rise again, and is shown as it is.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        attack: `"fgsm"` or `"pgd"`.
+        norm: `"linf"` or `"l2"`.
+        eps: sizes of the perturbation in `norm`, ascending, in input units, e.g. `[k / 255 for k in range(9)]`.
+        seed: seed of PGD's random starts.
+        index: number of each example; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+        **settings: PGD's `steps`, `step_size`, `restarts` and `random_start`, as in `boundarygeo.attacks.pgd`; FGSM has
+            none.
+
+    Returns:
+        The curve.
+
+    Raises:
+        TypeError: if `x` or `y` is not a tensor of the right kind, or a setting is unknown.
+        ValueError: if an argument or the module's output is not usable.
+    """
+    sizes = _check_settings(clf, x, y, attack, norm, eps, settings)
+    provenance = clf.record()
+    numbers = numbers_of(index, len(x))
+    if attack == "fgsm":
+        correct = _right_under_fgsm(clf, x, y, sizes, norm, progress=progress)
+    else:
+        correct = _right_under_pgd(
+            clf, x, y, sizes, norm=norm, seed=seed, index=numbers, progress=progress, **settings
+        )
+    shares = [share(int(right.sum()), len(x)) for right in correct]
+    told = "".join(f", {name}={value!r}" for name, value in settings.items())
+    return AccuracyCurve(
+        provenance=provenance(
+            f"accuracy_curve(attack={attack!r}, norm={norm!r}, eps={sizes}{told})",
+            seed=seed if attack == "pgd" else None,
+        ),
+        eps=torch.tensor(sizes, dtype=torch.float64),
+        accuracy=torch.tensor([estimate.value for estimate in shares], dtype=torch.float64),
+        low=torch.tensor([estimate.low for estimate in shares], dtype=torch.float64),
+        high=torch.tensor([estimate.high for estimate in shares], dtype=torch.float64),
+        correct=correct,
+        index=numbers,
+        n=len(x),
+        attack=attack,
+        norm=norm,
+    )
+
+
+def _right_under_fgsm(
+    clf: Classifier, x: Tensor, y: Tensor, sizes: list[float], norm: str, *, progress: bool
+) -> Tensor:
+    """Whether each example is right at each size, `[eps, example]`: one gradient, and one forward pass per size."""
+    correct = torch.zeros(len(sizes), len(x), dtype=torch.bool)
+
+    def work(start: int, stop: int) -> None:
+        inputs = x[start:stop].detach().to(clf.device, torch.float32).clamp(*clf.bounds)
+        classes = y[start:stop].to(clf.device).long()
+        logits, uphill = clf.differentiate(inputs, classes, "log_odds")
+        right = labels_of(logits) == classes
+        live = right.nonzero()[:, 0]
+        step = steepest(uphill[live], norm)
+        for number, size in enumerate(sizes):
+            if size and len(live):
+                moved = (inputs[live] + size * step).clamp(*clf.bounds)
+                right[live] = labels_of(clf.evaluate(moved)) == classes[live]
+            correct[number, start:stop] = right.cpu()
+
+    with clf.running(x):
+        clf.check_labels(y, len(x))  # again: now the number of classes is known
+        clf.in_batches(work, len(x), x.shape[1:], kind="accuracy", progress=progress)
+    return correct
+
+
+def _right_under_pgd(
+    clf: Classifier, x: Tensor, y: Tensor, sizes: list[float], *, index: Tensor, **settings: Any
+) -> Tensor:
+    """Whether each example is right at each size, `[eps, example]`: only those that still are, are attacked again."""
+    right = clf.predict(x).eq(y.cpu())
+    rows = []
+    for size in sizes:
+        live = right.nonzero()[:, 0]
+        if size and len(live):
+            attacked = pgd(clf, x.cpu()[live], y.cpu()[live], eps=size, index=index[live], **settings)
+            right = right.index_put((live,), ~attacked.found)
+        rows.append(right)
+    return torch.stack(rows)
+
+
+def _check_settings(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    attack: str,
+    norm: str,
+    eps: Sequence[float] | Tensor,
+    settings: dict[str, Any],
+) -> list[float]:
+    """Refuse settings before any work; returns the sizes."""
+    if attack not in ATTACKS:
+        raise ValueError(f"attack must be one of {list(ATTACKS)}, got {attack!r}")
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
+    known = PGD_SETTINGS if attack == "pgd" else ()
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise TypeError(f"settings of {attack!r} must be any of {list(known)}, got {unknown}")
+    sizes = [check_eps(float(size)) for size in eps]
+    if not sizes or any(later <= former for former, later in pairwise(sizes)):
+        raise ValueError(f"eps must be at least one size, in ascending order, got {sizes}")
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    return sizes

@@ -1,0 +1,76 @@
+"""Upper envelopes of lines: where a maximum of affine functions changes from one of them to another."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ROUNDING = 1e-13
+"""Values that differ by less than this share of their scale are equal: float64 after a few hundred operations."""
+
+
+@dataclass(frozen=True)
+class Vertices:
+    """Vertices of many upper envelopes on [0, 1], those of one envelope in order.
+
+    Attributes:
+        item: number of the envelope, int64 `[vertex]`.
+        fraction: where the vertex is, float64 `[vertex]`, in [0, 1].
+        before: line that is highest on its left, int64 `[vertex]`.
+        after: line that is highest on its right, int64 `[vertex]`.
+        first: line that is highest right after 0, int64 `[item]`.
+    """
+
+    item: Tensor
+    fraction: Tensor
+    before: Tensor
+    after: Tensor
+    first: Tensor
+
+
+def envelope_vertices(start: Tensor, end: Tensor, scale: Tensor) -> Vertices:
+    """Vertices of the upper envelope of k lines on [0, 1], for many sets of lines at once.
+
+    Walks along each envelope from 0: the next line is the one that first overtakes the present one, and of several
+    that do so in one point the steepest, so that lines that only touch the envelope give no vertex. Each step ends on
+    a higher line, hence there are at most k - 1.
+
+    Args:
+        start: values of the lines at 0, float64 `[item, line]`; -inf for lines that are missing.
+        end: values at 1, likewise.
+        scale: size of the values, `[item]`: a line counts as higher than another only if it ends higher by more than
+            `ROUNDING` of it.
+
+    Returns:
+        The vertices.
+
+    Examples:
+        >>> start, end = torch.tensor([[0.0, -1.0, -2.0]]), torch.tensor([[0.0, 1.0, 1.0]])
+        >>> found = envelope_vertices(start, end, torch.ones(1))
+        >>> found.fraction.tolist(), found.before.tolist(), found.after.tolist()
+        ([0.5], [0], [1])
+    """
+    highest = start.amax(1, keepdim=True)
+    current = torch.where(start == highest, end, -torch.inf).argmax(1)
+    first = current
+    items = torch.arange(len(start), device=start.device)
+    at = start.new_zeros(len(start))
+    steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    while True:
+        below = start - start.gather(1, current[:, None])
+        above = end - end.gather(1, current[:, None])
+        overtakes = above > ROUNDING * scale[:, None]
+        # `above - below` is positive where it matters: the present line is highest at `at`, or equal up to rounding.
+        fraction = torch.where(overtakes, -below / (above - below).clamp_min(torch.finfo(start.dtype).tiny), torch.inf)
+        fraction = fraction.clamp_min(at[:, None])
+        soonest = fraction.amin(1)
+        steepest = torch.where(fraction == soonest[:, None], above - below, -torch.inf).argmax(1)
+        moves = overtakes.any(1)
+        items, start, end, scale = items[moves], start[moves], end[moves], scale[moves]
+        at, before, current = soonest[moves].clamp_max(1.0), current[moves], steepest[moves]
+        steps.append((items, at, before, current))
+        if not len(items):
+            break
+    item, fraction, before, after = (torch.cat(parts) for parts in zip(*steps, strict=True))
+    order = item.argsort(stable=True)  # the steps of one item are in order already
+    return Vertices(item[order], fraction[order], before[order], after[order], first)

@@ -1,0 +1,307 @@
+"""The exact partition of a segment into pieces on which a piecewise affine classifier is affine."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import frozen_copy, progress_bar
+from boundarygeo.linalg import norms
+from boundarygeo.results import Provenance, Result, array, module_hash
+from boundarygeo.sections.affine import Program, Rows, bending_points, build_program, envelope_vertices, walk
+
+TOLERANCE = 1e-12
+"""Breakpoints closer together than this share of the segment's largest |t| are one."""
+
+# Small parts stay in a CPU's cache; an accelerator wants large ones.
+WORKING_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
+
+
+@dataclass(frozen=True)
+class DecisionBoundaries:
+    """Where the predicted class changes along segments.
+
+    Attributes:
+        example: number of the example in the batch, int64 `[boundary]`, ascending.
+        t: coordinate on its segment, float64 `[boundary]`, ascending for each example.
+        before: class at smaller t, int64 `[boundary]`.
+        after: class at larger t, int64 `[boundary]`.
+    """
+
+    example: Tensor
+    t: Tensor
+    before: Tensor
+    after: Tensor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class LinearPieces(Result):
+    """The exact affine pieces of the logits along one segment per example, in float64.
+
+    Every change of pattern of a nonlinearity is a breakpoint: the network is affine between two neighbours. Not
+    every change reaches the logits (a later max pooling or a dead unit can mask it), and of several in one point only
+    the first is named; `bends` says at which breakpoints the slope of a logit changes, and `count` counts the pieces
+    between those.
+
+    Two breakpoints within 1e-12 of the largest |t| are one. A unit that is zero up to 1e-13 of its layer's largest
+    value at both neighbours does not change sign there, and a logit that is off the line between its neighbours by
+    less than 1e-12 of the example's largest logit is no bend.
+
+    Attributes:
+        breakpoints: coordinates t, ascending, with both ends of the segment first and last, float64
+            `[example, breakpoint]`; NaN beyond an example's last.
+        logits: at the breakpoints, float64 `[example, breakpoint, class]`; NaN beyond the last.
+        layer: nonlinearity that caused the breakpoint, an index into `layers`, int64 `[example, breakpoint]`; -1 at
+            the ends and beyond.
+        bends: whether the slope of some logit changes there, bool `[example, breakpoint]`.
+        count: number of pieces of the logits: bends and one, int64 `[example]`.
+        length: L2 length of the direction in input units, float64 `[example]`: that of one unit of t.
+        layers: names of the nonlinearities in the order of the network; `"bounds"` is the clamp to the bounds.
+        extent: first and last t.
+        clip: whether points were clipped to the bounds.
+    """
+
+    breakpoints: Tensor = array("example", "breakpoint", unit="lengths of the direction")
+    logits: Tensor = array("example", "breakpoint", "class", unit="logits")
+    layer: Tensor = array("example", "breakpoint")
+    bends: Tensor = array("example", "breakpoint")
+    count: Tensor = array("example")
+    length: Tensor = array("example", unit="L2 in input units")
+    layers: tuple[str, ...]
+    extent: tuple[float, float]
+    clip: bool
+
+    @property
+    def patterns(self) -> Tensor:
+        """Number of pieces between all breakpoints, bends or not, int64 `[example]`."""
+        return self.breakpoints.isfinite().sum(1) - 1
+
+    def at(self, t: Tensor) -> Tensor:
+        """Logits at any points of the segments.
+
+        Args:
+            t: coordinates within the extent, `[point]` for all examples or `[example, point]`.
+
+        Returns:
+            Logits, float64 `[example, point, class]`.
+
+        Raises:
+            ValueError: if a point is outside the extent.
+        """
+        low, high = self.extent
+        if not bool(((t >= low) & (t <= high)).all()):
+            raise ValueError(f"t must be within the extent [{low:g}, {high:g}], got {t.min():g} to {t.max():g}")
+        points = t.double().expand(len(self.breakpoints), -1).contiguous()
+        knots = self.breakpoints.nan_to_num(torch.inf)
+        right = torch.searchsorted(knots, points).clamp_min(1)
+        begin, end = knots.gather(1, right - 1), knots.gather(1, right)
+        classes = (-1, -1, self.logits.shape[2])
+        start, stop = (self.logits.gather(1, i[:, :, None].expand(classes)) for i in (right - 1, right))
+        return torch.lerp(start, stop, ((points - begin) / (end - begin))[:, :, None])
+
+    def integral(self) -> Tensor:
+        """Exact integral of each logit over t, float64 `[example, class]`."""
+        width = self.breakpoints.diff(dim=1)[:, :, None]
+        return (width * (self.logits[:, 1:] + self.logits[:, :-1]) / 2).nansum(1)
+
+    def extrema(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Smallest value of each logit and its t, largest value and its t; each float64 `[example, class]`."""
+        least, where_least = self.logits.nan_to_num(torch.inf).min(1)
+        most, where_most = self.logits.nan_to_num(-torch.inf).max(1)
+        return least, self.breakpoints.gather(1, where_least), most, self.breakpoints.gather(1, where_most)
+
+    def boundaries(self) -> DecisionBoundaries:
+        """The exact decision boundaries: where another logit becomes the largest.
+
+        A logit that only touches the largest one gives no boundary.
+
+        Returns:
+            Boundaries of all examples.
+        """
+        example, piece = self.breakpoints[:, 1:].isfinite().nonzero(as_tuple=True)
+        start, end = self.logits[example, piece], self.logits[example, piece + 1]
+        scale = torch.maximum(start.abs().amax(1), end.abs().amax(1))
+        found = envelope_vertices(start, end, scale)
+        begin, stop = self.breakpoints[example, piece], self.breakpoints[example, piece + 1]
+        # One entry for the start of each piece, where the class may differ from that at the end of the one before,
+        # and one for each change within.
+        item = torch.cat([torch.arange(len(start)), found.item])
+        order = item.argsort(stable=True)
+        item = item[order]
+        label = torch.cat([found.first, found.after])[order]
+        t = torch.cat([begin, torch.lerp(begin[found.item], stop[found.item], found.fraction)])[order]
+        changes = torch.zeros(len(item), dtype=torch.bool)
+        changes[1:] = (label[1:] != label[:-1]) & (example[item[1:]] == example[item[:-1]])
+        return DecisionBoundaries(example[item[changes]], t[changes], label[:-1][changes[1:]], label[changes])
+
+
+def linear_pieces(
+    clf: Classifier,
+    x: Tensor,
+    direction: Tensor,
+    *,
+    extent: float | tuple[float, float],
+    clip: bool = True,
+    max_bytes: int | None = None,
+    progress: bool = True,
+) -> LinearPieces:
+    r"""Cut segments into the pieces on which a piecewise affine network is affine, exactly.
+
+    The segment of example i is :math:`x_i + t d_i` for t in the extent, clipped to the bounds if `clip`. All tensors
+    that are live at a layer are carried at the breakpoints found so far; a nonlinearity adds those at which its
+    pattern changes between two neighbours, where every live tensor is interpolated, without error but rounding, as
+    all of them are affine in between (Sotoudeh & Thakur 2019, arXiv 1908.06214).
+
+    Known are linear and convolution layers, batch norm, average pooling, padding, reshaping, indexing, sums, multiples
+    and concatenations; ReLU, LeakyReLU, PReLU, ReLU6, Hardtanh, clamp, abs, maxima, minima and max pooling; in any
+    wiring that `torch.fx` can trace, as layers, functions, methods and in place.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        direction: of the same shape and any length; one unit of t is its length.
+        extent: t runs from -extent to extent, or from the first to the second number.
+        clip: whether points are clipped to the bounds, which gives breakpoints of its own.
+        max_bytes: about how much memory the carried tensors may take; by default 256 MiB on a CPU and 4 GiB on an
+            accelerator.
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The pieces, examples in the order given.
+
+    Raises:
+        TypeError: if `x` or `direction` is not a float tensor, or the module does not return a tensor.
+        ValueError: if an argument is out of its range, a direction is zero, or the module cannot be traced, is not
+            piecewise affine, or holds an operation that is not known.
+
+    Examples:
+        >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
+        >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0], [-1.0]]))
+        >>> pieces = linear_pieces(Classifier(net, bounds=(-1, 1)), torch.zeros(1, 1), torch.ones(1, 1), extent=0.5)
+        >>> pieces.breakpoints.tolist(), pieces.count.tolist()
+        ([[-0.5, 0.0, 0.5]], [2])
+    """
+    low, high = _check_extent(extent)
+    clf.check_inputs(x)
+    _check_direction(direction, x)
+    if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < 1):
+        raise ValueError(f"max_bytes must be a positive number of bytes, got {max_bytes!r}")
+    # Apple's accelerators have no float64.
+    device = torch.device("cpu") if clf.device.type == "mps" else clf.device
+    memory = max_bytes or WORKING_BYTES.get(device.type, WORKING_BYTES["cuda"])
+    began = time.perf_counter()
+    segments = _Segments(x, direction, (low, high), device)
+    with clf.running(x):
+        bounds = clf.bounds if clip else None
+        program = build_program(_double_copy(clf.module, device), clf.normalise, bounds, segments.probes)
+        found: list[tuple[Rows, Tensor]] = []
+        forwards = 0
+        with progress_bar(len(x), description="linear pieces", unit="segments", progress=progress) as bar:
+            for rows, logits in _walk_all(program, segments, memory):
+                found.append((Rows(rows.t.cpu(), rows.example.cpu(), rows.layer.cpu()), logits.cpu()))
+                forwards += len(rows)
+                bar.update(float((rows.t.diff() * rows.joined).sum()) / (high - low))
+    clf.counts.forwards += forwards
+    return LinearPieces(
+        provenance=Provenance(
+            command=f"linear_pieces(extent={(low, high)!r}, clip={clip})",
+            model=module_hash(clf.module),
+            device=str(device),
+            precision="float64",
+            seconds=time.perf_counter() - began,
+            forwards=forwards,
+        ),
+        **_ragged(found, len(x)),
+        length=norms(direction).cpu(),
+        layers=program.layers,
+        extent=(low, high),
+        clip=clip,
+    )
+
+
+class _Segments:
+    """Points of the segments, made on the device in float64."""
+
+    def __init__(self, x: Tensor, direction: Tensor, extent: tuple[float, float], device: torch.device) -> None:
+        self.x, self.direction, self.extent, self.device = x, direction, extent, device
+
+    def points(self, t: Tensor, example: Tensor) -> Tensor:
+        """Inputs at coordinates t of examples, `[row, *input]`."""
+        number = example.to(self.x.device)
+        x, direction = (v[number].detach().to(self.device, torch.float64) for v in (self.x, self.direction))
+        return x + t.view(-1, *(1,) * (x.ndim - 1)) * direction
+
+    def ends(self, begin: int, end: int) -> tuple[Rows, Tensor]:
+        """Both ends of the segments of some examples."""
+        example = torch.arange(begin, end, device=self.device).repeat_interleave(2)
+        t = torch.tensor(self.extent, dtype=torch.float64, device=self.device).repeat(end - begin)
+        return Rows(t, example, torch.full_like(example, -1)), self.points(t, example)
+
+    def probes(self, count: int) -> Tensor:
+        """Points of the first segment."""
+        t = torch.linspace(*self.extent, count, dtype=torch.float64, device=self.device)
+        return self.points(t, torch.zeros(count, dtype=torch.int64))
+
+
+def _walk_all(program: Program, segments: _Segments, memory: int) -> Iterator[tuple[Rows, Tensor]]:
+    limit = max(2, memory // program.bytes_per_row)
+    extent = max(abs(end) for end in segments.extent)
+    total, at_once = len(segments.x), max(1, limit // 2)
+    for begin in range(0, total, at_once):
+        rows, points = segments.ends(begin, min(begin + at_once, total))
+        yield from walk(program, rows, points, limit=limit, tolerance=TOLERANCE * extent)
+
+
+def _ragged(found: list[tuple[Rows, Tensor]], examples: int) -> dict[str, Tensor]:
+    """Fields of the result, example by example, from parts whose first rows may repeat the last of the one before."""
+    t, example, layer = (torch.cat([getattr(rows, name) for rows, _ in found]) for name in ("t", "example", "layer"))
+    logits = torch.cat([part for _, part in found])
+    new = torch.ones(len(t), dtype=torch.bool)
+    new[1:] = (t[1:] != t[:-1]) | (example[1:] != example[:-1])
+    t, example, layer, logits = t[new], example[new], layer[new], logits[new]
+    bends = bending_points(t, example, logits)
+    sizes = torch.bincount(example, minlength=examples)
+    place = torch.arange(len(t)) - (sizes.cumsum(0) - sizes)[example]
+
+    def padded(values: Tensor, fill: float) -> Tensor:
+        whole = torch.full((examples, int(sizes.max()), *values.shape[1:]), fill, dtype=values.dtype)
+        whole[example, place] = values
+        return whole
+
+    return {
+        "breakpoints": padded(t, torch.nan),
+        "logits": padded(logits, torch.nan),
+        "layer": padded(layer, -1),
+        "bends": padded(bends, False),
+        "count": 1 + torch.bincount(example[bends], minlength=examples),
+    }
+
+
+def _double_copy(module: nn.Module, device: torch.device) -> nn.Module:
+    duplicate = frozen_copy(module, device)
+    if duplicate is module:
+        raise ValueError(f"module must allow copy.deepcopy, got {type(module).__name__}, which does not")
+    return duplicate.double()
+
+
+def _check_extent(extent: float | tuple[float, float]) -> tuple[float, float]:
+    ends = (-extent, extent) if isinstance(extent, int | float) else tuple(extent)
+    if len(ends) != 2 or not -torch.inf < ends[0] < ends[1] < torch.inf:
+        raise ValueError(f"extent must be a positive number, or (low, high) with low < high, got {extent!r}")
+    return float(ends[0]), float(ends[1])
+
+
+def _check_direction(direction: Tensor, x: Tensor) -> None:
+    if not isinstance(direction, Tensor) or not direction.dtype.is_floating_point:
+        got = f"a tensor of {direction.dtype}" if isinstance(direction, Tensor) else type(direction).__name__
+        raise TypeError(f"direction must be a float tensor, got {got}")
+    if direction.shape != x.shape:
+        raise ValueError(f"direction must have the shape of x, {list(x.shape)}, got {list(direction.shape)}")
+    if not bool(direction.isfinite().all()):
+        raise ValueError("direction must be finite, got NaN or infinity")
+    zero = (norms(direction) == 0).nonzero()[:, 0].tolist()
+    if zero:
+        raise ValueError(f"direction must not be zero, got a zero direction for example {zero[0]}")
