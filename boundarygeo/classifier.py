@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boundarygeo.evaluation import (
@@ -15,20 +14,19 @@ from boundarygeo.evaluation import (
     Form,
     analysis,
     build_form,
+    check_module,
+    few_inputs,
+    fingerprint,
     frozen_copy,
     in_batches,
     precision_ladder,
     progress_bar,
 )
+from boundarygeo.losses import LOSSES, loss_of, true_margin
 from boundarygeo.results import Provenance, module_hash
 
 BOUNDS_TOLERANCE = 1e-5
 """How far inputs may lie outside the bounds, as a share of their width: float rounding, not another scale."""
-
-_SAME_LOGITS = 1e-3  # of the spread of the logits: rounding of one sample in batches of different sizes
-_PROBES = 3
-
-LOSSES = ("cross_entropy", "log_odds", "margin")
 
 
 class Classifier:
@@ -201,7 +199,7 @@ class Classifier:
             inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
             logits = self._form("float32", x.shape[1:])(self.normalise(inputs))
             classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
-            (gradient,) = torch.autograd.grad(_loss(logits, classes, loss).sum(), inputs)
+            (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs)
         self.counts.forwards += len(x)
         self.counts.backwards += len(x)
         return logits.detach(), gradient
@@ -356,16 +354,19 @@ class Classifier:
             ValueError: if its output has the wrong shape, is not finite, or mixes the samples of a batch.
         """
         with analysis(self.module, self.device), torch.no_grad():
-            fingerprint = _fingerprint(self.module)
-            if fingerprint != self._fingerprint:
+            current = fingerprint(self.module)
+            if current != self._fingerprint:
                 self._base = frozen_copy(self.module, self.device)
                 self._probes.clear()
                 self._forms.clear()
-                self._fingerprint = fingerprint
+                self._fingerprint = current
             shape = x.shape[1:]
             if shape not in self._probes:
-                probe = self.normalise(_probe(x).to(self.device))
-                self._check_module(probe)
+                probe = self.normalise(few_inputs(x).to(self.device))
+                classes = check_module(self._base, probe)
+                if self.num_classes is not None:
+                    _match(classes, self.num_classes, "module's number of logits", "num_classes")
+                self.num_classes = classes
                 self._probes[shape] = probe
             yield
 
@@ -434,82 +435,6 @@ class Classifier:
 
     def _tuner(self, kind: str, shape: torch.Size) -> BatchTuner:
         return self._tuners.setdefault((kind, shape), BatchTuner(self.device))
-
-    def _check_module(self, probe: Tensor) -> None:
-        """Refuse a module whose output is not logits, sample by sample, of what goes in."""
-        together = self._checked_logits(probe)
-        alone = torch.cat([self._checked_logits(probe[i : i + 1]) for i in range(len(probe))])
-        if not _close(together, alone):
-            if not _close(together, self._checked_logits(probe)):
-                raise ValueError("module must be deterministic, got two different outputs for one input")
-            raise ValueError(
-                "module must treat each sample of a batch by itself, got an output that depends on the "
-                "rest of the batch (batch norm without running statistics?)"
-            )
-        if self.num_classes is not None:
-            _match(together.shape[1], self.num_classes, "module's number of logits", "num_classes")
-        self.num_classes = together.shape[1]
-
-    def _checked_logits(self, x: Tensor) -> Tensor:
-        logits = self._base(x)
-        if not isinstance(logits, Tensor):
-            raise TypeError(
-                f"module must return a tensor of logits [batch, class], got {type(logits).__name__}: wrap it"
-            )
-        if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
-            raise ValueError(
-                f"module must return logits of shape [{len(x)}, classes >= 2] for {len(x)} inputs, got "
-                f"{list(logits.shape)}"
-            )
-        if not bool(logits.isfinite().all()):
-            raise ValueError("module must return finite logits, got NaN or infinity")
-        return logits.float()
-
-
-def true_margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Logit of class `y` minus the largest other logit.
-
-    Args:
-        logits: `[example, class]`.
-        y: int64 `[example]`.
-
-    Returns:
-        Margins `[example]`.
-
-    Examples:
-        >>> true_margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
-        tensor([1.])
-    """
-    column = y.long()[:, None]
-    others = logits.scatter(1, column, -torch.inf).amax(1)
-    return logits.gather(1, column)[:, 0] - others
-
-
-def _loss(logits: Tensor, y: Tensor, name: str) -> Tensor:
-    if name == "margin":
-        return -true_margin(logits, y)
-    column = y.long()[:, None]
-    log_odds = logits.scatter(1, column, -torch.inf).logsumexp(1) - logits.gather(1, column)[:, 0]
-    return log_odds if name == "log_odds" else F.softplus(log_odds)
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    spread = (a.amax() - a.amin()).clamp_min(1e-6)
-    return bool((a - b).abs().amax() <= _SAME_LOGITS * spread)
-
-
-def _probe(x: Tensor) -> Tensor:
-    """A few different inputs like the given ones, however few were given."""
-    few = x[:_PROBES].detach().float()
-    return torch.cat([few] + [few[:1].flip(-1)] * (len(few) < _PROBES))
-
-
-def _fingerprint(module: nn.Module) -> tuple[float, ...]:
-    """Numbers that change when the module's weights do: by an optimiser, `load_state_dict` or by hand."""
-    tensors = [t for t in (*module.parameters(), *module.buffers()) if t.numel()]
-    sums = [t.detach().double().sum() for t in tensors]
-    versions = [float(t._version) for t in tensors]
-    return (*torch.stack(sums).tolist(), *versions) if sums else ()
 
 
 def _resolve_device(device: str | torch.device, module: nn.Module) -> torch.device:

@@ -15,8 +15,8 @@ import boundarygeo as bg
 from boundarygeo.cli import main
 from boundarygeo.cli.maps import axis_table
 from boundarygeo.sections.regions import region_summary
-from boundarygeo.training import load_checkpoint
-from boundarygeo.zoo import load_data
+from boundarygeo.training import load_checkpoint, train
+from boundarygeo.zoo import build_model, load_data
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -277,7 +277,7 @@ def test_an_interrupt_has_its_own_status(
     def interrupt(spec: str) -> None:
         raise error
 
-    monkeypatch.setattr("boundarygeo.cli.maps.load_data", interrupt)
+    monkeypatch.setattr("boundarygeo.cli.sources.load_data", interrupt)
     status, said, complaint = run(capsys, *base(folder))
     assert (status, said) == (130, "")
     assert complaint in ("", "boundarygeo: error: interrupted\n")
@@ -289,7 +289,7 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
     def fail(spec: str) -> None:
         raise RuntimeError("two\n  lines")
 
-    monkeypatch.setattr("boundarygeo.cli.maps.load_data", fail)
+    monkeypatch.setattr("boundarygeo.cli.sources.load_data", fail)
     monkeypatch.delenv("BOUNDARYGEO_DEBUG", raising=False)
     expected = "boundarygeo: error: two lines (RuntimeError; set BOUNDARYGEO_DEBUG=1 for the traceback)\n"
     assert run(capsys, *base(folder)) == (2, "", expected)
@@ -386,7 +386,7 @@ def test_a_figure_that_cannot_be_written_is_refused_before_any_work(
     figure: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there.png").write_text("a figure")
-    monkeypatch.setattr("boundarygeo.cli.maps.load_data", lambda spec: pytest.fail("work was begun"))
+    monkeypatch.setattr("boundarygeo.cli.sources.load_data", lambda spec: pytest.fail("work was begun"))
     status, _, complaint = run(capsys, *base(folder), "--figure", tmp_path / figure)
     assert status == 2
     assert "path must" in complaint
@@ -399,7 +399,8 @@ def test_what_exists_is_refused_before_any_work(
 ) -> None:
     out = tmp_path / "there"
     out.write_text("precious")
-    monkeypatch.setattr(f"boundarygeo.cli.{command}.load_data", lambda spec: pytest.fail("work was begun"))
+    room = {"maps": "sources"}.get(command, command)  # where the command reads its data
+    monkeypatch.setattr(f"boundarygeo.cli.{room}.load_data", lambda spec: pytest.fail("work was begun"))
     words = base(folder) if command == "maps" else ["train"]
     status, _, complaint = run(capsys, *words, "--out", out)
     assert status == 2
@@ -431,6 +432,21 @@ def test_train_does_what_its_options_say(folder: Path, tmp_path: Path, capsys: p
         assert not torch.allclose(weights["one"], weights[name]), name
 
 
+def test_train_is_that_of_the_library_with_the_normalisation_of_the_data(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"train --arch softmax_regression --data npz:{folder}/data.npz --epochs 1 --seed 5 --device cpu".split()
+    assert run(capsys, *words, "--batch-size", 10, "--out", tmp_path / "model.pt")[0] == 0
+    module, checkpoint = load_checkpoint(tmp_path / "model.pt")
+    data = load_data(f"npz:{folder}/data.npz")
+    expected = build_model("softmax_regression", num_classes=2, input_shape=data.input_shape, seed=5)
+    train(expected, data.train, epochs=1, batch_size=10, mean=data.mean, std=data.std, seed=5, device="cpu")
+    for name, value in expected.state_dict().items():
+        assert torch.equal(module.state_dict()[name], value), name
+    assert (checkpoint.mean, checkpoint.std) == (data.mean, data.std)
+    assert (checkpoint.architecture, checkpoint.method) == ("softmax_regression", "standard")
+
+
 def test_lines_writes_data_and_figure(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["lines", *base(folder)[1:], "--examples", 3, "--extent", "0.3", "--points", 11]
     status, said, _ = run(capsys, *words, "--out", tmp_path / "lines.zarr", "--figure", tmp_path / "lines.svg")
@@ -442,9 +458,7 @@ def test_lines_writes_data_and_figure(folder: Path, tmp_path: Path, capsys: pyte
     assert (tmp_path / "lines.svg").stat().st_size > 1000
 
 
-def test_distances_prints_both_ways_and_saves(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_distances_prints_both_ways_and_saves(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["distances", *base(folder)[1:], "--examples", 10, "--max-distance", "0.4"]
     status, said, _ = run(capsys, *words, "--out", tmp_path / "distances.zarr")
     assert status == 0

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps, labels_of
 from boundarygeo.attacks.norms import length, to_half_space
-from boundarygeo.classifier import Classifier, true_margin
+from boundarygeo.classifier import Classifier
+from boundarygeo.losses import true_margin
 
 _FIRST_SEARCH = 2 / 3  # share of the steps that start at the nearest linearised boundary; the others at the second
 _CANDIDATES = 10  # classes whose boundaries are linearised at the input, as in DeepFool

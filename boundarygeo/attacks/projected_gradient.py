@@ -7,7 +7,8 @@ from torch import Tensor
 
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps, labels_of
 from boundarygeo.attacks.norms import project, random_in_ball, steepest
-from boundarygeo.classifier import Classifier, true_margin
+from boundarygeo.classifier import Classifier
+from boundarygeo.losses import true_margin
 
 _REACH = 2.5  # radii that all steps together can go (Madry et al.): to the other side of the ball, and some more
 

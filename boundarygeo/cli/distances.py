@@ -8,11 +8,10 @@ import typer
 from boundarygeo.classifier import Classifier
 from boundarygeo.cli import options
 from boundarygeo.cli.outputs import check_outputs, table
-from boundarygeo.cli.sources import Examples, draw_examples, load_classifiers, one_number
+from boundarygeo.cli.sources import Examples, one_number, open_study
 from boundarygeo.directions import named_directions
 from boundarygeo.sections.distances import BoundaryDistances, boundary_distance
 from boundarygeo.statistics import median, share
-from boundarygeo.zoo import load_data
 
 
 def distances(
@@ -36,12 +35,20 @@ def distances(
     """Distance to the first other label along a direction and against it; --out keeps the first."""
     most = one_number(max_distance, "--max-distance")
     stores = check_outputs(out, None, models=len(model), overwrite=overwrite)
-    dataset = load_data(data)
-    classifiers = load_classifiers(
-        model, weights=weights or [], mean=mean, std=std, bounds=bounds, device=device, data=dataset
+    study = open_study(
+        model,
+        data,
+        weights=weights,
+        mean=mean,
+        std=std,
+        bounds=bounds,
+        device=device,
+        examples=examples,
+        include_misclassified=include_misclassified,
+        seed=seed,
     )
-    drawn = draw_examples(classifiers[0], dataset, examples, correct_only=not include_misclassified, seed=seed)
-    for number, (name, clf) in enumerate(zip(model, classifiers, strict=True)):
+    drawn = study.examples
+    for number, (name, clf) in enumerate(zip(model, study.classifiers, strict=True)):
         results = _both_ways(clf, drawn, direction, max_distance=most, scan=scan, clip=clip, seed=seed)
         print(f"{name}:\n{distance_table(results)}")
         if stores:

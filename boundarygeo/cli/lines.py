@@ -7,10 +7,9 @@ import typer
 from boundarygeo import plots
 from boundarygeo.cli import options
 from boundarygeo.cli.outputs import check_outputs
-from boundarygeo.cli.sources import class_names, draw_examples, load_classifiers, one_number
+from boundarygeo.cli.sources import one_number, open_study
 from boundarygeo.sections.lines import logit_lines
 from boundarygeo.statistics import share
-from boundarygeo.zoo import load_data
 
 MOST_DRAWN = 12
 
@@ -37,13 +36,21 @@ def lines(
     """Logits against ε along a direction; the figure shows the first model's first 12 examples."""
     half = one_number(extent, "--extent")
     stores = check_outputs(out, figure, models=len(model), overwrite=overwrite)
-    dataset = load_data(data)
-    classifiers = load_classifiers(
-        model, weights=weights or [], mean=mean, std=std, bounds=bounds, device=device, data=dataset
+    study = open_study(
+        model,
+        data,
+        weights=weights,
+        mean=mean,
+        std=std,
+        bounds=bounds,
+        device=device,
+        examples=examples,
+        include_misclassified=include_misclassified,
+        seed=seed,
     )
-    drawn = draw_examples(classifiers[0], dataset, examples, correct_only=not include_misclassified, seed=seed)
+    drawn = study.examples
     results = []
-    for name, clf in zip(model, classifiers, strict=True):
+    for name, clf in zip(model, study.classifiers, strict=True):
         result = logit_lines(
             clf,
             drawn.x,
@@ -63,5 +70,5 @@ def lines(
         print(f"saved {result.save(store, overwrite=overwrite)}")
     if figure is not None:
         cells = range(min(len(drawn.x), MOST_DRAWN))
-        drawing = plots.lines(results[0], cells=cells, class_names=class_names(classifiers[0], dataset))
+        drawing = plots.lines(results[0], cells=cells, class_names=study.class_names)
         print(f"saved {plots.save_figure(drawing, figure)}")

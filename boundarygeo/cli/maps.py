@@ -10,12 +10,11 @@ from boundarygeo import plots
 from boundarygeo.classifier import Classifier
 from boundarygeo.cli import options
 from boundarygeo.cli.outputs import check_outputs, table
-from boundarygeo.cli.sources import Examples, class_names, draw_examples, load_classifiers, one_number
+from boundarygeo.cli.sources import Examples, one_number, open_study
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
 from boundarygeo.sections.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
 from boundarygeo.sections.regions import RegionSummary, agreement, region_summary
 from boundarygeo.statistics import median, share
-from boundarygeo.zoo import load_data
 
 
 class PlaneKind(enum.StrEnum):
@@ -51,15 +50,22 @@ def maps(
     """Draw the decision regions of models on planes through test examples."""
     half = one_number(extent, "--extent")
     stores = check_outputs(out, figure, models=len(model), overwrite=overwrite)
-    dataset = load_data(data)
-    classifiers = load_classifiers(
-        model, weights=weights or [], mean=mean, std=std, bounds=bounds, device=device, data=dataset
+    study = open_study(
+        model,
+        data,
+        weights=weights,
+        mean=mean,
+        std=std,
+        bounds=bounds,
+        device=device,
+        examples=examples,
+        include_misclassified=include_misclassified,
+        seed=seed,
     )
-    first = classifiers[0]
-    drawn = draw_examples(first, dataset, examples, correct_only=not include_misclassified, seed=seed)
-    through = make_planes(planes, first, drawn, seed=seed)
+    drawn = study.examples
+    through = make_planes(planes, study.classifiers[0], drawn, seed=seed)
     results = []
-    for name, clf in zip(model, classifiers, strict=True):
+    for name, clf in zip(model, study.classifiers, strict=True):
         result = boundary_maps(
             clf,
             through,
@@ -79,11 +85,10 @@ def maps(
     for result, store in zip(results, stores, strict=False):
         print(f"saved {result.save(store, overwrite=overwrite)}")
     if figure is not None:
-        names = class_names(first, dataset)
         if len(results) == 1:
-            drawing = plots.map_grid(results[0], class_names=names)
+            drawing = plots.map_grid(results[0], class_names=study.class_names)
         else:
-            drawing = plots.outline_grid(results, names=model, class_names=names)
+            drawing = plots.outline_grid(results, names=model, class_names=study.class_names)
         print(f"saved {plots.save_figure(drawing, figure)}")
 
 

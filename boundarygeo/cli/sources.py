@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.training import load_checkpoint
-from boundarygeo.zoo import Dataset, load_weights
+from boundarygeo.zoo import Dataset, load_data, load_weights
 
 MODEL_FORMS = (
     "a checkpoint that `boundarygeo train` wrote, package.module:factory (with --weights FILE), or torchvision:NAME"
@@ -37,6 +37,64 @@ class Examples:
     index: Tensor
     accuracy: float
     looked_at: int
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What every analysis command starts from.
+
+    Attributes:
+        data: the data set.
+        classifiers: one per `--model`.
+        examples: examples drawn by the first classifier.
+        class_names: names of the first classifier's classes.
+    """
+
+    data: Dataset
+    classifiers: list[Classifier]
+    examples: Examples
+    class_names: tuple[str, ...]
+
+
+def open_study(
+    models: Sequence[str],
+    data: str,
+    *,
+    weights: Sequence[Path] | None,
+    mean: str | None,
+    std: str | None,
+    bounds: str,
+    device: str,
+    examples: int,
+    include_misclassified: bool,
+    seed: int,
+) -> Study:
+    """Data, classifiers and examples, as the options of these names say.
+
+    Args:
+        models: values of `--model`.
+        data: `--data`.
+        weights: values of `--weights`.
+        mean: `--mean`.
+        std: `--std`.
+        bounds: `--bounds`.
+        device: `--device`.
+        examples: `--examples`.
+        include_misclassified: `--include-misclassified`.
+        seed: `--seed`.
+
+    Returns:
+        The study.
+
+    Raises:
+        ValueError: if an option is not usable.
+    """
+    dataset = load_data(data)
+    classifiers = load_classifiers(
+        models, weights=weights or [], mean=mean, std=std, bounds=bounds, device=device, data=dataset
+    )
+    drawn = draw_examples(classifiers[0], dataset, examples, correct_only=not include_misclassified, seed=seed)
+    return Study(dataset, classifiers, drawn, class_names(classifiers[0], dataset))
 
 
 def numbers(text: str | None, name: str) -> tuple[float, ...] | None:

@@ -10,6 +10,7 @@ from boundarygeo.evaluation.forms import (
     frozen_copy,
     precision_ladder,
 )
+from boundarygeo.evaluation.inspection import check_module, few_inputs, fingerprint
 
 __all__ = [
     "PRECISIONS",
@@ -18,7 +19,10 @@ __all__ = [
     "Form",
     "analysis",
     "build_form",
+    "check_module",
     "fast_bfloat16",
+    "few_inputs",
+    "fingerprint",
     "frozen_copy",
     "in_batches",
     "precision_ladder",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boundarygeo.classifier import Classifier, true_margin
+from boundarygeo.classifier import Classifier
+from boundarygeo.losses import true_margin
 from boundarygeo.sections.planes import Planes
 from boundarygeo.sections.points import AffinePoints
 
