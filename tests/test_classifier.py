@@ -146,6 +146,22 @@ def test_changed_weights_are_checked_again() -> None:
         clf.logits(x)
 
 
+@pytest.mark.parametrize("how", ["data", "data in place", "parameter"])
+def test_weights_that_only_change_places_are_noticed(how: str) -> None:
+    module, x = nn.Linear(4, 3), images(3, shape=(4,))
+    clf = bg.Classifier(module, device="cpu")
+    clf.logits(x)
+    flipped = module.weight.detach().flip(0).clone()
+    if how == "data":
+        module.weight.data = flipped
+    elif how == "data in place":
+        module.weight.data.copy_(flipped)
+    else:
+        module.weight = nn.Parameter(flipped)
+    with torch.no_grad():
+        torch.testing.assert_close(clf.logits(x), module(x))
+
+
 def test_counts_forwards_and_backwards() -> None:
     clf = bg.Classifier(SmallNet())
     clf.logits(images(70))

@@ -11,6 +11,8 @@ import typer
 
 from boundarygeo.cli import demo, distances, info, lines, maps, train
 
+_INTERRUPTED = 130  # the shell's status for SIGINT
+
 app = typer.Typer(
     help="The geometry of decision boundaries of PyTorch classifiers.",
     no_args_is_help=True,
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = app(args=arguments, prog_name="boundarygeo", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", 130)
+        _fail("interrupted", _INTERRUPTED)
     except Exception as error:
         if os.environ.get("BOUNDARYGEO_DEBUG"):
             raise
@@ -51,6 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
         hint = "" if expected else f" ({type(error).__name__}; set BOUNDARYGEO_DEBUG=1 for the traceback)"
         _fail(" ".join(words.split()) + hint, 2)
     else:
+        if status == _INTERRUPTED:  # how some versions of typer pass Ctrl-C on
+            _fail("interrupted", _INTERRUPTED)
         raise SystemExit(status if isinstance(status, int) else 0)
     finally:
         warnings.formatwarning = said

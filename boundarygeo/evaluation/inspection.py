@@ -71,9 +71,16 @@ def fingerprint(module: nn.Module) -> tuple[float, ...]:
         module: any module; it is only read.
 
     Returns:
-        Sums and version counters of its parameters and buffers.
+        Weighted sums, version counters and addresses of its parameters and buffers.
     """
-    tensors = [t for t in (*module.parameters(), *module.buffers()) if t.numel()]
-    sums = [t.detach().double().sum() for t in tensors]
-    versions = [float(t._version) for t in tensors]
+    tensors = [t.detach() for t in (*module.parameters(), *module.buffers()) if t.numel()]
+    # Weighted by position, so that values that change places are noticed, too.
+    sums = [
+        t.flatten().double() @ torch.linspace(1, 2, t.numel(), dtype=torch.float64, device=t.device) for t in tensors
+    ]
+    versions = [float(number) for t in tensors for number in (t._version, t.data_ptr() % 2**48)]
     return (*torch.stack(sums).tolist(), *versions) if sums else ()
+
+
+def _weighted_sum(values: Tensor) -> Tensor:
+    return values @ torch.linspace(1, 2, len(values), dtype=values.dtype, device=values.device)

@@ -55,7 +55,8 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers of torch raise a dozen types for files that are not theirs
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Its first sentence: the next ones advise to load the file with weights_only=False, which would run its code.
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise ValueError(
             f"file must be a whole torch file of tensors and plain values only, got {str(path)!r}: {reason}"
         ) from error
