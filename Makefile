@@ -27,9 +27,10 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## speed and agreement, as in benchmarks/README.md
+bench: demo  ## speed and agreement, as in benchmarks/README.md
 	$(BIN)/python benchmarks/maps_speed.py
 	$(BIN)/python benchmarks/maps_agreement.py
+	$(BIN)/python benchmarks/lines_speed.py
 
 clean:
 	rm -rf $(VENV) figures/demo
