@@ -1,5 +1,6 @@
 """Directions in the input space, one per example."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,25 @@ def named_directions(
         numbers = torch.arange(len(x)) if index is None else index
         return Directions(scaled_to(random_directions(x.shape[1:], numbers, seed=seed), one).float(), "L2", "random")
     raise ValueError(f"direction must be one of {list(NAMED)} or a tensor, got {name!r}")
+
+
+def numbers_of(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
+    """Numbers of the examples: those given, or 0, 1, 2, ….
+
+    Args:
+        index: integers >= 0, one per example, or None.
+        count: number of examples.
+
+    Returns:
+        Int64 `[example]`.
+
+    Raises:
+        ValueError: if they are anything else.
+    """
+    numbers = torch.arange(count) if index is None else torch.as_tensor(index).detach().cpu()
+    if numbers.shape != (count,) or numbers.dtype.is_floating_point or bool((numbers < 0).any()):
+        raise ValueError(f"index must be {count} integers >= 0, one per example, got {index!r}")
+    return numbers.long()
 
 
 def towards(x: Tensor, targets: Tensor, *, name: str = "towards a target") -> Directions:

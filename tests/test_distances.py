@@ -126,7 +126,7 @@ def test_saved_distances_come_back(tmp_path) -> None:
         ({"scan": 0}, "scan must be a whole number, at least 1, got 0"),
         ({"tolerance": -1.0}, "tolerance must be a positive number"),
         ({"direction": torch.zeros_like(X)}, "direction must not be zero"),
-        ({"direction": X[:, :1]}, "direction must be float vectors of the shape"),
+        ({"direction": X[:, :1]}, "direction must have the shape of x"),
     ],
 )
 def test_unusable_settings_are_refused(settings: dict, message: str) -> None:

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"results", "zoo"},
     "cli": {"classifier", "directions", "evaluation", "plots", "results", "sections", "statistics", "training", "zoo"},
     "__main__": {"cli"},
-    "__init__": {"_version", "classifier", "results", "sections", "directions", "plots"},
+    "__init__": {"_version", "attacks", "classifier", "results", "sections", "directions", "plots"},
 }  # fmt: skip
 
 

@@ -92,9 +92,9 @@ BAD_SETTINGS = [
     ({"direction": "sideways"}, ValueError, r"direction must be one of \['fgsm', 'gradient', 'random'\]"),
     ({"direction": torch.zeros_like(X)}, ValueError, "direction must not be zero, got 5 vectors of length zero"),
     ({"direction": torch.full_like(X, torch.nan)}, ValueError, "direction must be finite"),
-    ({"direction": X[:2]}, ValueError, r"direction must be float vectors of the shape \[5, 3, 8, 8\]"),
-    ({"direction": X.long()}, ValueError, "direction must be float vectors"),
-    ({"direction": 3}, TypeError, "direction must be a name, a tensor or Directions, got int"),
+    ({"direction": X[:2]}, ValueError, r"direction must have the shape of x, \[5, 3, 8, 8\], got \[2, 3, 8, 8\]"),
+    ({"direction": X.long()}, TypeError, "direction must be a float tensor or Directions, got a tensor of torch.int64"),
+    ({"direction": 3}, TypeError, "direction must be a float tensor or Directions, got int"),
     ({"index": [1, 2]}, ValueError, "index must be 5 integers >= 0"),
     ({"precision": "half"}, ValueError, "precision"),
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import NORMS, length
 from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
 from boundarygeo.results import Result, array
 
 Search = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -90,7 +91,7 @@ def attack_examples(
         raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
-    numbers = _numbers(index, len(x))
+    numbers = numbers_of(index, len(x))
     provenance = clf.record()
     inputs, classes = x.detach().float().clamp(*clf.bounds), y.detach().long()
     x_adv = torch.empty(inputs.shape)
@@ -171,10 +172,3 @@ def labels_of(logits: Tensor) -> Tensor:
     if bool(logits.isnan().any()):
         raise ValueError("module must return finite logits, got NaN at a perturbed input")
     return logits.argmax(1)
-
-
-def _numbers(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
-    numbers = torch.arange(count) if index is None else torch.as_tensor(index).detach().cpu()
-    if numbers.shape != (count,) or numbers.dtype.is_floating_point or bool((numbers < 0).any()):
-        raise ValueError(f"index must be {count} integers >= 0, one per example, got {index!r}")
-    return numbers.long()

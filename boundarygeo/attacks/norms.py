@@ -19,6 +19,12 @@ def length(delta: Tensor, norm: str) -> Tensor:
     return flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
 
 
+def dual_length(gradient: Tensor, norm: str) -> Tensor:
+    """How fast a linear function grows along its steepest direction: L2 norm for L2, L1 for L∞; `[batch]`."""
+    flat = gradient.flatten(1)
+    return flat.norm(dim=1) if norm == "l2" else flat.abs().sum(1)
+
+
 def steepest(gradient: Tensor, norm: str) -> Tensor:
     """The step of norm 1 along which a linear function with this gradient grows fastest.
 
@@ -31,8 +37,8 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     """
     if norm == "linf":
         return gradient.sign()
-    scaled = gradient / _like(_largest(gradient), gradient)  # squares of small gradients would underflow
-    return scaled / _like(length(scaled, "l2").clamp_min(1.0), gradient)  # at least 1, but for a zero gradient
+    scaled = gradient / like(_largest(gradient), gradient)  # squares of small gradients would underflow
+    return scaled / like(length(scaled, "l2").clamp_min(1.0), gradient)  # at least 1, but for a zero gradient
 
 
 def project(delta: Tensor, eps: float, norm: str) -> Tensor:
@@ -40,7 +46,7 @@ def project(delta: Tensor, eps: float, norm: str) -> Tensor:
     if norm == "linf":
         return delta.clamp(-eps, eps)
     size = length(delta, "l2")
-    return delta * _like(torch.where(size > eps, eps / size, 1.0), delta)
+    return delta * like(torch.where(size > eps, eps / size, 1.0), delta)
 
 
 def random_in_ball(shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:
@@ -111,5 +117,6 @@ def _largest(v: Tensor) -> Tensor:
     return torch.where(largest > 0, largest, 1.0)
 
 
-def _like(values: Tensor, v: Tensor) -> Tensor:
+def like(values: Tensor, v: Tensor) -> Tensor:
+    """One value per example, shaped to be combined with vectors `[batch, *input]`."""
     return values.view(-1, *(1,) * (v.ndim - 1))

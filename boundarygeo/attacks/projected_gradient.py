@@ -62,11 +62,8 @@ def pgd(
         ValueError: as `attack_examples`, or if a setting is out of its range.
     """
     radius = check_eps(eps)
-    check_count(steps, "steps")
-    check_count(restarts, "restarts")
-    if restarts > 1 and not random_start:
-        raise ValueError(f"restarts must be 1 without random_start, got {restarts}: all of them would be the same")
-    stride = _REACH * radius / steps if step_size is None else check_eps(step_size, "step_size")
+    check_settings(steps=steps, step_size=step_size, restarts=restarts, random_start=random_start)
+    stride = _REACH * radius / steps if step_size is None else float(step_size)
 
     def climb(inputs: Tensor, classes: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One search: where it ended, the labels there, and how far beyond the boundary (in logits)."""
@@ -128,3 +125,25 @@ def pgd(
         index=index,
         progress=progress,
     )
+
+
+def check_settings(
+    *, steps: int = 1, step_size: float | None = None, restarts: int = 1, random_start: bool = True
+) -> None:
+    """Refuse settings of PGD that are out of their range.
+
+    Args:
+        steps: as in `pgd`.
+        step_size: as in `pgd`.
+        restarts: as in `pgd`.
+        random_start: as in `pgd`.
+
+    Raises:
+        ValueError: if one is.
+    """
+    check_count(steps, "steps")
+    check_count(restarts, "restarts")
+    if step_size is not None:
+        check_eps(step_size, "step_size")
+    if restarts > 1 and not random_start:
+        raise ValueError(f"restarts must be 1 without random_start, got {restarts}: all of them would be the same")

@@ -1,11 +1,13 @@
 """Results to matplotlib figures. Nothing here calls a model, shows a window or changes global settings."""
 
+from boundarygeo.plots.curves import accuracy_curves
 from boundarygeo.plots.lines import lines
 from boundarygeo.plots.maps import map_grid, map_single
 from boundarygeo.plots.outlines import map_outlines, outline_grid
 from boundarygeo.plots.style import check_figure_path, class_colors, save_figure
 
 __all__ = [
+    "accuracy_curves",
     "check_figure_path",
     "class_colors",
     "lines",

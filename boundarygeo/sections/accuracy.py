@@ -11,9 +11,10 @@ from torch import Tensor
 from boundarygeo.attacks import NORMS, pgd
 from boundarygeo.attacks.examples import check_eps, labels_of
 from boundarygeo.attacks.norms import steepest
+from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
 from boundarygeo.results import Result, array
-from boundarygeo.sections.rays import numbers_of
 from boundarygeo.statistics import share
 
 ATTACKS = ("fgsm", "pgd")
@@ -65,8 +66,8 @@ def accuracy_curve(
     The value at ε = 0 is the clean accuracy; an example that is misclassified there counts as wrong at every ε.
     Under `"pgd"` an example that was fooled at a smaller ε counts as fooled at a larger one, since the smaller
     perturbation is allowed there, too: the curve is an upper bound of the accuracy in the worst case, and falls.
-    Under `"fgsm"` an example is right where its own step of length ε leaves it right. FGSM is one direction, not a worst
-    case: its curve may rise again, and is shown as it is.
+    Under `"fgsm"` an example is right where its own step of length ε leaves it right. FGSM is one direction, not a
+    worst case: its curve may rise again, and is shown as it is.
 
     Args:
         clf: the classifier.
@@ -88,15 +89,13 @@ def accuracy_curve(
         TypeError: if `x` or `y` is not a tensor of the right kind, or a setting is unknown.
         ValueError: if an argument or the module's output is not usable.
     """
-    sizes = _check_settings(clf, x, y, attack, norm, eps, settings)
+    sizes = _check_problem(clf, x, y, attack, norm, eps, settings)
     provenance = clf.record()
     numbers = numbers_of(index, len(x))
     if attack == "fgsm":
         correct = _right_under_fgsm(clf, x, y, sizes, norm, progress=progress)
     else:
-        correct = _right_under_pgd(
-            clf, x, y, sizes, norm=norm, seed=seed, index=numbers, progress=progress, **settings
-        )
+        correct = _right_under_pgd(clf, x, y, sizes, norm=norm, seed=seed, index=numbers, progress=progress, **settings)
     shares = [share(int(right.sum()), len(x)) for right in correct]
     told = "".join(f", {name}={value!r}" for name, value in settings.items())
     return AccuracyCurve(
@@ -146,6 +145,7 @@ def _right_under_pgd(
 ) -> Tensor:
     """Whether each example is right at each size, `[eps, example]`: only those that still are, are attacked again."""
     right = clf.predict(x).eq(y.cpu())
+    clf.check_labels(y, len(x))  # again: now the number of classes is known
     rows = []
     for size in sizes:
         live = right.nonzero()[:, 0]
@@ -156,7 +156,7 @@ def _right_under_pgd(
     return torch.stack(rows)
 
 
-def _check_settings(
+def _check_problem(
     clf: Classifier,
     x: Tensor,
     y: Tensor,
@@ -174,6 +174,9 @@ def _check_settings(
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise TypeError(f"settings of {attack!r} must be any of {list(known)}, got {unknown}")
+    check_settings(**settings)
+    if isinstance(eps, str | int | float):
+        raise TypeError(f"eps must be a list of numbers, got {eps!r}")
     sizes = [check_eps(float(size)) for size in eps]
     if not sizes or any(later <= former for former, later in pairwise(sizes)):
         raise ValueError(f"eps must be at least one size, in ascending order, got {sizes}")

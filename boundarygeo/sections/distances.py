@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions
+from boundarygeo.directions import Directions, numbers_of
 from boundarygeo.results import Result, array
 from boundarygeo.sections.points import AffinePoints
-from boundarygeo.sections.rays import numbers_of, resolve_direction
+from boundarygeo.sections.rays import resolve_direction
 
 SCAN_BLOCK = 8  # coarse points per example and call: examples whose label has changed take no part in the next block
 
@@ -103,10 +103,11 @@ def boundary_distance(
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
     directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
-    valid = directions.vectors.flatten(1).any(1)
+    vectors = directions.vectors.detach().float().cpu()
+    valid = vectors.flatten(1).any(1)
     with clf.running(x):
         clf.check_labels(y, len(x))  # again: now the number of classes is known
-        ray = _Ray(clf, x, directions.vectors, clip=clip)
+        ray = _Ray(clf, x, vectors, clip=clip)
         label = ray.labels(torch.arange(len(x), device=clf.device), torch.zeros(len(x), device=clf.device))
         near, far, met = _bracket(ray, label, valid.to(clf.device), max_distance, scan)
         found = met >= 0

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions
+from boundarygeo.directions import Directions, numbers_of
 from boundarygeo.results import Result, array
 from boundarygeo.sections.points import AffinePoints
-from boundarygeo.sections.rays import numbers_of, reach, resolve_direction
+from boundarygeo.sections.rays import reach, resolve_direction
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -110,11 +110,12 @@ def logit_lines(
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
     directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    vectors = directions.vectors.detach().float().cpu()
     eps = torch.linspace(low, high, points, dtype=torch.float64)
     rows: list[Tensor] = []
     with clf.running(x):
         clf.check_labels(y, len(x))  # again: now the number of classes is known
-        line = AffinePoints(clf, x.detach().float(), [directions.vectors], clip=clip)
+        line = AffinePoints(clf, x.detach().float(), [vectors], clip=clip)
         make = line.exact if precision == "float64" else line.fast
         steps = eps.to(clf.device)
 
@@ -136,9 +137,9 @@ def logit_lines(
         eps=eps,
         true_labels=y.detach().cpu().long(),
         index=numbers,
-        valid=directions.vectors.flatten(1).any(1),
+        valid=vectors.flatten(1).any(1),
         origin=x.detach().float().cpu(),
-        direction=directions.vectors,
+        direction=vectors,
         name=directions.name,
         unit=directions.unit,
         clip=clip,

@@ -8,16 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import frozen_copy, progress_bar
 from boundarygeo.linalg import norms
 from boundarygeo.results import Provenance, Result, array, module_hash
 from boundarygeo.sections.affine import Program, Rows, bending_points, build_program, envelope_vertices, walk
+from boundarygeo.sections.rays import given_directions, reach
 
 TOLERANCE = 1e-12
 """Breakpoints closer together than this share of the segment's largest |t| are one."""
 
-# Small parts stay in a CPU's cache; an accelerator wants large ones.
-WORKING_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
+# Small parts stay near a CPU's caches; an accelerator wants large ones.
+WORKING_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}
+FEWEST_ROWS = 16  # carried at once unless max_bytes says otherwise: parts share a row with the next
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,12 @@ class LinearPieces(Result):
         length: L2 length of the direction in input units, float64 `[example]`: that of one unit of t.
         layers: names of the nonlinearities in the order of the network; `"bounds"` is the clamp to the bounds.
         extent: first and last t.
+        name: what the directions are.
+        unit: unit of t.
         clip: whether points were clipped to the bounds.
     """
 
-    breakpoints: Tensor = array("example", "breakpoint", unit="lengths of the direction")
+    breakpoints: Tensor = array("example", "breakpoint", unit="direction units")
     logits: Tensor = array("example", "breakpoint", "class", unit="logits")
     layer: Tensor = array("example", "breakpoint")
     bends: Tensor = array("example", "breakpoint")
@@ -72,6 +77,8 @@ class LinearPieces(Result):
     length: Tensor = array("example", unit="L2 in input units")
     layers: tuple[str, ...]
     extent: tuple[float, float]
+    name: str
+    unit: str
     clip: bool
 
     @property
@@ -141,7 +148,7 @@ class LinearPieces(Result):
 def linear_pieces(
     clf: Classifier,
     x: Tensor,
-    direction: Tensor,
+    direction: Tensor | Directions,
     *,
     extent: float | tuple[float, float],
     clip: bool = True,
@@ -162,11 +169,12 @@ def linear_pieces(
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
-        direction: of the same shape and any length; one unit of t is its length.
+        direction: vectors of the same shape and any length, or what `boundarygeo.directions` gives; one unit of t is
+            the length of the vector. A zero vector among `Directions` gives one piece.
         extent: t runs from -extent to extent, or from the first to the second number.
         clip: whether points are clipped to the bounds, which gives breakpoints of its own.
-        max_bytes: about how much memory the carried tensors may take; by default 256 MiB on a CPU and 4 GiB on an
-            accelerator.
+        max_bytes: about how much memory the carried tensors may take, but for the least that is possible; by default
+            64 MiB on a CPU and 4 GiB on an accelerator, or more for networks of which that is less than 16 points.
         progress: whether to show a bar when it takes more than two seconds.
 
     Returns:
@@ -174,8 +182,8 @@ def linear_pieces(
 
     Raises:
         TypeError: if `x` or `direction` is not a float tensor, or the module does not return a tensor.
-        ValueError: if an argument is out of its range, a direction is zero, or the module cannot be traced, is not
-            piecewise affine, or holds an operation that is not known.
+        ValueError: if an argument is out of its range, a vector that was given is zero, or the module cannot be
+            traced, is not piecewise affine, or holds an operation that is not known.
 
     Examples:
         >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
@@ -184,23 +192,23 @@ def linear_pieces(
         >>> pieces.breakpoints.tolist(), pieces.count.tolist()
         ([[-0.5, 0.0, 0.5]], [2])
     """
-    low, high = _check_extent(extent)
+    low, high = reach(extent)
     clf.check_inputs(x)
-    _check_direction(direction, x)
+    directions = given_directions(direction, x)
     if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < 1):
         raise ValueError(f"max_bytes must be a positive number of bytes, got {max_bytes!r}")
     # Apple's accelerators have no float64.
     device = torch.device("cpu") if clf.device.type == "mps" else clf.device
-    memory = max_bytes or WORKING_BYTES.get(device.type, WORKING_BYTES["cuda"])
     began = time.perf_counter()
-    segments = _Segments(x, direction, (low, high), device)
+    segments = _Segments(x, directions.vectors, (low, high), device)
     with clf.running(x):
         bounds = clf.bounds if clip else None
         program = build_program(_double_copy(clf.module, device), clf.normalise, bounds, segments.probes)
+        limit = _rows_at_once(program, max_bytes, device)
         found: list[tuple[Rows, Tensor]] = []
         forwards = 0
         with progress_bar(len(x), description="linear pieces", unit="segments", progress=progress) as bar:
-            for rows, logits in _walk_all(program, segments, memory):
+            for rows, logits in _walk_all(program, segments, limit):
                 found.append((Rows(rows.t.cpu(), rows.example.cpu(), rows.layer.cpu()), logits.cpu()))
                 forwards += len(rows)
                 bar.update(float((rows.t.diff() * rows.joined).sum()) / (high - low))
@@ -215,9 +223,11 @@ def linear_pieces(
             forwards=forwards,
         ),
         **_ragged(found, len(x)),
-        length=norms(direction).cpu(),
+        length=norms(directions.vectors).cpu(),
         layers=program.layers,
         extent=(low, high),
+        name=directions.name,
+        unit=directions.unit,
         clip=clip,
     )
 
@@ -246,8 +256,13 @@ class _Segments:
         return self.points(t, torch.zeros(count, dtype=torch.int64))
 
 
-def _walk_all(program: Program, segments: _Segments, memory: int) -> Iterator[tuple[Rows, Tensor]]:
-    limit = max(2, memory // program.bytes_per_row)
+def _rows_at_once(program: Program, max_bytes: int | None, device: torch.device) -> int:
+    if max_bytes is not None:
+        return max(2, max_bytes // program.bytes_per_row)
+    return max(FEWEST_ROWS, WORKING_BYTES.get(device.type, WORKING_BYTES["cuda"]) // program.bytes_per_row)
+
+
+def _walk_all(program: Program, segments: _Segments, limit: int) -> Iterator[tuple[Rows, Tensor]]:
     extent = max(abs(end) for end in segments.extent)
     total, at_once = len(segments.x), max(1, limit // 2)
     for begin in range(0, total, at_once):
@@ -285,23 +300,3 @@ def _double_copy(module: nn.Module, device: torch.device) -> nn.Module:
     if duplicate is module:
         raise ValueError(f"module must allow copy.deepcopy, got {type(module).__name__}, which does not")
     return duplicate.double()
-
-
-def _check_extent(extent: float | tuple[float, float]) -> tuple[float, float]:
-    ends = (-extent, extent) if isinstance(extent, int | float) else tuple(extent)
-    if len(ends) != 2 or not -torch.inf < ends[0] < ends[1] < torch.inf:
-        raise ValueError(f"extent must be a positive number, or (low, high) with low < high, got {extent!r}")
-    return float(ends[0]), float(ends[1])
-
-
-def _check_direction(direction: Tensor, x: Tensor) -> None:
-    if not isinstance(direction, Tensor) or not direction.dtype.is_floating_point:
-        got = f"a tensor of {direction.dtype}" if isinstance(direction, Tensor) else type(direction).__name__
-        raise TypeError(f"direction must be a float tensor, got {got}")
-    if direction.shape != x.shape:
-        raise ValueError(f"direction must have the shape of x, {list(x.shape)}, got {list(direction.shape)}")
-    if not bool(direction.isfinite().all()):
-        raise ValueError("direction must be finite, got NaN or infinity")
-    zero = (norms(direction) == 0).nonzero()[:, 0].tolist()
-    if zero:
-        raise ValueError(f"direction must not be zero, got a zero direction for example {zero[0]}")

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import gradient_directions, random_directions
+from boundarygeo.directions import gradient_directions, numbers_of, random_directions
 from boundarygeo.linalg import norms, orthogonal_part, scaled_to
-from boundarygeo.sections.rays import numbers_of
 
 _PARALLEL = 1e-6  # an orthogonal part below this share of its vector is rounding, not a direction
 

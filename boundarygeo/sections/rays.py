@@ -1,12 +1,10 @@
 """Rays: what lines and distances share: one origin and one checked direction per example."""
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, named_directions
+from boundarygeo.linalg import norms
 
 
 def resolve_direction(
@@ -37,40 +35,36 @@ def resolve_direction(
     """
     if isinstance(direction, str):
         return named_directions(clf, x, y, direction, seed=seed, index=index)
-    given = Directions(direction, "lengths of the direction", "given") if isinstance(direction, Tensor) else direction
-    if not isinstance(given, Directions):
-        raise TypeError(f"direction must be a name, a tensor or Directions, got {type(direction).__name__}")
-    vectors = given.vectors
-    if vectors.shape != x.shape or not vectors.dtype.is_floating_point:
-        raise ValueError(
-            f"direction must be float vectors of the shape {list(x.shape)} of x, got {vectors.dtype} "
-            f"{list(vectors.shape)}"
-        )
-    if not bool(vectors.isfinite().all()):
-        raise ValueError("direction must be finite, got NaN or infinity")
-    zero = int((vectors.flatten(1) == 0).all(1).sum())
-    if zero:
-        raise ValueError(f"direction must not be zero, got {zero} vectors of length zero")
-    return Directions(vectors.detach().float().cpu(), given.unit, given.name)
+    return given_directions(direction, x)
 
 
-def numbers_of(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
-    """Numbers of the examples: those given, or 0, 1, 2, ….
+def given_directions(direction: Tensor | Directions, x: Tensor) -> Directions:
+    """Directions as a tensor or as they are, checked against the inputs; float64 stays float64.
 
     Args:
-        index: integers >= 0, one per example, or None.
-        count: number of examples.
+        direction: vectors `[example, *input]`, or directions, of which some may be zero.
+        x: inputs `[example, *input]`.
 
     Returns:
-        Int64 `[example]`.
+        The directions.
 
     Raises:
-        ValueError: if they are anything else.
+        TypeError: if they are neither, or no floats.
+        ValueError: if their shape is not that of `x`, they are not finite, or a vector that was given is zero.
     """
-    numbers = torch.arange(count) if index is None else torch.as_tensor(index).detach().cpu()
-    if numbers.shape != (count,) or numbers.dtype.is_floating_point or bool((numbers < 0).any()):
-        raise ValueError(f"index must be {count} integers >= 0, one per example, got {index!r}")
-    return numbers.long()
+    named = isinstance(direction, Directions)
+    vectors = direction.vectors if isinstance(direction, Directions) else direction
+    if not isinstance(vectors, Tensor) or not vectors.dtype.is_floating_point:
+        got = f"a tensor of {vectors.dtype}" if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise TypeError(f"direction must be a float tensor or Directions, got {got}")
+    if vectors.shape != x.shape:
+        raise ValueError(f"direction must have the shape of x, {list(x.shape)}, got {list(vectors.shape)}")
+    if not bool(vectors.isfinite().all()):
+        raise ValueError("direction must be finite, got NaN or infinity")
+    zero = int((norms(vectors) == 0).sum())
+    if zero and not named:
+        raise ValueError(f"direction must not be zero, got {zero} vectors of length zero")
+    return direction if isinstance(direction, Directions) else Directions(vectors, "lengths of the direction", "given")
 
 
 def reach(extent: float | tuple[float, float]) -> tuple[float, float]:

@@ -46,4 +46,3 @@ def _odd_in_run(flags: Tensor) -> Tensor:
     place = torch.arange(len(flags))
     last_unset = torch.where(flags, -1, place).cummax(0).values
     return (place - last_unset) % 2 == 1
-

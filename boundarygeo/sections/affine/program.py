@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate, map_arg
 
 from boundarygeo.sections.affine.operations import BY_NAME, Finder, Operation, operation_of_module
 from boundarygeo.sections.affine.tracing import Normalisation, Pipeline, described, trace
@@ -105,7 +106,10 @@ def build_program(
         ValueError: if the module cannot be traced, or holds an operation that is not known to be piecewise affine.
     """
     pipeline = Pipeline(module, normalise, bounds).eval()
-    reference = [pipeline(points(rows)) for rows in _PROBE_ROWS]  # before tracing, which changes `inplace`
+    try:
+        reference = [pipeline(points(rows)) for rows in _PROBE_ROWS]  # before tracing, which changes `inplace`
+    except RuntimeError as error:
+        raise ValueError(f"module must run in float64, got {str(error).splitlines()[0]!r}") from error
     graph = trace(pipeline)
     builder = _Builder(pipeline, graph, [points(rows) for rows in _PROBE_ROWS])
     program = builder.build()
@@ -147,29 +151,24 @@ class _Builder:
                 continue
             if not any(source in self.trials[0] for source in node.all_input_nodes):
                 self._constant(node)
-            if node in self.constants:
-                continue
-            if self._inspection(node):
-                continue
-            operations[node] = self._check(node)
+            elif not self._inspection(node):
+                operations[node] = self._check(node)
         if self._output not in self.trials[0]:
             raise ValueError("module must give logits that depend on its input, got constants")
         return self._assemble(operations)
 
     def _constant(self, node: fx.Node) -> None:
-        """Compute what does not depend on the input, unless it has one row per example."""
+        """Compute what does not depend on the input."""
 
         def double(value: Any) -> Any:
             return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
-        args = fx.node.map_arg(node.args, self.constants.__getitem__)
-        kwargs = fx.node.map_arg(node.kwargs, self.constants.__getitem__)
+        args = map_arg(node.args, self.constants.__getitem__)
+        kwargs = map_arg(node.kwargs, self.constants.__getitem__)
         if _holds_batch_size((args, kwargs)) and node.target is not operator.getitem:
-            if _name(node) not in ("zeros", "ones"):
-                self._refuse(node, "of the batch size")
-            return
+            self._refuse(node, "of the batch size")
         value = self._attribute(str(node.target)) if node.op == "get_attr" else self._function(node)(*args, **kwargs)
-        self.constants[node] = fx.node.map_aggregate(value, double)
+        self.constants[node] = map_aggregate(value, double)
 
     def _attribute(self, path: str) -> Any:
         return operator.attrgetter(path)(self.pipeline)
@@ -179,6 +178,9 @@ class _Builder:
         name = _name(node)
         if name == "getattr":
             name = str(node.args[1])
+        if name in ("to", "type_as") and not self._depends(node.args[0]):
+            self.constants[node] = self.constants[node.args[0]]  # type: ignore[index]  # the method's tensor
+            return True
         if name not in ("size", "shape", "dim", "ndim", "ndimension", "device", "dtype", "is_cuda"):
             return False
         value: Tensor = self.trials[0][node.args[0]]  # type: ignore[index]  # a question has a tensor in front
@@ -204,7 +206,7 @@ class _Builder:
         run = operation.run or self._function(node)
         for trial, rows in zip(self.trials, _PROBE_ROWS, strict=True):
             args, kwargs = _arguments(node, trial, self.constants, rows)
-            word = operation.refuse(*args, **kwargs) if operation.refuse else ""
+            word = operation.refuse(*args, **kwargs | settings) if operation.refuse else ""
             if word:
                 self._refuse(node, word)
             try:
@@ -268,23 +270,23 @@ class _Builder:
             total += value.element_size() * value.numel() // len(value) if isinstance(value, Tensor) else 0
             return value
 
-        fx.node.map_aggregate([self.trials[0][node] for node in nodes], add)
+        map_aggregate([self.trials[0][node] for node in nodes], add)
         return total
 
     def _depends(self, argument: Any) -> bool:
         found = []
-        fx.node.map_arg(argument, lambda source: found.append(source in self.trials[0]))
+        map_arg(argument, lambda source: found.append(source in self.trials[0]))
         return any(found)
 
     def _function(self, node: fx.Node) -> Callable[..., Any]:
         if node.op == "call_module":
             return self.pipeline.get_submodule(str(node.target))
         if node.op == "call_method":
-            return partial(_call_method, node.target)
+            return partial(_call_method, str(node.target))
         return node.target  # type: ignore[return-value]  # fx types targets of all kinds of nodes as one
 
     def _layer_name(self, node: fx.Node) -> str:
-        """Path of the module, or of the module that calls the function and the function's name; numbered if used twice."""
+        """Path of the module, or of the one that calls the function and the function's name; numbered if used twice."""
         owner = node.meta["owner"].removeprefix("module").removeprefix(".")
         if node.meta["owner"] == "":
             name = "bounds"
@@ -296,25 +298,21 @@ class _Builder:
         return name if self.names[name] == 1 else f"{name} ({self.names[name]})"
 
     def _refuse(self, node: fx.Node, why: str = "") -> NoReturn:
-        if node.op == "call_module":
-            what = type(self.pipeline.get_submodule(str(node.target))).__name__
-        else:
-            what = _name(node)
+        called = node.op == "call_module"
+        what = type(self.pipeline.get_submodule(str(node.target))).__name__ if called else _name(node)
         raise ValueError(
             "module must be made of piecewise affine operations that linear_pieces knows, got "
             f"{what}{' ' if why else ''}{why} in {described(node.meta['owner'])} (node {node.name!r})"
         )
 
 
-def _arguments(
-    node: fx.Node, values: dict[fx.Node, Any], constants: dict[fx.Node, Any], rows: int
-) -> Arguments:
+def _arguments(node: fx.Node, values: dict[fx.Node, Any], constants: dict[fx.Node, Any], rows: int) -> Arguments:
     def value_of(source: fx.Node) -> Any:
         if source in values:
             return values[source]
-        return fx.node.map_aggregate(constants[source], lambda part: rows if part is BATCH_SIZE else part)
+        return map_aggregate(constants[source], lambda part: rows if part is BATCH_SIZE else part)
 
-    return fx.node.map_arg(node.args, value_of), fx.node.map_arg(node.kwargs, value_of)  # type: ignore[return-value]
+    return map_arg(node.args, value_of), map_arg(node.kwargs, value_of)  # type: ignore[return-value]
 
 
 def _call_method(name: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -327,7 +325,7 @@ def _name(node: fx.Node) -> str:
 
 def _holds_batch_size(value: Any) -> bool:
     found = []
-    fx.node.map_aggregate(value, lambda part: found.append(part is BATCH_SIZE))
+    map_aggregate(value, lambda part: found.append(part is BATCH_SIZE))
     return any(found)
 
 

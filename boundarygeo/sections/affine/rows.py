@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
+from torch.fx.node import map_aggregate
 
 from boundarygeo.sections.affine.switches import Switches
 
@@ -58,7 +60,7 @@ class Refinement:
         """
         count = max(1, -(-(len(self.rows) - 1) // (limit - 1)))
         edges = [round(part * (len(self.rows) - 1) / count) for part in range(count + 1)]
-        for begin, end in zip(edges[:-1], edges[1:], strict=True):
+        for begin, end in pairwise(edges):
             part = slice(begin, end + 1)
             rows = Rows(self.rows.t[part], self.rows.example[part], self.rows.layer[part])
             yield Refinement(rows, self.left[part], self.weight[part])
@@ -76,7 +78,7 @@ class Refinement:
             between = torch.lerp(tensor.index_select(0, before), tensor.index_select(0, before + 1), weight)
             return moved.index_copy_(0, new, between)
 
-        return fx.node.map_aggregate(value, at_rows)
+        return map_aggregate(value, at_rows)
 
 
 def refine(rows: Rows, switches: Switches, tolerance: float, layer: int) -> Refinement | None:

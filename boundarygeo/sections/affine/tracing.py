@@ -143,7 +143,7 @@ def _out_of_place(graph: fx.Graph, root: nn.Module) -> None:
             changed.replace_all_uses_with(node, delete_user_cb=comes_later)
     for module in root.modules():
         if getattr(module, "inplace", False) is True:
-            module.inplace = False
+            module.inplace = False  # type: ignore[assignment]  # modules declare all attributes as tensors
 
 
 def _plain(function: Any) -> Any:

@@ -53,4 +53,3 @@ def walk(
                 del values[node]
         else:
             yield rows, values[program.output]
-
