@@ -335,10 +335,15 @@ def test_figures_are_saved_in_three_formats(tmp_path, suffix, start) -> None:
     assert path.read_bytes().startswith(start)
 
 
+def test_axes_save_their_figure(tmp_path) -> None:
+    axes = Figure().subplots()
+    assert save_figure(axes, tmp_path / "axes.png").stat().st_size > 100
+
+
 def test_only_figures_in_known_formats_are_saved(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"path must end in \.png, \.pdf, \.svg, got '.*grid\.jpg'"):
         save_figure(Figure(), tmp_path / "new" / "grid.jpg")
-    with pytest.raises(TypeError, match="figure must be a matplotlib Figure, got str"):
+    with pytest.raises(TypeError, match="figure must be a matplotlib Figure or Axes, got str"):
         save_figure("grid", tmp_path / "grid.png")
     assert list(tmp_path.iterdir()) == []
 

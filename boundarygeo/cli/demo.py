@@ -10,6 +10,7 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.cli.maps import PlaneKind, axis_table, cost_line, make_planes
 from boundarygeo.cli.sources import draw_examples
 from boundarygeo.cli.train import train_checkpoint
+from boundarygeo.sections.accuracy import accuracy_curve
 from boundarygeo.sections.lines import logit_lines
 from boundarygeo.sections.maps import boundary_maps
 from boundarygeo.sections.regions import region_summary
@@ -17,6 +18,7 @@ from boundarygeo.training import load_checkpoint
 from boundarygeo.zoo import load_data
 
 LINE_EXTENT = 0.5
+CURVE_EXTENT = 0.2
 EXTENT = 0.3  # in ε: digits are black and white, and take far larger steps than photographs
 TITLES = {
     PlaneKind.FGSM_RANDOM: "FGSM × random",
@@ -30,7 +32,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
-    """Train a small CNN on 5,000 real digits and draw its boundary maps and logit lines; overwrites its files."""
+    """Train a small CNN on 5,000 real digits and draw its maps, lines and accuracy; overwrites its files."""
     data = load_data("mnist5k")
     path = out / f"small_cnn-mnist5k-seed{seed}.pt"
     if path.is_file():
@@ -56,4 +58,12 @@ def demo(
     line.save(out / "lines-fgsm.zarr", overwrite=True)
     plots.save_figure(plots.lines(line, cells=range(6), class_names=data.class_names), out / "lines-fgsm.png")
     print(f"\nlogits along the FGSM direction of 6 examples: {out / 'lines-fgsm.png'}")
+    sizes = [step * CURVE_EXTENT / 8 for step in range(9)]
+    curves = [
+        accuracy_curve(clf, data.test.x[:200], data.test.y[:200], attack=attack, eps=sizes, seed=seed)
+        for attack in ("fgsm", "pgd")
+    ]
+    plots.save_figure(plots.accuracy_curves(curves, names=["FGSM", "PGD"]), out / "accuracy.png")
+    fgsm, pgd = (f"{100 * float(curve.accuracy[-1]):.1f} %" for curve in curves)
+    print(f"accuracy at ε = {CURVE_EXTENT} in L∞ (n = 200): FGSM {fgsm}, PGD {pgd}: {out / 'accuracy.png'}")
     print(f"\nfigures and data are in {out}/")

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -147,25 +148,26 @@ def check_figure_path(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_figure(figure: Figure | Axes, path: str | os.PathLike[str]) -> Path:
     """Write a figure to a PNG (200 dpi), PDF or SVG file; folders are made and an existing file is replaced.
 
     Args:
-        figure: a figure; that of axes is `axes.figure`.
+        figure: a figure, or axes of it.
         path: file to write, whose suffix decides the format.
 
     Returns:
         The path.
 
     Raises:
-        TypeError: if `figure` is not a matplotlib figure.
+        TypeError: if `figure` is neither.
         ValueError: if the suffix is not one of these.
     """
-    if not isinstance(figure, Figure):
-        raise TypeError(f"figure must be a matplotlib Figure, got {type(figure).__name__}")
+    root = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
+    if not isinstance(root, Figure):
+        raise TypeError(f"figure must be a matplotlib Figure or Axes, got {type(figure).__name__}")
     path = check_figure_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Type 42 embeds fonts as text that journals accept and that can be searched.
     with mpl.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(path, dpi=DPI, bbox_inches="tight")
+        root.savefig(path, dpi=DPI, bbox_inches="tight")
     return path
