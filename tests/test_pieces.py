@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.directions import Directions
-from boundarygeo.sections.affine import envelope_vertices
+from boundarygeo.sections.affine import bending_points, build_program, envelope_vertices
+from boundarygeo.sections.affine.rows import Refinement
 from boundarygeo.sections.pieces import LinearPieces, linear_pieces
 from boundarygeo.zoo.models import MODELS, build_model
 
@@ -246,10 +247,22 @@ def test_units_that_are_zero_on_a_stretch_make_no_breakpoint() -> None:
 
 
 def test_rounding_around_zero_makes_no_breakpoint() -> None:
-    # (x + 1e-3·x) - 1.001·x is zero but for rounding, of either sign.
-    module = Function(lambda x: both_signs(torch.cat([((x + 1e-3 * x) - 1.001 * x), x + 3], 1).relu().sum(1, True)))
-    pieces = scalar_pieces(module, extent=(0.1, 2))
-    assert pieces.breakpoints.tolist() == [[0.1, 2]]
+    def nothing(x: Tensor) -> Tensor:
+        return (0.1 * x + 0.2 * x) - 0.3 * x
+
+    t = torch.linspace(0.1, 2, 400, dtype=torch.float64)
+    positive, negative = t[nothing(t) > 0], t[nothing(t) < 0]
+    ends = sorted((float(positive[0]), float(negative[-1])))
+    module = Function(lambda x: both_signs(torch.cat([nothing(x), x + 3], 1).relu().sum(1, True)))
+    pieces = scalar_pieces(module, extent=(ends[0], ends[1]))
+    assert pieces.breakpoints.tolist() == [ends]
+
+
+def test_two_breakpoints_that_are_too_close_to_be_told_apart_make_one_bend() -> None:
+    t = torch.tensor([0.0, 0.5, 0.5 + 1e-14, 1.0, 0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
+    logits = torch.cat([(t[:4] - 0.5).relu(), 7 * t[4:]])[:, None]
+    example = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    assert int(bending_points(t, example, logits).sum()) == 1
 
 
 @pytest.mark.parametrize("copies", [2, 5])
@@ -388,6 +401,29 @@ def test_no_more_rows_than_the_memory_allows(monkeypatch: pytest.MonkeyPatch) ->
     assert found.patterns.min() > 20
 
 
+@pytest.mark.parametrize(("kind", "live"), [("relu", 1), ("residual", 2)])
+def test_only_what_is_needed_later_is_carried(kind: str, live: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    carried: dict[Refinement, int] = {}
+    apply = Refinement.apply
+
+    def counting(self: Refinement, value: Tensor) -> Tensor:
+        carried[self] = carried.get(self, 0) + 1
+        return apply(self, value)
+
+    monkeypatch.setattr(Refinement, "apply", counting)
+    x, d = two_segments()
+    linear_pieces(bg.Classifier(net(kind), device="cpu"), x, d, extent=0.2)
+    assert max(carried.values()) == live
+
+
+def test_memory_of_a_row() -> None:
+    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU()).double()
+    program = build_program(module, lambda x: x, None, lambda rows: torch.ones(rows, 6).double())
+    # Waiting before the first ReLU and before the second: 5 and 3 numbers. In work, twice: input and result of the
+    # first layer (as float64).
+    assert program.bytes_per_row == 8 * (5 + 3 + 2 * (6 + 5))
+
+
 # ---- Every form of an operation
 
 
@@ -405,6 +441,16 @@ def _unpacked_shape(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
     n, c = x.shape
     grid = a(x).relu().view(n, c // 2, 2)
     return b(grid.permute(0, 2, 1).reshape(n, -1))
+
+
+def _maximum_across_a_kink(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
+    largest = torch.stack([a(x), b(x)], 2).max(2)
+    return (a(x) + 0.3).relu() + largest.values
+
+
+def _result_that_nothing_reads(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
+    (b(x) - 0.1).relu()
+    return a(x).relu()
 
 
 def _pieces_of_a_split(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
@@ -453,6 +499,8 @@ FORMS: dict[str, Callable[..., Tensor]] = {
     "arithmetic": lambda x, a, b: 2 - (-b(3 * (a(x) - 1.0).relu() / 4 + x * 0.5)),
     "operator": lambda x, a, b: operator.add(a(x).relu(), operator.mul(b(x), 2.0)),
     "add_ and mul_": lambda x, a, b: b(a(x).mul_(2.0).relu()).add_(x),
+    "maximum across a kink": _maximum_across_a_kink,
+    "result that nothing reads": _result_that_nothing_reads,
     "split": _pieces_of_a_split,
     "carried split": _pieces_across_a_kink,
     "transpose": lambda x, a, b: b(a(x).relu().view(-1, 2, 3).transpose(1, 2).flatten(start_dim=1)),
@@ -477,6 +525,11 @@ def test_every_form_of_an_operation(form: str) -> None:
     pieces = linear_pieces(clf, x, d, extent=2.0)
     assert pieces.count.max() > 1
     assert_reproduces(pieces, clf, x, d)
+
+
+def test_a_result_that_nothing_reads_makes_no_breakpoint() -> None:
+    module = Function(_result_that_nothing_reads, nn.Linear(1, 3), nn.Linear(1, 3))
+    assert scalar_pieces(module, extent=3, clip=False).layers == ("relu",)
 
 
 def test_layers_are_named_by_their_place() -> None:
@@ -646,6 +699,11 @@ def _aliased(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
     return b(z)
 
 
+def _aliased_by_a_layer(x: Tensor, a: nn.Module, relu: nn.Module) -> Tensor:
+    z = a(x)
+    return relu(F.dropout(z, training=False)) + z
+
+
 SMOOTH: dict[str, tuple[nn.Module, str]] = {
     "module": (nn.Sequential(nn.Linear(6, 6), nn.Sequential(nn.GELU())), "got GELU in layer '1.0'"),
     "function": (Function(lambda x, a: torch.sigmoid(a(x)), nn.Linear(6, 6)), "got sigmoid in the module itself"),
@@ -666,6 +724,20 @@ SMOOTH: dict[str, tuple[nn.Module, str]] = {
     ),
     "float32": (Function(lambda x, a: a(x.float()), nn.Linear(6, 6)), "module must run in float64, got 'mat1 and mat2"),
     "aliased": (Function(_aliased, *_linears()), "module must compute what torch.fx traces"),
+    "aliased by a layer": (
+        Function(_aliased_by_a_layer, nn.Linear(6, 6), nn.ReLU(inplace=True)),
+        "module must compute what torch.fx traces",
+    ),
+    "batch dimension": (
+        Function(lambda x, a: a(x).t().contiguous().relu().t(), nn.Linear(6, 6)),
+        "got t in the module itself",
+    ),
+    "transposed batch": (
+        Function(lambda x, a: a(x).transpose(0, 1).relu().transpose(0, 1), nn.Linear(6, 6)),
+        "got transpose over the batch dimension in the module itself",
+    ),
+    "batch index": (Function(lambda x: torch.cat([x[:100], x], 1).abs()), "got getitem into the batch dimension in"),
+    "batch size": (Function(lambda x: x.abs() + 0 * (2 * x.shape[0])), "got mul of the batch size in"),
     "untraceable": (
         Function(_branches, *_linears()),
         r"module must be traceable by torch.fx, got an error in the module itself at test_pieces.py:\d+, "

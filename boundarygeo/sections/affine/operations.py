@@ -41,14 +41,6 @@ class Operation:
     run: Callable[..., Any] | None = None
 
 
-def _training(*arguments: Any, training: bool = True, **_: Any) -> str:
-    return "in training mode" if training else ""
-
-
-def _batch_statistics(*arguments: Any, training: bool = False, **_: Any) -> str:
-    return "with batch statistics" if training else ""
-
-
 def _other_than_slices(value: Any, index: Any) -> str:
     if not isinstance(value, Tensor):
         return ""
@@ -89,17 +81,15 @@ BY_NAME: dict[str, Operation] = {
             "transpose", "swapaxes", "movedim", "expand", "contiguous", "clone", "detach", "pad", "pixel_shuffle",
             "interpolate", "upsample", "chunk", "split", "unbind", "narrow", "select", "getattr",
             "zeros_like", "ones_like", "new_zeros", "new_ones",
+            # Affine in evaluation mode. That a module is deterministic and keeps the examples of a batch apart, so that
+            # there is neither dropout nor are there batch statistics, is checked by `Classifier.running`.
+            "batch_norm", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout",
         ],
         _AFFINE,
     ),
     **dict.fromkeys(["mul", "multiply"], _ONE),
     **dict.fromkeys(["add", "sub", "subtract", "cat", "concat", "concatenate", "stack"], _ANY),
     **dict.fromkeys(["to", "double", "type_as"], Operation(run=_same)),
-    **dict.fromkeys(
-        ["dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout"],
-        Operation(refuse=_training),
-    ),
-    "batch_norm": Operation(refuse=_batch_statistics),
     "getitem": Operation(refuse=_other_than_slices),
     **dict.fromkeys(["relu", "leaky_relu", "prelu", "abs", "absolute"], Operation(switches.at_zero)),
     "relu6": Operation(switches.at_relu6_limits),
@@ -164,7 +154,4 @@ def operation_of_module(module: nn.Module) -> tuple[Operation, dict[str, Any]] |
     for kind, (name, attributes) in BENDING_MODULES.items():
         if isinstance(module, kind):
             return BY_NAME[name], {attribute: getattr(module, attribute) for attribute in attributes}
-    if isinstance(module, AFFINE_MODULES):
-        # Without running statistics a batch norm uses those of the batch, even in evaluation mode.
-        return None if getattr(module, "running_mean", True) is None else (_AFFINE, {})
-    return None
+    return (_AFFINE, {}) if isinstance(module, AFFINE_MODULES) else None

@@ -20,8 +20,8 @@ Switches = tuple[Tensor, Tensor]
 def sign_changes(joined: Tensor, z: Tensor) -> Switches:
     """Where elements of z pass through zero.
 
-    An element that is zero at a breakpoint, or on a whole piece, does not change there; neither does one that is zero
-    up to rounding at both ends.
+    An element that is zero at both ends, exactly or up to rounding, does not change in between; one that is zero at
+    one end may be said to change there, where a breakpoint is already.
 
     Args:
         joined: bool `[row - 1]`.
@@ -38,8 +38,7 @@ def sign_changes(joined: Tensor, z: Tensor) -> Switches:
     left, right = flat[pair, unit], flat[pair + 1, unit]
     size = row_scale(flat)
     noise = ROUNDING * torch.maximum(size[pair], size[pair + 1])
-    # A sign differs at an end that is exactly zero, too; the product is not tested for it, as it may underflow.
-    crosses = (left != 0) & (right != 0) & (torch.maximum(left.abs(), right.abs()) > noise)
+    crosses = torch.maximum(left.abs(), right.abs()) > noise
     pair, left, right = pair[crosses], left[crosses], right[crosses]
     return pair, left / (left - right)
 
