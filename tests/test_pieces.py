@@ -419,9 +419,9 @@ def test_only_what_is_needed_later_is_carried(kind: str, live: int, monkeypatch:
 def test_memory_of_a_row() -> None:
     module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU()).double()
     program = build_program(module, lambda x: x, None, lambda rows: torch.ones(rows, 6).double())
-    # Waiting before the first ReLU and before the second: 5 and 3 numbers. In work, twice: input and result of the
-    # first layer (as float64).
-    assert program.bytes_per_row == 8 * (5 + 3 + 2 * (6 + 5))
+    # Waiting before the first ReLU and before the second: 5 and 3 numbers. In work, twice: the points before and after
+    # their normalisation.
+    assert program.bytes_per_row == 8 * (5 + 3 + 2 * (6 + 6))
 
 
 # ---- Every form of an operation
