@@ -179,8 +179,7 @@ class Classifier:
         def work(start: int, stop: int) -> None:
             rows.append(self.differentiate(x[start:stop], y[start:stop], loss)[1].cpu())
 
-        with self.running(x):
-            self.check_labels(y, len(x))  # again: now the number of classes is known
+        with self.running(x, y):
             self.in_batches(work, len(x), x.shape[1:], kind="gradient")
         return torch.cat(rows)
 
@@ -340,11 +339,12 @@ class Classifier:
             raise ValueError(f"{name} must be in {limit}, got values from {int(y.min())} to {int(y.max())}")
 
     @contextlib.contextmanager
-    def running(self, x: Tensor) -> Iterator[None]:
+    def running(self, x: Tensor, y: Tensor | None = None) -> Iterator[None]:
         """The state in which `run` may be called: module checked on these inputs, caller's state kept for later.
 
         Args:
             x: inputs `[example, *input]`, from which a few are taken to check the module.
+            y: their classes `[example]`, checked against the number of classes, which is known only here.
 
         Yields:
             Nothing.
@@ -368,6 +368,8 @@ class Classifier:
                     _match(classes, self.num_classes, "module's number of logits", "num_classes")
                 self.num_classes = classes
                 self._probes[shape] = probe
+            if y is not None:
+                self.check_labels(y, len(x))
             yield
 
     def run(

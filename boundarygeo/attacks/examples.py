@@ -103,8 +103,7 @@ def attack_examples(
         for whole, part in zip((x_adv, labels, found), search(*batch), strict=True):
             whole[start:stop] = part.cpu()
 
-    with clf.running(x):
-        clf.check_labels(y, len(x))  # again: now the number of classes is known
+    with clf.running(x, y):
         clf.in_batches(work, len(x), x.shape[1:], kind=attack, progress=progress)
     distance = length(x_adv.double() - inputs.cpu().double(), norm)
     return AdversarialExamples(

@@ -134,8 +134,7 @@ def _right_under_fgsm(
                 right[live] = labels_of(clf.evaluate(moved)) == classes[live]
             correct[number, start:stop] = right.cpu()
 
-    with clf.running(x):
-        clf.check_labels(y, len(x))  # again: now the number of classes is known
+    with clf.running(x, y):
         clf.in_batches(work, len(x), x.shape[1:], kind="accuracy", progress=progress)
     return correct
 

@@ -105,8 +105,7 @@ def boundary_distance(
     directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
     vectors = directions.vectors.detach().float().cpu()
     valid = vectors.flatten(1).any(1)
-    with clf.running(x):
-        clf.check_labels(y, len(x))  # again: now the number of classes is known
+    with clf.running(x, y):
         ray = _Ray(clf, x, vectors, clip=clip)
         label = ray.labels(torch.arange(len(x), device=clf.device), torch.zeros(len(x), device=clf.device))
         near, far, met = _bracket(ray, label, valid.to(clf.device), max_distance, scan)

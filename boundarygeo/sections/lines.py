@@ -113,8 +113,7 @@ def logit_lines(
     vectors = directions.vectors.detach().float().cpu()
     eps = torch.linspace(low, high, points, dtype=torch.float64)
     rows: list[Tensor] = []
-    with clf.running(x):
-        clf.check_labels(y, len(x))  # again: now the number of classes is known
+    with clf.running(x, y):
         line = AffinePoints(clf, x.detach().float(), [vectors], clip=clip)
         make = line.exact if precision == "float64" else line.fast
         steps = eps.to(clf.device)
