@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait for others sleep: spinning makes training 10 times slower when the cores are not ours alone.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all lint format bench mnist-models clean
 
 demo: $(INSTALLED)  ## train a small network, draw its boundary maps in figures/demo/
 	$(BIN)/boundarygeo demo
@@ -31,6 +31,12 @@ bench: demo  ## speed and agreement, as in benchmarks/README.md
 	$(BIN)/python benchmarks/maps_speed.py
 	$(BIN)/python benchmarks/maps_agreement.py
 	$(BIN)/python benchmarks/lines_speed.py
+
+mnist-models: $(INSTALLED)  ## the networks of some benchmarks, trained on all of MNIST (needs BOUNDARYGEO_DATA)
+	@test -n "$(BOUNDARYGEO_DATA)" || { echo "set BOUNDARYGEO_DATA to the folder that holds mnist.npz"; exit 2; }
+	for arch in softmax_regression mlp small_cnn; do for seed in 0 1; do \
+	    $(BIN)/boundarygeo train --arch $$arch --data npz:$(BOUNDARYGEO_DATA)/mnist.npz --epochs 8 --seed $$seed \
+	        --out models/$$arch-mnist-seed$$seed.pt || exit; done; done
 
 clean:
 	rm -rf $(VENV) figures/demo

@@ -39,6 +39,22 @@ def small_cnn_on_mnist5k(count: int, device: str = "auto") -> tuple[bg.Classifie
     return clf, *_correct(clf, data.test.x, data.test.y, count)
 
 
+def mnist_network(
+    architecture: str, count: int, *, seed: int = 0, device: str = "auto"
+) -> tuple[bg.Classifier, Tensor, Tensor]:
+    """A network of `make mnist-models` and test digits of all of MNIST that it gets right; needs BOUNDARYGEO_DATA."""
+    path = Path(f"models/{architecture}-mnist-seed{seed}.pt")
+    folder = os.environ.get("BOUNDARYGEO_DATA")
+    if not folder or not path.is_file():
+        sys.exit(
+            f"set BOUNDARYGEO_DATA to the folder that holds mnist.npz and run `make mnist-models`: it trains {path}"
+        )
+    module, checkpoint = load_checkpoint(path)
+    data = load_data(f"npz:{folder}/mnist.npz")
+    clf = bg.Classifier(module, mean=checkpoint.mean, std=checkpoint.std, device=device)
+    return clf, *_correct(clf, data.test.x, data.test.y, count)
+
+
 def planes_of(kind: str, clf: bg.Classifier, x: Tensor, y: Tensor) -> bg.Planes:
     """Planes of one kind through the examples."""
     if kind == "random":
