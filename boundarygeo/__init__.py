@@ -13,6 +13,7 @@ from boundarygeo.directions import Directions
 from boundarygeo.results import Provenance, Result, load
 from boundarygeo.sections.accuracy import AccuracyCurve, accuracy_curve
 from boundarygeo.sections.distances import BoundaryDistances, boundary_distance
+from boundarygeo.sections.exact_distances import exact_boundary_distance
 from boundarygeo.sections.lines import LogitLines, logit_lines
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
 from boundarygeo.sections.pieces import DecisionBoundaries, LinearPieces, linear_pieces
@@ -50,6 +51,7 @@ __all__ = [
     "agreement",
     "boundary_distance",
     "boundary_maps",
+    "exact_boundary_distance",
     "fgsm",
     "fgsm_adversarial_planes",
     "fgsm_random_planes",

@@ -181,3 +181,73 @@ def test_directions_towards_points_and_classes() -> None:
     torch.testing.assert_close(uphill.vectors, expected)
     with pytest.raises(ValueError, match="targets must have the shape"):
         towards(X, X[:2])
+
+
+def test_exact_distances_of_a_linear_classifier() -> None:
+    clf, weight = linear()
+    x = images(20, shape=(4,))
+    y = clf.predict(x)
+    score = x.double() @ weight.double() - 0.3
+    for direction, speed in (("fgsm", weight.abs().sum()), ("gradient", weight.norm())):
+        result = bg.exact_boundary_distance(clf, x, y, direction=direction, max_distance=3.0, clip=False)
+        assert result.found.all()
+        # float32 directions are not exactly of length 1
+        torch.testing.assert_close(result.distance, score.abs() / speed.double(), rtol=1e-6, atol=0)
+        assert torch.equal(result.met, 1 - y)
+    short = bg.exact_boundary_distance(clf, x, y, direction="gradient", max_distance=0.1, clip=False)
+    within = score.abs() / weight.norm() <= 0.1
+    assert torch.equal(short.found, within)
+    assert short.distance[~within].isinf().all()
+    assert set(short.met[~within].tolist()) == {-1}
+
+
+def test_exact_distances_see_regions_that_a_scan_steps_over() -> None:
+    class Sliver(nn.Module):
+        """Class 1 where 0.5 < x < 0.5001, and behind 0.9."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first = x[:, :1]
+            inside = torch.relu(first - 0.5) - 2 * torch.relu(first - 0.50005) + torch.relu(first - 0.5001)
+            score = inside + torch.relu(first - 0.9) - 1e-9
+            return torch.cat([-score, score], 1)
+
+    clf = bg.Classifier(Sliver())
+    x, y, along = torch.full((1, 2), 0.2), torch.tensor([0]), torch.tensor([[1.0, 0.0]])
+    scanned = bg.boundary_distance(clf, x, y, direction=along, max_distance=0.8)
+    exact = bg.exact_boundary_distance(clf, x, y, direction=along, max_distance=0.8)
+    assert float(scanned.distance[0]) == pytest.approx(0.7, abs=1e-5)
+    assert float(exact.distance[0]) == pytest.approx(0.3, abs=1e-7)
+    assert exact.met.tolist() == [1]
+
+
+def test_exact_and_scanned_distances_agree_on_a_network() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    for direction, most in (("fgsm", 2.0), ("random", 20.0)):
+        exact = bg.exact_boundary_distance(clf, X, Y, direction=direction, max_distance=most)
+        scanned = bg.boundary_distance(clf, X, Y, direction=direction, max_distance=most, scan=2000)
+        assert torch.equal(exact.found, scanned.found)
+        assert exact.found.any()
+        torch.testing.assert_close(exact.distance, scanned.distance, rtol=0, atol=1.5e-6 * most)
+        assert torch.equal(exact.met, scanned.met)
+
+
+def test_exact_distances_do_not_depend_on_where_blocks_end() -> None:
+    # The boundary lies exactly where the first block, 1/64 of the reach, ends.
+    clf = bg.Classifier(Linear(torch.tensor([1.0, 0.0]), 0.515625))
+    x, along = torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, 0.0]])
+    result = bg.exact_boundary_distance(clf, x, torch.tensor([0]), direction=along, max_distance=1.0, clip=False)
+    assert result.found.all()
+    assert float(result.distance[0]) == pytest.approx(1 / 64, abs=1e-12)
+
+
+def test_exact_distances_mark_missing_directions_and_refuse_smooth_networks() -> None:
+    constant = bg.Classifier(Linear(torch.zeros(4), 0.3))
+    x = images(3, shape=(4,))
+    result = bg.exact_boundary_distance(
+        constant, x, torch.zeros(3, dtype=torch.int64), direction="fgsm", max_distance=1.0
+    )
+    assert not result.valid.any()
+    assert result.distance.isnan().all()
+    smooth = bg.Classifier(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)))
+    with pytest.raises(ValueError, match="anh"):
+        bg.exact_boundary_distance(smooth, x, torch.zeros(3, dtype=torch.int64), direction="random", max_distance=1.0)
