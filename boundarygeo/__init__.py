@@ -26,47 +26,73 @@ from boundarygeo.sections.planes import (
 )
 from boundarygeo.sections.regions import RegionSummary, agreement, fragmentation, region_summary
 from boundarygeo.sections.straightness import GradientCosines, Straightness, gradient_cosines, straightness
+from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
+from boundarygeo.subspace.gaas import claimed_dimension, gaas_frame
+from boundarygeo.subspace.noise import NoiseSuccess, cone_probability, noise_success
+from boundarygeo.subspace.smoothness import (
+    LocalSmoothness,
+    best_second_order_count,
+    local_smoothness,
+    second_order_count,
+)
+from boundarygeo.subspace.summary import DimensionSummary, dimension_summary
+from boundarygeo.transfer.dimension import TransferredDimension, transferred_dimension
 
 if TYPE_CHECKING:
     from boundarygeo import plots
 
 __all__ = [
     "AccuracyCurve",
+    "AdversarialDimension",
     "AdversarialExamples",
     "BoundaryDistances",
     "BoundaryMaps",
     "Classifier",
     "DecisionBoundaries",
+    "DimensionSummary",
     "Directions",
     "GradientCosines",
     "LinearPieces",
+    "LocalSmoothness",
     "LogitLines",
+    "NoiseSuccess",
     "Planes",
     "Provenance",
     "RegionSummary",
     "Result",
     "Straightness",
+    "TransferredDimension",
     "__version__",
     "accuracy_curve",
+    "adversarial_dimension",
     "agreement",
+    "best_second_order_count",
     "boundary_distance",
     "boundary_maps",
+    "claimed_dimension",
+    "cone_probability",
+    "dimension_summary",
     "exact_boundary_distance",
     "fgsm",
     "fgsm_adversarial_planes",
     "fgsm_random_planes",
     "fragmentation",
+    "gaas_frame",
     "gradient_cosines",
     "linear_pieces",
     "load",
+    "local_smoothness",
     "logit_lines",
     "minimal_norm",
+    "noise_success",
     "pgd",
     "planes_through",
     "plots",
     "random_planes",
     "region_summary",
+    "second_order_count",
     "straightness",
+    "transferred_dimension",
 ]
 
 

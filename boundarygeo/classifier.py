@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from boundarygeo.evaluation import (
     PRECISIONS,
@@ -202,6 +203,38 @@ class Classifier:
         self.counts.forwards += len(x)
         self.counts.backwards += len(x)
         return logits.detach(), gradient
+
+    def hessian_vector(self, x: Tensor, y: Tensor, v: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+        """Input gradients, and Hessians times vectors by a second backward pass, of one batch, on the device.
+
+        To be called inside `running` and `in_batches`. Costs one forward and two backward passes, the second of which
+        goes through the graphs of both others.
+
+        Args:
+            x: inputs `[batch, *input]`, unchecked.
+            y: classes, int64 `[batch]`.
+            v: vectors `[batch, *input]`.
+            loss: as in `input_gradient`.
+
+        Returns:
+            Gradients `[batch, *input]`, and the Hessian of each example's loss with respect to its input times its
+            vector `[batch, *input]`; float32, detached, on the classifier's device. Where the loss is piecewise linear
+            in the input the product is zero.
+        """
+        # The fused kernels of attention have no second derivative.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
+            logits = self._form("float32", x.shape[1:])(self.normalise(inputs))
+            classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
+            (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs, create_graph=True)
+            vectors = v.detach().to(self.device, torch.float32).clone()
+            if gradient.requires_grad:
+                (product,) = torch.autograd.grad(gradient, inputs, vectors, materialize_grads=True)
+            else:  # no operation on the way bends
+                product = torch.zeros_like(inputs)
+        self.counts.forwards += len(x)
+        self.counts.backwards += 2 * len(x)
+        return gradient.detach(), product.detach()
 
     def evaluate(self, x: Tensor) -> Tensor:
         """Logits of one batch, on the device. To be called inside `running` and `in_batches`.

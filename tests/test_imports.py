@@ -18,16 +18,23 @@ ALLOWED: dict[str, set[str]] = {
     "results": {"_version"},
     "losses": set(),
     "classifier": {"evaluation", "losses", "results"},
+    "layout": {"classifier"},
+    "hadamard": set(),
     "directions": {"classifier", "evaluation", "linalg"},
     "attacks": {"losses", "classifier", "evaluation", "linalg", "directions", "results", "statistics"},
-    "sections": {"losses", "attacks", "classifier", "evaluation", "linalg", "directions", "results", "statistics"},
-    "plots": {"results", "sections"},
+    "subspace": {
+        "attacks", "classifier", "directions", "evaluation", "hadamard", "layout", "linalg", "losses", "results",
+        "statistics",
+    },
+    "sections": {"layout", "losses", "attacks", "classifier", "evaluation", "linalg", "directions", "results", "statistics"},
+    "transfer": {"attacks", "classifier", "results", "statistics", "subspace"},
+    "plots": {"results", "sections", "statistics", "subspace", "transfer"},
     "statistics": set(),
     "zoo": set(),
     "training": {"results", "zoo"},
-    "cli": {"classifier", "directions", "evaluation", "plots", "results", "sections", "statistics", "training", "zoo"},
+    "cli": {"classifier", "directions", "evaluation", "plots", "results", "sections", "statistics", "subspace", "training", "transfer", "zoo"},
     "__main__": {"cli"},
-    "__init__": {"_version", "attacks", "classifier", "results", "sections", "directions", "plots"},
+    "__init__": {"_version", "attacks", "classifier", "results", "sections", "directions", "plots", "subspace", "transfer"},
 }  # fmt: skip
 
 

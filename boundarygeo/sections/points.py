@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.layout import FlatInputs
 
 
 class AffinePoints:
@@ -22,11 +22,9 @@ class AffinePoints:
         self._clf = clf
         self._given = (origin, *axes)
         self._clip = clip
-        # Normalised once here and not again in every batch, and laid out channels last, as the fast forms want them.
-        self._origin = self._flat(clf.normalise(origin.to(clf.device)))
-        self._axes = [self._flat(clf.normalise_direction(axis.to(clf.device))) for axis in axes]
-        low, high = (torch.full_like(origin[:1], bound, device=clf.device) for bound in clf.bounds)
-        self._bounds = self._flat(clf.normalise(low)), self._flat(clf.normalise(high))
+        self._layout = FlatInputs(clf, origin.shape[1:])
+        self._origin = self._layout.points(origin)
+        self._axes = [self._layout.axes(axis) for axis in axes]
 
     def fast(self, section: Tensor, *coefficients: Tensor) -> Tensor:
         """Points of given sections, float32.
@@ -42,11 +40,8 @@ class AffinePoints:
         for coefficient, axis in zip(coefficients, self._axes, strict=True):
             points.addcmul_(coefficient.float()[:, None], axis.index_select(0, section))
         if self._clip:
-            points.clamp_(*self._bounds)
-        shape = self._given[0].shape[1:]
-        if len(shape) == 3:
-            return points.view(-1, *shape[1:], shape[0]).movedim(-1, 1)
-        return points.view(-1, *shape)
+            self._layout.clip_(points)
+        return self._layout.inputs(points)
 
     def exact(self, section: Tensor, *coefficients: Tensor) -> Tensor:
         """The same from origin and axes as they were given, in float64: nothing is rearranged.
@@ -66,6 +61,3 @@ class AffinePoints:
         if self._clip:
             points.clamp_(*self._clf.bounds)
         return self._clf.normalise(points)
-
-    def _flat(self, x: Tensor) -> Tensor:
-        return (x.movedim(1, -1) if x.ndim == 4 else x).flatten(1).contiguous()

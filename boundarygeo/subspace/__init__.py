@@ -1,0 +1,1 @@
+"""Adversarial subspaces: how many orthogonal directions fool a network."""

@@ -1,0 +1,430 @@
+"""The dimension of adversarial subspaces: how many orthogonal directions fool the network, claimed and verified."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import check_count, labels_of
+from boundarygeo.attacks.norms import NORMS, dual_length
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import progress_bar
+from boundarygeo.hadamard import REGULAR_ORDERS
+from boundarygeo.results import Result, array
+from boundarygeo.subspace.frame import optimised_frames
+from boundarygeo.subspace.gaas import GaasFrames, claimed_dimension
+from boundarygeo.subspace.goal import LOSSES, Goal
+from boundarygeo.subspace.jobs import Frames, rows_of, successes
+from boundarygeo.subspace.partition import PartitionFrames
+from boundarygeo.subspace.search import RULES, best_attempt, default_grid, dimension_of, search_sizes
+from boundarygeo.subspace.signs import SignFrames
+from boundarygeo.subspace.verification import chunks, verify
+
+METHODS = ("gaas", "frame")
+BOXES = ("feasible", "clip", "ignore")
+DEFAULT_CAP = 200
+FRAME_STEPS = 20
+_REFINEMENTS = 4
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class AdversarialDimension(Result):
+    """How many orthogonal directions of norm at most ε fool the network, per example.
+
+    `claimed` is what first-order theory says about one gradient. Everything else was seen on the network.
+
+    Attributes:
+        claimed: first-order count for γ, without regard to the bounds, int64 `[example]`.
+        verified: count on the network, by `rule`, int64 `[example]`; 0 where none was found, and for examples that were
+            excluded.
+        found: whether there is at least one, bool `[example]`.
+        correct: whether the example is classified correctly (targeted: not yet as its target), bool `[example]`; others
+            are excluded.
+        valid: whether there is a gradient, bool `[example]`; without one nothing is tried, and the count is 0.
+        tried: sizes of the frames that were tried, ascending, int64 `[example, attempt]`; 0 where there was none.
+        successes: how many of their directions fooled the network, of the same shape.
+        first_order: what the frame of the theory gave where `method` goes beyond it, int64 `[example]`, else None.
+        gamma: increase of the loss for which the claim is made, float64 `[example]`.
+        gradient_norm: dual norm of the loss gradient (L2 for L2, L1 for L∞), float64 `[example]`.
+        orthogonality: largest |cosine| between two of the perturbations that were counted, as they were applied,
+            float64 `[example]`.
+        effective_rank: of those perturbations (Roy & Vetterli 2007), float64 `[example]`; their number if they are
+            orthogonal, and less where clipping has made them alike.
+        largest_norm: largest norm of those perturbations, float64 `[example]`.
+        perturbations: those perturbations, float32 `[direction, *input]`, or None.
+        owner: example of each, int64 `[direction]`, or None.
+        met: class predicted there, int64 `[direction]`, or None.
+        labels: classes that were given: the true ones or the targets, int64 `[example]`.
+        index: number of each example, int64 `[example]`.
+        eps: largest norm allowed, in input units.
+        norm: `"l2"` or `"linf"`.
+        method: `"gaas"` or `"frame"`.
+        rule: `"all"` or `"count"`.
+        box: `"feasible"`, `"clip"` or `"ignore"`.
+        loss: whose gradient was used.
+        max_dimension: largest count that could be found.
+        restarts: number of rotated frames tried.
+        targeted: whether `labels` are targets.
+    """
+
+    claimed: Tensor = array("example")
+    verified: Tensor = array("example")
+    found: Tensor = array("example")
+    correct: Tensor = array("example")
+    valid: Tensor = array("example")
+    tried: Tensor = array("example", "attempt")
+    successes: Tensor = array("example", "attempt")
+    first_order: Tensor | None = array("example")
+    gamma: Tensor = array("example", unit="loss")
+    gradient_norm: Tensor = array("example", unit="loss per input unit")
+    orthogonality: Tensor = array("example")
+    effective_rank: Tensor = array("example")
+    largest_norm: Tensor = array("example", unit="input units")
+    perturbations: Tensor | None = array("direction", "*input", unit="input units")
+    owner: Tensor | None = array("direction")
+    met: Tensor | None = array("direction")
+    labels: Tensor = array("example")
+    index: Tensor = array("example", coordinate=True)
+    eps: float
+    norm: str
+    method: str
+    rule: str
+    box: str
+    loss: str
+    max_dimension: int
+    restarts: int
+    targeted: bool
+
+    @property
+    def at_cap(self) -> Tensor:
+        """Whether the count was limited by `max_dimension`, bool `[example]`."""
+        return self.verified >= self.max_dimension
+
+
+def adversarial_dimension(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "l2",
+    method: str = "gaas",
+    rule: str = "all",
+    box: str = "feasible",
+    max_dimension: int | None = None,
+    grid: Sequence[int] | None = None,
+    restarts: int = 1,
+    loss: str = "margin",
+    targets: Tensor | None = None,
+    gamma: float | None = None,
+    steps: int = FRAME_STEPS,
+    keep_directions: bool = False,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+) -> AdversarialDimension:
+    r"""Count orthogonal adversarial directions of norm at most ε around each example.
+
+    `method="gaas"` builds the gradient-aligned frames of Tramèr et al. 2017 (L2; for L∞ those of Tramèr et al. 2018,
+    from regular Hadamard matrices) for a grid of sizes k, and sends all k inputs through the network. Then sizes
+    between the best and its neighbours are tried, as success is not monotone in k. `method="frame"` (L2 only) goes on
+    from there: whole frames of growing size are optimised on the network, all margins at once. What is counted is the
+    largest set of successes in one frame; it is never less than `"gaas"` finds.
+
+    What happens at the bounds of the inputs is a choice, as clipping destroys orthogonality:
+
+    - `"ignore"`: the theory's setting. Points may leave the bounds.
+    - `"clip"`: points are clipped, and the perturbations are no longer orthogonal: see `effective_rank`.
+    - `"feasible"`: the perturbations as they are applied lie inside the bounds, have norm at most ε, and are orthogonal
+      to float32 rounding.
+
+    Args:
+        clf: the classifier.
+        x: examples `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        eps: norm of the perturbations, in input units.
+        norm: `"l2"` or `"linf"`.
+        method: `"gaas"` or `"frame"`.
+        rule: `"all"`: the largest k such that all k directions of a frame succeed; `"count"`: the most successes in any
+            one frame.
+        box: `"feasible"`, `"clip"` or `"ignore"`.
+        max_dimension: largest k; by default 200, or the number of input dimensions if that is smaller.
+        grid: sizes k to try, ascending; for L∞ they must be orders of regular Hadamard matrices.
+        restarts: number of rotated frames; the best counts, example by example.
+        loss: whose gradient is used: `"margin"` (largest other logit minus the true one), `"log_odds"`, or
+            `"cross_entropy"`, of the same direction but another norm.
+        targets: classes to reach, int64 `[example]`; by default any other class is a success. Then the gradient is that
+            of the target's log-odds.
+        gamma: increase of the loss for which the first-order claim is made; by default what each example needs to reach
+            the boundary: its margin, or (log-odds, cross-entropy) what is left to even odds.
+        steps: steps of each search of `method="frame"`, each one forward and one backward pass per direction.
+        keep_directions: whether to return the perturbations.
+        seed: seed of the frames.
+        index: number of each example; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The counts. Misclassified examples are excluded and marked, those without a gradient have dimension 0.
+
+    Raises:
+        TypeError: if `x`, `y` or `targets` is not a tensor of the right kind.
+        ValueError: if an argument or the module's output is not usable.
+
+    Examples:
+        >>> linear = torch.nn.Linear(4, 2, bias=False)
+        >>> with torch.no_grad():
+        ...     _ = linear.weight.copy_(torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
+        >>> x, y = torch.full((1, 4), 0.25), torch.tensor([0])  # at a distance of 1/2 from the boundary
+        >>> adversarial_dimension(Classifier(linear), x, y, eps=0.9, box="ignore").verified  # floor(0.81 / 0.25)
+        tensor([3])
+    """
+    problem = _check(
+        clf, x, y, targets, eps=eps, norm=norm, method=method, rule=rule, box=box, cap=max_dimension, grid=grid,
+        restarts=restarts, loss=loss, gamma=gamma, steps=steps, seed=seed, index=index,
+    )  # fmt: skip
+    provenance = clf.record()
+    goal = problem.goal
+    with clf.running(x, y):
+        clf.check_labels(goal.classes, len(x))
+        logits = clf.logits(x).double()
+        correct = ~goal.reached(labels_of(logits), torch.arange(len(x)))
+        gradient = goal.gradient(clf, x, loss)
+        missing = goal.missing(logits, loss) if gamma is None else torch.full((len(x),), float(gamma)).double()
+        dual = dual_length(gradient.double(), norm)
+        valid = (dual > 0) & dual.isfinite()
+        who = (correct & valid).nonzero()[:, 0]
+        study = _Study(clf, x[who], gradient[who], Goal(goal.classes[who], goal.targeted), problem, problem.index[who])
+        first = study.first_order(progress)
+        best = (
+            first if method == "gaas" else study.beyond(first, goal.gain(logits, torch.arange(len(x)))[who], progress)
+        )
+        seen = verify(clf, x[who], best.parts(), study.goal, norm=norm, keep=keep_directions)
+    count = seen.count
+
+    def whole(values: Tensor) -> Tensor:
+        full = torch.zeros(len(x), *values.shape[1:], dtype=values.dtype)
+        full[who] = values
+        return full
+
+    claimed = claimed_dimension(dual, problem.eps, missing, x[0].numel())
+    return AdversarialDimension(
+        provenance=provenance(
+            f"adversarial_dimension(eps={problem.eps!r}, norm={norm!r}, method={method!r}, rule={rule!r}, box={box!r}, "
+            f"max_dimension={problem.cap}, grid={problem.grid}, restarts={restarts}, loss={loss!r}, gamma={gamma!r}, "
+            f"steps={steps})",
+            seed=seed,
+        ),
+        claimed=torch.where(correct, claimed, 0),
+        verified=whole(count),
+        found=whole(count) > 0,
+        correct=correct,
+        valid=valid,
+        tried=whole(best.tried),
+        successes=whole(best.hits),
+        first_order=whole(first.dimension(rule)) if method == "frame" else None,
+        gamma=missing,
+        gradient_norm=dual,
+        orthogonality=whole(seen.orthogonality),
+        effective_rank=whole(seen.effective_rank),
+        largest_norm=whole(seen.largest_norm),
+        perturbations=seen.perturbations,
+        owner=None if seen.owner is None else who[seen.owner],
+        met=seen.met,
+        labels=goal.classes,
+        index=problem.index,
+        eps=problem.eps,
+        norm=norm,
+        method=method,
+        rule=rule,
+        box=box,
+        loss=goal.loss(loss),
+        max_dimension=problem.cap,
+        restarts=restarts,
+        targeted=goal.targeted,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Checked arguments."""
+
+    goal: Goal
+    index: Tensor
+    eps: float
+    norm: str
+    rule: str
+    box: str
+    cap: int
+    grid: tuple[int, ...]
+    restarts: int
+    steps: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """What a method found, and how to make its perturbations again."""
+
+    tried: Tensor
+    hits: Tensor
+    parts: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+
+    def dimension(self, rule: str) -> Tensor:
+        return dimension_of(self.tried, self.hits, rule)
+
+
+class _Study:
+    """The search on the examples that are neither excluded nor without a gradient."""
+
+    def __init__(
+        self, clf: Classifier, x: Tensor, gradient: Tensor, goal: Goal, problem: _Problem, index: Tensor
+    ) -> None:
+        self.clf, self.x, self.gradient, self.goal, self.problem, self.index = clf, x, gradient, goal, problem, index
+
+    def first_order(self, progress: bool) -> _Best:
+        """Frames of the theory, of which the best draw counts."""
+        problem, size = self.problem, self.x[0].numel() if len(self.x) else 1
+        draws = [self._frames(draw) for draw in range(problem.restarts)] if len(self.x) else []
+        rounds = 0 if problem.norm == "linf" else _REFINEMENTS
+        tables = [
+            search_sizes(
+                lambda example, sizes, frames=frames: successes(
+                    self.clf, frames, example, sizes, self.goal, input_size=size, progress=progress
+                ),
+                len(self.x),
+                problem.grid,
+                rule=problem.rule,
+                rounds=rounds,
+            )
+            for frames in draws
+        ]
+        if not tables:
+            empty = torch.zeros(len(self.x), 1, dtype=torch.int64)
+            return _Best(empty, empty, lambda: iter(()))
+        width = max(tried.shape[1] for tried, _ in tables)
+        padded = torch.stack(
+            [torch.stack([torch.nn.functional.pad(v, (0, width - v.shape[1])) for v in table]) for table in tables]
+        )
+        dimension = torch.stack([dimension_of(tried, hits, problem.rule) for tried, hits in tables])
+        best = dimension.argmax(0)
+        tried, hits = padded[best, :, torch.arange(len(self.x))].unbind(1)
+
+        def parts() -> Iterator[tuple[Tensor, Tensor]]:
+            chosen = tried.gather(1, best_attempt(tried, hits, problem.rule)[:, None])[:, 0]
+            for example in torch.arange(len(self.x))[dimension.amax(0) > 0].split(1024):
+                for start, stop in chunks(chosen[example], size):
+                    who = example[start:stop]
+                    job, row = rows_of(chosen[who])
+                    delta = torch.empty(len(job), *self.x.shape[1:])
+                    for draw in best[who].unique().tolist():
+                        mine = best[who][job] == draw
+                        delta[mine] = draws[draw].perturbations(who, chosen[who], job[mine], row[mine])
+                    yield delta, who[job]
+
+        return _Best(tried, hits, parts)
+
+    def beyond(self, first: _Best, gain: Tensor, progress: bool) -> _Best:
+        """Optimised frames, or those of the theory where they are better."""
+        problem = self.problem
+        if not len(self.x):
+            return first
+        with progress_bar(len(self.x), description="frames", unit="examples", progress=progress) as bar:
+            found = optimised_frames(
+                self.clf,
+                self.x,
+                self.gradient,
+                self.goal,
+                -gain,
+                eps=problem.eps,
+                box=problem.box,
+                cap=problem.cap,
+                steps=problem.steps,
+                seed=problem.seed,
+                advance=bar.update,
+            )
+        better = found.hits.amax(1) >= first.dimension(problem.rule)
+
+        def parts() -> Iterator[tuple[Tensor, Tensor]]:
+            for delta, owner in first.parts():
+                other = ~better[owner]
+                if bool(other.any()):
+                    yield delta[other], owner[other]
+            mine = better.nonzero()[:, 0]
+            size = torch.tensor([len(rows) for rows in found.rows])[mine]
+            for start, stop in chunks(size, self.x[0].numel()):
+                who = mine[start:stop]
+                rows = torch.cat([found.rows[number] for number in who.tolist()])
+                if len(rows):
+                    yield rows.view(-1, *self.x.shape[1:]), who.repeat_interleave(size[start:stop])
+
+        return _Best(found.tried, found.hits, parts)
+
+    def _frames(self, draw: int) -> Frames:
+        p, clip = self.problem, self.problem.box == "clip"
+        common = {"eps": p.eps, "seed": p.seed, "draw": draw}
+        if p.norm == "linf":
+            return SignFrames(self.clf, self.x, self.gradient, box=p.box, index=self.index, **common)
+        if p.box == "feasible":
+            return PartitionFrames(self.clf, self.x, self.gradient, index=self.index, **common)
+        return GaasFrames(self.clf, self.x, self.gradient, largest=max(p.grid), clip=clip, **common)
+
+
+def _check(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    *,
+    eps: float,
+    norm: str,
+    method: str,
+    rule: str,
+    box: str,
+    cap: int | None,
+    grid: Sequence[int] | None,
+    restarts: int,
+    loss: str,
+    gamma: float | None,
+    steps: int,
+    seed: int,
+    index: Sequence[int] | Tensor | None,
+) -> _Problem:
+    for name, value, known in (
+        ("norm", norm, NORMS), ("method", method, METHODS), ("rule", rule, RULES), ("box", box, BOXES),
+        ("loss", loss, LOSSES),
+    ):  # fmt: skip
+        if value not in known:
+            raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+    if method == "frame" and norm != "l2":
+        raise ValueError(f"norm must be 'l2' for method='frame', got {norm!r}")
+    for name, value in (("eps", eps), *((("gamma", gamma),) if gamma is not None else ())):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
+    check_count(restarts, "restarts")
+    check_count(steps, "steps")
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    if targets is not None:
+        clf.check_labels(targets, len(x), name="targets")
+    dimension = x[0].numel()
+    cap = min(DEFAULT_CAP, dimension) if cap is None else cap
+    check_count(cap, "max_dimension")
+    if cap > dimension:
+        raise ValueError(f"max_dimension must be at most the {dimension} dimensions of the inputs, got {cap}")
+    orders = tuple(order for order in REGULAR_ORDERS if order <= cap)
+    if grid is None:
+        sizes = orders if norm == "linf" else default_grid(cap)
+    else:
+        sizes = tuple(grid)
+        whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
+        if not sizes or not whole or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= cap:
+            raise ValueError(f"grid must be ascending whole numbers from 1 to max_dimension ({cap}), got {grid!r}")
+        if norm == "linf" and not set(sizes) <= set(orders):
+            raise ValueError(f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {grid!r}")
+    goal = Goal((y if targets is None else targets).detach().cpu().long(), targets is not None)
+    return _Problem(
+        goal, numbers_of(index, len(x)), float(eps), norm, rule, box, cap, sizes, restarts, steps, seed
+    )  # fmt: skip

@@ -1,0 +1,198 @@
+"""Beyond first order: the whole frame is optimised, all margins at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import labels_of
+from boundarygeo.classifier import Classifier
+from boundarygeo.subspace.goal import Goal
+from boundarygeo.subspace.stiefel import BoxWalk, SphereWalk, Walk
+
+_GROWTH = 1.5  # from one size of frame to the next
+_FIRST_SIZE = 2
+_PATIENCE = 2  # sizes in a row without more successes, after which an example is done
+_LAST_STEP = 0.1  # of a search, as a share of the first
+_SLACK = 0.1  # by how much of the example's own margin a direction should be beyond the boundary
+_COPIES = 8  # of a frame that a search holds at a time
+_WORKING_BYTES = 1 << 29
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFrames:
+    """What optimised frames showed.
+
+    Attributes:
+        tried: sizes of the frames, int64 `[example, attempt]`, 0 where an example was done.
+        hits: most successes among the steps of each, of the same shape.
+        rows: perturbations that succeeded in the best attempt of each example, float32 `[direction, dimension]`.
+    """
+
+    tried: Tensor
+    hits: Tensor
+    rows: list[Tensor]
+
+
+def sizes_of(cap: int) -> tuple[int, ...]:
+    """Sizes of the frames that are tried.
+
+    Args:
+        cap: the largest.
+
+    Returns:
+        Ascending sizes.
+
+    Examples:
+        >>> sizes_of(20)
+        (2, 4, 7, 11, 17, 20)
+    """
+    sizes = [min(_FIRST_SIZE, cap)]
+    while sizes[-1] < cap:
+        sizes.append(min(cap, int(_GROWTH * sizes[-1]) + 1))
+    return tuple(sizes)
+
+
+def optimised_frames(
+    clf: Classifier,
+    x: Tensor,
+    gradient: Tensor,
+    goal: Goal,
+    margin: Tensor,
+    *,
+    eps: float,
+    box: str,
+    cap: int,
+    steps: int,
+    seed: int,
+    advance: Callable[[int], object],
+) -> FoundFrames:
+    """Optimise frames of growing size. To be called inside `Classifier.running`.
+
+    Each frame starts at that of the first-order theory. Every step is one forward and one backward pass for each of its
+    directions: those that have not crossed the boundary climb the log-odds, and the frame is brought back to its set
+    (see `boundarygeo.subspace.stiefel`). Of all steps the frame with the most successes counts.
+
+    Args:
+        clf: the classifier.
+        x: examples `[example, *input]`.
+        gradient: gradients there, of the same shape, not zero.
+        goal: what is a success.
+        margin: how far the examples are from the boundary, in logits, `[example]`.
+        eps: L2 norm of a perturbation.
+        box: `"ignore"`, `"clip"` or `"feasible"`.
+        cap: largest frame.
+        steps: steps of each search.
+        seed: seed of the first frames.
+        advance: told how many examples are done.
+
+    Returns:
+        What was found.
+    """
+    dimension = x[0].numel()
+    tried, hits, rows = [], [], []
+    sizes = sizes_of(cap)
+    at_once = max(1, _WORKING_BYTES // (4 * _COPIES * cap * dimension))
+    for part in torch.arange(len(x)).split(at_once):
+        best = torch.zeros(len(part), dtype=torch.int64)
+        kept = [torch.zeros(0, dimension) for _ in part]
+        table = torch.zeros(2, len(part), len(sizes), dtype=torch.int64)
+        live, idle = torch.arange(len(part)), torch.zeros(len(part), dtype=torch.int64)
+        for attempt, size in enumerate(sizes):
+            who = part[live]
+            search = _Search(clf, x[who], gradient[who], goal, who, margin[who], eps=eps, box=box)
+            count, frames, reached = search.best(size, steps, seed)
+            table[0, live, attempt], table[1, live, attempt] = size, count
+            better = count > best[live]
+            for row in better.nonzero()[:, 0].tolist():
+                kept[int(live[row])] = frames[row][reached[row]]
+            best[live] = torch.maximum(best[live], count)
+            idle[live] = torch.where(better, 0, idle[live] + 1)
+            live = live[idle[live] < _PATIENCE]
+            if not len(live):
+                break
+        tried.append(table[0])
+        hits.append(table[1])
+        rows += kept
+        advance(len(part))
+    return FoundFrames(torch.cat(tried), torch.cat(hits), rows)
+
+
+class _Search:
+    """The optimisation of frames of one size around some examples."""
+
+    def __init__(
+        self,
+        clf: Classifier,
+        x: Tensor,
+        gradient: Tensor,
+        goal: Goal,
+        example: Tensor,
+        margin: Tensor,
+        *,
+        eps: float,
+        box: str,
+    ) -> None:
+        self._clf, self._goal, self._example, self._eps, self._box = clf, goal, example, eps, box
+        self._shape = x.shape[1:]
+        device = clf.device
+        self._x, self._gradient = (v.detach().to(device).float().flatten(1) for v in (x, gradient))
+        self._slack = _SLACK * margin.to(device).float()[:, None]
+
+    def best(self, size: int, steps: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Most successes, the perturbations of that step, and which of them succeeded; on the CPU."""
+        walk = self._walk(size, seed)
+        frame = walk.frame
+        best = torch.full((len(self._x),), -1, device=frame.device)
+        kept, reached = frame.clone(), torch.zeros(frame.shape[:2], dtype=torch.bool, device=frame.device)
+        for step in range(steps + 1):
+            hit, gain, uphill = self._look(frame)
+            count = hit.sum(1)
+            better = count > best
+            kept[better], reached[better], best[better] = frame[better], hit[better], count[better]
+            if step == steps or bool((best == size).all()):
+                break
+            need = ((gain < self._slack) | ~hit).float()
+            walk.step(uphill, need, 1 - (1 - _LAST_STEP) * step / steps)
+            frame = walk.frame
+        return best.cpu(), self._applied(kept).cpu(), reached.cpu()
+
+    def _walk(self, size: int, seed: int) -> Walk:
+        if self._box == "feasible":
+            bounds = self._clf.bounds
+            return BoxWalk(self._x, self._gradient, size, eps=self._eps, bounds=bounds, seed=seed)
+        return SphereWalk(self._gradient, size, eps=self._eps, seed=seed)
+
+    def _applied(self, frame: Tensor) -> Tensor:
+        if self._box == "ignore":
+            return frame
+        x = self._x[:, None]
+        return (x + frame).clamp(*self._clf.bounds) - x
+
+    def _look(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Successes and gains `[example, direction]`, and unit directions of growth of the shape of the frame."""
+        examples, size, dimension = frame.shape
+        moved = (self._x[:, None] + frame).flatten(0, 1)
+        points = moved if self._box == "ignore" else moved.clamp(*self._clf.bounds)
+        number = self._example.repeat_interleave(size)
+        hits, gains, slopes = [], [], []
+
+        def work(start: int, stop: int) -> None:
+            who = number[start:stop]
+            inputs = points[start:stop].view(-1, *self._shape)
+            logits, uphill = self._clf.differentiate(inputs, self._goal.classes[who], "log_odds")
+            hits.append(self._goal.reached(labels_of(logits), who))
+            gains.append(self._goal.gain(logits, who))
+            slopes.append(-uphill if self._goal.targeted else uphill)
+
+        self._clf.in_batches(work, len(points), self._shape, kind="gradient")
+        slope = torch.cat(slopes).reshape(examples * size, dimension)
+        if self._box != "ignore":  # no gain beyond a bound
+            low, high = self._clf.bounds
+            slope = torch.where((moved >= high) & (slope > 0) | (moved <= low) & (slope < 0), 0.0, slope)
+        # Squares of small gradients would underflow.
+        slope = slope / slope.abs().amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
+        slope = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        shape = (examples, size)
+        return torch.cat(hits).view(shape), torch.cat(gains).view(shape), slope.view(examples, size, dimension)

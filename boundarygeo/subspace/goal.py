@@ -1,0 +1,60 @@
+"""What a perturbation is to achieve: another label than the true one, or a target."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.losses import true_margin
+
+LOSSES = ("margin", "log_odds", "cross_entropy")
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """Success on each example.
+
+    Attributes:
+        classes: classes to leave, or to reach, int64 `[example]`.
+        targeted: whether they are to be reached.
+    """
+
+    classes: Tensor
+    targeted: bool
+
+    def reached(self, labels: Tensor, example: Tensor) -> Tensor:
+        """Whether predicted labels `[row]` of points of examples `[row]` are successes."""
+        return (labels == self.classes[example].to(labels.device)) == self.targeted
+
+    def gain(self, logits: Tensor, example: Tensor) -> Tensor:
+        """How far logits `[row, class]` are beyond the boundary, in logits `[row]`: positive is a success."""
+        margin = true_margin(logits, self.classes[example].to(logits.device))
+        return margin if self.targeted else -margin
+
+    def gradient(self, clf: Classifier, x: Tensor, loss: str) -> Tensor:
+        """Directions in which success grows fastest at the examples themselves, `[example, *input]`."""
+        uphill = clf.input_gradient(x, self.classes, loss=self.loss(loss))
+        return -uphill if self.targeted else uphill
+
+    def missing(self, logits: Tensor, loss: str) -> Tensor:
+        """How much the loss has to grow until the label changes, to first order, `[example]`.
+
+        For the margin it is the margin. For the log-odds it is what is left to even odds, and for the cross-entropy the
+        same: what is left to log 2.
+        """
+        z = -self._log_odds(logits)
+        if self.loss(loss) == "margin":
+            return -self.gain(logits, torch.arange(len(logits)))
+        if self.loss(loss) == "log_odds":
+            return z
+        return torch.log(torch.tensor(2.0, dtype=z.dtype)) - torch.nn.functional.softplus(-z)
+
+    def loss(self, name: str) -> str:
+        """The loss whose gradient is used: towards a target it is that of the target's log-odds."""
+        return "log_odds" if self.targeted else name
+
+    def _log_odds(self, logits: Tensor) -> Tensor:
+        column = self.classes[:, None].to(logits.device)
+        z = logits.scatter(1, column, -torch.inf).logsumexp(1) - logits.gather(1, column)[:, 0]
+        return -z if self.targeted else z

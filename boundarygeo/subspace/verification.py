@@ -1,0 +1,133 @@
+"""The directions that are reported, looked at once more as they are: on the network, and among themselves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from boundarygeo.attacks.examples import labels_of
+from boundarygeo.classifier import Classifier
+from boundarygeo.subspace.goal import Goal
+
+_WORKING_BYTES = 1 << 27  # of perturbations looked at together
+
+
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """Reported directions and what they are.
+
+    Attributes:
+        count: how many directions of each example fool the network, int64 `[example]`.
+        orthogonality: largest |cosine| between two of them, float64 `[example]`; 0 where there are fewer than two.
+        effective_rank: of the matrix of the directions at length 1 (Roy & Vetterli 2007): the exponential of the
+            entropy of its normalised singular values, float64 `[example]`; their number if they are orthogonal.
+        largest_norm: largest L2 norm of a perturbation, float64 `[example]`.
+        perturbations: float32 `[direction, *input]`, or None.
+        owner: example of each, int64 `[direction]`, or None.
+        met: class predicted there, int64 `[direction]`, or None.
+    """
+
+    count: Tensor
+    orthogonality: Tensor
+    effective_rank: Tensor
+    largest_norm: Tensor
+    perturbations: Tensor | None
+    owner: Tensor | None
+    met: Tensor | None
+
+
+def verify(
+    clf: Classifier, x: Tensor, parts: Iterator[tuple[Tensor, Tensor]], goal: Goal, *, norm: str, keep: bool
+) -> Verified:
+    """Send perturbed inputs through the network as they are, in float32. To be called inside `Classifier.running`.
+
+    Args:
+        clf: the classifier.
+        x: examples `[example, *input]`.
+        parts: perturbations, float32 `[direction, *input]`, and their examples `[direction]`, ascending, with all
+            directions of an example in one part.
+        goal: what is a success; other directions are dropped.
+        norm: `"l2"` or `"linf"`: in which the largest norm is measured.
+        keep: whether the perturbations are returned.
+
+    Returns:
+        The successes.
+    """
+    numbers = {
+        name: torch.zeros(len(x), dtype=torch.float64) for name in ("orthogonality", "effective_rank", "largest")
+    }
+    count = torch.zeros(len(x), dtype=torch.int64)
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    for delta, owner in parts:
+        labels = _labels(clf, x, delta, owner)
+        hit = goal.reached(labels, owner)
+        delta, owner, labels = delta[hit], owner[hit], labels[hit]
+        if not len(owner):
+            continue
+        who, sizes = owner.unique_consecutive(return_counts=True)
+        count[who] = sizes
+        flat = delta.double().flatten(1)
+        length = flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
+        numbers["largest"].scatter_reduce_(0, owner, length, "amax")
+        unit = flat / flat.norm(dim=1, keepdim=True)
+        padded = pad_sequence(list(unit.split(sizes.tolist())), batch_first=True)
+        gram = padded @ padded.mT
+        numbers["effective_rank"][who] = _effective_rank(gram)
+        numbers["orthogonality"][who] = gram.tril(-1).abs().amax((1, 2))
+        if keep:
+            kept.append((delta, owner, labels))
+    shape = x.shape[1:]
+    perturbations, owners, met = (
+        (torch.cat(values) for values in zip(*kept, strict=True))
+        if kept
+        else (torch.zeros(0, *shape), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    )
+    return Verified(
+        count,
+        numbers["orthogonality"],
+        numbers["effective_rank"],
+        numbers["largest"],
+        perturbations if keep else None,
+        owners if keep else None,
+        met if keep else None,
+    )
+
+
+def chunks(size: Tensor, input_size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of jobs whose rows fit into the working memory together, at least one job each.
+
+    Args:
+        size: number of rows of each job, int64 `[job]`.
+        input_size: number of values in a row.
+
+    Yields:
+        First and last (exclusive) job.
+    """
+    limit, start, rows = max(1, _WORKING_BYTES // (8 * input_size)), 0, 0
+    for job, more in enumerate(size.tolist()):
+        if rows and rows + more > limit:
+            yield start, job
+            start, rows = job, 0
+        rows += more
+    if start < len(size):
+        yield start, len(size)
+
+
+def _labels(clf: Classifier, x: Tensor, delta: Tensor, owner: Tensor) -> Tensor:
+    labels = []
+
+    def work(start: int, stop: int) -> None:
+        points = x[owner[start:stop]].float().cpu() + delta[start:stop]
+        labels.append(labels_of(clf.evaluate(points)).cpu())
+
+    clf.in_batches(work, len(delta), x.shape[1:], kind="float32")
+    return torch.cat(labels) if labels else owner
+
+
+def _effective_rank(gram: Tensor) -> Tensor:
+    # Singular values are roots of the Gram matrix's eigenvalues; rounding can make those of dependent rows negative.
+    singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
+    share = singular / singular.sum(1, keepdim=True)
+    return torch.special.entr(share).sum(1).exp()

@@ -1,0 +1,1 @@
+"""Transfer: how adversarial examples and subspaces of one model do on another."""

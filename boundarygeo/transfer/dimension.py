@@ -1,0 +1,89 @@
+"""Transferred dimension: how many of one model's orthogonal adversarial directions fool another."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import labels_of
+from boundarygeo.classifier import Classifier
+from boundarygeo.results import Result, array
+from boundarygeo.subspace.dimension import AdversarialDimension
+from boundarygeo.subspace.goal import Goal
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class TransferredDimension(Result):
+    """How many of a source's orthogonal directions fool a target, per example (Tramèr et al. 2017, §4.1).
+
+    Attributes:
+        count: number of directions that fool the target, int64 `[example]`.
+        source: number that fool the source, int64 `[example]`.
+        correct: whether both classify the example correctly, bool `[example]`; the counts of others are 0.
+        same: number that the target gives the label that the source gives them, int64 `[example]`.
+        index: number of each example, int64 `[example]`.
+        source_model: hash of the source's weights.
+        max_dimension: the cap of the source's counts.
+    """
+
+    count: Tensor = array("example")
+    source: Tensor = array("example")
+    correct: Tensor = array("example")
+    same: Tensor = array("example")
+    index: Tensor = array("example", coordinate=True)
+    source_model: str
+    max_dimension: int
+
+
+def transferred_dimension(
+    target: Classifier, x: Tensor, dimension: AdversarialDimension, *, progress: bool = True
+) -> TransferredDimension:
+    """Send a source's adversarial directions through another model.
+
+    Args:
+        target: the other model, with the same classes.
+        x: the examples that `dimension` was computed for, in the same order, `[example, *input]`.
+        dimension: what `adversarial_dimension(..., keep_directions=True)` gave for the source.
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The counts. Success means what it meant for the source: another label than the true one, or the target class.
+
+    Raises:
+        TypeError: if `x` is not a float tensor.
+        ValueError: if directions were not kept, or `x` are not as many examples.
+    """
+    if dimension.perturbations is None or dimension.owner is None or dimension.met is None:
+        raise ValueError("dimension must hold directions, got none: pass keep_directions=True to adversarial_dimension")
+    if len(x) != len(dimension.verified):
+        raise ValueError(f"x must be the {len(dimension.verified)} examples of dimension, got {len(x)}")
+    target.check_inputs(x)
+    provenance = target.record()
+    perturbations, owner = dimension.perturbations, dimension.owner
+    goal = Goal(dimension.labels, dimension.targeted)
+    labels: list[Tensor] = []
+
+    def work(start: int, stop: int) -> None:
+        points = x[owner[start:stop]].detach().float().cpu() + perturbations[start:stop]
+        labels.append(labels_of(target.evaluate(points)).cpu())
+
+    with target.running(x, dimension.labels):
+        clean = labels_of(target.logits(x))
+        target.in_batches(work, len(owner), x.shape[1:], kind="float32", progress=progress)
+    seen = torch.cat(labels) if labels else owner
+    correct = dimension.correct & ~goal.reached(clean, torch.arange(len(x)))
+
+    def per_example(hit: Tensor) -> Tensor:
+        counts = torch.zeros(len(x), dtype=torch.int64).index_add_(0, owner, hit.long())
+        return torch.where(correct, counts, 0)
+
+    return TransferredDimension(
+        provenance=provenance(f"transferred_dimension(of {dimension.provenance.command})"),
+        count=per_example(goal.reached(seen, owner)),
+        source=torch.where(correct, dimension.verified, 0),
+        correct=correct,
+        same=per_example(goal.reached(seen, owner) & (seen == dimension.met)),
+        index=dimension.index,
+        source_model=dimension.provenance.model,
+        max_dimension=dimension.max_dimension,
+    )
