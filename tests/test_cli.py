@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from command_line import base, make_folder, run
 from synthetic_maps import make_maps
 
 import boundarygeo as bg
@@ -19,37 +20,9 @@ from boundarygeo.training import load_checkpoint, train
 from boundarygeo.zoo import build_model, load_data
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error."""
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    captured = capsys.readouterr()
-    return int(stopped.value.code or 0), captured.out, captured.err
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 60 + 60 tiny images in two classes, told apart by brightness, and a checkpoint trained on it."""
-    folder = tmp_path_factory.mktemp("cli")
-    rng = np.random.default_rng(0)
-    labels = np.arange(60) % 2
-    split = {}
-    for name in ("train", "test"):
-        bright = labels[:, None, None, None] * 120
-        split[f"x_{name}"] = (rng.integers(0, 120, (60, 8, 8, 3)) + bright).astype(np.uint8)
-        split[f"y_{name}"] = labels
-    np.savez(folder / "data.npz", **split)
-    with pytest.raises(SystemExit) as stopped:
-        main(
-            f"train --arch softmax_regression --data npz:{folder}/data.npz --epochs 3 --batch-size 16 "
-            f"--out {folder}/model.pt --device cpu".split()
-        )
-    assert stopped.value.code == 0
-    return folder
-
-
-def base(folder: Path) -> list[object]:
-    return ["maps", "--model", folder / "model.pt", "--data", f"npz:{folder}/data.npz", "--device", "cpu"]
+    return make_folder(tmp_path_factory.mktemp("cli"))
 
 
 SMALL = ["--examples", 4, "--resolution", 17, "--extent", "64/255"]
@@ -138,7 +111,7 @@ def test_info_says_versions_devices_and_precision(capsys: pytest.CaptureFixture[
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     status, said, _ = run(capsys, "--help")
     assert status == 0
-    for command in ("demo", "maps", "train", "info"):
+    for command in ("demo", "maps", "lines", "distances", "accuracy", "pieces", "train", "info"):
         assert command in said
 
 
@@ -445,47 +418,3 @@ def test_train_is_that_of_the_library_with_the_normalisation_of_the_data(
         assert torch.equal(module.state_dict()[name], value), name
     assert (checkpoint.mean, checkpoint.std) == (data.mean, data.std)
     assert (checkpoint.architecture, checkpoint.method) == ("softmax_regression", "standard")
-
-
-def test_lines_writes_data_and_figure(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["lines", *base(folder)[1:], "--examples", 3, "--extent", "0.3", "--points", 11]
-    status, said, _ = run(capsys, *words, "--out", tmp_path / "lines.zarr", "--figure", tmp_path / "lines.svg")
-    assert status == 0
-    result = bg.load(tmp_path / "lines.zarr")
-    assert isinstance(result, bg.LogitLines)
-    assert result.logits.shape == (3, 11, 2)
-    assert "n = 3, 95 % intervals" in said
-    assert (tmp_path / "lines.svg").stat().st_size > 1000
-
-
-def test_distances_prints_both_ways_and_saves(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["distances", *base(folder)[1:], "--examples", 10, "--max-distance", "0.4"]
-    status, said, _ = run(capsys, *words, "--out", tmp_path / "distances.zarr")
-    assert status == 0
-    assert "+ FGSM sign direction" in said
-    assert "- FGSM sign direction" in said
-    result = bg.load(tmp_path / "distances.zarr")
-    assert isinstance(result, bg.BoundaryDistances)
-    assert result.max_distance == pytest.approx(0.4)
-
-
-@pytest.mark.parametrize(
-    ("command", "words", "message"),
-    [
-        ("lines", ["--points", "1"], "points must be a whole number, at least 2"),
-        ("lines", ["--extent", "0"], "extent must be a positive number"),
-        ("lines", ["--direction", "up"], "direction must be one of"),
-        ("distances", ["--max-distance", "-1"], "max_distance must be a positive number"),
-        ("distances", ["--scan", "0"], "scan must be a whole number"),
-        ("distances", ["--direction", "up"], "direction must be one of"),
-    ],
-)
-def test_lines_and_distances_refuse_bad_words(
-    command: str, words: list[str], message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    start = [command, *base(folder)[1:], "--examples", 2, "--out", tmp_path / "out.zarr"]
-    status, _, complaint = run(capsys, *start, *words)
-    assert status == 2
-    assert complaint.count("\n") == 1
-    assert message in complaint
-    assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from oracles import Linear
 from torch import Tensor, nn
 
 import boundarygeo as bg
-from boundarygeo.cli.sources import class_names, draw_examples, load_classifiers, numbers
+from boundarygeo.cli.sources import class_names, directions_of, draw_examples, load_classifiers, short_names
 from boundarygeo.training import Checkpoint, save_checkpoint
 from boundarygeo.zoo import Dataset, build_model
 from boundarygeo.zoo.data import Split
@@ -38,14 +38,6 @@ def data() -> Dataset:
 @pytest.fixture
 def clf() -> bg.Classifier:
     return bg.Classifier(Linear(torch.ones(3), 1.5), device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("16/255", (16 / 255,)), ("0.1,1/4,-2", (0.1, 0.25, -2.0)), ("0", (0.0,)), (None, None)],
-)
-def test_numbers_may_be_fractions(text: str | None, expected: tuple[float, ...] | None) -> None:
-    assert numbers(text, "--words") == expected
 
 
 def test_drawn_examples_are_right_where_that_is_asked_for(data: Dataset, clf: bg.Classifier) -> None:
@@ -167,3 +159,25 @@ def test_a_model_with_fewer_classes_than_the_data_is_refused(tmp_path: Path) -> 
     path = str(checkpoint(tmp_path / "model.pt"))
     with pytest.raises(ValueError, match="--model must have at least the 3 classes of --data, got 2"):
         load_classifiers([path], data=images_data(3), **SETTINGS)
+
+
+def test_figures_call_checkpoints_by_their_file_where_that_tells_them_apart(tmp_path: Path) -> None:
+    paths = []
+    for name in ("a/one.pt", "a/two.pt", "b/one.pt"):
+        paths.append(tmp_path / name)
+        paths[-1].parent.mkdir(exist_ok=True)
+        paths[-1].touch()
+    first, second, third = map(str, paths)
+    assert short_names([first, second, "nets:make"]) == ["one", "two", "nets:make"]
+    assert short_names([first, third]) == [first, third]
+    assert short_names([first, first]) == ["one", "one"]
+
+
+def test_directions_must_exist_for_some_example(data: Dataset, clf: bg.Classifier) -> None:
+    drawn = draw_examples(clf, data, 5, correct_only=False, seed=0)
+    along = directions_of(clf, drawn, "fgsm", seed=0)
+    assert torch.equal(along.vectors.flatten(1).abs(), torch.ones(5, 3))
+    flat = bg.Classifier(Linear(torch.zeros(3), 1.5), device="cpu")
+    with pytest.raises(ValueError, match="got a gradient of zero for all 5"):
+        directions_of(flat, drawn, "fgsm", seed=0)
+    assert directions_of(flat, drawn, "random", seed=0).vectors.flatten(1).any(1).all()

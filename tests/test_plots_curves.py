@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 
 from boundarygeo.plots.curves import accuracy_curves
 from boundarygeo.results import Provenance
@@ -57,7 +59,7 @@ def test_each_model_has_its_curve_and_its_interval() -> None:
             assert heights.min() == pytest.approx(low.item())
             assert heights.max() == pytest.approx(high.item())
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["plain", "trained"]
-    assert lines[0].get_color().tolist() != lines[1].get_color().tolist()
+    assert lines[0].get_color() != lines[1].get_color()
     assert lines[0].get_marker() != lines[1].get_marker()
     assert axes.get_ylabel() == "accuracy"
     assert "n = 100" in axes.get_title()
@@ -76,14 +78,57 @@ def test_ticks_are_grey_levels_where_all_sizes_are() -> None:
     assert len(many.get_xticks()) <= 12
 
 
-def test_default_names_tell_attacks_and_models_apart() -> None:
-    def names(curves: list[AccuracyCurve]) -> list[str]:
-        return [text.get_text() for text in accuracy_curves(curves).get_legend().get_texts()]
+def legend(axes: Axes) -> dict[str, tuple[str, str]]:
+    """Colour and line style of each entry."""
+    return {line.get_label(): (to_hex(line.get_color()), line.get_linestyle()) for line in entries(axes)}
 
-    one, same = curve(HITS, LEVELS), curve(HITS, LEVELS, attack="pgd")
-    assert names([one]) == ["FGSM"]
-    assert names([one, same]) == ["FGSM", "PGD"]
-    assert names([one, curve(HITS, LEVELS, model="b")]) == ["model 1, FGSM", "model 2, FGSM"]
+
+def entries(axes: Axes) -> list:
+    box = axes.get_legend()
+    assert box is not None
+    return box.legend_handles
+
+
+def drawn(axes: Axes) -> list[tuple[str, str]]:
+    return [(to_hex(line.get_color()), line.get_linestyle()) for line in axes.get_lines()]
+
+
+def test_one_model_has_a_color_and_a_style_for_each_attack() -> None:
+    axes = accuracy_curves([curve(HITS, LEVELS), curve(HITS, LEVELS, attack="pgd")])
+    fgsm, pgd = drawn(axes)
+    assert legend(axes) == {"FGSM": fgsm, "PGD": pgd}
+    assert fgsm[0] != pgd[0]
+    assert fgsm[1] != pgd[1]
+    assert legend(accuracy_curves(curve(HITS, LEVELS))) == {"FGSM": fgsm}
+
+
+def test_several_models_and_attacks_have_a_color_for_each_model_and_a_style_for_each_attack() -> None:
+    several = [curve(HITS, LEVELS, attack=attack, model=model) for model in "abc" for attack in ("fgsm", "pgd")]
+    axes = accuracy_curves(several, names=[name for name in ("plain", "wide", "robust") for _ in range(2)])
+    looks = drawn(axes)
+    assert [color for color, _ in looks[::2]] == [color for color, _ in looks[1::2]]
+    assert len({color for color, _ in looks}) == 3
+    assert {style for _, style in looks[::2]} == {"-"}
+    assert {style for _, style in looks[1::2]} == {"--"}
+    shown = legend(axes)
+    assert list(shown) == ["plain", "wide", "robust", "FGSM", "PGD"]
+    assert [shown[name][0] for name in ("plain", "wide", "robust")] == [color for color, _ in looks[::2]]
+    assert [shown[name][1] for name in ("FGSM", "PGD")] == ["-", "--"]
+    assert len({shown["FGSM"][0]} & {color for color, _ in looks}) == 0  # grey: any model's
+
+
+def test_models_without_names_are_numbered_by_their_weights() -> None:
+    several = [curve(HITS, LEVELS), curve(HITS, LEVELS, model="b"), curve(HITS, LEVELS, attack="pgd")]
+    assert list(legend(accuracy_curves(several))) == ["model 1", "model 2", "FGSM", "PGD"]
+    axes = accuracy_curves(several[:2])
+    assert list(legend(axes)) == ["model 1", "model 2"]
+    assert axes.get_legend().get_title().get_text() == "FGSM"
+
+
+def test_a_legend_stands_beside_the_curves() -> None:
+    axes = accuracy_curves([curve(HITS, LEVELS), curve(HITS, LEVELS, model="b")], names=["plain", "a longer name"])
+    axes.figure.canvas.draw()
+    assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
 
 
 def test_given_axes_are_used_and_global_settings_kept() -> None:
@@ -104,7 +149,7 @@ def test_given_axes_are_used_and_global_settings_kept() -> None:
             ValueError,
             r"curves must be in one norm, got \['l2', 'linf'\]",
         ),
-        ([curve(HITS, LEVELS)], ["a", "b"], ValueError, "names must have 1 entries, one per curve, got 2"),
+        ([curve(HITS, LEVELS)], ["a", "b"], ValueError, "names must have 1 entries, one per result, got 2"),
         ([curve(HITS, LEVELS)], "a", TypeError, "names must be a sequence of names, got 'a'"),
     ],
 )

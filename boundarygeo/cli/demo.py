@@ -63,7 +63,7 @@ def demo(
         accuracy_curve(clf, data.test.x[:200], data.test.y[:200], attack=attack, eps=sizes, seed=seed)
         for attack in ("fgsm", "pgd")
     ]
-    plots.save_figure(plots.accuracy_curves(curves, names=["FGSM", "PGD"]), out / "accuracy.png")
+    plots.save_figure(plots.accuracy_curves(curves), out / "accuracy.png")
     fgsm, pgd = (f"{100 * float(curve.accuracy[-1]):.1f} %" for curve in curves)
     print(f"accuracy at ε = {CURVE_EXTENT} in L∞ (n = 200): FGSM {fgsm}, PGD {pgd}: {out / 'accuracy.png'}")
     print(f"\nfigures and data are in {out}/")

@@ -5,61 +5,45 @@ from typing import Annotated
 import typer
 
 from boundarygeo import plots
-from boundarygeo.cli import options
-from boundarygeo.cli.outputs import check_outputs
-from boundarygeo.cli.sources import one_number, open_study
+from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, StudyOptions, study_command
+from boundarygeo.cli.outputs import check_figures, check_stores
+from boundarygeo.cli.sources import open_study
+from boundarygeo.cli.words import at_least, positive_number
 from boundarygeo.sections.lines import logit_lines
 from boundarygeo.statistics import share
 
 MOST_DRAWN = 12
 
 
+@study_command(examples=6)
 def lines(
-    model: options.Models,
-    data: options.Data = "mnist5k",
-    direction: Annotated[str, typer.Option(help="fgsm, gradient or random.")] = "fgsm",
+    options: StudyOptions,
+    direction: Annotated[Direction, typer.Option(help="Direction of the lines.")] = Direction.FGSM,
     extent: Annotated[str, typer.Option(help="Half-length of the line, in steps of the direction.")] = "16/255",
     points: Annotated[int, typer.Option(help="Points per line.")] = 201,
-    examples: options.Examples = 6,
-    include_misclassified: options.IncludeMisclassified = False,
-    clip: options.Clip = True,
-    weights: options.Weights = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    bounds: options.Bounds = "0,1",
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    out: options.Out = None,
-    figure: options.FigureFile = None,
-    overwrite: options.Overwrite = False,
+    include_misclassified: IncludeMisclassified = False,
+    clip: Clip = True,
 ) -> None:
-    """Logits against ε along a direction; the figure shows the first model's first 12 examples."""
-    half = one_number(extent, "--extent")
-    stores = check_outputs(out, figure, models=len(model), overwrite=overwrite)
-    study = open_study(
-        model,
-        data,
-        weights=weights,
-        mean=mean,
-        std=std,
-        bounds=bounds,
-        device=device,
-        examples=examples,
-        include_misclassified=include_misclassified,
-        seed=seed,
-    )
+    """Logits against ε along a direction.
+
+    The figure shows the first 12 examples, of the first model, or of each where {model} is in its name.
+    """
+    half = positive_number(extent, "--extent")
+    at_least(points, 2, "--points")
+    stores, figures = check_stores(options), check_figures(options)
+    study = open_study(options, correct_only=not include_misclassified)
     drawn = study.examples
     results = []
-    for name, clf in zip(model, study.classifiers, strict=True):
+    for name, clf in zip(options.model, study.classifiers, strict=True):
         result = logit_lines(
             clf,
             drawn.x,
             drawn.y,
-            direction=direction,
+            direction=direction.value,
             extent=half,
             points=points,
             clip=clip,
-            seed=seed,
+            seed=options.seed,
             index=drawn.index,
         )
         results.append(result)
@@ -67,8 +51,8 @@ def lines(
         ends = [share(int(right[:, end].sum()), len(right)).percent() for end in (0, -1)]
         print(f"{name}: right at -{half:.4g} {ends[0]}, at +{half:.4g} {ends[1]} (n = {len(right)}, 95 % intervals)")
     for result, store in zip(results, stores, strict=False):
-        print(f"saved {result.save(store, overwrite=overwrite)}")
-    if figure is not None:
-        cells = range(min(len(drawn.x), MOST_DRAWN))
-        drawing = plots.lines(results[0], cells=cells, class_names=study.class_names)
+        print(f"saved {result.save(store, overwrite=options.overwrite)}")
+    cells = range(min(len(drawn.x), MOST_DRAWN))
+    for result, figure in zip(results, figures, strict=False):
+        drawing = plots.lines(result, cells=cells, class_names=study.class_names)
         print(f"saved {plots.save_figure(drawing, figure)}")

@@ -8,9 +8,10 @@ import typer
 
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
-from boundarygeo.cli import options
-from boundarygeo.cli.outputs import check_outputs, table
-from boundarygeo.cli.sources import Examples, one_number, open_study
+from boundarygeo.cli.options import Clip, IncludeMisclassified, StudyOptions, study_command
+from boundarygeo.cli.outputs import check_figure, check_stores, table
+from boundarygeo.cli.sources import Examples, open_study
+from boundarygeo.cli.words import positive_number
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
 from boundarygeo.sections.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
 from boundarygeo.sections.regions import RegionSummary, agreement, region_summary
@@ -25,47 +26,27 @@ class PlaneKind(enum.StrEnum):
     RANDOM = "random"
 
 
+@study_command(examples=100)
 def maps(
-    model: options.Models,
-    data: options.Data = "mnist5k",
+    options: StudyOptions,
     planes: Annotated[PlaneKind, typer.Option(help="What spans the planes.")] = PlaneKind.FGSM_RANDOM,
     extent: Annotated[str, typer.Option(help="Half-width of each map, in ε, e.g. 16/255.")] = "16/255",
-    examples: options.Examples = 100,
-    include_misclassified: options.IncludeMisclassified = False,
+    include_misclassified: IncludeMisclassified = False,
     resolution: Annotated[int, typer.Option(help="Pixels per side, odd.")] = 129,
     method: Annotated[str, typer.Option(help="adaptive or dense.")] = "adaptive",
     precision: Annotated[str, typer.Option(help="auto, float32, float64 or bfloat16.")] = "auto",
     coarse: Annotated[int | None, typer.Option(help="Spacing of the adaptive method's coarse grid, in pixels.")] = None,
-    clip: options.Clip = True,
-    weights: options.Weights = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    bounds: options.Bounds = "0,1",
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    out: options.Out = None,
-    figure: options.FigureFile = None,
-    overwrite: options.Overwrite = False,
+    clip: Clip = True,
 ) -> None:
     """Draw the decision regions of models on planes through test examples."""
-    half = one_number(extent, "--extent")
-    stores = check_outputs(out, figure, models=len(model), overwrite=overwrite)
-    study = open_study(
-        model,
-        data,
-        weights=weights,
-        mean=mean,
-        std=std,
-        bounds=bounds,
-        device=device,
-        examples=examples,
-        include_misclassified=include_misclassified,
-        seed=seed,
-    )
+    half = positive_number(extent, "--extent")
+    stores = check_stores(options)
+    check_figure(options)
+    study = open_study(options, correct_only=not include_misclassified)
     drawn = study.examples
-    through = make_planes(planes, study.classifiers[0], drawn, seed=seed)
+    through = make_planes(planes, study.classifiers[0], drawn, seed=options.seed)
     results = []
-    for name, clf in zip(model, study.classifiers, strict=True):
+    for name, clf in zip(options.model, study.classifiers, strict=True):
         result = boundary_maps(
             clf,
             through,
@@ -83,13 +64,13 @@ def maps(
         print(cost_line(result))
         results.append(result)
     for result, store in zip(results, stores, strict=False):
-        print(f"saved {result.save(store, overwrite=overwrite)}")
-    if figure is not None:
+        print(f"saved {result.save(store, overwrite=options.overwrite)}")
+    if options.figure is not None:
         if len(results) == 1:
             drawing = plots.map_grid(results[0], class_names=study.class_names)
         else:
-            drawing = plots.outline_grid(results, names=model, class_names=study.class_names)
-        print(f"saved {plots.save_figure(drawing, figure)}")
+            drawing = plots.outline_grid(results, names=study.names, class_names=study.class_names)
+        print(f"saved {plots.save_figure(drawing, options.figure)}")
 
 
 def make_planes(kind: PlaneKind, clf: Classifier, examples: Examples, *, seed: int) -> Planes:

@@ -1,37 +1,86 @@
 """Where results and figures of a command go, checked before any work is done; and the tables that it prints."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from boundarygeo import plots
+from boundarygeo.cli.options import StudyOptions
 from boundarygeo.results import check_free
 
 
-def check_outputs(out: Path | None, figure: Path | None, *, models: int, overwrite: bool) -> list[Path]:
-    """Refuse files that exist or cannot be written in the format asked for.
+def check_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
+    """The stores that `--out` names, refused where one exists or several results would share one.
 
     Args:
-        out: `--out`; `{model}` in it counts the models.
-        figure: `--figure`.
-        models: number of models.
-        overwrite: whether files may be replaced.
+        options: of the study; `{model}` in `--out` counts the models.
+        **parts: further words in braces that `--out` understands, with what they may stand for, such as
+            `attack=["fgsm", "pgd"]`.
 
     Returns:
-        One store per model, or none.
+        One store for each model and each choice of the parts, in this order, the last part fastest; or none.
 
     Raises:
-        ValueError: if a file exists, the figure's format is unknown, or several models share a store.
+        ValueError: if a store exists, or a word that stands for several things is missing.
     """
-    if out is not None and models > 1 and "{model}" not in str(out):
-        raise ValueError(f"--out must hold {{model}} for {models} models, e.g. result-{{model}}.zarr, got {str(out)!r}")
-    numbers = range(1, models + 1)
-    stores = [] if out is None else [Path(str(out).replace("{model}", str(number))) for number in numbers]
-    for store in stores:
-        check_free(store, overwrite=overwrite)
-    if figure is not None:
-        plots.check_figure_path(figure)
-        check_free(figure, overwrite=overwrite)
+    if options.out is None:
+        return []
+    words = {"model": [str(number) for number in range(1, len(options.model) + 1)], **parts}
+    template = str(options.out)
+    for word, values in words.items():
+        if len(values) > 1 and f"{{{word}}}" not in template:
+            raise ValueError(
+                f"--out must hold {{{word}}} for {len(values)} {word}s, e.g. result-{{{word}}}.zarr, got {template!r}"
+            )
+    stores = []
+    for choice in product(*words.values()):
+        path = template
+        for word, value in zip(words, choice, strict=True):
+            path = path.replace(f"{{{word}}}", value)
+        stores.append(check_free(path, overwrite=options.overwrite))
     return stores
+
+
+def check_figure(options: StudyOptions) -> None:
+    """Refuse a `--figure` that exists or cannot be written.
+
+    Args:
+        options: of the study.
+
+    Raises:
+        ValueError: if the file exists, its format is unknown, or it is `--out`, too.
+    """
+    if options.figure is not None:
+        _check_figure(options.figure, options)
+
+
+def check_figures(options: StudyOptions) -> list[Path]:
+    """The figures that `--figure` names for a command that draws each model by itself; refused as by `check_figure`.
+
+    Args:
+        options: of the study.
+
+    Returns:
+        One file per model where `{model}`, which counts them, is in `--figure`; else one, for the first; or none.
+
+    Raises:
+        ValueError: as `check_figure`.
+    """
+    if options.figure is None:
+        return []
+    template = str(options.figure)
+    count = len(options.model) if "{model}" in template else 1
+    figures = [Path(template.replace("{model}", str(number))) for number in range(1, count + 1)]
+    for figure in figures:
+        _check_figure(figure, options)
+    return figures
+
+
+def _check_figure(figure: Path, options: StudyOptions) -> None:
+    plots.check_figure_path(figure)
+    check_free(figure, overwrite=options.overwrite)
+    if figure == options.out:
+        raise ValueError(f"--figure and --out must be different files, got {str(figure)!r} twice")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.cli.options import StudyOptions
+from boundarygeo.cli.words import numbers
+from boundarygeo.directions import Directions, named_directions
 from boundarygeo.training import load_checkpoint
 from boundarygeo.zoo import Dataset, load_data, load_weights
 
@@ -46,42 +49,24 @@ class Study:
     Attributes:
         data: the data set.
         classifiers: one per `--model`.
+        names: what figures call each of them.
         examples: examples drawn by the first classifier.
         class_names: names of the first classifier's classes.
     """
 
     data: Dataset
     classifiers: list[Classifier]
+    names: list[str]
     examples: Examples
     class_names: tuple[str, ...]
 
 
-def open_study(
-    models: Sequence[str],
-    data: str,
-    *,
-    weights: Sequence[Path] | None,
-    mean: str | None,
-    std: str | None,
-    bounds: str,
-    device: str,
-    examples: int,
-    include_misclassified: bool,
-    seed: int,
-) -> Study:
-    """Data, classifiers and examples, as the options of these names say.
+def open_study(options: StudyOptions, *, correct_only: bool) -> Study:
+    """Data, classifiers and examples, as the options say.
 
     Args:
-        models: values of `--model`.
-        data: `--data`.
-        weights: values of `--weights`.
-        mean: `--mean`.
-        std: `--std`.
-        bounds: `--bounds`.
-        device: `--device`.
-        examples: `--examples`.
-        include_misclassified: `--include-misclassified`.
-        seed: `--seed`.
+        options: of the study.
+        correct_only: whether to pass over examples that the first classifier gets wrong.
 
     Returns:
         The study.
@@ -89,45 +74,35 @@ def open_study(
     Raises:
         ValueError: if an option is not usable.
     """
-    dataset = load_data(data)
+    dataset = load_data(options.data)
     classifiers = load_classifiers(
-        models, weights=weights or [], mean=mean, std=std, bounds=bounds, device=device, data=dataset
+        options.model,
+        weights=options.weights or [],
+        mean=options.mean,
+        std=options.std,
+        bounds=options.bounds,
+        device=options.device,
+        data=dataset,
     )
-    drawn = draw_examples(classifiers[0], dataset, examples, correct_only=not include_misclassified, seed=seed)
-    return Study(dataset, classifiers, drawn, class_names(classifiers[0], dataset))
+    drawn = draw_examples(classifiers[0], dataset, options.examples, correct_only=correct_only, seed=options.seed)
+    return Study(dataset, classifiers, short_names(options.model), drawn, class_names(classifiers[0], dataset))
 
 
-def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
-    """Numbers separated by commas; fractions such as 16/255 are understood.
+def short_names(models: Sequence[str]) -> list[str]:
+    """What figures call the models: checkpoints by the name of their file, where that tells them apart.
 
     Args:
-        text: e.g. `"0.485,0.456,0.406"` or `"8/255"`, or None.
-        name: what to call them in the message.
+        models: values of `--model`.
 
     Returns:
-        The numbers, or None for None.
+        One name per model.
 
-    Raises:
-        ValueError: if something else is found.
+    Examples:
+        >>> short_names(["nets.mlp:make", "torchvision:resnet18"])
+        ['nets.mlp:make', 'torchvision:resnet18']
     """
-    if text is None:
-        return None
-    try:
-        values = []
-        for part in text.split(","):
-            above, _, below = part.partition("/")
-            values.append(float(above) / float(below) if below else float(above))
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{name} must be numbers such as 0.5 or 16/255, separated by commas, got {text!r}") from error
-    return tuple(values)
-
-
-def one_number(text: str, name: str) -> float:
-    """A single number or fraction; arguments and errors as `numbers`."""
-    values = numbers(text, name)
-    if values is None or len(values) != 1:
-        raise ValueError(f"{name} must be one number such as 0.5 or 16/255, got {text!r}")
-    return values[0]
+    names = [Path(model).stem if Path(model).is_file() else model for model in models]
+    return names if len(set(names)) == len(set(models)) else list(models)
 
 
 def load_classifiers(
@@ -221,6 +196,30 @@ def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: b
             stacklevel=2,
         )
     return Examples(data.test.x[index], data.test.y[index], index, right / looked_at, looked_at)
+
+
+def directions_of(clf: Classifier, examples: Examples, name: str, *, seed: int) -> Directions:
+    """Directions by name, refused where no example has one.
+
+    Args:
+        clf: the classifier.
+        examples: where they start.
+        name: `"fgsm"`, `"gradient"` or `"random"`.
+        seed: seed of random directions.
+
+    Returns:
+        One direction per example; zero where a gradient is zero.
+
+    Raises:
+        ValueError: if all of them are zero.
+    """
+    along = named_directions(clf, examples.x, examples.y, name, seed=seed, index=examples.index)
+    if not bool(along.vectors.any()):
+        raise ValueError(
+            f"--direction must exist for some example, got a gradient of zero for all {len(examples.x)}: "
+            "the logits do not depend on the input there"
+        )
+    return along
 
 
 def class_names(clf: Classifier, data: Dataset) -> tuple[str, ...]:

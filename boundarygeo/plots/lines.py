@@ -8,13 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
 
-from boundarygeo.plots.style import STYLE, NotebookFigure, class_colors, class_labels
+from boundarygeo.plots.style import STYLE, NotebookFigure, class_colors, class_labels, few_ticks
 from boundarygeo.sections.lines import LogitLines
 
 _CORRECT = "#f2c200"  # the yellow box round inputs that are still classified correctly
 MOST_CURVES = 20
 """Beyond so many classes only those whose logit is largest somewhere, and the true one, are drawn."""
+
+WIDTH, TRUE_WIDTH = 1.3, 2.6
+"""Widths of the curves in points: of the others, and of the true class."""
 
 
 def lines(
@@ -77,21 +81,41 @@ def lines(
     return figure
 
 
+def draw_logits(
+    axes: Axes, t: NDArray, values: NDArray, true: int | None, *, shown: Sequence[int] | None = None
+) -> set[int]:
+    """Draw curves of all classes, each in its colour, the true one thick and black.
+
+    Args:
+        axes: to draw on.
+        t: coordinates `[point]`.
+        values: logits or probabilities `[point, class]`.
+        true: the true class, or None where it is not known.
+        shown: classes to draw besides the true one; by default all.
+
+    Returns:
+        The classes drawn in colour.
+    """
+    colors = class_colors(values.shape[1])
+    others = [number for number in (range(values.shape[1]) if shown is None else shown) if number != true]
+    for number in others:
+        axes.plot(t, values[:, number], color=colors[number], lw=WIDTH)
+    if true is not None:
+        axes.plot(t, values[:, true], color="black", lw=TRUE_WIDTH)
+    return set(others)
+
+
 def _draw_curves(axes: Axes, result: LogitLines, cell: int, *, probabilities: bool) -> set[int]:
     """Draw one example's curves; returns the classes drawn in colour."""
     values = (result.probabilities() if probabilities else result.logits)[cell].numpy()
-    true, classes = int(result.true_labels[cell]), values.shape[1]
-    shown = range(classes) if classes <= MOST_CURVES else np.unique(values.argmax(axis=1)).tolist()
-    colors = class_colors(classes)
-    others = [number for number in shown if number != true]
-    for number in others:
-        axes.plot(result.eps, values[:, number], color=colors[number], lw=1.3)
-    axes.plot(result.eps, values[:, true], color="black", lw=2.6)
+    leading = np.unique(values.argmax(axis=1)).tolist() if values.shape[1] > MOST_CURVES else None
+    others = draw_logits(axes, result.eps.numpy(), values, int(result.true_labels[cell]), shown=leading)
     axes.axvline(0.0, color="0.6", lw=0.8, ls=":")
     axes.set(xlim=(float(result.eps[0]), float(result.eps[-1])), ylabel="probability" if probabilities else "logit")
+    few_ticks(axes)
     clipped = "clipped to the bounds" if result.clip else "not clipped"
     axes.set_xlabel(f"{result.name}, in {result.unit}; inputs {clipped}")
-    return set(others)
+    return others
 
 
 def _draw_strip(axes: Axes, result: LogitLines, cell: int, thumbnails: int) -> None:
@@ -121,9 +145,9 @@ def _legend(
 ) -> None:
     classes = result.logits.shape[2]
     colors = class_colors(classes)
-    handles: list[Line2D | Patch] = [Line2D([], [], color="black", lw=2.6, label="true class")]
+    handles: list[Line2D | Patch] = [Line2D([], [], color="black", lw=TRUE_WIDTH, label="true class")]
     for number, name in class_labels(class_names, sorted(curves)).items():
-        handles.append(Line2D([], [], color=colors[number], lw=1.3, label=name))
+        handles.append(Line2D([], [], color=colors[number], lw=WIDTH, label=name))
     if images:
         handles.append(Patch(fill=False, ec=_CORRECT, lw=2.4, label="classified correctly"))
     figure.legend(handles=handles, loc="outside right upper", frameon=False)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 CLASS_COLORS = (
@@ -128,6 +129,12 @@ def class_labels(class_names: Sequence[str] | None, classes: Iterable[int]) -> d
         number: name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1].rstrip(", ") + "…"
         for number, name in names.items()
     }
+
+
+def few_ticks(axes: Axes) -> None:
+    """So few ticks on the horizontal axis, and so short, that they fit below a narrow panel at any scale."""
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}".replace("-", "\N{MINUS SIGN}")))
 
 
 def check_figure_path(path: str | os.PathLike[str]) -> Path:

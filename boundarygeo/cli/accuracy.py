@@ -1,0 +1,106 @@
+"""`boundarygeo accuracy`: accuracy against ε under attacks, for several models in one figure."""
+
+import enum
+from typing import Annotated, Any
+
+import typer
+
+from boundarygeo import plots
+from boundarygeo.cli.options import StudyOptions, study_command
+from boundarygeo.cli.outputs import check_figure, check_stores, table
+from boundarygeo.cli.sources import open_study
+from boundarygeo.cli.words import ascending_sizes, at_least, each_once
+from boundarygeo.plots.curves import NORM_NAMES
+from boundarygeo.sections.accuracy import AccuracyCurve, accuracy_curve
+from boundarygeo.statistics import Estimate
+
+PGD_STEPS = 20
+
+
+class Attack(enum.StrEnum):
+    """Attacks by name."""
+
+    FGSM = "fgsm"
+    PGD = "pgd"
+
+
+class Norm(enum.StrEnum):
+    """Norms by name."""
+
+    LINF = "linf"
+    L2 = "l2"
+
+
+@study_command(examples=1000)
+def accuracy(
+    options: StudyOptions,
+    attack: Annotated[list[Attack], typer.Option(help="Repeat it for several.")] = [Attack.FGSM],  # noqa: B006 (only typer reads it)
+    norm: Annotated[Norm, typer.Option(help="Norm of the perturbations.")] = Norm.LINF,
+    eps: Annotated[
+        str, typer.Option(help="Sizes of the perturbation in the norm, ascending, in input units.")
+    ] = "0,1/255,2/255,3/255,4/255,5/255,6/255,7/255,8/255",
+    steps: Annotated[int | None, typer.Option(help=f"Steps of PGD; by default {PGD_STEPS}.")] = None,
+) -> None:
+    """Accuracy against ε under attacks, misclassified examples included; one figure for all models.
+
+    For several attacks, --out must hold {attack}.
+    """
+    attacks = [chosen.value for chosen in each_once(attack, "--attack")]
+    sizes = ascending_sizes(eps, "--eps")
+    if steps is not None and Attack.PGD not in attack:
+        raise ValueError(f"--steps must be given with --attack pgd, got {', '.join(attacks)}")
+    pgd_steps = PGD_STEPS if steps is None else at_least(steps, 1, "--steps")
+    settings: dict[str, dict[str, Any]] = {"fgsm": {}, "pgd": {"steps": pgd_steps}}
+    stores = check_stores(options, attack=attacks)
+    check_figure(options)
+    study = open_study(options, correct_only=False)
+    drawn = study.examples
+    curves: list[AccuracyCurve] = []
+    names: list[str] = []
+    for name, called, clf in zip(options.model, study.names, study.classifiers, strict=True):
+        here = [
+            accuracy_curve(
+                clf,
+                drawn.x,
+                drawn.y,
+                attack=chosen,
+                norm=norm.value,
+                eps=sizes,
+                seed=options.seed,
+                index=drawn.index,
+                **settings[chosen],
+            )
+            for chosen in attacks
+        ]
+        print(f"{name}:\n{accuracy_table(here, eps.split(','))}")
+        curves += here
+        names += [called] * len(here)
+    for curve, store in zip(curves, stores, strict=False):
+        print(f"saved {curve.save(store, overwrite=options.overwrite)}")
+    if options.figure is not None:
+        print(f"saved {plots.save_figure(plots.accuracy_curves(curves, names=names), options.figure)}")
+
+
+def accuracy_table(curves: list[AccuracyCurve], words: list[str]) -> str:
+    """Per ε: accuracy under each attack; below, what each cost.
+
+    Args:
+        curves: of one model and the same sizes.
+        words: what to call each size.
+
+    Returns:
+        A table of text, with 95 % intervals.
+    """
+    first = curves[0]
+    rows = [[f"ε ({NORM_NAMES[first.norm]})", *(curve.attack.upper() for curve in curves)]]
+    for number, word in enumerate(words):
+        shares = (
+            Estimate(float(curve.accuracy[number]), float(curve.low[number]), float(curve.high[number]), curve.n)
+            for curve in curves
+        )
+        rows.append([word.strip(), *(estimate.percent() for estimate in shares)])
+    costs = "; ".join(
+        f"{curve.attack.upper()} {curve.provenance.forwards:,} forwards, {curve.provenance.backwards:,} backwards"
+        for curve in curves
+    )
+    return f"{table(rows)}\nn = {first.n} examples; 95 % Wilson intervals; {costs}"

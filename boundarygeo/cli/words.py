@@ -1,0 +1,113 @@
+"""Numbers and lists from the words of the command line, refused there and then where they make no sense."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
+    """Numbers separated by commas; fractions such as 16/255 are understood.
+
+    Args:
+        text: e.g. `"0.485,0.456,0.406"` or `"8/255"`, or None.
+        name: what to call them in the message.
+
+    Returns:
+        The numbers, or None for None.
+
+    Raises:
+        ValueError: if something else is found.
+    """
+    if text is None:
+        return None
+    try:
+        values = []
+        for part in text.split(","):
+            above, _, below = part.partition("/")
+            values.append(float(above) / float(below) if below else float(above))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{name} must be numbers such as 0.5 or 16/255, separated by commas, got {text!r}") from error
+    return tuple(values)
+
+
+def positive_number(text: str, name: str) -> float:
+    """A single number or fraction, greater than 0.
+
+    Args:
+        text: e.g. `"0.5"` or `"16/255"`.
+        name: what to call it in the message.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: if something else is found.
+    """
+    values = numbers(text, name)
+    if values is None or len(values) != 1:
+        raise ValueError(f"{name} must be one number such as 0.5 or 16/255, got {text!r}")
+    if not 0 < values[0] < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {text!r}")
+    return values[0]
+
+
+def at_least(value: int, least: int, name: str) -> int:
+    """A whole number that is large enough.
+
+    Args:
+        value: the number.
+        least: smallest value allowed.
+        name: what to call it in the message.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: if it is smaller.
+    """
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
+
+
+def ascending_sizes(text: str, name: str) -> tuple[float, ...]:
+    """Sizes of perturbations: one or several numbers >= 0, each larger than the one before.
+
+    Args:
+        text: e.g. `"0,1/255,2/255"`.
+        name: what to call them in the message.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        ValueError: if something else is found.
+    """
+    sizes = numbers(text, name) or ()
+    if not all(0 <= size < math.inf for size in sizes):
+        raise ValueError(f"{name} must be finite numbers >= 0, got {text!r}")
+    if any(later <= former for former, later in pairwise(sizes)):
+        raise ValueError(f"{name} must be in ascending order, each number once, got {text!r}")
+    return sizes
+
+
+def each_once(values: Sequence[T], name: str) -> list[T]:
+    """Values of an option that may be repeated, but not with the same value.
+
+    Args:
+        values: what was given.
+        name: what to call them in the message.
+
+    Returns:
+        The values.
+
+    Raises:
+        ValueError: if one is there twice.
+    """
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{name} must be given once for each value, got {value!s} twice")
+    return list(values)

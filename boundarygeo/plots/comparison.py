@@ -1,0 +1,165 @@
+"""Curves of several models in one figure: one colour per model, one line style per kind of curve, and the legend."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from boundarygeo.plots.style import class_colors
+from boundarygeo.results import Result
+
+LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (9, 2)))
+MARKERS = "osD^vP*X"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one curve is drawn.
+
+    Attributes:
+        color: RGB.
+        style: line style.
+        marker: for curves with few points.
+    """
+
+    color: tuple[float, float, float]
+    style: Any
+    marker: str
+
+
+def model_names(results: Sequence[Result], names: Sequence[str] | None) -> list[str]:
+    """Name of the model of each result: those given, or "model 1" and so on by the hash of the weights.
+
+    Args:
+        results: what is to be drawn.
+        names: a name for each of them, or None.
+
+    Returns:
+        The names.
+
+    Raises:
+        TypeError: if `names` is a single string.
+        ValueError: if there are not as many as results.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"names must be a sequence of names, got {names!r}")
+    if names is not None:
+        if len(names) != len(results):
+            raise ValueError(f"names must have {len(results)} entries, one per result, got {len(names)}")
+        return list(names)
+    hashes = _distinct([result.provenance.model for result in results])
+    return [f"model {hashes.index(result.provenance.model) + 1}" for result in results]
+
+
+def check_results(results: Sequence[Any], kind: type[Result], name: str) -> None:
+    """Refuse what is no list of results of one kind.
+
+    Args:
+        results: what was given.
+        kind: type that each must have.
+        name: what to call them in the message.
+
+    Raises:
+        TypeError: if one has another type.
+        ValueError: if there are none.
+    """
+    if not results:
+        raise ValueError(f"{name} must have at least one entry, got none")
+    for result in results:
+        if not isinstance(result, kind):
+            raise TypeError(f"{name} must be {kind.__name__} results, got {type(result).__name__}")
+
+
+def looks(models: Sequence[str], kinds: Sequence[str]) -> list[Look]:
+    """How each curve is drawn: the colour says which model, the line style which kind.
+
+    Where there is only one model, colours are free, and tell the kinds apart, too.
+
+    Args:
+        models: name of the model of each curve.
+        kinds: kind of each curve, e.g. the attack.
+
+    Returns:
+        One look per curve.
+    """
+    colored = models if len(set(models)) > 1 else kinds
+    with_color, with_style = _distinct(colored), _distinct(kinds)
+    colors = class_colors(len(with_color)).tolist()
+    chosen = []
+    for what, kind in zip(colored, kinds, strict=True):
+        number = with_color.index(what)
+        red, green, blue = colors[number]
+        style = LINE_STYLES[with_style.index(kind) % len(LINE_STYLES)]
+        chosen.append(Look((red, green, blue), style, MARKERS[number % len(MARKERS)]))
+    return chosen
+
+
+def key(models: Sequence[str], kinds: Sequence[str], *, markers: bool = False) -> list[Line2D]:
+    """Entries of the legend: a colour for each model, then a line style for each kind, as far as there are several.
+
+    Args:
+        models: name of the model of each curve.
+        kinds: kind of each curve.
+        markers: whether the curves have markers.
+
+    Returns:
+        Entries for a legend.
+    """
+    several_models, several_kinds = len(set(models)) > 1, len(set(kinds)) > 1
+    entries: dict[str, Line2D] = {}
+    if several_models:
+        for look, model in zip(looks(models, kinds), models, strict=True):
+            marker = look.marker if markers else ""
+            line = Line2D([], [], color=look.color, lw=1.8, marker=marker, ms=4, label=model)
+            entries.setdefault(f"model {model}", line)
+    if several_kinds or not several_models:
+        for look, kind in zip(looks(models, kinds), kinds, strict=True):
+            color = "0.25" if several_models else look.color
+            marker = look.marker if markers and not several_models else ""
+            line = Line2D([], [], color=color, ls=look.style, lw=1.8, marker=marker, ms=4, label=kind)
+            entries.setdefault(f"kind {kind}", line)
+    return list(entries.values())
+
+
+def common_unit(results: Sequence[Any], name: str) -> str:
+    """The one unit of several results.
+
+    Args:
+        results: with a `unit`.
+        name: what to call them in the message.
+
+    Returns:
+        The unit.
+
+    Raises:
+        ValueError: if units differ.
+    """
+    units = _distinct([result.unit for result in results])
+    if len(units) > 1:
+        raise ValueError(f"{name} must be in one unit, got {units}")
+    return units[0]
+
+
+def percent_axis(axes: Axes, label: str) -> None:
+    """A vertical axis from 0 to 100 % with a light grid."""
+    axes.set(ylabel=label, ylim=(-0.02, 1.02))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(axis="y", color="0.9", lw=0.8)
+    axes.set_axisbelow(True)
+
+
+def count_text(counts: Sequence[int]) -> str:
+    """Numbers of examples, as a range where they differ.
+
+    >>> count_text([100, 100]), count_text([98, 100])
+    ('100', '98 to 100')
+    """
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _distinct(values: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(values))

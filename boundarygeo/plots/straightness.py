@@ -1,0 +1,65 @@
+"""How the input gradient turns along a line, as a figure."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import torch
+from matplotlib.axes import Axes
+
+from boundarygeo.plots.cells import axes_or_new, place_legend
+from boundarygeo.plots.comparison import check_results, common_unit, count_text, key, looks, model_names
+from boundarygeo.plots.style import STYLE, few_ticks
+from boundarygeo.sections.straightness import GradientCosines
+
+_QUARTILES = (0.25, 0.5, 0.75)
+
+
+def straightness(
+    cosines: GradientCosines | Sequence[GradientCosines], *, names: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Cosine between the input gradient at the example and along its line: median and quartiles over the examples.
+
+    A network that is affine along the line has cosine 1 everywhere. Each model has its colour and each direction its
+    line style; with one model, directions have colours, too. Points without a gradient are left out.
+
+    Args:
+        cosines: one result, or several whose coordinates have one unit.
+        names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
+            the weights of the models.
+        ax: axes to draw on; by default those of a new pyplot figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if there are no results, their units differ, or the number of names is not that of the results.
+    """
+    several = [cosines] if isinstance(cosines, GradientCosines) else list(cosines)
+    check_results(several, GradientCosines, "cosines")
+    unit = common_unit(several, "cosines")
+    models = model_names(several, names)
+    directions = [result.name for result in several]
+    with mpl.rc_context(STYLE):
+        axes = axes_or_new(ax, figsize=(7.0, 3.8))
+        for result, look in zip(several, looks(models, directions), strict=True):
+            order = result.t.argsort()
+            shares = torch.tensor(_QUARTILES, dtype=torch.float64)
+            low, middle, high = torch.nanquantile(result.cosine[:, order], shares, dim=0).numpy()
+            t = result.t[order].numpy()
+            axes.fill_between(t, low, high, color=look.color, alpha=0.15, lw=0)
+            axes.plot(t, middle, color=look.color, ls=look.style, lw=1.6)
+        axes.axvline(0.0, color="0.6", lw=0.8, ls=":")
+        axes.grid(axis="y", color="0.9", lw=0.8)
+        axes.set_axisbelow(True)
+        axes.margins(x=0)
+        few_ticks(axes)
+        clipped = sorted({result.clip for result in several})
+        inputs = "; inputs clipped to the bounds" if clipped == [True] else ""
+        along = f"{directions[0]}, in {unit}" if len(set(directions)) == 1 else f"step, in {unit}"
+        axes.set(xlabel=f"{along}{inputs}", ylabel="cosine with the gradient at 0", ylim=(None, 1.02))
+        counts = [int(result.cosine.isfinite().any(1).sum()) for result in several]
+        axes.set_title(f"n = {count_text(counts)} examples; median and quartiles", fontsize="medium")
+        if len(several) > 1:  # of one, the axis says all
+            place_legend(axes, key(models, directions), None, handlelength=2.8)
+    return axes

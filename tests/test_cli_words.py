@@ -1,0 +1,63 @@
+"""Numbers and lists from words."""
+
+import pytest
+
+from boundarygeo.cli.words import ascending_sizes, each_once, numbers, positive_number
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("16/255", (16 / 255,)), ("0.1,1/4,-2", (0.1, 0.25, -2.0)), ("0", (0.0,)), (None, None)],
+)
+def test_numbers_may_be_fractions(text: str | None, expected: tuple[float, ...] | None) -> None:
+    assert numbers(text, "--words") == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("16/255", 16 / 255), ("1e-3", 1e-3), (" 2 ", 2.0)])
+def test_positive_numbers(text: str, expected: float) -> None:
+    assert positive_number(text, "--words") == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "-inf", "0/255"])
+def test_numbers_that_are_not_positive_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"--words must be a positive number, got '{text}'"):
+        positive_number(text, "--words")
+
+
+@pytest.mark.parametrize("text", ["1,2", "", ",", "large", "1/0"])
+def test_what_is_not_one_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="--words must be (one number|numbers) such as 0.5 or 16/255"):
+        positive_number(text, "--words")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0,1/255, 2/255", (0.0, 1 / 255, 2 / 255)), ("0.1", (0.1,)), ("0", (0.0,))]
+)
+def test_ascending_sizes(text: str, expected: tuple[float, ...]) -> None:
+    assert ascending_sizes(text, "--words") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.2,0.1", "--words must be in ascending order, each number once, got '0.2,0.1'"),
+        ("0,0.1,0.1", "--words must be in ascending order, each number once"),
+        ("2/255,0.00784313725490196", "each number once"),
+        ("-0.1,0", "--words must be finite numbers >= 0, got '-0.1,0'"),
+        ("0,nan", "--words must be finite numbers >= 0"),
+        ("nan", "--words must be finite numbers >= 0"),
+        ("0,inf", "--words must be finite numbers >= 0"),
+        ("", "--words must be numbers such as 0.5 or 16/255, separated by commas, got ''"),
+        ("0,", "--words must be numbers such as"),
+        ("0;1", "--words must be numbers such as"),
+    ],
+)
+def test_lists_that_make_no_sense_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ascending_sizes(text, "--words")
+
+
+def test_values_are_given_once() -> None:
+    assert each_once(["b", "a"], "--words") == ["b", "a"]
+    with pytest.raises(ValueError, match="--words must be given once for each value, got a twice"):
+        each_once(["a", "b", "a"], "--words")
