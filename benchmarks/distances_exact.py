@@ -1,4 +1,4 @@
-"""Distances by scan and bisection against those from exact pieces, on the third-party ResNet-20: needs BOUNDARYGEO_DATA.
+"""Distances by scan and bisection against exact ones, on the third-party ResNet-20: needs BOUNDARYGEO_DATA.
 
     python benchmarks/distances_exact.py [--examples 20] [--reach 1]
 

@@ -26,7 +26,7 @@ from boundarygeo.subspace.verification import chunks, verify
 METHODS = ("gaas", "frame")
 BOXES = ("feasible", "clip", "ignore")
 DEFAULT_CAP = 200
-FRAME_STEPS = 20
+FRAME_STEPS = 40
 _REFINEMENTS = 4
 
 
@@ -188,7 +188,7 @@ def adversarial_dimension(
     provenance = clf.record()
     goal = problem.goal
     with clf.running(x, y):
-        clf.check_labels(goal.classes, len(x))
+        clf.check_labels(goal.classes, len(x), name="targets" if goal.targeted else "y")
         logits = clf.logits(x).double()
         correct = ~goal.reached(labels_of(logits), torch.arange(len(x)))
         gradient = goal.gradient(clf, x, loss)
@@ -424,6 +424,8 @@ def _check(
             raise ValueError(f"grid must be ascending whole numbers from 1 to max_dimension ({cap}), got {grid!r}")
         if norm == "linf" and not set(sizes) <= set(orders):
             raise ValueError(f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {grid!r}")
+    if method == "gaas":  # no larger frame is tried: counts at the last size are limited by it
+        cap = sizes[-1]
     goal = Goal((y if targets is None else targets).detach().cpu().long(), targets is not None)
     return _Problem(
         goal, numbers_of(index, len(x)), float(eps), norm, rule, box, cap, sizes, restarts, steps, seed

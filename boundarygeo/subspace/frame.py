@@ -11,8 +11,7 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.subspace.goal import Goal
 from boundarygeo.subspace.stiefel import BoxWalk, SphereWalk, Walk
 
-_GROWTH = 1.5  # from one size of frame to the next
-_FIRST_SIZE = 2
+_GROWTH = 1.4  # from one size of frame to the next, at least by one
 _PATIENCE = 2  # sizes in a row without more successes, after which an example is done
 _LAST_STEP = 0.1  # of a search, as a share of the first
 _SLACK = 0.1  # by how much of the example's own margin a direction should be beyond the boundary
@@ -46,11 +45,11 @@ def sizes_of(cap: int) -> tuple[int, ...]:
 
     Examples:
         >>> sizes_of(20)
-        (2, 4, 7, 11, 17, 20)
+        (1, 2, 3, 4, 5, 7, 9, 12, 16, 20)
     """
-    sizes = [min(_FIRST_SIZE, cap)]
+    sizes = [1]
     while sizes[-1] < cap:
-        sizes.append(min(cap, int(_GROWTH * sizes[-1]) + 1))
+        sizes.append(min(cap, max(sizes[-1] + 1, int(_GROWTH * sizes[-1]))))
     return tuple(sizes)
 
 

@@ -87,9 +87,11 @@ def fill(gradient: Tensor, room: Tensor, group: Tensor, groups: int, eps: Tensor
         Perturbations of all groups in one, `[job, dimension]`.
     """
     slope = torch.where(room > 0, gradient.abs(), 0.0)
-    # Squares of small gradients would underflow; only their ratios matter.
-    slope = slope / slope.amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
+    # Squares of small gradients would underflow; only their ratios within a group matter.
+    largest = slope.new_zeros(len(slope), groups).scatter_reduce_(1, group, slope, "amax")
+    slope = slope / largest.clamp_min(torch.finfo(slope.dtype).tiny).gather(1, group)
     free, used = slope.square(), torch.zeros_like(slope)
+    full = torch.zeros_like(slope, dtype=torch.bool)
 
     def total(values: Tensor) -> Tensor:
         return values.new_zeros(len(values), groups).scatter_add_(1, group, values)
@@ -99,11 +101,12 @@ def fill(gradient: Tensor, room: Tensor, group: Tensor, groups: int, eps: Tensor
         pull, left = total(free), (eps**2 - total(used)).clamp_min(0)
         speed = torch.where(pull > 0, left / pull.clamp_min(torch.finfo(pull.dtype).tiny), 0.0).sqrt()
         moved = speed.gather(1, group) * slope
-        met = (moved > room) & (free > 0)
+        met = (moved > room) & ~full
         if not bool(met.any()):
             break
+        full |= met
         free, used = free.masked_fill(met, 0.0), torch.where(met, room.square(), used)
-    return torch.minimum(torch.where(free > 0, moved, room), room) * gradient.sign()
+    return torch.minimum(torch.where(full, room, moved), room) * gradient.sign()
 
 
 class PartitionFrames:

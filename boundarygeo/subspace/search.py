@@ -104,7 +104,7 @@ def _between(tried: Tensor, hits: Tensor, rule: str) -> tuple[Tensor, Tensor]:
 def _with(tried: Tensor, hits: Tensor, who: Tensor, size: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
     """The tables with more attempts, sorted by size: those without one have size 0 and go to the end."""
     turn = torch.zeros(len(who), dtype=torch.int64)
-    turn[1:] = (who[1:] < who[:-1]).cumsum(0)  # the second side of an example comes in a second column
+    turn[1:] = (who[1:] <= who[:-1]).cumsum(0)  # the second side of an example comes in a second column
     more = int(turn.max()) + 1
     extra = torch.zeros(2, len(tried), more, dtype=torch.int64)
     extra[0, who, turn], extra[1, who, turn] = size, found

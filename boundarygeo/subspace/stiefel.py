@@ -17,7 +17,6 @@ _SPREAD = 5.0  # a dimension is free if it has room for so many times the rms va
 _FEWEST_FREE = 4  # free dimensions per direction, under which none is treated as free
 _MOMENTUM = 0.7
 _PINNED_STRIDE = 3.0  # first step on dimensions that are not free, in ε
-_YIELD = 0.95  # what is left after a step of a perturbation that has succeeded
 
 
 class Walk(Protocol):
@@ -135,10 +134,8 @@ class BoxWalk:
             velocity = _tangent(_MOMENTUM * self._velocity[some] + inside, self._unit[some])
             self._velocity[some] = velocity
             self._unit[some] = _orthonormal(self._unit[some] + size * velocity)
-        # What has succeeded gives way.
-        slack = torch.where(need > 0, 1.0, _YIELD)[:, :, None] * self._pinned
-        pushed = slack + size * _PINNED_STRIDE * self._eps * torch.where(self._free[:, None], 0.0, wanted)
-        self._pinned = self._settled(pushed)
+        pinned = torch.where(self._free[:, None], 0.0, wanted)
+        self._pinned = self._settled(self._pinned + size * _PINNED_STRIDE * self._eps * pinned)
 
     def _dealt(self, gradient: Tensor, count: int) -> Tensor:
         """The first perturbations on the dimensions that are not free."""
