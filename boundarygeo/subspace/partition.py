@@ -146,9 +146,9 @@ class PartitionFrames:
         def make(start: int, stop: int) -> Tensor:
             part = slice(start, stop)
             number = which[part]
-            own = group.index_select(0, number) == row[part, None]
-            rows = self._origin.index_select(0, origin[part])
-            rows += move.index_select(0, number).mul_(own)
+            other = group.index_select(0, number) != row[part, None]
+            rows = move.index_select(0, number).masked_fill_(other, 0.0)
+            rows += self._origin.index_select(0, origin[part])
             return self._layout.inputs(self._layout.clip_(rows))
 
         return make

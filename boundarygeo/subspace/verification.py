@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from boundarygeo.attacks.examples import labels_of
 from boundarygeo.classifier import Classifier
@@ -68,14 +67,16 @@ def verify(
             continue
         who, sizes = owner.unique_consecutive(return_counts=True)
         count[who] = sizes
-        flat = delta.double().flatten(1)
-        length = flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
+        length = delta.flatten(1).double().norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1).double()
         numbers["largest"].scatter_reduce_(0, owner, length, "amax")
-        unit = flat / flat.norm(dim=1, keepdim=True)
-        padded = pad_sequence(list(unit.split(sizes.tolist())), batch_first=True)
-        gram = padded @ padded.mT
-        numbers["effective_rank"][who] = _effective_rank(gram)
-        numbers["orthogonality"][who] = gram.tril(-1).abs().amax((1, 2))
+        first = sizes.cumsum(0) - sizes
+        for size in sizes.unique().tolist():  # frames of the same size make one batch
+            same = (sizes == size).nonzero()[:, 0]
+            frame = delta[first[same][:, None] + torch.arange(size)].flatten(2).double()
+            unit = frame / frame.norm(dim=2, keepdim=True)
+            gram = unit @ unit.mT
+            numbers["effective_rank"][who[same]] = _effective_rank(gram)
+            numbers["orthogonality"][who[same]] = gram.tril(-1).abs().amax((1, 2))
         if keep:
             kept.append((delta, owner, labels))
     shape = x.shape[1:]
