@@ -61,7 +61,8 @@ def median(values: np.ndarray) -> Estimate:
     """A median with its 95 % interval from the order statistics (distribution-free; infinite values are allowed).
 
     The interval runs between the order statistics whose ranks bound the central 95 % of a binomial distribution
-    with p = 1/2. Censored values enter as infinity, so that a median among them is reported as infinite.
+    with p = 1/2; with fewer than six values no two of them do, and the interval is their whole range, which covers
+    less. Censored values enter as infinity, so that a median among them is reported as infinite.
 
     Args:
         values: sample, `[n]`.
