@@ -27,15 +27,16 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: demo  ## speed and agreement, as in benchmarks/README.md
+bench: demo mnist-models  ## speed and agreement, as in benchmarks/README.md (needs BOUNDARYGEO_DATA)
 	$(BIN)/python benchmarks/maps_speed.py
 	$(BIN)/python benchmarks/maps_agreement.py
 	$(BIN)/python benchmarks/lines_speed.py
+	$(BIN)/python benchmarks/dimension_speed.py
 
 mnist-models: $(INSTALLED)  ## the networks of some benchmarks, trained on all of MNIST (needs BOUNDARYGEO_DATA)
 	@test -n "$(BOUNDARYGEO_DATA)" || { echo "set BOUNDARYGEO_DATA to the folder that holds mnist.npz"; exit 2; }
 	for arch in softmax_regression mlp small_cnn; do for seed in 0 1; do \
-	    $(BIN)/boundarygeo train --arch $$arch --data npz:$(BOUNDARYGEO_DATA)/mnist.npz --epochs 8 --seed $$seed \
+	    test -f models/$$arch-mnist-seed$$seed.pt || $(BIN)/boundarygeo train --arch $$arch --data npz:$(BOUNDARYGEO_DATA)/mnist.npz --epochs 8 --seed $$seed \
 	        --out models/$$arch-mnist-seed$$seed.pt || exit; done; done
 
 clean:

@@ -2,8 +2,9 @@
 
     python benchmarks/lines_speed.py [--examples 1000] [--rounds 3]
 
-Needs a `make demo` before: the network is its CNN on MNIST digits. The bare passes are those of the same float32 form
-of the network, over one batch that is there already, at the best of five batch sizes.
+Needs BOUNDARYGEO_DATA and `make mnist-models`: the network is the CNN, the examples are test digits that it gets right.
+The bare passes are those of the same float32 form of the network, over one batch that is there already, at the best of
+five batch sizes.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 from maps_speed import best_raw_rate, summary
-from real import machine, small_cnn_on_mnist5k
+from real import machine, mnist_network
 
 import boundarygeo as bg
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    clf, x, y = small_cnn_on_mnist5k(arguments.examples, arguments.device)
+    clf, x, y = mnist_network("small_cnn", arguments.examples, device=arguments.device)
     # The directions are made before: what is timed needs forward passes alone.
     sign = clf.input_gradient(x, y, loss="log_odds").sign()
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))

@@ -17,7 +17,7 @@ from boundarygeo.results import Result, array
 from boundarygeo.subspace.frame import optimised_frames
 from boundarygeo.subspace.gaas import GaasFrames, claimed_dimension
 from boundarygeo.subspace.goal import LOSSES, Goal
-from boundarygeo.subspace.jobs import Frames, rows_of, successes
+from boundarygeo.subspace.jobs import Frames, rows_of, successes, successes_until_failure
 from boundarygeo.subspace.partition import PartitionFrames
 from boundarygeo.subspace.search import RULES, best_attempt, default_grid, dimension_of, search_sizes
 from boundarygeo.subspace.signs import SignFrames
@@ -45,7 +45,8 @@ class AdversarialDimension(Result):
             are excluded.
         valid: whether there is a gradient, bool `[example]`; without one nothing is tried, and the count is 0.
         tried: sizes of the frames that were tried, ascending, int64 `[example, attempt]`; 0 where there was none.
-        successes: how many of their directions fooled the network, of the same shape.
+        successes: how many of their directions fooled the network, of the same shape. With `rule="all"` a frame is
+            given up soon after its first failure: what is less than the size counts what was looked at until then.
         first_order: what the frame of the theory gave where `method` goes beyond it, int64 `[example]`, else None.
         gamma: increase of the loss for which the claim is made, float64 `[example]`.
         gradient_norm: dual norm of the loss gradient (L2 for L2, L1 for L∞), float64 `[example]`.
@@ -289,9 +290,10 @@ class _Study:
         problem, size = self.problem, self.x[0].numel() if len(self.x) else 1
         draws = [self._frames(draw) for draw in range(problem.restarts)] if len(self.x) else []
         rounds = 0 if problem.norm == "linf" else _REFINEMENTS
+        look = successes_until_failure if problem.rule == "all" else successes
         tables = [
             search_sizes(
-                lambda example, sizes, frames=frames: successes(
+                lambda example, sizes, frames=frames: look(
                     self.clf, frames, example, sizes, self.goal, input_size=size, progress=progress
                 ),
                 len(self.x),

@@ -14,6 +14,7 @@ PointMaker = Callable[[int, int], Tensor]
 """Gives the inputs `[stop - start, *input]` of rows number start to stop, normalised, on the device."""
 
 _WORKING_BYTES = 1 << 26  # of what jobs prepare beside their rows
+_FIRST_BLOCK = 2  # directions looked at before a frame can be given up
 
 
 class Frames(Protocol):
@@ -76,13 +77,71 @@ def successes(
     Returns:
         Counts, int64 `[job]`.
     """
-    counts = torch.zeros(len(example), dtype=torch.int64)
+    begin = torch.zeros_like(size)
+    return _hits(clf, frames, example, size, begin, size, goal, input_size=input_size, progress=progress)
+
+
+def successes_until_failure(
+    clf: Classifier,
+    frames: Frames,
+    example: Tensor,
+    size: Tensor,
+    goal: Goal,
+    *,
+    input_size: int,
+    progress: bool,
+) -> Tensor:
+    """The same, but a frame is given up soon after its first failure: enough to know whether all of it succeeds.
+
+    Directions are looked at in blocks that double in length. A frame that is too large mostly fails within the first
+    few, so that this takes far fewer forward passes.
+
+    Args:
+        clf: as in `successes`.
+        frames: as in `successes`.
+        example: as in `successes`.
+        size: as in `successes`.
+        goal: as in `successes`.
+        input_size: as in `successes`.
+        progress: as in `successes`.
+
+    Returns:
+        Counts, int64 `[job]`: of the whole frame where all of it succeeds, else of the blocks that were looked at.
+    """
+    counts = torch.zeros_like(size)
+    live, begin, block = torch.arange(len(size)), 0, _FIRST_BLOCK
+    while len(live):
+        first = torch.full_like(live, begin)
+        last = size[live].clamp_max(begin + block)
+        found = _hits(
+            clf, frames, example[live], size[live], first, last, goal, input_size=input_size, progress=progress
+        )
+        counts[live] += found
+        live = live[(found == last - first) & (last < size[live])]
+        begin, block = begin + block, 2 * block
+    return counts
+
+
+def _hits(
+    clf: Classifier,
+    frames: Frames,
+    example: Tensor,
+    size: Tensor,
+    first: Tensor,
+    last: Tensor,
+    goal: Goal,
+    *,
+    input_size: int,
+    progress: bool,
+) -> Tensor:
+    """Successes among directions number first to last of each frame."""
+    counts = torch.zeros_like(size)
     at_once = max(1, _WORKING_BYTES // (4 * input_size))
     for jobs in torch.arange(len(example)).split(at_once):
-        job, row = rows_of(size[jobs])
+        job, row = rows_of((last - first)[jobs])
         labels: list[Tensor] = []
         clf.run(
-            frames.points(example[jobs], size[jobs], job, row),
+            frames.points(example[jobs], size[jobs], job, row + first[jobs][job]),
             len(job),
             lambda logits, labels=labels: labels.append(labels_of(logits)),
             precision="float32",

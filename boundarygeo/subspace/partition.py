@@ -13,7 +13,7 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import random_directions
 from boundarygeo.layout import FlatInputs
-from boundarygeo.subspace.jobs import PointMaker
+from boundarygeo.subspace.jobs import PointMaker, rows_of
 
 _JITTER = 0.3  # spread of log |g| by which the draws after the first are shuffled
 _FILLING_STEPS = 50  # each but the last fills another dimension up to its bound; it takes three to ten
@@ -73,9 +73,6 @@ def deal(place: Tensor, size: Tensor) -> Tensor:
 def fill(gradient: Tensor, room: Tensor, group: Tensor, groups: int, eps: Tensor | float) -> Tensor:
     r"""In each group the step of norm ε that a linear function with this gradient likes best, inside the bounds.
 
-    :math:`\max g^T\delta` such that :math:`\|\delta_S\|\le\varepsilon` and :math:`|\delta_j|\le room_j` is solved by
-    :math:`|\delta_j|=\min(t|g_j|, room_j)`, with the t at which the norm is ε, or all room is used.
-
     Args:
         gradient: `[job, dimension]`.
         room: of the same shape.
@@ -86,21 +83,42 @@ def fill(gradient: Tensor, room: Tensor, group: Tensor, groups: int, eps: Tensor
     Returns:
         Perturbations of all groups in one, `[job, dimension]`.
     """
+    jobs = len(gradient)
+    row = group + groups * torch.arange(jobs, device=group.device)[:, None]
+    lengths = torch.as_tensor(eps, dtype=gradient.dtype, device=gradient.device).expand(jobs, groups).reshape(-1)
+    return fill_rows(gradient.flatten(), room.flatten(), row.flatten(), lengths).view_as(gradient)
+
+
+def fill_rows(gradient: Tensor, room: Tensor, row: Tensor, eps: Tensor) -> Tensor:
+    r"""The same for entries that belong to rows.
+
+    :math:`\max g^T\delta` such that :math:`\|\delta\|\le\varepsilon` and :math:`|\delta_j|\le room_j` is solved by
+    :math:`|\delta_j|=\min(t|g_j|, room_j)`, with the t at which the norm is ε, or all room is used.
+
+    Args:
+        gradient: `[entry]`.
+        room: how far each entry can go along its gradient, `[entry]`.
+        row: row of each entry, int64 `[entry]`.
+        eps: L2 norm of the perturbation of each row, `[row]`.
+
+    Returns:
+        Perturbations `[entry]`.
+    """
     slope = torch.where(room > 0, gradient.abs(), 0.0)
-    # Squares of small gradients would underflow; only their ratios within a group matter.
-    largest = slope.new_zeros(len(slope), groups).scatter_reduce_(1, group, slope, "amax")
-    slope = slope / largest.clamp_min(torch.finfo(slope.dtype).tiny).gather(1, group)
+    tiny = torch.finfo(slope.dtype).tiny
+    # Squares of small gradients would underflow; only their ratios within a row matter.
+    largest = torch.zeros_like(eps).scatter_reduce_(0, row, slope, "amax")
+    slope = slope / largest.clamp_min(tiny)[row]
     free, used = slope.square(), torch.zeros_like(slope)
     full = torch.zeros_like(slope, dtype=torch.bool)
 
     def total(values: Tensor) -> Tensor:
-        return values.new_zeros(len(values), groups).scatter_add_(1, group, values)
+        return torch.zeros_like(eps).index_add_(0, row, values)
 
     moved = slope
     for _ in range(_FILLING_STEPS):
-        pull, left = total(free), (eps**2 - total(used)).clamp_min(0)
-        speed = torch.where(pull > 0, left / pull.clamp_min(torch.finfo(pull.dtype).tiny), 0.0).sqrt()
-        moved = speed.gather(1, group) * slope
+        pull, left = total(free), (eps.square() - total(used)).clamp_min(0)
+        moved = torch.where(pull > 0, left / pull.clamp_min(tiny), 0.0).sqrt()[row] * slope
         met = (moved > room) & ~full
         if not bool(met.any()):
             break
@@ -130,37 +148,65 @@ class PartitionFrames:
         self._room = room_towards(self._x, self._gradient, clf.bounds)
         weight = torch.where(self._room > 0, self._gradient.abs(), 0.0)
         weight = shuffled(weight, index, seed=seed, draw=draw)
-        self._place = places(weight)
+        # Dimensions from the heaviest to the lightest.
+        self._order = weight.argsort(dim=1, descending=True, stable=True)
         self._layout = FlatInputs(clf, self._shape)
         self._origin = self._layout.points(x)
+        # Where a dimension is in the layout, and what a step of one is worth there.
+        numbers = torch.arange(self._x.shape[1]).view(1, *self._shape)
+        position = torch.empty(self._x.shape[1], dtype=torch.int64)
+        position[self._layout.rearranged(numbers)[0].cpu()] = torch.arange(self._x.shape[1])
+        self._position = position
+        self._unit = self._layout.axes(torch.ones(1, *self._shape))[0]
 
     def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
         """As `boundarygeo.subspace.jobs.Frames.points`."""
         device = self._clf.device
-        groups, moves = self._steps(example, size)
-        # In the layout of the inputs; classes of dimensions are permuted like values.
-        group = self._layout.rearranged(groups.to(torch.int32).view(-1, *self._shape))
-        move = self._layout.axes(moves.view(-1, *self._shape))
-        origin, which, row = example[job].to(device), job.to(device), row.to(device, torch.int32)
+        first, dimension, step = self._steps(example[job], size[job], row)
+        entry = torch.arange(len(row)).repeat_interleave(first.diff())
+        place = self._position[dimension].to(device)
+        step = step.to(device) * self._unit[place]
+        place += entry.to(device) * self._unit.numel()
+        origin, ends = example[job].to(device), first.tolist()
 
         def make(start: int, stop: int) -> Tensor:
-            part = slice(start, stop)
-            number = which[part]
-            other = group.index_select(0, number) != row[part, None]
-            rows = move.index_select(0, number).masked_fill_(other, 0.0)
-            rows += self._origin.index_select(0, origin[part])
+            rows = self._origin.index_select(0, origin[start:stop])
+            part = slice(ends[start], ends[stop])
+            rows.view(-1).index_add_(0, place[part] - start * rows.shape[1], step[part])
             return self._layout.inputs(self._layout.clip_(rows))
 
         return make
 
     def perturbations(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> Tensor:
         """As `boundarygeo.subspace.jobs.Frames.perturbations`."""
-        groups, moves = self._steps(example, size)
-        delta = torch.where(groups[job] == row[:, None], moves[job], 0.0)
+        first, dimension, step = self._steps(example[job], size[job], row)
+        delta = torch.zeros(len(row), self._x.shape[1])
+        delta[torch.arange(len(row)).repeat_interleave(first.diff()), dimension] = step
         x = self._x[example[job]]
         return ((x + delta).clamp(*self._clf.bounds) - x).view(-1, *self._shape)
 
-    def _steps(self, example: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-        groups = deal(self._place[example], size)
-        gradient, room = self._gradient[example], self._room[example]
-        return groups, fill(gradient, room, groups, int(size.max()), self._eps)
+    def _steps(self, example: Tensor, size: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the rows change: entries of row i are number first[i] to first[i + 1].
+
+        Args:
+            example: example of each row.
+            size: size of its frame.
+            row: which vector of the frame it is.
+
+        Returns:
+            First entries int64 `[row + 1]`; dimension, and step, of each entry `[entry]`.
+        """
+        dimension = self._x.shape[1]
+        whole, rest = dimension // size, dimension % size
+        # Dealt to and fro, as by `deal`: the last turn may not reach everybody.
+        last = torch.where(whole % 2 == 0, row, size - 1 - row) < rest
+        counts = whole + last
+        first = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        entry, turn = rows_of(counts)
+        k, number = size[entry], row[entry]
+        place = turn * k + torch.where(turn % 2 == 0, number, k - 1 - number)
+        where = example[entry] * dimension
+        chosen = self._order.view(-1)[where + place]
+        gradient, room = self._gradient.view(-1)[where + chosen], self._room.view(-1)[where + chosen]
+        eps = torch.full((len(row),), self._eps)
+        return first, chosen, fill_rows(gradient, room, entry, eps)

@@ -92,7 +92,7 @@ def _between(tried: Tensor, hits: Tensor, rule: str) -> tuple[Tensor, Tensor]:
     reached = dimension_of(tried, hits, rule)[:, None]
     sides = [(torch.where(tried > at, tried, torch.iinfo(torch.int64).max).amin(1, keepdim=True), at)]
     if rule == "count":  # a smaller frame can have more successes, but not more than its size
-        sides.append((at, torch.where(tried < at, tried, 0).amax(1, keepdim=True)))
+        sides.append((at, torch.maximum(torch.where(tried < at, tried, 0).amax(1, keepdim=True), reached)))
     jobs = []
     for high, low in sides:
         middle = torch.div(low + high, 2, rounding_mode="floor")
