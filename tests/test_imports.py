@@ -27,7 +27,10 @@ ALLOWED: dict[str, set[str]] = {
         "statistics",
     },
     "sections": {"layout", "losses", "attacks", "classifier", "evaluation", "linalg", "directions", "results", "statistics"},
-    "transfer": {"attacks", "classifier", "results", "statistics", "subspace"},
+    "transfer": {
+        "attacks", "classifier", "directions", "evaluation", "layout", "linalg", "losses", "results", "sections",
+        "statistics", "subspace",
+    },
     "plots": {"results", "sections", "statistics", "subspace", "transfer"},
     "statistics": set(),
     "zoo": set(),

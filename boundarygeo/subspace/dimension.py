@@ -16,7 +16,7 @@ from boundarygeo.hadamard import REGULAR_ORDERS
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.frame import optimised_frames
 from boundarygeo.subspace.gaas import GaasFrames, claimed_dimension
-from boundarygeo.subspace.goal import LOSSES, Goal
+from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
 from boundarygeo.subspace.jobs import Frames, rows_of, successes, successes_until_failure
 from boundarygeo.subspace.partition import PartitionFrames
 from boundarygeo.subspace.search import RULES, best_attempt, default_grid, dimension_of, search_sizes
@@ -197,12 +197,12 @@ def adversarial_dimension(
         dual = dual_length(gradient.double(), norm)
         valid = (dual > 0) & dual.isfinite()
         who = (correct & valid).nonzero()[:, 0]
-        study = _Study(clf, x[who], gradient[who], Goal(goal.classes[who], goal.targeted), problem, problem.index[who])
+        margin = -goal.gain(logits, torch.arange(len(x)))[who]
+        opponent = Opponent(clf, Goal(goal.classes[who], goal.targeted), margin)
+        study = _Study(opponent, x[who], gradient[who], problem, problem.index[who])
         first = study.first_order(progress)
-        best = (
-            first if method == "gaas" else study.beyond(first, goal.gain(logits, torch.arange(len(x)))[who], progress)
-        )
-        seen = verify(clf, x[who], best.parts(), study.goal, norm=norm, keep=keep_directions)
+        best = first if method == "gaas" else study.beyond(first, progress)
+        seen = verify([opponent], x[who], best.parts(), norm=norm, keep=keep_directions)
     count = seen.count
 
     def whole(values: Tensor) -> Tensor:
@@ -280,10 +280,8 @@ class _Best:
 class _Study:
     """The search on the examples that are neither excluded nor without a gradient."""
 
-    def __init__(
-        self, clf: Classifier, x: Tensor, gradient: Tensor, goal: Goal, problem: _Problem, index: Tensor
-    ) -> None:
-        self.clf, self.x, self.gradient, self.goal, self.problem, self.index = clf, x, gradient, goal, problem, index
+    def __init__(self, opponent: Opponent, x: Tensor, gradient: Tensor, problem: _Problem, index: Tensor) -> None:
+        self.opponent, self.x, self.gradient, self.problem, self.index = opponent, x, gradient, problem, index
 
     def first_order(self, progress: bool) -> _Best:
         """Frames of the theory, of which the best draw counts."""
@@ -294,7 +292,7 @@ class _Study:
         tables = [
             search_sizes(
                 lambda example, sizes, frames=frames: look(
-                    self.clf, frames, example, sizes, self.goal, input_size=size, progress=progress
+                    [self.opponent], [frames], example, sizes, input_size=size, progress=progress
                 ),
                 len(self.x),
                 problem.grid,
@@ -328,18 +326,16 @@ class _Study:
 
         return _Best(tried, hits, parts)
 
-    def beyond(self, first: _Best, gain: Tensor, progress: bool) -> _Best:
+    def beyond(self, first: _Best, progress: bool) -> _Best:
         """Optimised frames, or those of the theory where they are better."""
         problem = self.problem
         if not len(self.x):
             return first
         with progress_bar(len(self.x), description="frames", unit="examples", progress=progress) as bar:
             found = optimised_frames(
-                self.clf,
+                [self.opponent],
                 self.x,
                 self.gradient,
-                self.goal,
-                -gain,
                 eps=problem.eps,
                 box=problem.box,
                 cap=problem.cap,
@@ -368,10 +364,10 @@ class _Study:
         p, clip = self.problem, self.problem.box == "clip"
         common = {"eps": p.eps, "seed": p.seed, "draw": draw}
         if p.norm == "linf":
-            return SignFrames(self.clf, self.x, self.gradient, box=p.box, index=self.index, **common)
+            return SignFrames(self.opponent.clf, self.x, self.gradient, box=p.box, index=self.index, **common)
         if p.box == "feasible":
-            return PartitionFrames(self.clf, self.x, self.gradient, index=self.index, **common)
-        return GaasFrames(self.clf, self.x, self.gradient, largest=max(p.grid), clip=clip, **common)
+            return PartitionFrames(self.opponent.clf, self.x, self.gradient, index=self.index, **common)
+        return GaasFrames(self.opponent.clf, self.x, self.gradient, largest=max(p.grid), clip=clip, **common)
 
 
 def _check(

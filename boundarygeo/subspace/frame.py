@@ -1,20 +1,19 @@
 """Beyond first order: the whole frame is optimised, all margins at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import labels_of
-from boundarygeo.classifier import Classifier
-from boundarygeo.subspace.goal import Goal
+from boundarygeo.subspace.goal import Opponent
 from boundarygeo.subspace.stiefel import BoxWalk, SphereWalk, Walk
 
 _GROWTH = 1.4  # from one size of frame to the next, at least by one
 _PATIENCE = 2  # sizes in a row without more successes, after which an example is done
 _LAST_STEP = 0.1  # of a search, as a share of the first
-_SLACK = 0.1  # by how much of the example's own margin a direction should be beyond the boundary
+_SLACK = 0.1  # by how many margins of the example a direction should be beyond the boundary
 _COPIES = 8  # of a frame that a search holds at a time
 _WORKING_BYTES = 1 << 29
 
@@ -54,11 +53,9 @@ def sizes_of(cap: int) -> tuple[int, ...]:
 
 
 def optimised_frames(
-    clf: Classifier,
+    opponents: Sequence[Opponent],
     x: Tensor,
     gradient: Tensor,
-    goal: Goal,
-    margin: Tensor,
     *,
     eps: float,
     box: str,
@@ -67,18 +64,17 @@ def optimised_frames(
     seed: int,
     advance: Callable[[int], object],
 ) -> FoundFrames:
-    """Optimise frames of growing size. To be called inside `Classifier.running`.
+    """Optimise frames of growing size. To be called inside `Classifier.running` of each network.
 
     Each frame starts at that of the first-order theory. Every step is one forward and one backward pass for each of its
     directions: those that have not crossed the boundary climb the log-odds, and the frame is brought back to its set
-    (see `boundarygeo.subspace.stiefel`). Of all steps the frame with the most successes counts.
+    (see `boundarygeo.subspace.stiefel`). Of all steps the frame with the most successes counts. With several networks a
+    direction has to cross the boundaries of all; it climbs where it is farthest behind, relative to the margins.
 
     Args:
-        clf: the classifier.
+        opponents: the networks.
         x: examples `[example, *input]`.
-        gradient: gradients there, of the same shape, not zero.
-        goal: what is a success.
-        margin: how far the examples are from the boundary, in logits, `[example]`.
+        gradient: direction with which the first frames are aligned, of the same shape, not zero.
         eps: L2 norm of a perturbation.
         box: `"ignore"`, `"clip"` or `"feasible"`.
         cap: largest frame.
@@ -100,7 +96,7 @@ def optimised_frames(
         live, idle = torch.arange(len(part)), torch.zeros(len(part), dtype=torch.int64)
         for attempt, size in enumerate(sizes):
             who = part[live]
-            search = _Search(clf, x[who], gradient[who], goal, who, margin[who], eps=eps, box=box)
+            search = _Search(opponents, x[who], gradient[who], who, eps=eps, box=box)
             count, frames, reached = search.best(size, steps, seed)
             table[0, live, attempt], table[1, live, attempt] = size, count
             better = count > best[live]
@@ -122,22 +118,12 @@ class _Search:
     """The optimisation of frames of one size around some examples."""
 
     def __init__(
-        self,
-        clf: Classifier,
-        x: Tensor,
-        gradient: Tensor,
-        goal: Goal,
-        example: Tensor,
-        margin: Tensor,
-        *,
-        eps: float,
-        box: str,
+        self, opponents: Sequence[Opponent], x: Tensor, gradient: Tensor, example: Tensor, *, eps: float, box: str
     ) -> None:
-        self._clf, self._goal, self._example, self._eps, self._box = clf, goal, example, eps, box
-        self._shape = x.shape[1:]
-        device = clf.device
+        self._opponents, self._example, self._eps, self._box = opponents, example, eps, box
+        self._shape, self._bounds = x.shape[1:], opponents[0].clf.bounds
+        device = opponents[0].clf.device
         self._x, self._gradient = (v.detach().to(device).float().flatten(1) for v in (x, gradient))
-        self._slack = _SLACK * margin.to(device).float()[:, None]
 
     def best(self, size: int, steps: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Most successes, the perturbations of that step, and which of them succeeded; on the CPU."""
@@ -152,46 +138,59 @@ class _Search:
             kept[better], reached[better], best[better] = frame[better], hit[better], count[better]
             if step == steps or bool((best == size).all()):
                 break
-            need = ((gain < self._slack) | ~hit).float()
+            need = ((gain < _SLACK) | ~hit).float()
             walk.step(uphill, need, 1 - (1 - _LAST_STEP) * step / steps)
             frame = walk.frame
         return best.cpu(), self._applied(kept).cpu(), reached.cpu()
 
     def _walk(self, size: int, seed: int) -> Walk:
         if self._box == "feasible":
-            bounds = self._clf.bounds
-            return BoxWalk(self._x, self._gradient, size, eps=self._eps, bounds=bounds, seed=seed)
+            return BoxWalk(self._x, self._gradient, size, eps=self._eps, bounds=self._bounds, seed=seed)
         return SphereWalk(self._gradient, size, eps=self._eps, seed=seed)
 
     def _applied(self, frame: Tensor) -> Tensor:
         if self._box == "ignore":
             return frame
         x = self._x[:, None]
-        return (x + frame).clamp(*self._clf.bounds) - x
+        return (x + frame).clamp(*self._bounds) - x
 
     def _look(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Successes and gains `[example, direction]`, and unit directions of growth of the shape of the frame."""
+        """Successes and gains `[example, direction]`, and unit directions of growth of the shape of the frame.
+
+        Gains are in margins of the example, and those of the network that is farthest behind.
+        """
         examples, size, dimension = frame.shape
         moved = (self._x[:, None] + frame).flatten(0, 1)
-        points = moved if self._box == "ignore" else moved.clamp(*self._clf.bounds)
+        points = moved if self._box == "ignore" else moved.clamp(*self._bounds)
         number = self._example.repeat_interleave(size)
         hits, gains, slopes = [], [], []
 
         def work(start: int, stop: int) -> None:
-            who = number[start:stop]
             inputs = points[start:stop].view(-1, *self._shape)
-            logits, uphill = self._clf.differentiate(inputs, self._goal.classes[who], "log_odds")
-            hits.append(self._goal.reached(labels_of(logits), who))
-            gains.append(self._goal.gain(logits, who))
-            slopes.append(-uphill if self._goal.targeted else uphill)
+            looks = [_seen(opponent, inputs, number[start:stop]) for opponent in self._opponents]
+            hit, gain, slope = (torch.stack([look[i].to(points.device) for look in looks]) for i in range(3))
+            behind = gain.argmin(0)
+            row = torch.arange(len(behind), device=points.device)
+            hits.append(hit.all(0))
+            gains.append(gain[behind, row])
+            slopes.append(slope[behind, row])
 
-        self._clf.in_batches(work, len(points), self._shape, kind="gradient")
+        self._opponents[0].clf.in_batches(work, len(points), self._shape, kind="gradient")
         slope = torch.cat(slopes).reshape(examples * size, dimension)
         if self._box != "ignore":  # no gain beyond a bound
-            low, high = self._clf.bounds
+            low, high = self._bounds
             slope = torch.where((moved >= high) & (slope > 0) | (moved <= low) & (slope < 0), 0.0, slope)
         # Squares of small gradients would underflow.
         slope = slope / slope.abs().amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
         slope = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6)
         shape = (examples, size)
         return torch.cat(hits).view(shape), torch.cat(gains).view(shape), slope.view(examples, size, dimension)
+
+
+def _seen(opponent: Opponent, inputs: Tensor, example: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Successes, gains in margins, and uphill gradients of one network at points of examples."""
+    goal = opponent.goal
+    logits, uphill = opponent.clf.differentiate(inputs, goal.classes[example], "log_odds")
+    margin = opponent.margin[example].to(logits)
+    gain = goal.gain(logits, example) / margin.clamp_min(torch.finfo(margin.dtype).tiny)
+    return goal.reached(labels_of(logits), example), gain, -uphill if goal.targeted else uphill

@@ -58,3 +58,18 @@ class Goal:
         column = self.classes[:, None].to(logits.device)
         z = logits.scatter(1, column, -torch.inf).logsumexp(1) - logits.gather(1, column)[:, 0]
         return -z if self.targeted else z
+
+
+@dataclass(frozen=True, eq=False)
+class Opponent:
+    """A classifier that perturbations are to fool.
+
+    Attributes:
+        clf: the classifier.
+        goal: what is a success on it.
+        margin: how far it is from that at the examples themselves, in logits, `[example]`.
+    """
+
+    clf: Classifier
+    goal: Goal
+    margin: Tensor

@@ -1,14 +1,13 @@
 """Frames tried on the network: each job is one frame of one example, each of its rows one direction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import labels_of
-from boundarygeo.classifier import Classifier
-from boundarygeo.subspace.goal import Goal
+from boundarygeo.subspace.goal import Opponent
 
 PointMaker = Callable[[int, int], Tensor]
 """Gives the inputs `[stop - start, *input]` of rows number start to stop, normalised, on the device."""
@@ -54,23 +53,21 @@ def rows_of(size: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def successes(
-    clf: Classifier,
-    frames: Frames,
+    opponents: Sequence[Opponent],
+    families: Sequence[Frames],
     example: Tensor,
     size: Tensor,
-    goal: Goal,
     *,
     input_size: int,
     progress: bool,
 ) -> Tensor:
-    """How many directions of each frame fool the network. To be called inside `Classifier.running`.
+    """How many directions of each frame fool all networks. To be called inside `Classifier.running` of each.
 
     Args:
-        clf: the classifier.
-        frames: the frames.
+        opponents: the networks.
+        families: the same frames for each of them.
         example: example of each job, int64 `[job]`.
         size: size of its frame, int64 `[job]`.
-        goal: what is a success.
         input_size: number of dimensions of an input.
         progress: whether to show a bar when it takes more than two seconds.
 
@@ -78,15 +75,14 @@ def successes(
         Counts, int64 `[job]`.
     """
     begin = torch.zeros_like(size)
-    return _hits(clf, frames, example, size, begin, size, goal, input_size=input_size, progress=progress)
+    return _hits(opponents, families, example, size, begin, size, input_size=input_size, progress=progress)
 
 
 def successes_until_failure(
-    clf: Classifier,
-    frames: Frames,
+    opponents: Sequence[Opponent],
+    families: Sequence[Frames],
     example: Tensor,
     size: Tensor,
-    goal: Goal,
     *,
     input_size: int,
     progress: bool,
@@ -97,11 +93,10 @@ def successes_until_failure(
     few, so that this takes far fewer forward passes.
 
     Args:
-        clf: as in `successes`.
-        frames: as in `successes`.
+        opponents: as in `successes`.
+        families: as in `successes`.
         example: as in `successes`.
         size: as in `successes`.
-        goal: as in `successes`.
         input_size: as in `successes`.
         progress: as in `successes`.
 
@@ -114,7 +109,7 @@ def successes_until_failure(
         first = torch.full_like(live, begin)
         last = size[live].clamp_max(begin + block)
         found = _hits(
-            clf, frames, example[live], size[live], first, last, goal, input_size=input_size, progress=progress
+            opponents, families, example[live], size[live], first, last, input_size=input_size, progress=progress
         )
         counts[live] += found
         live = live[(found == last - first) & (last < size[live])]
@@ -123,13 +118,12 @@ def successes_until_failure(
 
 
 def _hits(
-    clf: Classifier,
-    frames: Frames,
+    opponents: Sequence[Opponent],
+    families: Sequence[Frames],
     example: Tensor,
     size: Tensor,
     first: Tensor,
     last: Tensor,
-    goal: Goal,
     *,
     input_size: int,
     progress: bool,
@@ -139,14 +133,20 @@ def _hits(
     at_once = max(1, _WORKING_BYTES // (4 * input_size))
     for jobs in torch.arange(len(example)).split(at_once):
         job, row = rows_of((last - first)[jobs])
-        labels: list[Tensor] = []
-        clf.run(
-            frames.points(example[jobs], size[jobs], job, row + first[jobs][job]),
-            len(job),
-            lambda logits, labels=labels: labels.append(labels_of(logits)),
-            precision="float32",
-            progress=progress,
-        )
-        hit = goal.reached(torch.cat(labels).cpu(), example[jobs][job])
-        counts[jobs] = torch.zeros(len(jobs), dtype=torch.int64).index_add_(0, job, hit.long())
+        row = row + first[jobs][job]
+        for opponent, frames in zip(
+            opponents, families, strict=True
+        ):  # what one network withstands is not shown to the next
+            labels: list[Tensor] = []
+            opponent.clf.run(
+                frames.points(example[jobs], size[jobs], job, row),
+                len(job),
+                lambda logits, labels=labels: labels.append(labels_of(logits)),
+                precision="float32",
+                progress=progress,
+            )
+            seen = torch.cat(labels).cpu() if labels else job
+            hit = opponent.goal.reached(seen, example[jobs][job])
+            job, row = job[hit], row[hit]
+        counts[jobs] = torch.bincount(job, minlength=len(jobs))
     return counts

@@ -96,7 +96,8 @@ class BoxWalk:
         self, x: Tensor, gradient: Tensor, count: int, *, eps: float, bounds: tuple[float, float], seed: int
     ) -> None:
         self._eps = eps
-        self._down, self._up = bounds[0] - x, bounds[1] - x
+        # Inputs may lie outside the bounds by rounding.
+        self._down, self._up = (bounds[0] - x).clamp_max(0), (bounds[1] - x).clamp_min(0)
         room = torch.minimum(self._up, -self._down)
         free = room >= _SPREAD * eps / x.shape[1] ** 0.5
         self._free = free & (free.sum(1, keepdim=True) >= _FEWEST_FREE * count)

@@ -1,6 +1,6 @@
 """The directions that are reported, looked at once more as they are: on the network, and among themselves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.examples import labels_of
 from boundarygeo.classifier import Classifier
-from boundarygeo.subspace.goal import Goal
+from boundarygeo.subspace.goal import Opponent
 
 _WORKING_BYTES = 1 << 27  # of perturbations looked at together
 
@@ -25,7 +25,7 @@ class Verified:
         largest_norm: largest L2 norm of a perturbation, float64 `[example]`.
         perturbations: float32 `[direction, *input]`, or None.
         owner: example of each, int64 `[direction]`, or None.
-        met: class predicted there, int64 `[direction]`, or None.
+        met: class that the first network predicts there, int64 `[direction]`, or None.
     """
 
     count: Tensor
@@ -38,16 +38,15 @@ class Verified:
 
 
 def verify(
-    clf: Classifier, x: Tensor, parts: Iterator[tuple[Tensor, Tensor]], goal: Goal, *, norm: str, keep: bool
+    opponents: Sequence[Opponent], x: Tensor, parts: Iterator[tuple[Tensor, Tensor]], *, norm: str, keep: bool
 ) -> Verified:
-    """Send perturbed inputs through the network as they are, in float32. To be called inside `Classifier.running`.
+    """Send perturbed inputs through networks as they are, in float32. To be called inside `running` of each.
 
     Args:
-        clf: the classifier.
+        opponents: the networks: what does not fool all of them is dropped.
         x: examples `[example, *input]`.
         parts: perturbations, float32 `[direction, *input]`, and their examples `[direction]`, ascending, with all
             directions of an example in one part.
-        goal: what is a success; other directions are dropped.
         norm: `"l2"` or `"linf"`: in which the largest norm is measured.
         keep: whether the perturbations are returned.
 
@@ -60,9 +59,11 @@ def verify(
     count = torch.zeros(len(x), dtype=torch.int64)
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
     for delta, owner in parts:
-        labels = _labels(clf, x, delta, owner)
-        hit = goal.reached(labels, owner)
-        delta, owner, labels = delta[hit], owner[hit], labels[hit]
+        labels = owner
+        for opponent in reversed(opponents):  # the labels that are kept are those of the first
+            labels = _labels(opponent.clf, x, delta, owner)
+            hit = opponent.goal.reached(labels, owner)
+            delta, owner, labels = delta[hit], owner[hit], labels[hit]
         if not len(owner):
             continue
         who, sizes = owner.unique_consecutive(return_counts=True)
