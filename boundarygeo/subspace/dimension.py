@@ -1,33 +1,20 @@
 """The dimension of adversarial subspaces: how many orthogonal directions fool the network, claimed and verified."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count, labels_of
-from boundarygeo.attacks.norms import NORMS, dual_length
+from boundarygeo.attacks.examples import labels_of
+from boundarygeo.attacks.norms import dual_length
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
-from boundarygeo.evaluation import progress_bar
-from boundarygeo.hadamard import REGULAR_ORDERS
 from boundarygeo.results import Result, array
-from boundarygeo.subspace.frame import optimised_frames
-from boundarygeo.subspace.gaas import GaasFrames, claimed_dimension
+from boundarygeo.subspace.gaas import claimed_dimension
 from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
-from boundarygeo.subspace.jobs import Frames, rows_of, successes, successes_until_failure
-from boundarygeo.subspace.partition import PartitionFrames
-from boundarygeo.subspace.search import RULES, best_attempt, default_grid, dimension_of, search_sizes
-from boundarygeo.subspace.signs import SignFrames
-from boundarygeo.subspace.verification import chunks, verify
-
-METHODS = ("gaas", "frame")
-BOXES = ("feasible", "clip", "ignore")
-DEFAULT_CAP = 200
-FRAME_STEPS = 40
-_REFINEMENTS = 4
+from boundarygeo.subspace.study import FRAME_STEPS, Study, check_positive, check_settings
+from boundarygeo.subspace.verification import verify
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -182,12 +169,21 @@ def adversarial_dimension(
         >>> adversarial_dimension(Classifier(linear), x, y, eps=0.9, box="ignore").verified  # floor(0.81 / 0.25)
         tensor([3])
     """
-    problem = _check(
-        clf, x, y, targets, eps=eps, norm=norm, method=method, rule=rule, box=box, cap=max_dimension, grid=grid,
-        restarts=restarts, loss=loss, gamma=gamma, steps=steps, seed=seed, index=index,
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {list(LOSSES)}, got {loss!r}")
+    if gamma is not None:
+        check_positive(gamma, "gamma")
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    if targets is not None:
+        clf.check_labels(targets, len(x), name="targets")
+    settings = check_settings(
+        x[0].numel(), eps=eps, norm=norm, method=method, rule=rule, box=box, max_dimension=max_dimension, grid=grid,
+        restarts=restarts, steps=steps, seed=seed,
     )  # fmt: skip
+    numbers = numbers_of(index, len(x))
+    goal = Goal((y if targets is None else targets).detach().cpu().long(), targets is not None)
     provenance = clf.record()
-    goal = problem.goal
     with clf.running(x, y):
         clf.check_labels(goal.classes, len(x), name="targets" if goal.targeted else "y")
         logits = clf.logits(x).double()
@@ -199,7 +195,7 @@ def adversarial_dimension(
         who = (correct & valid).nonzero()[:, 0]
         margin = -goal.gain(logits, torch.arange(len(x)))[who]
         opponent = Opponent(clf, Goal(goal.classes[who], goal.targeted), margin)
-        study = _Study(opponent, x[who], gradient[who], problem, problem.index[who])
+        study = Study([opponent], x[who], gradient[who], settings, numbers[who])
         first = study.first_order(progress)
         best = first if method == "gaas" else study.beyond(first, progress)
         seen = verify([opponent], x[who], best.parts(), norm=norm, keep=keep_directions)
@@ -210,12 +206,12 @@ def adversarial_dimension(
         full[who] = values
         return full
 
-    claimed = claimed_dimension(dual, problem.eps, missing, x[0].numel())
+    claimed = claimed_dimension(dual, settings.eps, missing, x[0].numel())
     return AdversarialDimension(
         provenance=provenance(
-            f"adversarial_dimension(eps={problem.eps!r}, norm={norm!r}, method={method!r}, rule={rule!r}, box={box!r}, "
-            f"max_dimension={problem.cap}, grid={problem.grid}, restarts={restarts}, loss={loss!r}, gamma={gamma!r}, "
-            f"steps={steps})",
+            f"adversarial_dimension(eps={settings.eps!r}, norm={norm!r}, method={method!r}, rule={rule!r}, "
+            f"box={box!r}, max_dimension={settings.cap}, grid={settings.grid}, restarts={restarts}, loss={loss!r}, "
+            f"gamma={gamma!r}, steps={steps})",
             seed=seed,
         ),
         claimed=torch.where(correct, claimed, 0),
@@ -235,196 +231,14 @@ def adversarial_dimension(
         owner=None if seen.owner is None else who[seen.owner],
         met=seen.met,
         labels=goal.classes,
-        index=problem.index,
-        eps=problem.eps,
+        index=numbers,
+        eps=settings.eps,
         norm=norm,
         method=method,
         rule=rule,
         box=box,
         loss=goal.loss(loss),
-        max_dimension=problem.cap,
+        max_dimension=settings.cap,
         restarts=restarts,
         targeted=goal.targeted,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """Checked arguments."""
-
-    goal: Goal
-    index: Tensor
-    eps: float
-    norm: str
-    rule: str
-    box: str
-    cap: int
-    grid: tuple[int, ...]
-    restarts: int
-    steps: int
-    seed: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Best:
-    """What a method found, and how to make its perturbations again."""
-
-    tried: Tensor
-    hits: Tensor
-    parts: Callable[[], Iterator[tuple[Tensor, Tensor]]]
-
-    def dimension(self, rule: str) -> Tensor:
-        return dimension_of(self.tried, self.hits, rule)
-
-
-class _Study:
-    """The search on the examples that are neither excluded nor without a gradient."""
-
-    def __init__(self, opponent: Opponent, x: Tensor, gradient: Tensor, problem: _Problem, index: Tensor) -> None:
-        self.opponent, self.x, self.gradient, self.problem, self.index = opponent, x, gradient, problem, index
-
-    def first_order(self, progress: bool) -> _Best:
-        """Frames of the theory, of which the best draw counts."""
-        problem, size = self.problem, self.x[0].numel() if len(self.x) else 1
-        draws = [self._frames(draw) for draw in range(problem.restarts)] if len(self.x) else []
-        rounds = 0 if problem.norm == "linf" else _REFINEMENTS
-        look = successes_until_failure if problem.rule == "all" else successes
-        tables = [
-            search_sizes(
-                lambda example, sizes, frames=frames: look(
-                    [self.opponent], [frames], example, sizes, input_size=size, progress=progress
-                ),
-                len(self.x),
-                problem.grid,
-                rule=problem.rule,
-                rounds=rounds,
-            )
-            for frames in draws
-        ]
-        if not tables:
-            empty = torch.zeros(len(self.x), 1, dtype=torch.int64)
-            return _Best(empty, empty, lambda: iter(()))
-        width = max(tried.shape[1] for tried, _ in tables)
-        padded = torch.stack(
-            [torch.stack([torch.nn.functional.pad(v, (0, width - v.shape[1])) for v in table]) for table in tables]
-        )
-        dimension = torch.stack([dimension_of(tried, hits, problem.rule) for tried, hits in tables])
-        best = dimension.argmax(0)
-        tried, hits = padded[best, :, torch.arange(len(self.x))].unbind(1)
-
-        def parts() -> Iterator[tuple[Tensor, Tensor]]:
-            chosen = tried.gather(1, best_attempt(tried, hits, problem.rule)[:, None])[:, 0]
-            for example in torch.arange(len(self.x))[dimension.amax(0) > 0].split(1024):
-                for start, stop in chunks(chosen[example], size):
-                    who = example[start:stop]
-                    job, row = rows_of(chosen[who])
-                    delta = torch.empty(len(job), *self.x.shape[1:])
-                    for draw in best[who].unique().tolist():
-                        mine = best[who][job] == draw
-                        delta[mine] = draws[draw].perturbations(who, chosen[who], job[mine], row[mine])
-                    yield delta, who[job]
-
-        return _Best(tried, hits, parts)
-
-    def beyond(self, first: _Best, progress: bool) -> _Best:
-        """Optimised frames, or those of the theory where they are better."""
-        problem = self.problem
-        if not len(self.x):
-            return first
-        with progress_bar(len(self.x), description="frames", unit="examples", progress=progress) as bar:
-            found = optimised_frames(
-                [self.opponent],
-                self.x,
-                self.gradient,
-                eps=problem.eps,
-                box=problem.box,
-                cap=problem.cap,
-                steps=problem.steps,
-                seed=problem.seed,
-                advance=bar.update,
-            )
-        better = found.hits.amax(1) >= first.dimension(problem.rule)
-
-        def parts() -> Iterator[tuple[Tensor, Tensor]]:
-            for delta, owner in first.parts():
-                other = ~better[owner]
-                if bool(other.any()):
-                    yield delta[other], owner[other]
-            mine = better.nonzero()[:, 0]
-            size = torch.tensor([len(rows) for rows in found.rows])[mine]
-            for start, stop in chunks(size, self.x[0].numel()):
-                who = mine[start:stop]
-                rows = torch.cat([found.rows[number] for number in who.tolist()])
-                if len(rows):
-                    yield rows.view(-1, *self.x.shape[1:]), who.repeat_interleave(size[start:stop])
-
-        return _Best(found.tried, found.hits, parts)
-
-    def _frames(self, draw: int) -> Frames:
-        p, clip = self.problem, self.problem.box == "clip"
-        common = {"eps": p.eps, "seed": p.seed, "draw": draw}
-        if p.norm == "linf":
-            return SignFrames(self.opponent.clf, self.x, self.gradient, box=p.box, index=self.index, **common)
-        if p.box == "feasible":
-            return PartitionFrames(self.opponent.clf, self.x, self.gradient, index=self.index, **common)
-        return GaasFrames(self.opponent.clf, self.x, self.gradient, largest=max(p.grid), clip=clip, **common)
-
-
-def _check(
-    clf: Classifier,
-    x: Tensor,
-    y: Tensor,
-    targets: Tensor | None,
-    *,
-    eps: float,
-    norm: str,
-    method: str,
-    rule: str,
-    box: str,
-    cap: int | None,
-    grid: Sequence[int] | None,
-    restarts: int,
-    loss: str,
-    gamma: float | None,
-    steps: int,
-    seed: int,
-    index: Sequence[int] | Tensor | None,
-) -> _Problem:
-    for name, value, known in (
-        ("norm", norm, NORMS), ("method", method, METHODS), ("rule", rule, RULES), ("box", box, BOXES),
-        ("loss", loss, LOSSES),
-    ):  # fmt: skip
-        if value not in known:
-            raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
-    if method == "frame" and norm != "l2":
-        raise ValueError(f"norm must be 'l2' for method='frame', got {norm!r}")
-    for name, value in (("eps", eps), *((("gamma", gamma),) if gamma is not None else ())):
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
-    check_count(restarts, "restarts")
-    check_count(steps, "steps")
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    if targets is not None:
-        clf.check_labels(targets, len(x), name="targets")
-    dimension = x[0].numel()
-    cap = min(DEFAULT_CAP, dimension) if cap is None else cap
-    check_count(cap, "max_dimension")
-    if cap > dimension:
-        raise ValueError(f"max_dimension must be at most the {dimension} dimensions of the inputs, got {cap}")
-    orders = tuple(order for order in REGULAR_ORDERS if order <= cap)
-    if grid is None:
-        sizes = orders if norm == "linf" else default_grid(cap)
-    else:
-        sizes = tuple(grid)
-        whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
-        if not sizes or not whole or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= cap:
-            raise ValueError(f"grid must be ascending whole numbers from 1 to max_dimension ({cap}), got {grid!r}")
-        if norm == "linf" and not set(sizes) <= set(orders):
-            raise ValueError(f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {grid!r}")
-    if method == "gaas":  # no larger frame is tried: counts at the last size are limited by it
-        cap = sizes[-1]
-    goal = Goal((y if targets is None else targets).detach().cpu().long(), targets is not None)
-    return _Problem(
-        goal, numbers_of(index, len(x)), float(eps), norm, rule, box, cap, sizes, restarts, steps, seed
-    )  # fmt: skip

@@ -163,11 +163,13 @@ class _Search:
         moved = (self._x[:, None] + frame).flatten(0, 1)
         points = moved if self._box == "ignore" else moved.clamp(*self._bounds)
         number = self._example.repeat_interleave(size)
+        origin = self._x.repeat_interleave(size, 0) if any(o.turn for o in self._opponents) else points
         hits, gains, slopes = [], [], []
 
         def work(start: int, stop: int) -> None:
+            x = origin[start:stop].view(-1, *self._shape)
             inputs = points[start:stop].view(-1, *self._shape)
-            looks = [_seen(opponent, inputs, number[start:stop]) for opponent in self._opponents]
+            looks = [_seen(opponent, x, inputs, number[start:stop]) for opponent in self._opponents]
             hit, gain, slope = (torch.stack([look[i].to(points.device) for look in looks]) for i in range(3))
             behind = gain.argmin(0)
             row = torch.arange(len(behind), device=points.device)
@@ -187,10 +189,13 @@ class _Search:
         return torch.cat(hits).view(shape), torch.cat(gains).view(shape), slope.view(examples, size, dimension)
 
 
-def _seen(opponent: Opponent, inputs: Tensor, example: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _seen(opponent: Opponent, x: Tensor, inputs: Tensor, example: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Successes, gains in margins, and uphill gradients of one network at points of examples."""
     goal = opponent.goal
+    if opponent.turn is not None:
+        inputs = x + opponent.turn(inputs - x)
     logits, uphill = opponent.clf.differentiate(inputs, goal.classes[example], "log_odds")
     margin = opponent.margin[example].to(logits)
     gain = goal.gain(logits, example) / margin.clamp_min(torch.finfo(margin.dtype).tiny)
+    uphill = uphill if opponent.turn is None else opponent.turn.back(uphill)
     return goal.reached(labels_of(logits), example), gain, -uphill if goal.targeted else uphill

@@ -12,6 +12,7 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.layout import FlatInputs
 from boundarygeo.linalg import norms, scaled_to
+from boundarygeo.subspace.goal import Turn
 from boundarygeo.subspace.jobs import PointMaker
 
 
@@ -126,6 +127,7 @@ class GaasFrames:
         clip: whether points are clipped to the bounds.
         seed: seed of the random frame, which all examples share.
         draw: which of several frames.
+        turn: rotation of the perturbations that `points` shows, or None; only without clipping.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class GaasFrames:
         clip: bool,
         seed: int,
         draw: int,
+        turn: Turn | None = None,
     ) -> None:
         self._clf, self._x, self._eps, self._clip = clf, x.detach().cpu().float(), eps, clip
         self._base = random_orthonormal(largest, x[0].numel(), seed=seed, draw=draw)
@@ -146,14 +149,15 @@ class GaasFrames:
         self._reflection = _Reflection(self._base, unit)
         self._layout = FlatInputs(clf, x.shape[1:])
         self._origin = self._layout.points(self._x)
-        self._axes = self._layout.axes((eps * self._base).float().view(-1, *x.shape[1:]))
+        self._turn = turn
+        self._axes = self._layout.axes(self._shown((eps * self._base).float().view(-1, *x.shape[1:])))
 
     def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
         """As `boundarygeo.subspace.jobs.Frames.points`."""
         device = self._clf.device
         sign, along = (v.float().to(device)[:, None] for v in self._coefficients(example, size, job, row))
         targets = self._eps * self._reflection.targets(example, size)
-        target = self._layout.axes(targets.float().view(-1, *self._x.shape[1:]))
+        target = self._layout.axes(self._shown(targets.float().view(-1, *self._x.shape[1:])))
         origin, which, row = example[job].to(device), job.to(device), row.to(device)
 
         def make(start: int, stop: int) -> Tensor:
@@ -175,6 +179,9 @@ class GaasFrames:
             return delta
         x = self._x[example[job]]
         return (x + delta).clamp(*self._clf.bounds) - x
+
+    def _shown(self, v: Tensor) -> Tensor:
+        return v if self._turn is None else self._turn(v)
 
     def _coefficients(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
         return self._reflection.coefficients(example[job], size[job], row)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +61,35 @@ class Goal:
         return -z if self.targeted else z
 
 
+class Turn:
+    """A random rotation of the space of perturbations: their coordinates change places and signs.
+
+    It keeps lengths and angles, and what it does to one model's gradient leaves no alignment with another's but that of
+    chance: the inner product has mean 0 and the variance 1/d of Haar-distributed rotations.
+
+    Args:
+        shape: shape of one input.
+        seed: seed.
+        draw: which of several rotations.
+    """
+
+    def __init__(self, shape: torch.Size, *, seed: int, draw: int) -> None:
+        random = np.random.default_rng((seed, draw))
+        self._shape, size = shape, shape.numel()
+        self._place = torch.from_numpy(random.permutation(size))
+        self._sign = torch.from_numpy(random.choice(np.array([-1.0, 1.0], dtype=np.float32), size))
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Perturbations `[row, *input]`, rotated."""
+        flat = v.reshape(len(v), -1)
+        return (flat[:, self._place.to(v.device)] * self._sign.to(v)).view(-1, *self._shape)
+
+    def back(self, v: Tensor) -> Tensor:
+        """The inverse rotation, which takes gradients back, too."""
+        flat = v.reshape(len(v), -1) * self._sign.to(v)
+        return torch.empty_like(flat).index_copy_(1, self._place.to(v.device), flat).view(-1, *self._shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Opponent:
     """A classifier that perturbations are to fool.
@@ -68,8 +98,14 @@ class Opponent:
         clf: the classifier.
         goal: what is a success on it.
         margin: how far it is from that at the examples themselves, in logits, `[example]`.
+        turn: rotation of the perturbations that it is shown, or None.
     """
 
     clf: Classifier
     goal: Goal
     margin: Tensor
+    turn: Turn | None = None
+
+    def shown(self, delta: Tensor) -> Tensor:
+        """Perturbations `[row, *input]` as this classifier is shown them."""
+        return delta if self.turn is None else self.turn(delta)

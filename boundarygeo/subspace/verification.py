@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import labels_of
-from boundarygeo.classifier import Classifier
 from boundarygeo.subspace.goal import Opponent
 
 _WORKING_BYTES = 1 << 27  # of perturbations looked at together
@@ -61,7 +60,7 @@ def verify(
     for delta, owner in parts:
         labels = owner
         for opponent in reversed(opponents):  # the labels that are kept are those of the first
-            labels = _labels(opponent.clf, x, delta, owner)
+            labels = _labels(opponent, x, delta, owner)
             hit = opponent.goal.reached(labels, owner)
             delta, owner, labels = delta[hit], owner[hit], labels[hit]
         if not len(owner):
@@ -117,14 +116,14 @@ def chunks(size: Tensor, input_size: int) -> Iterator[tuple[int, int]]:
         yield start, len(size)
 
 
-def _labels(clf: Classifier, x: Tensor, delta: Tensor, owner: Tensor) -> Tensor:
+def _labels(opponent: Opponent, x: Tensor, delta: Tensor, owner: Tensor) -> Tensor:
     labels = []
 
     def work(start: int, stop: int) -> None:
-        points = x[owner[start:stop]].float().cpu() + delta[start:stop]
-        labels.append(labels_of(clf.evaluate(points)).cpu())
+        points = x[owner[start:stop]].float().cpu() + opponent.shown(delta[start:stop])
+        labels.append(labels_of(opponent.clf.evaluate(points)).cpu())
 
-    clf.in_batches(work, len(delta), x.shape[1:], kind="float32")
+    opponent.clf.in_batches(work, len(delta), x.shape[1:], kind="float32")
     return torch.cat(labels) if labels else owner
 
 

@@ -1,0 +1,254 @@
+"""The search for frames around examples: those of the theory, and what optimising them adds."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import check_count
+from boundarygeo.attacks.norms import NORMS
+from boundarygeo.evaluation import progress_bar
+from boundarygeo.hadamard import REGULAR_ORDERS
+from boundarygeo.subspace.frame import optimised_frames
+from boundarygeo.subspace.gaas import GaasFrames
+from boundarygeo.subspace.goal import Opponent
+from boundarygeo.subspace.jobs import Frames, rows_of, successes, successes_until_failure
+from boundarygeo.subspace.partition import PartitionFrames
+from boundarygeo.subspace.search import RULES, best_attempt, default_grid, dimension_of, search_sizes
+from boundarygeo.subspace.signs import SignFrames
+from boundarygeo.subspace.verification import chunks
+
+METHODS = ("gaas", "frame")
+BOXES = ("feasible", "clip", "ignore")
+DEFAULT_CAP = 200
+FRAME_STEPS = 40
+_REFINEMENTS = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked settings of a search; see `boundarygeo.subspace.dimension.adversarial_dimension`."""
+
+    eps: float
+    norm: str
+    method: str
+    rule: str
+    box: str
+    cap: int
+    grid: tuple[int, ...]
+    restarts: int
+    steps: int
+    seed: int
+
+
+def check_settings(
+    dimension: int,
+    *,
+    eps: float,
+    norm: str,
+    method: str,
+    rule: str,
+    box: str,
+    max_dimension: int | None,
+    grid: Sequence[int] | None,
+    restarts: int,
+    steps: int,
+    seed: int,
+) -> Settings:
+    """Refuse settings that are out of their range.
+
+    Args:
+        dimension: number of dimensions of an input.
+        eps: as in `adversarial_dimension`, like all that follow.
+        norm: likewise.
+        method: likewise.
+        rule: likewise.
+        box: likewise.
+        max_dimension: likewise.
+        grid: likewise.
+        restarts: likewise.
+        steps: likewise.
+        seed: likewise.
+
+    Returns:
+        The settings, with defaults filled in.
+
+    Raises:
+        ValueError: if one is not usable.
+    """
+    for name, value, known in (
+        ("norm", norm, NORMS),
+        ("method", method, METHODS),
+        ("rule", rule, RULES),
+        ("box", box, BOXES),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+    if method == "frame" and norm != "l2":
+        raise ValueError(f"norm must be 'l2' for method='frame', got {norm!r}")
+    check_positive(eps, "eps")
+    check_count(restarts, "restarts")
+    check_count(steps, "steps")
+    cap = min(DEFAULT_CAP, dimension) if max_dimension is None else max_dimension
+    check_count(cap, "max_dimension")
+    if cap > dimension:
+        raise ValueError(f"max_dimension must be at most the {dimension} dimensions of the inputs, got {cap}")
+    orders = tuple(order for order in REGULAR_ORDERS if order <= cap)
+    if grid is None:
+        sizes = orders if norm == "linf" else default_grid(cap)
+    else:
+        sizes = tuple(grid)
+        whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
+        if not sizes or not whole or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= cap:
+            raise ValueError(f"grid must be ascending whole numbers from 1 to max_dimension ({cap}), got {grid!r}")
+        if norm == "linf" and not set(sizes) <= set(orders):
+            raise ValueError(f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {grid!r}")
+    if method == "gaas":  # no larger frame is tried: counts at the last size are limited by it
+        cap = sizes[-1]
+    return Settings(float(eps), norm, method, rule, box, cap, sizes, restarts, steps, seed)
+
+
+def check_positive(value: float, name: str) -> None:
+    """Refuse what is not a positive, finite number.
+
+    Args:
+        value: a setting.
+        name: what to call it in the message.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """What a search found, and how to make its perturbations again.
+
+    Attributes:
+        tried: sizes of frames, int64 `[example, attempt]`, 0 where there was none.
+        hits: successes of each, of the same shape.
+        parts: gives the perturbations of the best frames, part by part, and their examples.
+    """
+
+    tried: Tensor
+    hits: Tensor
+    parts: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+
+    def dimension(self, rule: str) -> Tensor:
+        """Dimension of each example by a rule, int64 `[example]`."""
+        return dimension_of(self.tried, self.hits, rule)
+
+
+class Study:
+    """The search on examples that are classified correctly and have a gradient.
+
+    Args:
+        opponents: the networks that every direction has to fool.
+        x: examples `[example, *input]`.
+        gradient: direction with which frames are aligned, of the same shape, not zero.
+        settings: checked settings.
+        index: number of each example, int64 `[example]`.
+    """
+
+    def __init__(
+        self, opponents: Sequence[Opponent], x: Tensor, gradient: Tensor, settings: Settings, index: Tensor
+    ) -> None:
+        self._opponents, self._x, self._gradient = opponents, x, gradient
+        self._settings, self._index = settings, index
+
+    def first_order(self, progress: bool) -> Best:
+        """Frames of the theory, of which the best draw counts."""
+        settings, size = self._settings, self._x[0].numel() if len(self._x) else 1
+        draws = [self._families(draw) for draw in range(settings.restarts)] if len(self._x) else []
+        rounds = 0 if settings.norm == "linf" else _REFINEMENTS
+        look = successes_until_failure if settings.rule == "all" else successes
+        tables = [
+            search_sizes(
+                lambda example, sizes, families=families: look(
+                    self._opponents, families, example, sizes, input_size=size, progress=progress
+                ),
+                len(self._x),
+                settings.grid,
+                rule=settings.rule,
+                rounds=rounds,
+            )
+            for families in draws
+        ]
+        if not tables:
+            empty = torch.zeros(len(self._x), 1, dtype=torch.int64)
+            return Best(empty, empty, lambda: iter(()))
+        width = max(tried.shape[1] for tried, _ in tables)
+        padded = torch.stack(
+            [torch.stack([torch.nn.functional.pad(v, (0, width - v.shape[1])) for v in table]) for table in tables]
+        )
+        dimension = torch.stack([dimension_of(tried, hits, settings.rule) for tried, hits in tables])
+        best = dimension.argmax(0)
+        tried, hits = padded[best, :, torch.arange(len(self._x))].unbind(1)
+
+        def parts() -> Iterator[tuple[Tensor, Tensor]]:
+            chosen = tried.gather(1, best_attempt(tried, hits, settings.rule)[:, None])[:, 0]
+            for example in torch.arange(len(self._x))[dimension.amax(0) > 0].split(1024):
+                for start, stop in chunks(chosen[example], size):
+                    who = example[start:stop]
+                    job, row = rows_of(chosen[who])
+                    delta = torch.empty(len(job), *self._x.shape[1:])
+                    for draw in best[who].unique().tolist():
+                        mine = best[who][job] == draw
+                        delta[mine] = draws[draw][0].perturbations(who, chosen[who], job[mine], row[mine])
+                    yield delta, who[job]
+
+        return Best(tried, hits, parts)
+
+    def beyond(self, first: Best, progress: bool) -> Best:
+        """Optimised frames, or those of the theory where they are better."""
+        settings = self._settings
+        if not len(self._x):
+            return first
+        with progress_bar(len(self._x), description="frames", unit="examples", progress=progress) as bar:
+            found = optimised_frames(
+                self._opponents,
+                self._x,
+                self._gradient,
+                eps=settings.eps,
+                box=settings.box,
+                cap=settings.cap,
+                steps=settings.steps,
+                seed=settings.seed,
+                advance=bar.update,
+            )
+        better = found.hits.amax(1) >= first.dimension(settings.rule)
+
+        def parts() -> Iterator[tuple[Tensor, Tensor]]:
+            for delta, owner in first.parts():
+                other = ~better[owner]
+                if bool(other.any()):
+                    yield delta[other], owner[other]
+            mine = better.nonzero()[:, 0]
+            size = torch.tensor([len(rows) for rows in found.rows])[mine]
+            for start, stop in chunks(size, self._x[0].numel()):
+                who = mine[start:stop]
+                rows = torch.cat([found.rows[number] for number in who.tolist()])
+                if len(rows):
+                    yield rows.view(-1, *self._x.shape[1:]), who.repeat_interleave(size[start:stop])
+
+        return Best(found.tried, found.hits, parts)
+
+    def _families(self, draw: int) -> list[Frames]:
+        """The same frames for each network."""
+        s = self._settings
+        common = {"eps": s.eps, "seed": s.seed, "draw": draw}
+
+        def frames(opponent: Opponent) -> Frames:
+            clf = opponent.clf
+            if s.norm == "linf":
+                return SignFrames(clf, self._x, self._gradient, box=s.box, index=self._index, **common)
+            if s.box == "feasible":
+                return PartitionFrames(clf, self._x, self._gradient, index=self._index, **common)
+            largest, clip = max(s.grid), s.box == "clip"
+            return GaasFrames(clf, self._x, self._gradient, largest=largest, clip=clip, turn=opponent.turn, **common)
+
+        return [frames(opponent) for opponent in self._opponents]

@@ -1,0 +1,64 @@
+"""The direction in which the losses of several models grow fastest together."""
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+LARGEST_SET = 10
+"""Most models: the cone is searched subset by subset."""
+
+_ROUNDING = 1e-12
+
+
+def common_ascent(slopes: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The unit direction h that maximises the smallest inner product with several vectors.
+
+    :math:`\max_{\|h\|=1}\min_m h^Ta_m` is the distance of the origin from the convex hull of the vectors a; h points to
+    the hull's nearest point p: by duality :math:`\max_h\min_\lambda h^T\sum\lambda_ma_m
+    =\min_\lambda\|\sum\lambda_ma_m\|`, over weights λ that are not negative and sum to 1. At p all vectors of the
+    support S have the same inner product with p, so that :math:`A_S\lambda_S\propto 1` for their Gram matrix A; the
+    supports are tried one by one, for all examples at once.
+
+    Args:
+        slopes: vectors a `[example, model, dimension]`, at most ten models.
+
+    Returns:
+        Directions h, float64 `[example, dimension]`, zero where no direction helps all; and the smallest inner product,
+        float64 `[example]`.
+
+    Raises:
+        ValueError: if there are too many models.
+
+    Examples:
+        >>> h, slope = common_ascent(torch.eye(2)[None])
+        >>> h, slope
+        (tensor([[0.7071, 0.7071]], dtype=torch.float64), tensor([0.7071], dtype=torch.float64))
+    """
+    models = slopes.shape[1]
+    if models > LARGEST_SET:
+        raise ValueError(f"slopes must be of at most {LARGEST_SET} models, got {models}")
+    a = slopes.double()
+    # Of vectors of very different length only the directions would survive in the Gram matrix.
+    scale = a.flatten(1).abs().amax(1).clamp_min(torch.finfo(torch.float64).tiny)[:, None, None]
+    gram = (a / scale) @ (a / scale).mT
+    best = torch.full((len(a),), torch.inf, dtype=torch.float64)
+    weights = torch.zeros(a.shape[:2], dtype=torch.float64)
+    for count in range(1, models + 1):
+        for support in combinations(range(models), count):
+            chosen = gram[:, support][:, :, support]
+            solution, info = torch.linalg.solve_ex(chosen, torch.ones(len(a), count, 1, dtype=torch.float64))
+            share = solution[:, :, 0] / solution.sum(1)
+            usable = (info == 0) & share.isfinite().all(1) & (share >= 0).all(1)
+            square = torch.einsum("ni,nij,nj->n", share, chosen, share)
+            better = usable & (square < best * (1 - _ROUNDING))
+            best = torch.where(better, square, best)
+            rows = better.nonzero()[:, 0]
+            weights[rows] = 0
+            weights[rows[:, None], torch.tensor(support)] = share[rows]
+    nearest = (weights[:, :, None] * a).sum(1)
+    length = nearest.norm(dim=1)
+    # A hull that holds the origin up to rounding has no common direction.
+    real = length > 1e-7 * a.norm(dim=2).amax(1)
+    h = torch.where(real[:, None], nearest / length.clamp_min(torch.finfo(torch.float64).tiny)[:, None], 0.0)
+    return h, (a @ h[:, :, None])[:, :, 0].amin(1).clamp_min(0)

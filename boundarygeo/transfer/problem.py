@@ -1,0 +1,161 @@
+"""What every comparison of classifiers begins with: the same classes and inputs, and what each of them predicts."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import labels_of
+from boundarygeo.classifier import Classifier
+from boundarygeo.results import Provenance
+
+Classifiers = Mapping[str, Classifier] | Sequence[Classifier]
+"""Several classifiers by name, or in a list: then their names are "0", "1", …."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Several classifiers that fit the same examples.
+
+    Attributes:
+        names: name of each classifier.
+        classifiers: the classifiers, in the same order.
+        x: inputs, float32 on the CPU, clamped to the bounds, `[example, *input]`.
+        y: true classes, int64 on the CPU `[example]`.
+        labels: class predicted by each classifier, int64 `[classifier, example]`.
+        provenance: ends the record that began before the labels, of the cost of all classifiers together: a function
+            of the command and the keyword `seed`. A classifier that is listed twice is counted once.
+    """
+
+    names: tuple[str, ...]
+    classifiers: tuple[Classifier, ...]
+    x: Tensor
+    y: Tensor
+    labels: Tensor
+    provenance: Callable[..., Provenance]
+
+    @property
+    def shared(self) -> Tensor:
+        """Whether every classifier gets the example right, bool `[example]`."""
+        return (self.labels == self.y).all(0)
+
+
+def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> Problem:
+    """Refuse classifiers that cannot be compared on these examples; the labels of all, in one pass of each.
+
+    Args:
+        classifiers: at least two, in a list or by name.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+
+    Returns:
+        The problem.
+
+    Raises:
+        TypeError: if `classifiers` are no classifiers, or as `Classifier.logits`.
+        ValueError: if there are fewer than two, two have the same name, their bounds or numbers of classes differ, the
+            inputs do not fit one of them, or no example is right in all.
+    """
+    names, several = _named(classifiers)
+    bounds = {name: clf.bounds for name, clf in zip(names, several, strict=True)}
+    if len(set(bounds.values())) > 1:
+        raise ValueError(f"classifiers must have the same bounds, got {_listed(bounds)}")
+    provenance = _record(several)
+    rows = [_labels(name, clf, x, y) for name, clf in zip(names, several, strict=True)]
+    classes = {name: clf.num_classes for name, clf in zip(names, several, strict=True)}
+    if len(set(classes.values())) > 1:
+        raise ValueError(f"classifiers must have the same number of classes, got {_listed(classes)}")
+    problem = Problem(
+        names=names,
+        classifiers=several,
+        x=x.detach().float().cpu().clamp(*several[0].bounds),
+        y=y.detach().cpu().long(),
+        labels=torch.stack(rows),
+        provenance=provenance,
+    )
+    if not bool(problem.shared.any()):
+        right = dict(zip(names, (problem.labels == problem.y).sum(1).tolist(), strict=True))
+        raise ValueError(
+            f"x must have an example that every classifier gets right, got none: of {len(x)} are right {_listed(right)}"
+        )
+    return problem
+
+
+def position(names: Sequence[str], which: str | int, name: str) -> int:
+    """Position of a classifier that is given by name or number.
+
+    Args:
+        names: name of each classifier.
+        which: one of the names, or its position.
+        name: what to call it in the message.
+
+    Returns:
+        The position, not negative.
+
+    Raises:
+        ValueError: if there is no such classifier.
+    """
+    if isinstance(which, str) and which in names:
+        return list(names).index(which)
+    if isinstance(which, int) and not isinstance(which, bool) and 0 <= which < len(names):
+        return which
+    raise ValueError(f"{name} must be one of {list(names)}, or a number below {len(names)}, got {which!r}")
+
+
+def _named(classifiers: Classifiers) -> tuple[tuple[str, ...], tuple[Classifier, ...]]:
+    if isinstance(classifiers, Mapping):
+        names, several = tuple(str(name) for name in classifiers), tuple(classifiers.values())
+    elif isinstance(classifiers, Sequence) and not isinstance(classifiers, str):
+        several = tuple(classifiers)
+        names = tuple(str(number) for number in range(len(several)))
+    else:
+        raise TypeError(f"classifiers must be a list, or a dict of names, got {type(classifiers).__name__}")
+    for clf in several:
+        if not isinstance(clf, Classifier):
+            raise TypeError(f"classifiers must be Classifier, got {type(clf).__name__}")
+    if len(several) < 2:
+        raise ValueError(f"classifiers must be at least two, got {len(several)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"names of classifiers must differ, got {list(names)}")
+    return names, several
+
+
+def _labels(name: str, clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
+    """Predicted classes; errors say which classifier they are about."""
+    try:
+        clf.check_inputs(x)
+        clf.check_labels(y, len(x))
+        labels = labels_of(clf.logits(x))
+        clf.check_labels(y, len(x))  # again: now the number of classes is known
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        shape = list(x.shape)
+        raise ValueError(f"x must fit every classifier, got {shape}, which {name!r} refuses: {reason}") from error
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} (classifier {name!r})") from error
+    return labels
+
+
+def _record(classifiers: Sequence[Classifier]) -> Callable[..., Provenance]:
+    records = {id(clf): clf.record() for clf in classifiers}
+
+    def provenance(command: str, *, seed: int | None = None) -> Provenance:
+        each = {key: record(command, seed=seed) for key, record in records.items()}
+        parts = list(each.values())
+        return dataclasses.replace(
+            parts[0],
+            model=", ".join(each[id(clf)].model for clf in classifiers),
+            device=", ".join(dict.fromkeys(part.device for part in parts)),
+            forwards=sum(part.forwards for part in parts),
+            backwards=sum(part.backwards for part in parts),
+        )
+
+    return provenance
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{value} ({name!r})" for name, value in values.items())

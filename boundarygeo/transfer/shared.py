@@ -1,0 +1,247 @@
+"""Shared dimension: how many orthogonal directions fool every one of several models, and how many would by chance."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.directions import numbers_of
+from boundarygeo.results import Result, array
+from boundarygeo.subspace.gaas import claimed_dimension
+from boundarygeo.subspace.goal import Goal, Opponent, Turn
+from boundarygeo.subspace.study import FRAME_STEPS, Best, Settings, Study, check_settings
+from boundarygeo.subspace.verification import Verified, verify
+from boundarygeo.transfer.cone import common_ascent
+from boundarygeo.transfer.problem import Classifiers, check_classifiers
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class SharedDimension(Result):
+    """How many orthogonal directions of norm at most ε fool all models, per example, beside what chance gives.
+
+    Attributes:
+        claimed: first-order count for all models together, without regard to the bounds, int64 `[example]`.
+        verified: count on the networks, int64 `[example]`; 0 where none was found, and for examples that were excluded.
+        found: whether there is at least one, bool `[example]`.
+        correct: whether every model classifies the example correctly, bool `[example]`; others are excluded.
+        valid: whether there is a direction in which the losses of all models grow, bool `[example]`; without one
+            nothing is tried, and the count is 0.
+        tried: sizes of the frames that were tried, int64 `[example, attempt]`; 0 where there was none.
+        successes: as in `AdversarialDimension`.
+        first_order: what the frame round the common direction gave where `method` goes beyond it, int64 `[example]`.
+        null_claimed: the claim with every model but the first rotated at random, int64 `[example]`.
+        null_verified: the count with every model but the first shown rotated perturbations, int64 `[example]`; None
+            where the bounds are respected, as rotated perturbations leave them.
+        cosine: smallest cosine between two of the models' margin gradients, float64 `[example]`.
+        orthogonality: largest |cosine| between two of the perturbations that were counted, float64 `[example]`.
+        effective_rank: of those perturbations, float64 `[example]`.
+        perturbations: those perturbations, float32 `[direction, *input]`, or None.
+        owner: example of each, int64 `[direction]`, or None.
+        labels: true classes, int64 `[example]`.
+        index: number of each example, int64 `[example]`.
+        names: names of the models.
+        eps: largest norm allowed, in input units.
+        method: `"gaas"` or `"frame"`.
+        rule: `"all"` or `"count"`.
+        box: `"feasible"`, `"clip"` or `"ignore"`.
+        max_dimension: largest count that could be found.
+    """
+
+    claimed: Tensor = array("example")
+    verified: Tensor = array("example")
+    found: Tensor = array("example")
+    correct: Tensor = array("example")
+    valid: Tensor = array("example")
+    tried: Tensor = array("example", "attempt")
+    successes: Tensor = array("example", "attempt")
+    first_order: Tensor | None = array("example")
+    null_claimed: Tensor = array("example")
+    null_verified: Tensor | None = array("example")
+    cosine: Tensor = array("example")
+    orthogonality: Tensor = array("example")
+    effective_rank: Tensor = array("example")
+    perturbations: Tensor | None = array("direction", "*input", unit="input units")
+    owner: Tensor | None = array("direction")
+    labels: Tensor = array("example")
+    index: Tensor = array("example", coordinate=True)
+    names: tuple[str, ...]
+    eps: float
+    method: str
+    rule: str
+    box: str
+    max_dimension: int
+
+
+def shared_dimension(
+    classifiers: Classifiers,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "l2",
+    method: str = "gaas",
+    rule: str = "all",
+    box: str = "feasible",
+    max_dimension: int | None = None,
+    grid: Sequence[int] | None = None,
+    steps: int = FRAME_STEPS,
+    keep_directions: bool = False,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+) -> SharedDimension:
+    r"""Count orthogonal directions of norm at most ε that fool all models at once.
+
+    To first order, directions with :math:`r_i^Tg_m\ge\gamma_m` for all models m exist in the number
+    :math:`\lfloor\varepsilon^2\min_m(h^Tg_m/\gamma_m)^2\rfloor`, with h the direction of
+    `boundarygeo.transfer.cone.common_ascent` for the vectors :math:`g_m/\gamma_m` (gradients and values of margins):
+    the frame of Tramèr et al. 2017 round h has :math:`r_i^Tg_m=\varepsilon h^Tg_m/\sqrt k` on average over its
+    directions, and exactly where :math:`g_m` is parallel to h. (That is one construction, not an upper bound: a frame
+    need not be aligned with one direction.) `method="gaas"` verifies that frame on all networks; `method="frame"`
+    optimises whole frames, always on the network that is farthest behind.
+
+    Beside the counts stands what chance gives: the same search with every model but the first rotated at random about
+    the example (see `boundarygeo.subspace.goal.Turn`). It keeps how strongly each model reacts, and destroys how their
+    directions are aligned.
+
+    Args:
+        classifiers: at least two, in a list or by name.
+        x: examples `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        eps: L2 norm of the perturbations, in input units.
+        norm: `"l2"`.
+        method: `"gaas"` or `"frame"`.
+        rule: as in `adversarial_dimension`.
+        box: as in `adversarial_dimension`; the null is verified with `"ignore"` alone.
+        max_dimension: largest k; by default 200, or the number of input dimensions if that is smaller.
+        grid: sizes k to try, ascending.
+        steps: steps of each search of `method="frame"`.
+        keep_directions: whether to return the perturbations.
+        seed: seed of the frames and of the null's rotations.
+        index: number of each example; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The counts, over the examples that every model gets right.
+
+    Raises:
+        TypeError: as `boundarygeo.transfer.problem.check_classifiers`.
+        ValueError: as there, or if a setting is not usable.
+    """
+    if norm != "l2":
+        raise ValueError(f"norm must be 'l2', got {norm!r}")
+    settings = check_settings(
+        x[0].numel(), eps=eps, norm=norm, method=method, rule=rule, box=box, max_dimension=max_dimension, grid=grid,
+        restarts=1, steps=steps, seed=seed,
+    )  # fmt: skip
+    numbers = numbers_of(index, len(x))
+    problem = check_classifiers(classifiers, x, y)
+    correct = problem.shared
+    right = correct.nonzero()[:, 0]
+    inputs, goal = problem.x[right], Goal(problem.y[right], targeted=False)
+    with contextlib.ExitStack() as stack:
+        for clf in dict.fromkeys(problem.classifiers):
+            stack.enter_context(clf.running(problem.x, problem.y))
+        margins = torch.stack([clf.margin(inputs, goal.classes).double() for clf in problem.classifiers], 1)
+        gradients = torch.stack(
+            [goal.gradient(clf, inputs, "margin").double().flatten(1) for clf in problem.classifiers], 1
+        )
+        slopes = gradients / margins[:, :, None]
+        h, strength = common_ascent(slopes)
+        turns = [None, *(Turn(x.shape[1:], seed=seed, draw=draw) for draw in range(1, len(problem.classifiers)))]
+        turned = torch.stack([_back(slopes[:, m], turn, x.shape[1:]) for m, turn in enumerate(turns)], 1)
+        null_h, null_strength = common_ascent(turned)
+        usable = (strength > 0).nonzero()[:, 0]
+
+        def opponents(who: Tensor, rotated: list[Turn | None]) -> list[Opponent]:
+            here = Goal(goal.classes[who], targeted=False)
+            return [
+                Opponent(clf, here, margins[who, m], turn)
+                for m, (clf, turn) in enumerate(zip(problem.classifiers, rotated, strict=True))
+            ]
+
+        still: list[Turn | None] = [None] * len(turns)
+        along = h[usable].view(-1, *x.shape[1:])
+        first, best, seen = _searched(
+            opponents(usable, still), inputs[usable], along, settings, numbers[right][usable], keep_directions, progress
+        )
+        null_verified = None
+        if box == "ignore":
+            reachable = (null_strength > 0).nonzero()[:, 0]
+            against = null_h[reachable].view(-1, *x.shape[1:])
+            _, _, chance = _searched(
+                opponents(reachable, turns),
+                inputs[reachable],
+                against,
+                settings,
+                numbers[right][reachable],
+                False,
+                progress,
+            )
+            null_verified = _whole(chance.count, right[reachable], len(x))
+    who = right[usable]
+    one, d = torch.ones(len(right)), x[0].numel()
+    return SharedDimension(
+        provenance=problem.provenance(
+            f"shared_dimension(eps={settings.eps!r}, method={method!r}, rule={rule!r}, box={box!r}, "
+            f"max_dimension={settings.cap}, grid={settings.grid}, steps={steps})",
+            seed=seed,
+        ),
+        claimed=_whole(claimed_dimension(strength, settings.eps, one, d), right, len(x)),
+        verified=_whole(seen.count, who, len(x)),
+        found=_whole(seen.count, who, len(x)) > 0,
+        correct=correct,
+        valid=_whole(strength > 0, right, len(x)),
+        tried=_whole(best.tried, who, len(x)),
+        successes=_whole(best.hits, who, len(x)),
+        first_order=_whole(first.dimension(rule), who, len(x)) if method == "frame" else None,
+        null_claimed=_whole(claimed_dimension(null_strength, settings.eps, one, d), right, len(x)),
+        null_verified=null_verified,
+        cosine=_whole(_smallest_cosine(gradients), right, len(x)),
+        orthogonality=_whole(seen.orthogonality, who, len(x)),
+        effective_rank=_whole(seen.effective_rank, who, len(x)),
+        perturbations=seen.perturbations,
+        owner=None if seen.owner is None else who[seen.owner],
+        labels=problem.y,
+        index=numbers,
+        names=problem.names,
+        eps=settings.eps,
+        method=method,
+        rule=rule,
+        box=box,
+        max_dimension=settings.cap,
+    )
+
+
+def _searched(
+    opponents: list[Opponent],
+    x: Tensor,
+    along: Tensor,
+    settings: Settings,
+    index: Tensor,
+    keep: bool,
+    progress: bool,
+) -> tuple[Best, Best, Verified]:
+    """What the frames of the theory gave, the better of them and the optimised ones, and those looked at once more."""
+    study = Study(opponents, x, along, settings, index)
+    first = study.first_order(progress)
+    best = first if settings.method == "gaas" else study.beyond(first, progress)
+    return first, best, verify(opponents, x, best.parts(), norm="l2", keep=keep)
+
+
+def _back(slope: Tensor, turn: Turn | None, shape: torch.Size) -> Tensor:
+    return slope if turn is None else turn.back(slope.view(-1, *shape)).flatten(1)
+
+
+def _whole(values: Tensor, who: Tensor, examples: int) -> Tensor:
+    full = torch.zeros(examples, *values.shape[1:], dtype=values.dtype)
+    full[who] = values
+    return full
+
+
+def _smallest_cosine(gradients: Tensor) -> Tensor:
+    length = gradients.norm(dim=2, keepdim=True)
+    unit = gradients / length.clamp_min(torch.finfo(gradients.dtype).tiny)
+    return (unit @ unit.mT).amin((1, 2))
