@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--cap", type=int, default=200)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--networks", nargs="+", default=["mlp", "small_cnn", "resnet20"])
+    parser.add_argument("--boxes", nargs="+", default=["ignore", "feasible", "clip"])
+    parser.add_argument("--eps", type=float, nargs="+", help="only these")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     print(
@@ -36,13 +38,13 @@ def main() -> None:
         "forwards, backwards per example: gaas | frame | size: best count so far |\n" + "|---" * 13 + "|"
     )
     for network, eps in CASES:
-        if network not in arguments.networks:
+        if network not in arguments.networks or (arguments.eps and eps not in arguments.eps):
             continue
         if network == "resnet20":
             clf, x, y = resnet20_on_cifar10(arguments.resnet_examples, arguments.device)
         else:
             clf, x, y = mnist_network(network, arguments.examples, device=arguments.device)
-        for box in ("ignore", "feasible", "clip"):
+        for box in arguments.boxes:
             settings = {"eps": eps, "box": box, "rule": "count", "max_dimension": arguments.cap}
             plain = bg.adversarial_dimension(clf, x, y, **settings)
             found = bg.adversarial_dimension(clf, x, y, method="frame", steps=arguments.steps, **settings)
