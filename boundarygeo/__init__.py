@@ -37,6 +37,7 @@ from boundarygeo.subspace.smoothness import (
 )
 from boundarygeo.subspace.summary import DimensionSummary, dimension_summary
 from boundarygeo.transfer.dimension import TransferredDimension, transferred_dimension
+from boundarygeo.transfer.shared import SharedDimension, shared_dimension
 
 if TYPE_CHECKING:
     from boundarygeo import plots
@@ -60,6 +61,7 @@ __all__ = [
     "Provenance",
     "RegionSummary",
     "Result",
+    "SharedDimension",
     "Straightness",
     "TransferredDimension",
     "__version__",
@@ -91,6 +93,7 @@ __all__ = [
     "random_planes",
     "region_summary",
     "second_order_count",
+    "shared_dimension",
     "straightness",
     "transferred_dimension",
 ]

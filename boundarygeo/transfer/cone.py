@@ -17,8 +17,8 @@ def common_ascent(slopes: Tensor) -> tuple[Tensor, Tensor]:
     :math:`\max_{\|h\|=1}\min_m h^Ta_m` is the distance of the origin from the convex hull of the vectors a; h points to
     the hull's nearest point p: by duality :math:`\max_h\min_\lambda h^T\sum\lambda_ma_m
     =\min_\lambda\|\sum\lambda_ma_m\|`, over weights λ that are not negative and sum to 1. At p all vectors of the
-    support S have the same inner product with p, so that :math:`A_S\lambda_S\propto 1` for their Gram matrix A; the
-    supports are tried one by one, for all examples at once.
+    support S have the same inner product with p: :math:`A_S\lambda_S=\mu 1` and :math:`1^T\lambda_S=1` for their Gram
+    matrix A. The supports are tried one by one, for all examples at once.
 
     Args:
         slopes: vectors a `[example, model, dimension]`, at most ten models.
@@ -47,8 +47,12 @@ def common_ascent(slopes: Tensor) -> tuple[Tensor, Tensor]:
     for count in range(1, models + 1):
         for support in combinations(range(models), count):
             chosen = gram[:, support][:, :, support]
-            solution, info = torch.linalg.solve_ex(chosen, torch.ones(len(a), count, 1, dtype=torch.float64))
-            share = solution[:, :, 0] / solution.sum(1)
+            bordered = torch.nn.functional.pad(chosen, (0, 1, 0, 1), value=1.0)
+            bordered[:, -1, -1] = 0.0
+            wanted = torch.zeros(len(a), count + 1, 1, dtype=torch.float64)
+            wanted[:, -1] = 1.0
+            solution, info = torch.linalg.solve_ex(bordered, wanted)
+            share = solution[:, :-1, 0]
             usable = (info == 0) & share.isfinite().all(1) & (share >= 0).all(1)
             square = torch.einsum("ni,nij,nj->n", share, chosen, share)
             better = usable & (square < best * (1 - _ROUNDING))
