@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from boundarygeo.cli import accuracy, demo, distances, info, lines, maps, pieces, train
+from boundarygeo.cli import accuracy, demo, dims, distances, info, lines, maps, pieces, train
 
 _INTERRUPTED = 130  # the shell's status for SIGINT
 
@@ -25,6 +25,7 @@ app.command("demo")(demo.demo)
 app.command("maps")(maps.maps)
 app.command("lines")(lines.lines)
 app.command("distances")(distances.distances)
+app.command("dims")(dims.dims)
 app.command("accuracy")(accuracy.accuracy)
 app.command("pieces")(pieces.pieces)
 app.command("train")(train.train)

@@ -1,4 +1,4 @@
-"""`boundarygeo demo`: a small CNN on real digits, the three grids of the church-window plot, and lines."""
+"""`boundarygeo demo`: a small CNN on real digits, the three grids of the church-window plot, lines, and more."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +14,14 @@ from boundarygeo.sections.accuracy import accuracy_curve
 from boundarygeo.sections.lines import logit_lines
 from boundarygeo.sections.maps import boundary_maps
 from boundarygeo.sections.regions import region_summary
+from boundarygeo.subspace.dimension import adversarial_dimension
+from boundarygeo.subspace.summary import dimension_summary
 from boundarygeo.training import load_checkpoint
 from boundarygeo.zoo import load_data
 
 LINE_EXTENT = 0.5
 CURVE_EXTENT = 0.2
+DIMENSION_EPS = 2.0
 EXTENT = 0.3  # in ε: digits are black and white, and take far larger steps than photographs
 TITLES = {
     PlaneKind.FGSM_RANDOM: "FGSM × random",
@@ -32,7 +35,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
-    """Train a small CNN on 5,000 real digits and draw its maps, lines and accuracy; overwrites its files."""
+    """Train a small CNN on 5,000 real digits and draw its maps, lines, accuracy and dimension; overwrites its files."""
     data = load_data("mnist5k")
     path = out / f"small_cnn-mnist5k-seed{seed}.pt"
     if path.is_file():
@@ -66,4 +69,12 @@ def demo(
     plots.save_figure(plots.accuracy_curves(curves), out / "accuracy.png")
     fgsm, pgd = (f"{100 * float(curve.accuracy[-1]):.1f} %" for curve in curves)
     print(f"accuracy at ε = {CURVE_EXTENT} in L∞ (n = 200): FGSM {fgsm}, PGD {pgd}: {out / 'accuracy.png'}")
+    counts = adversarial_dimension(clf, examples.x, examples.y, eps=DIMENSION_EPS, seed=seed, index=examples.index)
+    counts.save(out / "dimension.zarr", overwrite=True)
+    plots.save_figure(plots.dimension(counts, names=["small CNN"]), out / "dimension.png")
+    found, claimed = (dimension_summary(counts, counts=which) for which in (counts.verified, counts.claimed))
+    print(
+        f"orthogonal directions within ε = {DIMENSION_EPS:g} in L2 (n = {found.mean.n}): on average "
+        f"{found.mean.plain(1)} fool the network, {claimed.mean.plain(1)} claimed: {out / 'dimension.png'}"
+    )
     print(f"\nfigures and data are in {out}/")

@@ -1,18 +1,25 @@
 """Results to matplotlib figures. Nothing here calls a model, shows a window or changes global settings."""
 
+from boundarygeo.plots.at_least import dimension_at_least
+from boundarygeo.plots.claims import claimed_verified
 from boundarygeo.plots.curves import accuracy_curves
+from boundarygeo.plots.dimension import dimension
 from boundarygeo.plots.distances import distances
 from boundarygeo.plots.lines import lines
 from boundarygeo.plots.maps import map_grid, map_single
 from boundarygeo.plots.outlines import map_outlines, outline_grid
 from boundarygeo.plots.pieces import pieces
+from boundarygeo.plots.sequential import sequential_distances
 from boundarygeo.plots.straightness import straightness
 from boundarygeo.plots.style import check_figure_path, class_colors, save_figure
 
 __all__ = [
     "accuracy_curves",
     "check_figure_path",
+    "claimed_verified",
     "class_colors",
+    "dimension",
+    "dimension_at_least",
     "distances",
     "lines",
     "map_grid",
@@ -21,5 +28,6 @@ __all__ = [
     "outline_grid",
     "pieces",
     "save_figure",
+    "sequential_distances",
     "straightness",
 ]

@@ -96,7 +96,7 @@ def _between(tried: Tensor, hits: Tensor, rule: str) -> tuple[Tensor, Tensor]:
     jobs = []
     for high, low in sides:
         middle = torch.div(low + high, 2, rounding_mode="floor")
-        useful = (high < torch.iinfo(torch.int64).max) & (middle > low) & (middle > reached) & (reached > 0)
+        useful = (high < torch.iinfo(torch.int64).max) & (middle > low) & (reached > 0)
         jobs.append((useful[:, 0].nonzero()[:, 0], middle[useful]))
     return torch.cat([who for who, _ in jobs]), torch.cat([size for _, size in jobs])
 

@@ -1,0 +1,227 @@
+"""`boundarygeo dims`: how many orthogonal directions fool each model, claimed and verified, and how many transfer."""
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import typer
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from boundarygeo import plots
+from boundarygeo.cli.accuracy import Norm
+from boundarygeo.cli.options import StudyOptions, study_command
+from boundarygeo.cli.outputs import check_figure, check_stores, table
+from boundarygeo.cli.sources import Study, open_study
+from boundarygeo.cli.words import ascending_sizes, at_least
+from boundarygeo.plots.captions import settings_of
+from boundarygeo.plots.curves import NORM_NAMES
+from boundarygeo.results import Result
+from boundarygeo.statistics import Estimate, mean, rank_correlation, share
+from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
+from boundarygeo.subspace.noise import NoiseSuccess, cone_probability, noise_success
+from boundarygeo.subspace.summary import QUANTILES, DimensionSummary, dimension_summary, included
+from boundarygeo.transfer.dimension import TransferredDimension, transferred_dimension
+
+KINDS = ("own", "transferred", "noise")
+NOISE_DRAWS = 100
+
+
+class Method(enum.StrEnum):
+    """How frames are made."""
+
+    GAAS = "gaas"
+    FRAME = "frame"
+
+
+class Rule(enum.StrEnum):
+    """What is counted."""
+
+    ALL = "all"
+    COUNT = "count"
+
+
+class Box(enum.StrEnum):
+    """What happens at the bounds of the inputs."""
+
+    FEASIBLE = "feasible"
+    CLIP = "clip"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured on one model at one ε.
+
+    Attributes:
+        own: its own directions.
+        transferred: which of the first model's directions fool it; None for the first model.
+        noise: how often random noise does.
+    """
+
+    own: AdversarialDimension
+    transferred: TransferredDimension | None
+    noise: NoiseSuccess
+
+    def stored(self, kind: str) -> Result | None:
+        """The result of a kind."""
+        return {"own": self.own, "transferred": self.transferred, "noise": self.noise}[kind]
+
+
+@study_command(examples=100)
+def dims(
+    options: StudyOptions,
+    eps: Annotated[
+        str, typer.Option(help="Norms of the perturbations, ascending, in input units, e.g. 1,2,4 or 8/255.")
+    ],
+    norm: Annotated[Norm, typer.Option(help="Norm of the perturbations.")] = Norm.L2,
+    method: Annotated[
+        Method, typer.Option(help="gaas: frames along the gradient; frame: optimised on the network from there (L2).")
+    ] = Method.GAAS,
+    rule: Annotated[
+        Rule, typer.Option(help="all: the largest frame that succeeds whole; count: the most successes in a frame.")
+    ] = Rule.ALL,
+    box: Annotated[
+        Box, typer.Option(help="feasible: inside the bounds and orthogonal; clip: clipped, not orthogonal; ignore.")
+    ] = Box.FEASIBLE,
+    max_dimension: Annotated[int | None, typer.Option(help="Largest count to look for; by default up to 200.")] = None,
+    restarts: Annotated[int, typer.Option(help="Rotated frames per example, of which the best counts.")] = 1,
+) -> None:
+    """Count orthogonal adversarial directions, on test examples that the first model gets right.
+
+    The first model's directions are also sent through the others. --out keeps each model's own counts; those of the
+    first model's directions that transfer, and the success of random noise, too, where {kind} is in it. For several ε,
+    --out must hold {size}.
+
+    The figure shows, for one ε, the distribution of the first model's counts and of those that transfer; for several,
+    the share of examples with at least k directions, for all models.
+    """
+    sizes = ascending_sizes(eps, "--eps")
+    if not sizes[0]:
+        raise ValueError(f"--eps must be greater than 0, got {eps!r}")
+    if method is Method.FRAME and norm is not Norm.L2:
+        raise ValueError(f"--norm must be l2 for --method frame, got {norm.value}")
+    if max_dimension is not None:
+        at_least(max_dimension, 1, "--max-dimension")
+    at_least(restarts, 1, "--restarts")
+    words = [word.strip() for word in eps.split(",")]
+    kinds = KINDS if "{kind}" in str(options.out) else KINDS[:1]
+    stores = check_stores(options, size=[word.replace("/", "_") for word in words], kind=kinds)
+    check_figure(options)
+    study = open_study(options, correct_only=True)
+    drawn = study.examples
+    for name, clf in zip(options.model, study.classifiers, strict=True):
+        if not bool((clf.predict(drawn.x) == drawn.y).any()):
+            raise ValueError(
+                f"--model must get one of the first model's {len(drawn.x)} examples right, got none for {name!r}"
+            )
+    settings = {"method": method.value, "rule": rule.value, "max_dimension": max_dimension, "restarts": restarts}
+    models = _measure(study, sizes, norm=norm.value, box=box.value, seed=options.seed, **settings)
+    for name, measured in zip(options.model, models, strict=True):
+        print(f"{name}:\n{dimension_table(measured, words, source=study.names[0], inputs=drawn.x[0].numel())}")
+    results = [one.stored(kind) for measured in models for one in measured for kind in kinds]
+    for result, store in zip(results, stores, strict=False):
+        if result is not None:
+            print(f"saved {result.save(store, overwrite=options.overwrite)}")
+    if options.figure is not None:
+        print(f"saved {plots.save_figure(_drawing(models, study.names), options.figure)}")
+
+
+def _measure(
+    study: Study, sizes: Sequence[float], *, norm: str, box: str, seed: int, **settings: Any
+) -> list[list[Measured]]:
+    """Everything about each model, at each ε."""
+    x, y, index = study.examples.x, study.examples.y, study.examples.index
+    common = {"norm": norm, "seed": seed, "index": index}
+    models: list[list[Measured]] = [[] for _ in study.classifiers]
+    for eps in sizes:
+        source: AdversarialDimension | None = None
+        for clf, measured in zip(study.classifiers, models, strict=True):
+            sent_on = source is None and len(models) > 1
+            own = adversarial_dimension(clf, x, y, eps=eps, box=box, keep_directions=sent_on, **common, **settings)
+            transferred = None if source is None else transferred_dimension(clf, x, source)
+            source = own if source is None else source
+            noise = noise_success(clf, x, y, eps=eps, draws=NOISE_DRAWS, clip=box != Box.IGNORE, **common)
+            measured.append(Measured(replace(own, perturbations=None, owner=None, met=None), transferred, noise))
+    return models
+
+
+def _drawing(models: Sequence[Sequence[Measured]], names: Sequence[str]) -> Axes:
+    """The figure: of one ε, or of several."""
+    if len(models[0]) > 1:
+        results = [one.own for measured in models for one in measured]
+        return plots.dimension_at_least(results, names=[name for name in names for _ in models[0]])
+    transferred = [one.transferred for (one,) in models if one.transferred is not None]
+    return plots.dimension(models[0][0].own, transferred, names=names)
+
+
+def dimension_table(measured: Sequence[Measured], words: Sequence[str], *, source: str, inputs: int) -> str:
+    """What was measured on one model, a column per ε.
+
+    Args:
+        measured: one per ε.
+        words: what to call each ε.
+        source: name of the model whose transferred directions were counted.
+        inputs: number of dimensions of the inputs.
+
+    Returns:
+        A table of text, with 95 % intervals.
+    """
+    columns = [_column(one, source, inputs) for one in measured]
+    first = measured[0].own
+    rows = [["", *(f"ε = {word} ({NORM_NAMES[first.norm]})" for word in words)]]
+    rows += [[label, *(column[label] for column in columns)] for label in columns[0]]
+    summary = dimension_summary(first)
+    note = (
+        f"n = {summary.mean.n} correctly classified examples (left out: {summary.excluded} misclassified); "
+        f"{summary.without_gradient} without a gradient count as 0\n"
+        f"{', '.join(settings_of(first)[1:])}; means are lower bounds where examples are at the cap; "
+        f"95 % intervals; -: all values are equal"
+    )
+    return f"{table(rows)}\n{note}"
+
+
+def _mean(values: Tensor) -> Estimate:
+    return mean(values.double().numpy())
+
+
+def _quantiles(summary: DimensionSummary) -> str:
+    chosen = dict(zip(QUANTILES, summary.quantiles, strict=True))
+    return ", ".join(f"{chosen[quantile]:.0f}" for quantile in (0.1, 0.5, 0.9))
+
+
+def _column(measured: Measured, source: str, inputs: int) -> dict[str, str]:
+    """What was measured at one ε, in the order of the rows. First-order and verified counts never share one."""
+    own, noise, correct = measured.own, measured.noise, measured.own.correct
+    claimed, verified = dimension_summary(own, counts=own.claimed), dimension_summary(own)
+    rows = {
+        "claimed to first order: mean": claimed.mean.plain(2),
+        "claimed to first order: 10, 50, 90 %": _quantiles(claimed),
+        "verified: mean": verified.mean.plain(2),
+        "verified: 10, 50, 90 %": _quantiles(verified),
+        "verified: none": verified.at_zero.percent(),
+        f"verified: at the cap of {own.max_dimension}": verified.at_cap.percent(),
+    }
+    if own.first_order is not None:
+        theory = dimension_summary(own, counts=own.first_order)
+        rows["verified, gradient-aligned frames alone: mean"] = theory.mean.plain(2)
+    rows["largest |cosine| between two of them"] = f"{float(own.orthogonality.max()):.1g}"
+    if own.box == Box.CLIP:
+        rows["their effective rank: mean"] = _mean(own.effective_rank[correct]).plain(2)
+    if measured.transferred is not None:
+        counts = measured.transferred.count[measured.transferred.correct]
+        fooled = f"directions of {source} that fool it"
+        rows[f"{fooled}: mean"] = _mean(counts).plain(2)
+        rows[f"{fooled}: none"] = share(int((counts == 0).sum()), len(counts)).percent()
+    rows["random noise of norm ε changes the label"] = _mean(noise.share[correct]).percent()
+    if own.norm == Norm.L2:
+        predicted = cone_probability(own.gradient_norm, own.eps, own.gamma, inputs)
+        rows["predicted to first order, bounds ignored"] = _mean(predicted[correct]).percent()
+    for name, counts in (("claimed", own.claimed), ("verified", own.verified)):
+        rank = rank_correlation(included(own, counts), included(own, noise.share))
+        rows[f"rank correlation of noise and {name}"] = rank.plain(2) if math.isfinite(rank.value) else "-"
+    rows["forward passes"] = f"{own.provenance.forwards:,}"
+    rows["backward passes"] = f"{own.provenance.backwards:,}"
+    return rows

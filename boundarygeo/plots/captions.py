@@ -1,0 +1,77 @@
+"""Words of the figures of adversarial subspaces, and legends that stand above the axes."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
+
+from boundarygeo.plots.curves import NORM_NAMES
+from boundarygeo.subspace.dimension import AdversarialDimension
+
+COUNT = "number of orthogonal adversarial directions"
+METHOD_NAMES = {"gaas": "gradient-aligned frames", "frame": "optimised frames"}
+RULE_NAMES = {"all": "all of a frame succeed", "count": "most successes in a frame"}
+BOX_NAMES = {"feasible": "inside the bounds", "clip": "clipped to the bounds", "ignore": "bounds ignored"}
+"""What figures and tables call the settings."""
+
+HANDLE = 30.0
+"""Width of the line before an entry of the legend, in points."""
+
+_GROWTH = 1.08  # by which axes grow, at least, when they are laid out
+
+
+def settings_of(result: AdversarialDimension) -> list[str]:
+    """What was counted, in words: ε and norm, frames, rule, bounds, and whether there were targets."""
+    return [
+        f"ε = {result.eps:.4g} ({NORM_NAMES[result.norm]}, input units)",
+        METHOD_NAMES[result.method],
+        RULE_NAMES[result.rule],
+        BOX_NAMES[result.box],
+        *(["targeted"] if result.targeted else []),
+    ]
+
+
+def fitted(axes: Axes, parts: Sequence[str], separator: str, *, taken: float = 0.0) -> str:
+    """Parts of a sentence, in lines that are no wider than the axes: longer ones would make the axes shrink.
+
+    Args:
+        axes: above which they will stand.
+        parts: each stays in one line.
+        separator: between them.
+        taken: width that is not there for them, in points.
+
+    Returns:
+        Lines of text.
+    """
+    root = axes.get_figure(root=True)
+    assert root is not None
+    room = _GROWTH * axes.get_position().width * root.get_figwidth() * 72 - taken
+    font = FontProperties(size=mpl.rcParams["legend.fontsize"])
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]}{separator}{part}"
+        if text_to_path.get_text_width_height_descent(longer, font, False)[0] <= room:
+            lines[-1] = longer
+        else:
+            lines[-1] += separator.rstrip()
+            lines.append(part)
+    return "\n".join(lines)
+
+
+def legend_above(axes: Axes, entries: Sequence[Line2D], title: str, *, columns: int = 1) -> None:
+    """A legend over the full width, as its entries may be sentences; above them what is drawn."""
+    axes.legend(
+        handles=entries,
+        title=title,
+        ncols=columns,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        frameon=False,
+        alignment="left",
+        borderaxespad=0.2,
+        borderpad=0.0,
+        handlelength=2.4,
+    )

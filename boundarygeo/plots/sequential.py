@@ -1,0 +1,84 @@
+"""Distances of orthogonal adversarial directions, one after another, as a figure."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from boundarygeo.plots.captions import BOX_NAMES
+from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
+from boundarygeo.plots.style import STYLE, NotebookFigure
+from boundarygeo.statistics import share
+from boundarygeo.subspace.sequential import SequentialDirections
+
+_QUARTILES = (0.25, 0.5, 0.75)
+
+
+def sequential_distances(
+    results: SequentialDirections | Sequence[SequentialDirections], *, names: Sequence[str] | None = None
+) -> Figure:
+    """Length of the first, second, … orthogonal adversarial direction: median and quartiles over the examples.
+
+    An example without so many directions counts as infinitely far: a median ends where fewer than half of the examples
+    have one, and the others are never those of the examples that happen to be left. Below stands the share of the
+    examples that have one, with its 95 % Wilson band. Misclassified examples are left out.
+
+    Args:
+        results: one result, or several of any models and boxes.
+        names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
+            the weights of the models.
+
+    Returns:
+        The figure, unknown to pyplot.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if there are no results, one has no example that is classified correctly, or the number of names is
+            not that of the results.
+    """
+    several = [results] if isinstance(results, SequentialDirections) else list(results)
+    check_results(several, SequentialDirections, "results")
+    models = model_names(several, names)
+    for result, name in zip(several, models, strict=True):
+        if not bool(result.valid.any()):
+            raise ValueError(f"results must have an example that is classified correctly, got none for {name}")
+    kinds = [BOX_NAMES[result.box] for result in several]
+    with mpl.rc_context(STYLE):
+        figure = NotebookFigure(figsize=(7.0, 4.4), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
+        for result, look in zip(several, looks(models, kinds), strict=True):
+            _draw(above, below, result.distance[result.valid].numpy(), look)
+        above.grid(axis="y", color="0.9", lw=0.8)
+        above.set_axisbelow(True)
+        above.set(ylabel="L2 distance, in input units", ylim=(0, None))
+        percent_axis(below, "examples\nthat have it")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        # As far as anyone has directions, and one more, where the share has become zero.
+        last = max(min(int(result.found.max()) + 1, result.distance.shape[1]) for result in several)
+        below.set(xlabel="number of the direction, the shortest first", xlim=(0.5, last + 0.5))
+        limits = sorted({result.max_norm for result in several if result.max_norm is not None})
+        text = f"n = {count_text([int(result.valid.sum()) for result in several])} examples; median and quartiles"
+        if limits:
+            text += f"; none longer than {', '.join(f'{limit:.4g}' for limit in limits)}"
+        above.set_title(f"{text}, {kinds[0]}" if len(set(kinds)) == 1 else text, fontsize="medium")
+        if len(several) > 1:
+            figure.legend(handles=key(models, kinds), loc="outside right upper", frameon=False, handlelength=2.8)
+    return figure
+
+
+def _draw(above: Axes, below: Axes, distance: NDArray[np.float64], look: Look) -> None:
+    # Of the values themselves: between a number and infinity there is no middle.
+    low, middle, high = np.quantile(distance, _QUARTILES, axis=0, method="inverted_cdf")
+    number = np.arange(1, distance.shape[1] + 1)
+    top = np.where(np.isfinite(high), high, np.nan)
+    above.fill_between(number, low, top, where=np.isfinite(high).tolist(), color=look.color, alpha=0.15, lw=0)
+    for values, line in ((low, 0.6), (middle, 1.6), (high, 0.6)):
+        shown = np.where(np.isfinite(values), values, np.nan)
+        above.plot(number, shown, color=look.color, ls=look.style, lw=line, marker="." if line > 1 else "", ms=4)
+    shares = [share(int(hits), len(distance)) for hits in np.isfinite(distance).sum(0)]
+    below.fill_between(number, [s.low for s in shares], [s.high for s in shares], color=look.color, alpha=0.15, lw=0)
+    below.plot(number, [s.value for s in shares], color=look.color, ls=look.style, lw=1.6)

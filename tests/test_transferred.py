@@ -1,0 +1,173 @@
+"""Transferred directions, against linear classifiers whose boundary is known."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from oracles import Linear, images
+from torch import Tensor, nn
+
+import boundarygeo as bg
+
+D = 12
+
+
+class Planes(nn.Module):
+    """Class 0 has the logit 0; each further class one hyperplane."""
+
+    def __init__(self, weights: Tensor, offsets: Tensor) -> None:
+        super().__init__()
+        self.weights, self.offsets = nn.Parameter(weights.clone()), nn.Parameter(offsets.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = x.flatten(1) @ self.weights.mT - self.offsets
+        return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+
+
+def planes(*weights: Tensor, offsets: list[float]) -> bg.Classifier:
+    return bg.Classifier(Planes(torch.stack(weights), torch.tensor(offsets)), bounds=(-9, 9), device="cpu")
+
+
+def axis(number: int) -> Tensor:
+    return torch.eye(D)[number]
+
+
+def linear(weight: Tensor, distance: float) -> bg.Classifier:
+    """The origin is class 0, and the boundary so far away along a unit vector."""
+    return bg.Classifier(Linear(weight / weight.norm(), distance), bounds=(-9, 9), device="cpu")
+
+
+def origins(count: int = 1) -> tuple[Tensor, Tensor]:
+    return torch.zeros(count, D), torch.zeros(count, dtype=torch.int64)
+
+
+def directions(source: bg.Classifier, x: Tensor, y: Tensor, *, eps: float = 1.0, **options) -> bg.AdversarialDimension:
+    options = {"box": "ignore"} | options
+    return bg.adversarial_dimension(source, x, y, eps=eps, keep_directions=True, **options)
+
+
+def test_all_directions_fool_the_same_model() -> None:
+    weight = torch.arange(1.0, D + 1)
+    found = directions(linear(weight, 0.45), *origins(2))
+    result = bg.transferred_dimension(linear(weight, 0.45), origins(2)[0], found)
+    assert found.verified.tolist() == [4, 4]  # 1 / 0.45² = 4.9
+    assert result.count.tolist() == result.source.tolist() == result.same.tolist() == [4, 4]
+    assert result.correct.all()
+    assert result.source_model == found.provenance.model
+    assert (result.max_dimension, result.index.tolist()) == (D, [0, 1])
+
+
+@pytest.mark.parametrize("distance", [0.01, 0.5, 2.0])
+def test_the_gradient_of_one_model_is_nothing_to_an_orthogonal_one(distance: float) -> None:
+    x, y = origins()
+    found = directions(linear(axis(0), 0.9), x, y)
+    assert found.verified.tolist() == [1]
+    assert bg.transferred_dimension(linear(axis(1), distance), x, found).count.tolist() == [0]
+
+
+@pytest.mark.parametrize("degrees", [10, 45, 80, 135])
+@pytest.mark.parametrize("distance", [0.1, 0.5, 0.8])
+def test_a_single_direction_transfers_by_the_cosine(degrees: float, distance: float) -> None:
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    x, y = origins()
+    found = directions(linear(axis(0), 0.9), x, y)
+    result = bg.transferred_dimension(linear(cosine * axis(0) + sine * axis(1), distance), x, found)
+    assert result.count.tolist() == [int(cosine > distance)]
+
+
+def test_counts_are_those_of_the_directions_one_by_one() -> None:
+    weights, change = images(4, shape=(D,)).sub(0.5).split(2)
+    source = planes(*weights, offsets=[0.2, 0.3])
+    target = planes(*(weights + change), offsets=[0.2, 0.3])
+    x = images(12, seed=1, shape=(D,)) - 0.5
+    y = source.predict(x)
+    y[4] = (y[4] + 1) % 3  # excluded
+    found = directions(source, x, y, eps=1.5, rule="count")
+    result = bg.transferred_dimension(target, x, found)
+    own, other = source.predict, target.predict
+    count, same = [0] * 12, [0] * 12
+    for delta, owner in zip(found.perturbations, found.owner.tolist(), strict=True):
+        point = (x[owner] + delta)[None]
+        if bool(found.correct[owner]) and other(x[owner : owner + 1]) == y[owner]:
+            count[owner] += int(other(point) != y[owner])
+            same[owner] += int(other(point) == own(point))
+    assert result.count.tolist() == count
+    assert result.same.tolist() == same
+    assert result.correct.tolist() == (found.correct & (other(x) == y)).tolist()
+    assert result.source.tolist() == torch.where(result.correct, found.verified, 0).tolist()
+    # The case has what is to be told apart.
+    assert found.correct.sum() == 11 > result.correct.sum() > 6
+    assert any(0 < some < all_of for some, all_of in zip(count, result.source.tolist(), strict=True))
+    assert any(0 < some < all_of for some, all_of in zip(same, count, strict=True))
+
+
+def test_examples_that_either_model_gets_wrong_are_marked() -> None:
+    x, y = origins(3)
+    x[1], y[2] = 5 * axis(1), 1
+    found = directions(linear(axis(0), 0.9), x, y)
+    assert found.verified.tolist() == [1, 1, 0]
+    result = bg.transferred_dimension(linear(axis(0) + axis(1), 0.5), x, found)
+    assert result.correct.tolist() == [True, False, False]  # the target is beyond its boundary at the second
+    assert result.count.tolist() == result.source.tolist() == [1, 0, 0]
+    # The third is right for this one, and wrong for the source.
+    opposite = planes(axis(0), offsets=[-0.5])
+    assert opposite.predict(x[2:]).tolist() == [1]
+    assert bg.transferred_dimension(opposite, x, found).correct.tolist() == [False, False, False]
+
+
+def test_the_same_mistake_is_told_from_another() -> None:
+    x, y = origins()
+    source = planes(axis(0), axis(1), offsets=[0.5, 9.0])
+    swapped = planes(axis(1), axis(0), offsets=[9.0, 0.5])
+    found = directions(source, x, y)
+    assert found.met.tolist() == [1] * int(found.verified)
+    result = bg.transferred_dimension(swapped, x, found)
+    assert result.source_model == found.provenance.model != result.provenance.model
+    assert result.count.tolist() == found.verified.tolist()
+    assert result.same.tolist() == [0]
+    assert bg.transferred_dimension(source, x, found).same.tolist() == found.verified.tolist()
+
+
+def test_targets_are_to_be_reached_on_the_other_model_too() -> None:
+    x, y = origins()
+    source = planes(axis(0), axis(1), offsets=[0.45, 9.0])
+    found = directions(source, x, y, targets=torch.tensor([1]))
+    assert found.verified.tolist() == [4]  # 1 / 0.45² = 4.9
+    assert bg.transferred_dimension(source, x, found).count.tolist() == found.verified.tolist()
+    swapped = planes(axis(1), axis(0), offsets=[9.0, 0.45])  # fooled, but not to class 1
+    assert bg.transferred_dimension(swapped, x, found).count.tolist() == [0]
+
+
+def test_without_a_direction_there_is_nothing_to_send() -> None:
+    x, y = origins(2)
+    found = directions(linear(axis(0), 0.9), x, y, eps=0.1)
+    result = bg.transferred_dimension(linear(axis(0), 0.9), x, found)
+    assert result.count.tolist() == result.source.tolist() == [0, 0]
+    assert result.correct.all()
+
+
+def test_a_result_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
+    x, y = origins(2)
+    clf = linear(axis(0), 0.4)
+    result = bg.transferred_dimension(clf, x, directions(clf, x, y, index=[7, 3]))
+    again = bg.load(result.save(tmp_path / "t.zarr"))
+    assert isinstance(again, bg.TransferredDimension)
+    assert again.count.tolist() == result.count.tolist()
+    assert again.index.tolist() == [7, 3]
+    assert (again.source_model, again.max_dimension) == (result.source_model, D)
+    assert "transferred_dimension(of adversarial_dimension(eps=1.0" in again.provenance.command
+    assert again.provenance.forwards >= 2 + int(result.source.sum())
+
+
+def test_bad_input_is_refused() -> None:
+    x, y = origins(2)
+    clf = linear(axis(0), 0.4)
+    found = directions(clf, x, y)
+    with pytest.raises(ValueError, match="x must be the 2 examples of dimension, got 1"):
+        bg.transferred_dimension(clf, x[:1], found)
+    with pytest.raises(TypeError, match="x must"):
+        bg.transferred_dimension(clf, x.long(), found)
+    bare = bg.adversarial_dimension(clf, x, y, eps=1.0, box="ignore")
+    with pytest.raises(ValueError, match="dimension must hold directions, got none: pass keep_directions=True"):
+        bg.transferred_dimension(clf, x, bare)
