@@ -29,6 +29,7 @@ from boundarygeo.sections.straightness import GradientCosines, Straightness, gra
 from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
 from boundarygeo.subspace.gaas import claimed_dimension, gaas_frame
 from boundarygeo.subspace.noise import NoiseSuccess, cone_probability, noise_success
+from boundarygeo.subspace.sequential import SequentialDirections, sequential_directions
 from boundarygeo.subspace.smoothness import (
     LocalSmoothness,
     best_second_order_count,
@@ -36,7 +37,14 @@ from boundarygeo.subspace.smoothness import (
     second_order_count,
 )
 from boundarygeo.subspace.summary import DimensionSummary, dimension_summary
+from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases, sequential_bases, set_basis
+from boundarygeo.transfer.boundaries import InterBoundaryDistance, inter_boundary_distance
 from boundarygeo.transfer.dimension import TransferredDimension, transferred_dimension
+from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
+from boundarygeo.transfer.mistakes import TransferMistakes, transfer_mistakes
+from boundarygeo.transfer.overlap import SubspaceOverlap, basis_overlap, random_overlap, subspace_overlap
+from boundarygeo.transfer.predictors import TransferPredictors, transfer_predictors
+from boundarygeo.transfer.reproducibility import Reproducibility, reproducibility
 from boundarygeo.transfer.shared import SharedDimension, shared_dimension
 
 if TYPE_CHECKING:
@@ -53,6 +61,7 @@ __all__ = [
     "DimensionSummary",
     "Directions",
     "GradientCosines",
+    "InterBoundaryDistance",
     "LinearPieces",
     "LocalSmoothness",
     "LogitLines",
@@ -60,14 +69,22 @@ __all__ = [
     "Planes",
     "Provenance",
     "RegionSummary",
+    "Reproducibility",
     "Result",
+    "SequentialDirections",
     "SharedDimension",
     "Straightness",
+    "SubspaceBases",
+    "SubspaceOverlap",
+    "TransferMatrix",
+    "TransferMistakes",
+    "TransferPredictors",
     "TransferredDimension",
     "__version__",
     "accuracy_curve",
     "adversarial_dimension",
     "agreement",
+    "basis_overlap",
     "best_second_order_count",
     "boundary_distance",
     "boundary_maps",
@@ -81,20 +98,31 @@ __all__ = [
     "fragmentation",
     "gaas_frame",
     "gradient_cosines",
+    "inter_boundary_distance",
     "linear_pieces",
     "load",
     "local_smoothness",
     "logit_lines",
     "minimal_norm",
     "noise_success",
+    "perturbation_bases",
     "pgd",
     "planes_through",
     "plots",
+    "random_overlap",
     "random_planes",
     "region_summary",
+    "reproducibility",
     "second_order_count",
+    "sequential_bases",
+    "sequential_directions",
+    "set_basis",
     "shared_dimension",
     "straightness",
+    "subspace_overlap",
+    "transfer_matrix",
+    "transfer_mistakes",
+    "transfer_predictors",
     "transferred_dimension",
 ]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import boundarygeo as bg
 from boundarygeo.subspace.goal import Goal
 from boundarygeo.subspace.search import dimension_of
+from boundarygeo.subspace.verification import chunks
 
 RULES = ("all", "count")
 BOXES = ("ignore", "clip", "feasible")
@@ -109,6 +110,16 @@ def test_counts_depend_on_neither_order_nor_splitting() -> None:
         assert torch.equal(result.index, part)
 
 
+def test_a_thousand_examples_are_counted_like_one() -> None:
+    clf, x, y, expected = half_spaces(0.7)
+    settings = {"eps": 0.7, "box": "ignore", "max_dimension": 12, "restarts": 2, "keep_directions": True}
+    result = count_of(clf, x.repeat(100, 1), y.repeat(100), **settings)
+    assert result.verified.tolist() == [min(12, count) for count in expected] * 100
+    _, owner, met = directions(result)
+    assert torch.equal(torch.bincount(owner, minlength=1100), result.verified)
+    assert torch.equal(met, 1 - y.repeat(100)[owner])
+
+
 NETWORKS = [
     *({"norm": "l2", "eps": 1.2, "box": box, "rule": rule} for box in BOXES for rule in RULES),
     *({"norm": "linf", "eps": 0.12, "box": box, "rule": rule} for box in BOXES for rule in RULES),
@@ -143,7 +154,6 @@ def test_results_depend_on_neither_order_nor_splitting(settings: dict) -> None:
         for mine, theirs in enumerate(part.tolist()):
             atol = 1e-4 if "method" in settings else 1e-6
             torch.testing.assert_close(its[of == mine], kept[owner == theirs], rtol=0, atol=atol)
-    assert torch.equal(directions(count_of(clf, x, y, **settings))[0], kept)
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=NAMES)
@@ -157,6 +167,13 @@ def test_working_memory_decides_nothing(settings: dict, monkeypatch: pytest.Monk
     for name, value in vars(whole).items():
         if isinstance(value, Tensor):
             torch.testing.assert_close(getattr(parts, name), value, rtol=1e-6, atol=1e-6, msg=name)
+
+
+def test_chunks_hold_as_many_frames_as_fit_and_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("boundarygeo.subspace.verification._WORKING_BYTES", 8 * 100 * 5)  # five directions
+    size = torch.tensor([9, 2, 3, 1, 5, 0, 6, 7])
+    assert list(chunks(size, 100)) == [(0, 1), (1, 3), (3, 4), (4, 6), (6, 7), (7, 8)]
+    assert list(chunks(size[:0], 100)) == []
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=NAMES)
@@ -453,6 +470,15 @@ def test_the_best_of_several_draws_counts_for_each_example(norm: str, box: str) 
     other = count_of(clf, x, y, seed=1, **settings)
     same = norm == "l2" and box == "feasible"  # the first partition has no chance in it
     assert torch.equal(other.successes, once.successes) == same
+
+
+@pytest.mark.parametrize("settings", NETWORKS, ids=NAMES)
+def test_the_seed_decides_the_frames(settings: dict) -> None:
+    clf, x, y = small_net(6)
+    settings = {**settings, "restarts": 2, "max_dimension": 16, "keep_directions": True}
+    first, again, other = (directions(count_of(clf, x, y, seed=seed, **settings))[0] for seed in (4, 4, 5))
+    assert torch.equal(first, again)
+    assert first.shape != other.shape or (first - other).abs().amax() > 0.01
 
 
 def test_the_count_rule_is_never_below_the_other() -> None:

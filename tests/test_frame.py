@@ -141,6 +141,22 @@ def test_walks_in_the_box_begin_as_good_as_the_theory_where_there_is_room() -> N
     torch.testing.assert_close(products, expected, rtol=1e-4, atol=0)
 
 
+def test_a_free_dimension_that_meets_its_bound_shortens_the_perturbation() -> None:
+    x = torch.full((1, 80), 0.6)
+    walk = BoxWalk(x, random(1, 80), 3, eps=0.5, bounds=(0.0, 1.0), seed=0)
+    frame, slope = walk.frame, torch.zeros(1, 3, 80)
+    slope[0, 0, 7] = 1.0  # all the length on one dimension, which has room for 0.4
+    for _ in range(20):
+        walk.step(slope, torch.tensor([[1.0, 0.0, 0.0]]), 1.0)
+        frame = walk.frame
+        assert (x + frame).max() <= 1
+        gram = (frame[0].double() @ frame[0].double().T).tril(-1)
+        assert gram.abs().max() < 1e-7
+    assert frame[0, 0, 7].item() == pytest.approx(0.4, abs=1e-6)
+    assert frame[0, 0].norm().item() < 0.45
+    torch.testing.assert_close(frame[0, 1:].norm(dim=1), torch.full((2,), 0.5))
+
+
 def test_a_dimension_on_a_bound_goes_to_who_wants_it_most() -> None:
     x = torch.zeros(1, 6)
     walk = BoxWalk(x, torch.ones(1, 6), 2, eps=0.5, bounds=(0.0, 1.0), seed=0)
@@ -202,6 +218,76 @@ def test_examples_are_done_when_larger_frames_are_no_better() -> None:
         assert len(used) < len(sizes)
         assert row == list(sizes[: len(used)]) + [0] * (len(sizes) - len(used))
     assert (found.hits[found.tried == 0] == 0).all()
+
+
+@pytest.mark.parametrize("box", ["ignore", "clip"])
+def test_steps_are_for_those_that_have_not_crossed(box: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = random(40)
+    x = ((images(6, shape=(40,)) - 0.5) * 3 + 0.5).clamp(0, 1)
+    clf = bg.Classifier(Linear(weight, float((x @ weight).mean())), device="cpu")
+    y = clf.predict(x)
+    y[0] = 1 - y[0]  # excluded: what comes after it must not be mixed up with it
+    looks = []
+
+    class Seen(SphereWalk):
+        def step(self, gradient: Tensor, need: Tensor, size: float) -> None:
+            looks.append((self.frame.clone(), gradient, need, size))
+            super().step(gradient, need, size)
+
+    monkeypatch.setattr(frame_module, "SphereWalk", Seen)
+    settings = {"eps": 1.0, "box": box, "grid": [1], "max_dimension": 5, "steps": 3, "progress": False}
+    bg.adversarial_dimension(clf, x, y, method="frame", **settings)
+    margin = clf.margin(x, y)[1:]
+    whole = [look for look in looks if len(look[0]) == 5]
+    assert len(whole) >= 3
+    assert {round(size, 6) for *_, size in whole} == {1.0, 0.7, 0.4}
+    done = 0
+    for frame, gradient, need, _ in whole:
+        moved = x[1:, None] + frame
+        points = moved.clamp(0, 1) if box == "clip" else moved
+        beyond = -clf.margin(points.flatten(0, 1).clamp(0, 1), y[1:].repeat_interleave(frame.shape[1]))
+        if box == "ignore":
+            beyond = (points @ weight - clf.module.get_parameter("offset").item()) * (1 - 2 * y[1:, None].float())
+        far = beyond.view(need.shape) > 0.1 * margin[:, None]
+        assert torch.equal(need == 0, far)
+        done += int(far.sum())
+        # Uphill, of length 1, and nothing where clipping would take it away.
+        uphill = (weight * (1 - 2 * y[1:, None]))[:, None].expand_as(gradient)
+        if box == "clip":
+            uphill = torch.where((moved >= 1) & (uphill > 0) | (moved <= 0) & (uphill < 0), 0.0, uphill)
+        torch.testing.assert_close(gradient, uphill / uphill.norm(dim=2, keepdim=True), rtol=1e-4, atol=1e-5)
+    assert done > 0
+
+
+def test_a_frame_that_succeeds_at_once_costs_one_look() -> None:
+    clf = bg.Classifier(Linear(torch.ones(30), 15.0), bounds=(-9, 9), device="cpu")
+    x = torch.full((2, 30), 0.49)
+    before = clf.counts.backwards
+    found_by(clf, x, box="ignore", cap=12, eps=1.0)
+    assert clf.counts.backwards - before == 2 + 2 * sum(sizes_of(12))
+
+
+def test_several_networks_have_to_be_fooled_at_once() -> None:
+    # Half-spaces at right angles at distances a and b: with r·u > a and r·v > b, r·(au + bv)/√(a² + b²) > √(a² + b²).
+    # Of length ε, ⌊ε²/(a² + b²)⌋ orthogonal ones have that, and no more (Bessel).
+    u, v = torch.zeros(30), torch.zeros(30)
+    u[::2], v[1::2] = 1 / 15**0.5, 1 / 15**0.5
+    first, second = (bg.Classifier(Linear(w, 0.0), bounds=(-9, 9), device="cpu") for w in (u, 40 * v))
+    squares, heights = torch.tensor([2.4, 4.5, 6.6]), torch.tensor([0.6, 0.3, 0.9])
+    length = 1 / squares.sqrt()
+    a, b = length * heights.sqrt(), length * (1 - heights).sqrt()
+    x = -(a[:, None] * u + b[:, None] * v)
+    y = torch.zeros(3, dtype=torch.int64)
+    with first.running(x, y), second.running(x, y):
+        opponents = [Opponent(clf, Goal(y, targeted=False), clf.margin(x, y)) for clf in (first, second)]
+        found = optimised_frames(
+            opponents, x, -x, eps=1.0, box="ignore", cap=12, steps=20, seed=0, advance=lambda _: None
+        )
+    assert (found.hits <= squares.floor()[:, None]).all()
+    assert (found.hits.amax(1) >= 0.4 * squares).all()
+    for i, rows in enumerate(found.rows):
+        assert ((x[i] + rows) @ u > 0).all()
+        assert ((x[i] + rows) @ v > 0).all()
 
 
 def test_examples_may_be_split_and_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,19 @@ def test_with_room_each_gets_an_equal_share_to_first_order() -> None:
                 assert gain.norm().item() == pytest.approx(eps * gradient[i].norm().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("draw", [0, 2])
+@pytest.mark.parametrize("size", [1, 2, 7, 25, 107, 108])
+def test_perturbations_are_dealt_and_filled(size: int, draw: int) -> None:
+    x, gradient = on_bounds(4, (0.0, 1.0)), random(4, *SHAPE)
+    room = room_towards(x, gradient, (0.0, 1.0)).flatten(1)
+    weight = torch.where(room > 0, gradient.flatten(1).abs(), 0.0)
+    group = deal(places(shuffled(weight, torch.arange(4), seed=6, draw=draw)), torch.full((4,), size))
+    whole = fill(gradient.flatten(1), room, group, size, 0.4)
+    for i, delta in enumerate(all_of(frames_of(x, gradient, eps=0.4, seed=6, draw=draw), torch.full((4,), size))):
+        expected = torch.where(group[i] == torch.arange(size)[:, None], whole[i], 0.0)
+        torch.testing.assert_close(delta, expected, rtol=0, atol=1e-6)
+
+
 def test_one_perturbation_is_the_gradient_where_there_is_room() -> None:
     x, gradient = images(2), random(2, 3, 8, 8)
     for i, delta in enumerate(all_of(frames_of(x, gradient, eps=0.1), torch.tensor([1, 1]))):

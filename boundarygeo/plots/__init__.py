@@ -12,9 +12,11 @@ from boundarygeo.plots.pieces import pieces
 from boundarygeo.plots.sequential import sequential_distances
 from boundarygeo.plots.straightness import straightness
 from boundarygeo.plots.style import check_figure_path, class_colors, save_figure
+from boundarygeo.plots.transfer import boundary_distances, mistakes, transfer_matrix
 
 __all__ = [
     "accuracy_curves",
+    "boundary_distances",
     "check_figure_path",
     "claimed_verified",
     "class_colors",
@@ -25,9 +27,11 @@ __all__ = [
     "map_grid",
     "map_outlines",
     "map_single",
+    "mistakes",
     "outline_grid",
     "pieces",
     "save_figure",
     "sequential_distances",
     "straightness",
+    "transfer_matrix",
 ]

@@ -1,0 +1,227 @@
+"""Transfer between models as figures: the matrix, the mistakes, and the distances to and between boundaries."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import PercentFormatter
+
+from boundarygeo.plots.cells import axes_or_new, place_legend
+from boundarygeo.plots.comparison import check_results, count_text
+from boundarygeo.plots.curves import NORM_NAMES
+from boundarygeo.plots.style import CLASS_COLORS, STYLE
+from boundarygeo.statistics import mean
+from boundarygeo.transfer.boundaries import InterBoundaryDistance
+from boundarygeo.transfer.matrix import TransferMatrix
+from boundarygeo.transfer.mistakes import TransferMistakes
+from boundarygeo.transfer.problem import position
+
+OVER_NAMES = {
+    "shared": "of the examples that all models get right",
+    "fooled": "of the examples that fool their source",
+    "all": "of all examples",
+}
+"""What figures call the denominators."""
+
+_MAP = "Blues"
+_DARK = 0.62  # share from which a cell is so dark that its number is white
+# Mistakes first, the same on the left: both lengths can be read from the axis, and chance beside them.
+_OUTCOMES = {
+    "same": ("same mistake", CLASS_COLORS[3]),
+    "different": ("different mistake", CLASS_COLORS[2]),
+    "unfooled": ("unfooled", "0.85"),
+}
+_CELL = 0.75  # inches
+_ROW = 0.28
+_LONG = 9  # characters of a name that fit below a cell
+_GROUP_WIDTH = 0.8
+
+
+def transfer_matrix(matrix: TransferMatrix, *, over: str = "shared", ax: Axes | None = None) -> Axes:
+    """Transfer rates as a heat map: sources as rows, targets as columns, percent in the cells.
+
+    Frames mark the diagonal, where the source is its own target. White is 0 %, the darkest blue 100 %, in all figures.
+    A cell without an example to count shows a dash.
+
+    Args:
+        matrix: what `boundarygeo.transfer_matrix` gave.
+        over: over which examples success is counted, see `TransferMatrix.counted`.
+        ax: axes to draw on; by default those of a new pyplot figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if `over` is unknown.
+    """
+    check_results([matrix], TransferMatrix, "matrix")
+    rate = matrix.rate(over).numpy()
+    n = matrix.counts(over)[1].tolist()
+    count = len(matrix.names)
+    with mpl.rc_context(STYLE):
+        side = _CELL * count
+        axes = axes_or_new(ax, figsize=(max(side + 2.4, 4.6), max(side + 1.6, 3.2)))
+        axes.imshow(np.nan_to_num(rate), cmap=_MAP, vmin=0, vmax=1, aspect="equal")
+        for i, j in np.ndindex(rate.shape):
+            text = "–" if np.isnan(rate[i, j]) else _percent(float(rate[i, j]))
+            color = "white" if rate[i, j] > _DARK else "black"
+            axes.text(j, i, text, ha="center", va="center", color=color, fontsize=9 if count <= 8 else 7)
+            if i == j:
+                axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec="0.25", lw=1.2))
+        slanted = max(len(name) for name in matrix.names) > _LONG
+        axes.set_xticks(range(count), matrix.names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+        axes.set_yticks(range(count), matrix.names)
+        if slanted:
+            for label in axes.get_xticklabels():
+                label.set_rotation_mode("anchor")
+        axes.tick_params(length=0)
+        axes.set(xlabel="target: sent to", ylabel="source: made for")
+        axes.set_title(f"{_attack(matrix)}\nsuccess, in % {OVER_NAMES[over]} (n = {count_text(n)})", fontsize="medium")
+    return axes
+
+
+def mistakes(
+    result: TransferMistakes, *, pairs: Sequence[tuple[str, str]] | None = None, ax: Axes | None = None
+) -> Axes:
+    """What targets make of the examples that fool their source: a stacked bar for each pair of source and target.
+
+    The figure of Waseda et al. 2023. A black tick with its 95 % range shows where the end of "same mistake" would be,
+    counted from its beginning, if which mistake the target makes depended on the true class alone (see
+    `boundarygeo.transfer_mistakes`).
+
+    Args:
+        result: what `boundarygeo.transfer_mistakes` gave.
+        pairs: names of source and target of each bar, from the top; by default all pairs of different models.
+        ax: axes to draw on; by default those of a new pyplot figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if there is no such model, or no pair to draw.
+    """
+    check_results([result], TransferMistakes, "result")
+    chosen = list(pairs) if pairs is not None else [(a, b) for a in result.names for b in result.names if a != b]
+    if not chosen:
+        raise ValueError("pairs must have at least one entry, got none")
+    with mpl.rc_context(STYLE):
+        axes = axes_or_new(ax, figsize=(7.4, 1.3 + _ROW * len(chosen)))
+        labels = []
+        for row, (source, target) in enumerate(chosen):
+            shares, expected = result.shares(source, target), result.chance_share(source, target)
+            n = shares["same"].n
+            labels.append(f"{source} → {target} (n = {n:,})")
+            if not n:
+                axes.text(0.01, row, "no example fools the source", va="center", fontsize=8, color="0.4")
+                continue
+            left = 0.0
+            for name, (_, color) in _OUTCOMES.items():
+                axes.barh(row, shares[name].value, left=left, height=0.7, color=color, lw=0)
+                left += shares[name].value
+            if expected.n:
+                scale = expected.n / n
+                middle, low, high = (scale * value for value in (expected.value, expected.low, expected.high))
+                axes.plot([low, high], [row, row], color="black", lw=1.0)
+                axes.plot([middle, middle], [row - 0.35, row + 0.35], color="black", lw=1.4)
+        axes.set_yticks(range(len(chosen)), labels)
+        axes.set(xlim=(0, 1), ylim=(len(chosen) - 0.5, -0.5), xlabel="examples that fool the source")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.tick_params(axis="y", length=0)
+        handles = [Patch(color=color, label=label) for label, color in _OUTCOMES.values()]
+        chance = Line2D([], [], color="black", lw=1.4, label="same, by chance\n(95 % range)")
+        place_legend(axes, [*handles, chance], "target")
+    return axes
+
+
+def boundary_distances(
+    result: InterBoundaryDistance,
+    *,
+    source: str | int = 0,
+    targets: Sequence[str | int] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Mean distance to a source's boundary, and from it to the boundaries of other models, along each direction.
+
+    The bar figure of Tramèr et al. 2017, with 95 % bootstrap intervals of the means. All bars of a direction are
+    averages over the same examples: those on which the source and all targets drawn change their label within reach.
+    Their number, and the share that is left out as some model does not (censored), stand below each direction.
+
+    Args:
+        result: what `boundarygeo.inter_boundary_distance` gave.
+        source: name or number of the model that the directions belong to.
+        targets: names or numbers of the other models; by default all others.
+        ax: axes to draw on; by default those of a new pyplot figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if there is no such model, or no target.
+    """
+    check_results([result], InterBoundaryDistance, "result")
+    others = [name for name in result.names if name != _name(result, source)] if targets is None else list(targets)
+    if not others:
+        raise ValueError("targets must have at least one entry, got none")
+    drawn = [_name(result, source), *(_name(result, target) for target in others)]
+    width = _GROUP_WIDTH / len(drawn)
+    with mpl.rc_context(STYLE):
+        axes = axes_or_new(ax, figsize=(2.6 + 1.7 * len(result.directions), 3.8))
+        ticks = []
+        for group, direction in enumerate(result.directions):
+            every = np.stack([result.model_distance(direction, source, model).numpy() for model in drawn])
+            valid, known = ~np.isnan(every[0]), np.isfinite(every).all(0)
+            n, possible = int(known.sum()), int(valid.sum())
+            censored = f"{100 * (possible - n) / possible:.1f} % censored" if possible else "no direction"
+            ticks.append(f"{direction}\nn = {n:,}\n{censored}")
+            numbers = [every[0, known], *np.abs(every[1:, known] - every[0, known])]
+            for bar, values in enumerate(numbers):
+                if not n:
+                    continue
+                estimate = mean(values)
+                at = group - _GROUP_WIDTH / 2 + (bar + 0.5) * width
+                color = "0.35" if not bar else CLASS_COLORS[(bar - 1) % len(CLASS_COLORS)]
+                axes.bar(at, estimate.value, width=0.9 * width, color=color, lw=0)
+                if n > 1:  # the interval of a single value is unknown
+                    error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
+                    axes.errorbar(at, estimate.value, yerr=error, color="black", lw=1.0, capsize=2.5)
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set(xlim=(-0.6, len(ticks) - 0.4), ylabel="mean distance, in L2 input units")
+        axes.set_ylim(bottom=0)
+        axes.tick_params(axis="x", length=0)
+        axes.grid(axis="y", color="0.9", lw=0.8)
+        axes.set_axisbelow(True)
+        handles = [Patch(color="0.35", label=f"to the boundary of\n{drawn[0]} (MD)")]
+        for bar, name in enumerate(drawn[1:]):
+            color = CLASS_COLORS[bar % len(CLASS_COLORS)]
+            handles.append(Patch(color=color, label=f"from there to that of\n{name} (ID)"))
+        place_legend(axes, handles, None)
+        reach = f"looked up to {result.max_distance:.3g}; bars: 95 % (bootstrap)"
+        axes.set_title(f"directions of {drawn[0]}, {result.adversarial} for adversarial\n{reach}", fontsize="medium")
+    return axes
+
+
+def _name(result: InterBoundaryDistance, model: str | int) -> str:
+    """Name of a model that is given by name or number."""
+    return result.names[position(result.names, model, "model")]
+
+
+def _percent(share: float) -> str:
+    """A share in percent without its sign: whole numbers, one decimal below 10.
+
+    >>> _percent(0.4567), _percent(0.0349), _percent(0.0), _percent(1.0)
+    ('46', '3.5', '0', '100')
+    """
+    return f"{100 * share:.1f}" if 0 < share < 0.0995 else f"{100 * share:.0f}"
+
+
+def _attack(matrix: TransferMatrix) -> str:
+    names = {"fgsm": "FGSM", "pgd": "PGD", "minimal_norm": "minimal norm"}
+    size = "" if matrix.eps is None else f", ε = {matrix.eps:.3g}"
+    targeted = ", targeted" if matrix.targets is not None else ""
+    return f"{names[matrix.attack]}{targeted}, {NORM_NAMES[matrix.norm]}{size}{', 8-bit' if matrix.eight_bit else ''}"

@@ -1,0 +1,290 @@
+"""Bases of adversarial subspaces that come from perturbations that were found, not from one gradient."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import check_count, check_eps
+from boundarygeo.attacks.projected_gradient import pgd
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
+from boundarygeo.linalg import norms, row_space, scaled_to
+from boundarygeo.results import Provenance, Result, array
+from boundarygeo.subspace.sequential import SequentialDirections
+
+_MOST_RESTARTS = 1 << 20
+_STEPS_PER_RADIUS = 6
+_EXACT_COST = 4e9
+"""Largest n·d·min(n, d) of a singular value decomposition that is done exactly: seconds on one core."""
+_OVERSAMPLING = 10
+_POWER_ITERATIONS = 6
+_ROWS_AT_ONCE = 4096
+_VALUES_AT_ONCE = 1 << 25  # of the perturbations of the examples that are attacked together: 128 MiB
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class SubspaceBases(Result):
+    """Orthonormal bases of subspaces of the (flattened) input space, one per example or one for a whole set.
+
+    Attributes:
+        vectors: orthonormal rows, float64 `[example, direction, coordinate]`; zero rows where there are no more.
+        singular_values: of the perturbations, each scaled to L2 length 1, float64 `[example, direction]`.
+        energy: share of those perturbations' squared length that lies in the basis, float64 `[example]`.
+        rank: number of rows that are not zero, int64 `[example]`.
+        samples: number of perturbations that the basis comes from, int64 `[example]`.
+        valid: whether the basis has as many rows as were wanted, bool `[example]`.
+        index: number of each example, int64 `[example]`; 0 for the one basis of a set.
+        kind: `"sequential"`, `"perturbations"` or `"set"`.
+    """
+
+    vectors: Tensor = array("example", "direction", "coordinate")
+    singular_values: Tensor = array("example", "direction")
+    energy: Tensor = array("example")
+    rank: Tensor = array("example")
+    samples: Tensor = array("example")
+    valid: Tensor = array("example")
+    index: Tensor = array("example", coordinate=True)
+    kind: str
+
+
+def sequential_bases(found: SequentialDirections, *, dimension: int) -> SubspaceBases:
+    """Bases of the first few sequential directions of each example: its shortest orthogonal perturbations.
+
+    Args:
+        found: what `sequential_directions` gave.
+        dimension: number of directions to take, from the shortest.
+
+    Returns:
+        The bases. An example with fewer directions is marked in `valid`.
+
+    Raises:
+        ValueError: if `dimension` is not a number from 1 to the size of an input.
+    """
+    flat = found.perturbations.double().flatten(1)
+    check_dimension(dimension, flat.shape[1])
+    taken = found.rank < dimension
+    rows = torch.zeros(len(found.index), dimension, flat.shape[1], dtype=torch.float64)
+    rows[found.owner[taken], found.rank[taken]] = scaled_to(flat, torch.ones(len(flat)))[taken]
+    return _bases(
+        rows,
+        dimension,
+        index=found.index,
+        kind="sequential",
+        provenance=Provenance(
+            command=f"sequential_bases(of {found.provenance.command}, dimension={dimension})",
+            seed=found.provenance.seed,
+            model=found.provenance.model,
+            device=found.provenance.device,
+        ),
+    )
+
+
+def perturbation_bases(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    dimension: int,
+    eps: float,
+    restarts: int = 32,
+    steps: int = 40,
+    step_size: float | None = None,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+) -> SubspaceBases:
+    """Bases of each example's leading directions among many adversarial perturbations of it.
+
+    The perturbations come from L2 PGD from random starts, all steps taken (`pgd(..., early_stop=False)`); those that
+    fool the classifier are scaled to length 1, and the leading right singular vectors of them (not centred: the mean
+    perturbation is a direction, too) make the basis. Random starts leave something of themselves in the perturbations:
+    bases of two models must be made with two seeds, or they share it.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        dimension: number of directions in each basis.
+        eps: L2 radius of the ball, in input units.
+        restarts: perturbations looked for per example, at least `dimension`.
+        steps: steps of each.
+        step_size: length of a step (L2); by default ε / 6. Many steps of this size leave less of the random starts than
+            those of `pgd`: a model's bases from two seeds are more alike.
+        seed: seed of the random starts.
+        index: number of each example, which decides its random starts; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The bases. Examples that are misclassified to begin with, or of which fewer than `dimension` independent
+        perturbations were found, are marked in `valid`.
+
+    Raises:
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument or the module's output is not usable.
+    """
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    check_dimension(dimension, x[0].numel())
+    check_count(restarts, "restarts", least=dimension)
+    if restarts > _MOST_RESTARTS:
+        raise ValueError(f"restarts must be at most {_MOST_RESTARTS}, got {restarts}")
+    stride = check_eps(eps) / _STEPS_PER_RADIUS if step_size is None else step_size
+    numbers = numbers_of(index, len(x))
+    provenance = clf.record()
+    parts = []
+    for some in torch.arange(len(x)).split(max(1, _VALUES_AT_ONCE // (restarts * x[0].numel()))):
+        # Each start has a number of its own, which depends on neither the number of restarts nor the other examples.
+        starts = (numbers[some, None] * _MOST_RESTARTS + torch.arange(restarts)).flatten()
+        repeated = x[some].detach().cpu().repeat_interleave(restarts, 0)
+        attacked = pgd(
+            clf,
+            repeated,
+            y[some].cpu().repeat_interleave(restarts),
+            eps=eps,
+            norm="l2",
+            steps=steps,
+            step_size=stride,
+            early_stop=False,
+            seed=seed,
+            index=starts,
+            progress=progress,
+        )
+        used = (attacked.found & (attacked.distance > 0)).double()
+        delta = scaled_to(attacked.x_adv.double() - repeated.double().clamp(*clf.bounds), used).flatten(1)
+        parts.append(_bases(delta.view(len(some), restarts, -1), dimension, numbers[some], "perturbations"))
+    return _joined(
+        parts,
+        provenance(
+            f"perturbation_bases(dimension={dimension}, eps={eps!r}, restarts={restarts}, steps={steps}, "
+            f"step_size={stride!r})",
+            seed=seed,
+        ),
+    )
+
+
+def set_basis(perturbations: Tensor, *, dimension: int, seed: int = 0) -> SubspaceBases:
+    """One basis for a whole set: the leading directions among perturbations of many examples.
+
+    Perturbations are scaled to length 1 and not centred. Small problems are decomposed exactly, large ones by subspace
+    iteration from a random start (Halko, Martinsson & Tropp 2011, SIAM Review 53(2), Algorithms 4.4 and 5.1), block by
+    block: directions whose singular values are well above the next ones come out to many digits, while within a
+    plateau of equal singular values any directions are as good as any.
+
+    Args:
+        perturbations: perturbations of one model, one or more per example, `[n, *input]`, e.g. `x_adv - x` where
+            `found`.
+        dimension: number of directions in the basis.
+        seed: seed of the random start.
+
+    Returns:
+        The bases, with one "example": the set.
+
+    Raises:
+        ValueError: if `dimension` does not fit, or perturbations are zero or not finite.
+    """
+    if perturbations.ndim < 2 or not perturbations.numel():
+        raise ValueError(f"perturbations must have shape [n, *input], got {list(perturbations.shape)}")
+    count, size = len(perturbations), perturbations[0].numel()
+    check_dimension(dimension, min(count, size), "perturbations and coordinates")
+    lengths = norms(perturbations)
+    if not bool((lengths.isfinite() & (lengths > 0)).all()):
+        raise ValueError("perturbations must be finite and not zero: leave out those that failed")
+    if float(count) * size * min(count, size) <= _EXACT_COST:
+        rows = scaled_to(perturbations, torch.ones(count)).flatten(1)
+        return _bases(rows[None].cpu(), dimension, torch.zeros(1, dtype=torch.int64), "set", _of_set(dimension, seed))
+    vectors, values = _subspace_iteration(perturbations.flatten(1), dimension, seed)
+    rank = (values > max(count, size) * torch.finfo(perturbations.dtype).eps * values[0]).sum()
+    kept = torch.arange(dimension) < rank
+    return SubspaceBases(
+        provenance=_of_set(dimension, seed),
+        vectors=torch.where(kept[:, None], vectors, 0.0)[None],
+        singular_values=torch.where(kept, values, 0.0)[None],
+        energy=((values * kept).square().sum() / count)[None],
+        rank=rank[None],
+        samples=torch.tensor([count]),
+        valid=(rank == dimension)[None],
+        index=torch.zeros(1, dtype=torch.int64),
+        kind="set",
+    )
+
+
+def check_dimension(dimension: int, most: int, what: str = "coordinates") -> None:
+    """Refuse dimensions that a subspace cannot have.
+
+    Args:
+        dimension: of the subspace.
+        most: the largest possible.
+        what: what there are that many of.
+
+    Raises:
+        ValueError: if it is not a whole number from 1 to `most`.
+    """
+    check_count(dimension, "dimension")
+    if dimension > most:
+        raise ValueError(f"dimension must be at most {most}, the number of {what}, got {dimension}")
+
+
+def _bases(
+    rows: Tensor, dimension: int, index: Tensor, kind: str, provenance: Provenance | None = None
+) -> SubspaceBases:
+    """Leading directions of unit (or zero: unused) vectors `[example, sample, coordinate]`."""
+    # The vectors come from float32: what is below its rounding is not a direction.
+    rcond = max(rows.shape[1:]) * torch.finfo(torch.float32).eps
+    vectors, values, rank = row_space(rows, rcond=rcond)
+    missing = max(0, dimension - values.shape[1])
+    vectors = torch.nn.functional.pad(vectors[:, :dimension], (0, 0, 0, missing))
+    values = torch.nn.functional.pad(values[:, :dimension], (0, missing))
+    rank = rank.clamp_max(dimension)
+    samples = (rows.norm(dim=2) > 0).sum(1)
+    values = torch.where(torch.arange(dimension) < rank[:, None], values, 0.0)
+    return SubspaceBases(
+        provenance=provenance or Provenance(command=""),
+        vectors=vectors,
+        singular_values=values,
+        energy=values.square().sum(1) / samples,  # 0 / 0 is NaN: no perturbations have no energy
+        rank=rank,
+        samples=samples,
+        valid=rank == dimension,
+        index=index,
+        kind=kind,
+    )
+
+
+def _joined(parts: list[SubspaceBases], provenance: Provenance) -> SubspaceBases:
+    names = ("vectors", "singular_values", "energy", "rank", "samples", "valid", "index")
+    return SubspaceBases(
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
+        kind=parts[0].kind,
+        provenance=provenance,
+    )
+
+
+def _of_set(dimension: int, seed: int) -> Provenance:
+    return Provenance(command=f"set_basis(dimension={dimension})", seed=seed)
+
+
+def _subspace_iteration(rows: Tensor, dimension: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Leading right singular vectors `[dimension, d]` and values of the rows, each scaled to length 1."""
+    blocks = rows.split(_ROWS_AT_ONCE)
+
+    def unit(block: Tensor) -> Tensor:
+        return scaled_to(block, torch.ones(len(block))).cpu()
+
+    def gram(basis: Tensor) -> Tensor:
+        """RᵀR applied to columns `[d, k]`."""
+        total = torch.zeros_like(basis)
+        for block in blocks:
+            part = unit(block)
+            total += part.mT @ (part @ basis)
+        return total
+
+    size = min(dimension + _OVERSAMPLING, *rows.shape)
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.randn(rows.shape[1], size, dtype=torch.float64, generator=generator)
+    for _ in range(_POWER_ITERATIONS + 1):
+        basis = torch.linalg.qr(gram(basis)).Q
+    small = torch.cat([unit(block) @ basis for block in blocks])
+    _, values, turned = torch.linalg.svd(small, full_matrices=False)
+    return (turned @ basis.mT)[:dimension], values[:dimension]

@@ -1,0 +1,315 @@
+"""Distances between the decision boundaries of different models (Tramèr et al. 2017, arXiv 1704.03453, §4)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import labels_of
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import (
+    Directions,
+    named_directions,
+    nearest_of_other_class,
+    numbers_of,
+    random_of_other_label,
+    towards,
+)
+from boundarygeo.linalg import scaled_to
+from boundarygeo.results import Result, array
+from boundarygeo.sections.distances import boundary_distance
+from boundarygeo.statistics import Estimate, mean, share
+from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers, position
+
+DIRECTIONS = ("legitimate", "adversarial", "random")
+ADVERSARIAL = ("gradient", "fgsm")
+
+
+@dataclass(frozen=True)
+class BoundaryComparison:
+    """Is another model's boundary nearer to the source's boundary than the source's boundary is to the example?
+
+    All averages are over the examples on which both models change their label within reach (`distance.n` of them); an
+    average over them is smaller than one over all examples would be.
+
+    Attributes:
+        n: number of examples that have the direction.
+        source_censored: number on which only the source does not change its label within reach.
+        target_censored: number on which only the target does not.
+        both_censored: number on which neither does.
+        distance: mean of MD_d(source, x), in L2 input units, with its bootstrap interval.
+        inter: mean of ID_d(source, target, x), in L2 input units, with its bootstrap interval.
+        difference: mean of MD - ID of the same example, with its bootstrap interval: positive where ID < MD on average.
+        nearer: share of the examples with ID < MD among those where both are known, with its Wilson interval.
+        conservative: the same count as a share of all `n` examples: the censored ones count as ID ≥ MD.
+    """
+
+    n: int
+    source_censored: int
+    target_censored: int
+    both_censored: int
+    distance: Estimate
+    inter: Estimate
+    difference: Estimate
+    nearer: Estimate
+    conservative: Estimate
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class InterBoundaryDistance(Result):
+    """How far each model's boundary is along the same directions, on the examples that all models get right.
+
+    Attributes:
+        distance: MD_d(f, x), the smallest ε at which the label of f at x + ε d differs from that at x, along the
+            directions that belong to each source; in L2 input units, float64 `[direction, source, classifier,
+            example]`; inf where no change was found within reach, NaN where there is no direction.
+        true_labels: int64 `[example]`.
+        index: number of each example, int64 `[example]`: by default its position in the examples that were given.
+        correct: number of given examples that each model gets right, int64 `[classifier]`.
+        given: number of examples that were given; those that some model gets wrong are left out of the distances.
+        names: name of each model, the same for sources and classifiers.
+        directions: names of the directions.
+        adversarial: what the adversarial directions are, `"gradient"` or `"fgsm"`.
+        max_distance: how far was looked, in L2 input units.
+        scan: number of equally spaced points looked at first.
+        tolerance: the change lies within this distance before `distance`, in L2 input units.
+        clip: whether points were clipped to the bounds.
+    """
+
+    distance: Tensor = array("direction", "source", "classifier", "example", unit="L2 input units")
+    true_labels: Tensor = array("example")
+    index: Tensor = array("example", coordinate=True)
+    correct: Tensor = array("classifier")
+    given: int
+    names: tuple[str, ...]
+    directions: tuple[str, ...]
+    adversarial: str
+    max_distance: float
+    scan: int
+    tolerance: float
+    clip: bool
+
+    @property
+    def found(self) -> Tensor:
+        """Whether a change was found within reach, bool `[direction, source, classifier, example]`."""
+        return self.distance.isfinite()
+
+    @property
+    def valid(self) -> Tensor:
+        """Whether the direction exists, bool `[direction, source, example]`."""
+        return ~self.distance[:, :, 0].isnan()
+
+    @property
+    def censored(self) -> Tensor:
+        """Share of the examples with a direction on which a model does not change its label within reach.
+
+        Float64 `[direction, source, classifier]`; NaN where no example has a direction.
+        """
+        return self.distance.isinf().sum(3).double() / self.valid.sum(2)[:, :, None].double()
+
+    def model_distance(self, direction: str, source: str | int, model: str | int) -> Tensor:
+        """MD_d(f, x) of one model.
+
+        Args:
+            direction: one of `directions`.
+            source: name or number of the model that the directions belong to.
+            model: name or number of the model whose boundary is met.
+
+        Returns:
+            Distances in L2 input units, float64 `[example]`, inf where censored, NaN without a direction.
+
+        Raises:
+            ValueError: if there is no such direction or model.
+        """
+        if direction not in self.directions:
+            raise ValueError(f"direction must be one of {list(self.directions)}, got {direction!r}")
+        i, j = position(self.names, source, "source"), position(self.names, model, "model")
+        return self.distance[self.directions.index(direction), i, j]
+
+    def inter_distance(self, direction: str, source: str | int, target: str | int) -> Tensor:
+        """ID_d(source, target, x) = |MD_d(source, x) - MD_d(target, x)| along the source's directions.
+
+        Args:
+            direction: one of `directions`.
+            source: name or number of the model that the directions belong to.
+            target: name or number of the other model.
+
+        Returns:
+            Distances in L2 input units, float64 `[example]`; NaN where one of the two is censored: there it is unknown.
+
+        Raises:
+            ValueError: if there is no such direction or model.
+        """
+        first, second = (self.model_distance(direction, source, model) for model in (source, target))
+        gap = (first - second).abs()
+        return torch.where(gap.isfinite(), gap, torch.nan)
+
+    def compare(self, direction: str, source: str | int, target: str | int) -> BoundaryComparison:
+        """Compare ID with MD, example by example: is ID_d(source, target, x) < MD_d(source, x)?
+
+        Args:
+            direction: one of `directions`.
+            source: name or number of the model that the directions belong to.
+            target: name or number of the other model.
+
+        Returns:
+            The comparison.
+
+        Raises:
+            ValueError: if there is no such direction or model.
+        """
+        first, second = (self.model_distance(direction, source, model) for model in (source, target))
+        valid = ~first.isnan()
+        known = (first.isfinite() & second.isfinite()).numpy()
+        distance, inter = first.numpy()[known], (first - second).abs().numpy()[known]
+        nearer, n = int((inter < distance).sum()), int(valid.sum())
+        return BoundaryComparison(
+            n=n,
+            source_censored=int((first.isinf() & second.isfinite()).sum()),
+            target_censored=int((first.isfinite() & second.isinf()).sum()),
+            both_censored=int((first.isinf() & second.isinf()).sum()),
+            distance=mean(distance),
+            inter=mean(inter),
+            difference=mean(distance - inter),
+            nearer=share(nearer, len(distance)),
+            conservative=share(nearer, n),
+        )
+
+
+def inter_boundary_distance(
+    classifiers: Classifiers,
+    x: Tensor,
+    y: Tensor,
+    *,
+    directions: Sequence[str] = DIRECTIONS,
+    max_distance: float,
+    adversarial: str = "gradient",
+    pool: tuple[Tensor, Tensor] | None = None,
+    scan: int = 64,
+    tolerance: float | None = None,
+    clip: bool = True,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+) -> InterBoundaryDistance:
+    """Distances to and between the boundaries of several models, along unit L2 directions.
+
+    The examples are those that all models get right; along each direction the boundary of every model is sought with
+    `boundary_distance`. The directions are
+
+    - `"legitimate"`, towards the nearest (L2) point of the pool of another true class. They do not depend on a model:
+      the distances are the same for every source;
+    - `"adversarial"`, of each source its own: its loss gradient, or that one's sign (FGSM), of L2 length 1;
+    - `"random"`, towards a random point of the pool that the source classifies otherwise than the example. Which
+      points may be drawn is the source's matter; the draw itself is decided by the seed and the example's number.
+
+    Distances are steps along the direction. With `clip`, points are clipped to the bounds on the way, and a point at
+    the distance ε may be nearer than ε to the example.
+
+    Args:
+        classifiers: at least two with the same classes and bounds, in a list or by name.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        directions: any of the three.
+        max_distance: how far to look, in L2 input units.
+        adversarial: `"gradient"` or `"fgsm"`.
+        pool: points `[candidate, *input]` and their true classes, int64 `[candidate]`, towards which legitimate and
+            random directions go; by default the examples themselves.
+        scan: number of equally spaced points looked at first; a region thinner than their spacing can be missed.
+        tolerance: how far a reported distance may lie beyond the change; by default a millionth of `max_distance`.
+        clip: whether points are clipped to the bounds.
+        seed: seed of the random directions.
+        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
+
+    Returns:
+        The distances. Those not found within reach are inf.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of its range, the pool has no point of another class (or label) for some
+            example, or the classifiers cannot be compared, see `boundarygeo.transfer.problem.check_classifiers`.
+    """
+    kinds = _check(directions, adversarial, max_distance)
+    problem = check_classifiers(classifiers, x, y)
+    numbers = numbers_of(index, len(x))
+    candidates, classes, labels = _pool(problem, pool)
+    keep = problem.shared
+    here, truth, numbers = problem.x[keep], problem.y[keep], numbers[keep]
+    count = len(problem.names)
+    distance = torch.empty(len(kinds), count, count, len(here), dtype=torch.float64)
+    spacing: dict[str, float] = {}
+
+    def along(clf: Classifier, way: Directions) -> Tensor:
+        settings = {"scan": scan, "tolerance": tolerance, "clip": clip}
+        result = boundary_distance(clf, here, truth, direction=way, max_distance=max_distance, **settings)
+        spacing["tolerance"] = result.tolerance
+        return result.distance
+
+    for number, kind in enumerate(kinds):
+        if kind == "legitimate":
+            way = towards(here, nearest_of_other_class(here, truth, candidates, classes), name=kind)
+            ways: Iterator[Directions] = iter([way])
+        elif kind == "adversarial":
+            ways = (_adversarial(clf, here, truth, adversarial) for clf in problem.classifiers)
+        else:
+            ways = (
+                towards(here, random_of_other_label(truth, candidates, seen, seed=seed, index=numbers), name=kind)
+                for seen in labels  # the examples' own labels are the true ones, for all models
+            )
+        for source, way in enumerate(ways):
+            distance[number, source] = torch.stack([along(clf, way) for clf in problem.classifiers])
+        if kind == "legitimate":
+            distance[number] = distance[number, :1].clone()
+    return InterBoundaryDistance(
+        provenance=problem.provenance(
+            f"inter_boundary_distance(directions={list(kinds)}, max_distance={max_distance!r}, "
+            f"adversarial={adversarial!r}, pool={'given' if pool else 'examples'}, scan={scan}, "
+            f"tolerance={spacing['tolerance']!r}, clip={clip})",
+            seed=seed,
+        ),
+        distance=distance,
+        true_labels=truth,
+        index=numbers,
+        correct=(problem.labels == problem.y).sum(1),
+        given=len(x),
+        names=problem.names,
+        directions=kinds,
+        adversarial=adversarial,
+        max_distance=float(max_distance),
+        scan=scan,
+        tolerance=spacing["tolerance"],
+        clip=bool(clip),
+    )
+
+
+def _check(directions: Sequence[str], adversarial: str, max_distance: float) -> tuple[str, ...]:
+    kinds = (directions,) if isinstance(directions, str) else tuple(directions)
+    if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(DIRECTIONS):
+        raise ValueError(f"directions must be different ones of {list(DIRECTIONS)}, got {list(kinds)}")
+    if adversarial not in ADVERSARIAL:
+        raise ValueError(f"adversarial must be one of {list(ADVERSARIAL)}, got {adversarial!r}")
+    if not 0 < max_distance < math.inf:
+        raise ValueError(f"max_distance must be a positive number, got {max_distance}")
+    return kinds
+
+
+def _pool(problem: Problem, pool: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Points, their true classes, and the labels that each model gives them."""
+    if pool is None:
+        return problem.x, problem.y, problem.labels
+    points, classes = pool
+    first = problem.classifiers[0]
+    first.check_inputs(points, "pool")
+    first.check_labels(classes, len(points), "classes of the pool")
+    if points.shape[1:] != problem.x.shape[1:]:
+        expected, got = list(problem.x.shape[1:]), list(points.shape[1:])
+        raise ValueError(f"pool must have inputs of the shape {expected} of x, got {got}")
+    points = points.detach().float().cpu().clamp(*first.bounds)
+    labels = torch.stack([labels_of(clf.logits(points)) for clf in problem.classifiers])
+    return points, classes.detach().cpu().long(), labels
+
+
+def _adversarial(clf: Classifier, x: Tensor, y: Tensor, kind: str) -> Directions:
+    vectors = named_directions(clf, x, y, kind).vectors
+    return Directions(scaled_to(vectors, torch.ones(len(x))).float(), "L2", "adversarial")

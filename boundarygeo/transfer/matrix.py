@@ -1,0 +1,293 @@
+"""The transfer matrix: how often one attack's adversarial examples for each model fool each of the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks import NORMS, AdversarialExamples, fgsm, minimal_norm, pgd
+from boundarygeo.attacks.examples import check_count, check_eps, labels_of
+from boundarygeo.attacks.norms import length
+from boundarygeo.attacks.projected_gradient import check_settings
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
+from boundarygeo.results import Result, array
+from boundarygeo.statistics import Estimate, share
+from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
+
+OVER = ("shared", "fooled", "all")
+"""Over which examples success is counted, see `TransferMatrix.counted`."""
+
+SETTINGS = {
+    "fgsm": (),
+    "pgd": ("steps", "step_size", "restarts", "random_start", "early_stop"),
+    "minimal_norm": ("steps",),
+}
+"""The attacks, and which of their own settings may be given."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class TransferMatrix(Result):
+    """What each model predicts on the adversarial examples that were made for each model.
+
+    Every number is derived from the labels, by the properties and methods.
+
+    Attributes:
+        labels: class that a target predicts on the examples made for a source, int64 `[source, target, example]`.
+        clean: class that each model predicts on the unperturbed examples, int64 `[classifier, example]`.
+        true_labels: int64 `[example]`.
+        targets: the class to be reached on each example, int64 `[example]`, or None for any wrong class.
+        distance: norm of the perturbation, as it was sent to the models, float64 `[source, example]`.
+        index: number of each example, int64 `[example]`: decides its random starts.
+        names: name of each model, the same for sources and targets.
+        attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
+        norm: `"l2"` or `"linf"`.
+        eps: largest norm allowed, in input units, or None without limit.
+        eight_bit: whether the adversarial examples were rounded to the 256 values of an 8-bit image.
+    """
+
+    labels: Tensor = array("source", "target", "example")
+    clean: Tensor = array("classifier", "example")
+    true_labels: Tensor = array("example")
+    targets: Tensor | None = array("example")
+    distance: Tensor = array("source", "example", unit="input units")
+    index: Tensor = array("example", coordinate=True)
+    names: tuple[str, ...]
+    attack: str
+    norm: str
+    eps: float | None
+    eight_bit: bool
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether each model is right on the unperturbed example, bool `[classifier, example]`."""
+        return self.clean == self.true_labels
+
+    @property
+    def shared(self) -> Tensor:
+        """Whether all models are right on the unperturbed example, bool `[example]`."""
+        return self.correct.all(0)
+
+    @property
+    def success(self) -> Tensor:
+        """Whether the target's label is what the attack wants: wrong, or `targets`; bool `[source, target, example]`.
+
+        For an example that a model gets wrong without any attack the success is not the attack's.
+        """
+        return self.labels != self.true_labels if self.targets is None else self.labels == self.targets
+
+    @property
+    def fooled(self) -> Tensor:
+        """Whether all models are right on the example and the attack succeeds on its source, `[source, example]`."""
+        return self.success.diagonal(dim1=0, dim2=1).T & self.shared
+
+    def counted(self, over: str = "shared") -> Tensor:
+        """The examples over which success is counted.
+
+        Args:
+            over: `"shared"`, those that all models get right without an attack: the same for all pairs, and success is
+                the attack's alone; `"fooled"`, those of them on which the attack succeeds on its source: the share of
+                the source's adversarial examples that transfer; or `"all"`, all that were given: one minus the
+                accuracy under transfer. Where the source itself is wrong without an attack there is no perturbation,
+                so that `"all"` counts the errors that the target makes there anyway.
+
+        Returns:
+            Bool `[source, example]`.
+
+        Raises:
+            ValueError: if `over` is none of these.
+        """
+        if over not in OVER:
+            raise ValueError(f"over must be one of {list(OVER)}, got {over!r}")
+        if over == "fooled":
+            return self.fooled
+        rows = self.shared if over == "shared" else torch.ones_like(self.shared)
+        return rows.expand(len(self.names), -1)
+
+    def counts(self, over: str = "shared") -> tuple[Tensor, Tensor]:
+        """Numbers of successes, and of the examples among which they are counted.
+
+        Args:
+            over: as in `counted`.
+
+        Returns:
+            Successes, int64 `[source, target]`, and examples, int64 `[source]`.
+        """
+        counted = self.counted(over)
+        return (self.success & counted[:, None]).sum(2), counted.sum(1)
+
+    def rate(self, over: str = "shared") -> Tensor:
+        """Share of successes.
+
+        Args:
+            over: as in `counted`.
+
+        Returns:
+            Shares, float64 `[source, target]`; NaN where there is no example to count.
+        """
+        hits, n = self.counts(over)
+        return hits.double() / n[:, None].double()
+
+    def estimate(self, source: str | int, target: str | int, over: str = "shared") -> Estimate:
+        """Share of successes of one pair with its 95 % Wilson interval, over the draw of the examples.
+
+        Args:
+            source: name or number of the model that the examples were made for.
+            target: name or number of the model that they are sent to.
+            over: as in `counted`.
+
+        Returns:
+            The estimate.
+
+        Raises:
+            ValueError: if there is no such model.
+        """
+        i, j = position(self.names, source, "source"), position(self.names, target, "target")
+        hits, n = self.counts(over)
+        return share(int(hits[i, j]), int(n[i]))
+
+    def intervals(self, over: str = "shared") -> Tensor:
+        """Ends of the 95 % Wilson intervals of all pairs.
+
+        Args:
+            over: as in `counted`.
+
+        Returns:
+            Low and high ends, float64 `[source, target, 2]`; NaN where there is no example to count.
+        """
+        numbers = range(len(self.names))
+        pairs = [[self.estimate(i, j, over) for j in numbers] for i in numbers]
+        return torch.tensor([[[e.low, e.high] for e in row] for row in pairs], dtype=torch.float64)
+
+
+def transfer_matrix(
+    classifiers: Classifiers,
+    x: Tensor,
+    y: Tensor,
+    *,
+    attack: str = "pgd",
+    eps: float | None = None,
+    norm: str = "linf",
+    targets: Tensor | None = None,
+    eight_bit: bool = False,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> TransferMatrix:
+    """Make adversarial examples once for each model, and send them to all of them.
+
+    All targets get the same float32 inputs. An example that its source gets wrong without an attack (targeted: gives
+    the target class) is sent unperturbed. A matrix of S models costs S attacks, S² - S forward passes per example for
+    the targets, and S for the labels without an attack; with `eight_bit`, S more.
+
+    PGD takes all its steps here (`early_stop=False`, other than in `boundarygeo.pgd`): an example that stops at its
+    first success lies just behind its source's boundary and transfers worse. For the same reason examples of
+    `"minimal_norm"` hardly transfer: they measure how close boundaries are.
+
+    Args:
+        classifiers: at least two with the same classes and bounds, in a list or by name.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
+        eps: largest perturbation in `norm`, in input units; only `"minimal_norm"` needs none.
+        norm: `"linf"` or `"l2"`.
+        targets: the class to be reached on each example, int64 `[example]`, other than `y`; by default any wrong class.
+        eight_bit: whether to round the adversarial examples to the nearest of 256 equally spaced values between the
+            bounds, as an image file does; a perturbation may then be longer than ε by the rounding, and is reported as
+            it is.
+        seed: seed of PGD's random starts.
+        index: number of each example, which decides its random starts; by default 0, 1, 2, ….
+        progress: whether to show bars when it takes more than two seconds.
+        **settings: those of the attack: PGD's `steps`, `step_size`, `restarts`, `random_start` and `early_stop`, or the
+            `steps` of `"minimal_norm"`; FGSM has none.
+
+    Returns:
+        The matrix.
+
+    Raises:
+        TypeError: if an argument has the wrong type, or a setting is unknown.
+        ValueError: if an argument is out of its range, or the classifiers cannot be compared, see
+            `boundarygeo.transfer.problem.check_classifiers`.
+    """
+    _check(attack, eps, norm, targets, settings)
+    problem = check_classifiers(classifiers, x, y)
+    numbers = numbers_of(index, len(x))
+    wanted = problem.y
+    if targets is not None:
+        problem.classifiers[0].check_labels(targets, len(x), "targets")
+        wanted = targets.detach().cpu().long()
+        if bool((wanted == problem.y).any()):
+            raise ValueError(f"targets must differ from y, got {int((wanted == problem.y).sum())} that do not")
+    shared: dict[str, Any] = {"norm": norm, "progress": progress}
+    if attack == "pgd":
+        shared |= {"early_stop": False, "seed": seed, "index": numbers} | settings
+    else:
+        shared |= settings
+    count = len(problem.names)
+    labels = torch.empty(count, count, len(x), dtype=torch.int64)
+    distance = torch.empty(count, len(x), dtype=torch.float64)
+    for i, source in enumerate(problem.classifiers):
+        found = _attack(source, problem.x, wanted, attack, eps, targets is not None, shared)
+        points = _rounded(found.x_adv, source.bounds) if eight_bit else found.x_adv
+        distance[i] = length(points.double() - problem.x.double(), norm)
+        for j, target in enumerate(problem.classifiers):
+            known = i == j and not eight_bit
+            labels[i, j] = found.labels if known else labels_of(target.logits(points, progress=progress))
+    told = "".join(f", {name}={value!r}" for name, value in shared.items() if name in SETTINGS[attack])
+    return TransferMatrix(
+        provenance=problem.provenance(
+            f"transfer_matrix(attack={attack!r}, eps={eps!r}, norm={norm!r}, targeted={targets is not None}, "
+            f"eight_bit={eight_bit}{told})",
+            seed=seed if attack == "pgd" else None,
+        ),
+        labels=labels,
+        clean=problem.labels,
+        true_labels=problem.y,
+        targets=None if targets is None else wanted,
+        distance=distance,
+        index=numbers,
+        names=problem.names,
+        attack=attack,
+        norm=norm,
+        eps=None if eps is None else float(eps),
+        eight_bit=bool(eight_bit),
+    )
+
+
+def _check(attack: str, eps: float | None, norm: str, targets: Tensor | None, settings: dict[str, Any]) -> None:
+    """Refuse settings before any work."""
+    if attack not in SETTINGS:
+        raise ValueError(f"attack must be one of {list(SETTINGS)}, got {attack!r}")
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
+    unknown = sorted(set(settings) - set(SETTINGS[attack]))
+    if unknown:
+        raise TypeError(f"settings of {attack!r} must be any of {list(SETTINGS[attack])}, got {unknown}")
+    if eps is None and attack != "minimal_norm":
+        raise ValueError(f"eps must be given for {attack!r}, got None")
+    if eps is not None:
+        check_eps(eps)
+    if attack == "pgd":
+        check_settings(**{name: value for name, value in settings.items() if name != "early_stop"})
+    if attack == "minimal_norm":
+        check_count(settings.get("steps", 4), "steps", least=4)
+        if targets is not None:
+            raise ValueError("targets must be None for 'minimal_norm', which is untargeted")
+
+
+def _attack(
+    clf: Classifier, x: Tensor, y: Tensor, attack: str, eps: float | None, targeted: bool, settings: dict[str, Any]
+) -> AdversarialExamples:
+    if eps is None or attack == "minimal_norm":
+        return minimal_norm(clf, x, y, max_norm=eps, **settings)
+    return (fgsm if attack == "fgsm" else pgd)(clf, x, y, eps=eps, targeted=targeted, **settings)
+
+
+def _rounded(x: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """The nearest of the 256 equally spaced values from bound to bound."""
+    low, high = bounds
+    step = (high - low) / 255
+    return (((x.double() - low) / step).round() * step + low).float().clamp(low, high)

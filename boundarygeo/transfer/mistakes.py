@@ -1,0 +1,165 @@
+"""Whether models that are fooled by the same example make the same mistake (Waseda et al. 2023, arXiv 2112.14337)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.results import Result, array
+from boundarygeo.statistics import Estimate, share
+from boundarygeo.transfer.matrix import TransferMatrix
+from boundarygeo.transfer.problem import position
+
+OUTCOMES = ("unfooled", "same", "different")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class TransferMistakes(Result):
+    """What targets make of the adversarial examples that fool their source.
+
+    Counted are the examples that all models get right without an attack and on which the attack succeeds on its source
+    (`TransferMatrix.fooled`). The target is *unfooled* where it is right, makes the *same* mistake where it gives the
+    label that the source gives, and a *different* mistake elsewhere. The three counts add up to `fooled`.
+
+    Attributes:
+        unfooled: number of examples that the target gets right, int64 `[source, target]`.
+        same: number that get the same wrong label from both, int64 `[source, target]`.
+        different: number that get two different wrong labels, int64 `[source, target]`.
+        chance: number of same mistakes to be expected if which wrong label the target gives depends on the true class
+            alone, see `transfer_mistakes`; float64 `[source, target]`.
+        chance_sd: standard deviation of that number, float64 `[source, target]`.
+        names: name of each model, the same for sources and targets.
+    """
+
+    unfooled: Tensor = array("source", "target")
+    same: Tensor = array("source", "target")
+    different: Tensor = array("source", "target")
+    chance: Tensor = array("source", "target")
+    chance_sd: Tensor = array("source", "target")
+    names: tuple[str, ...]
+
+    @property
+    def fooled(self) -> Tensor:
+        """Number of examples that fool the source, int64 `[source]`."""
+        return (self.unfooled + self.same + self.different)[:, 0]
+
+    def shares(self, source: str | int, target: str | int) -> dict[str, Estimate]:
+        """Shares of the three outcomes among the examples that fool the source, with 95 % Wilson intervals.
+
+        Args:
+            source: name or number of the model that the examples were made for.
+            target: name or number of the model that they are sent to.
+
+        Returns:
+            An estimate for each of `"unfooled"`, `"same"` and `"different"`.
+
+        Raises:
+            ValueError: if there is no such model.
+        """
+        i, j = self._pair(source, target)
+        return {name: share(int(getattr(self, name)[i, j]), int(self.fooled[i])) for name in OUTCOMES}
+
+    def same_share(self, source: str | int, target: str | int) -> Estimate:
+        """Share of the same mistake among the target's mistakes, with its 95 % Wilson interval.
+
+        Args:
+            source: name or number of the model that the examples were made for.
+            target: name or number of the model that they are sent to.
+
+        Returns:
+            The estimate; n is the number of examples that fool both.
+
+        Raises:
+            ValueError: if there is no such model.
+        """
+        i, j = self._pair(source, target)
+        return share(int(self.same[i, j]), int(self.same[i, j] + self.different[i, j]))
+
+    def chance_share(self, source: str | int, target: str | int) -> Estimate:
+        """Share of the same mistake among the target's mistakes to be expected by chance.
+
+        Args:
+            source: name or number of the model that the examples were made for.
+            target: name or number of the model that they are sent to.
+
+        Returns:
+            The exact expectation; its interval is where 95 % of the shares under the null lie, in the normal
+            approximation (±1.96 of the exact standard deviation, cut at 0 and 1).
+
+        Raises:
+            ValueError: if there is no such model.
+        """
+        i, j = self._pair(source, target)
+        n = int(self.same[i, j] + self.different[i, j])
+        if not n:
+            return share(0, 0)
+        middle, half = float(self.chance[i, j]) / n, 1.96 * float(self.chance_sd[i, j]) / n
+        return Estimate(middle, max(0.0, middle - half), min(1.0, middle + half), n)
+
+    def _pair(self, source: str | int, target: str | int) -> tuple[int, int]:
+        return position(self.names, source, "source"), position(self.names, target, "target")
+
+
+def transfer_mistakes(matrix: TransferMatrix) -> TransferMistakes:
+    r"""Sort what the targets predict into unfooled, same mistake and different mistake.
+
+    With few classes, or one wrong class that everything falls into, two models often make the same mistake by chance.
+    The null hypothesis: among the examples that fool both source and target, *which* wrong label the target gives
+    depends on the true class alone, not on the label that the source gives. Then, given how often source and target
+    give each label to the examples of each true class y, all orders of the target's labels within a class are equally
+    likely, and of :math:`n_y` examples of the class, :math:`a_{yc}` of which the source and :math:`b_{yc}` of which
+    the target calls c,
+
+    .. math:: \mathrm E[\text{same}] = \sum_y \sum_c a_{yc} b_{yc} / n_y
+
+    with the variance of Hoeffding's permutation theorem (1951). A class of which one example alone fools both says
+    nothing: it counts in the expectation as it is in the data, without variance. Targeted attacks give all examples of
+    one class and target the same source label: the expectation is of use only if targets differ within a class.
+
+    Args:
+        matrix: what `transfer_matrix` gave.
+
+    Returns:
+        The counts, and those to be expected by chance.
+
+    Raises:
+        TypeError: if `matrix` is no `TransferMatrix`.
+    """
+    if not isinstance(matrix, TransferMatrix):
+        raise TypeError(f"matrix must be a TransferMatrix, got {type(matrix).__name__}")
+    given = matrix.labels.diagonal(dim1=0, dim2=1).T  # what each source says about its own examples
+    counted, y = matrix.fooled[:, None], matrix.true_labels
+    wrong = matrix.labels != y
+    same = counted & wrong & (matrix.labels == given[:, None])
+    different = counted & wrong & (matrix.labels != given[:, None])
+    count = len(matrix.names)
+    chance, deviation = torch.zeros(2, count, count, dtype=torch.float64)
+    for i in range(count):
+        for j in range(count):
+            both = (same | different)[i, j]
+            chance[i, j], deviation[i, j] = _matches(given[i, both], matrix.labels[i, j, both], y[both])
+    return TransferMistakes(
+        provenance=matrix.provenance,
+        unfooled=(counted & ~wrong).sum(2),
+        same=same.sum(2),
+        different=different.sum(2),
+        chance=chance,
+        chance_sd=deviation,
+        names=matrix.names,
+    )
+
+
+def _matches(first: Tensor, second: Tensor, strata: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of the number of matches when the second labels are shuffled within each stratum."""
+    mean, variance = 0.0, 0.0
+    for stratum in strata.unique().tolist():
+        inside = strata == stratum
+        n, classes = int(inside.sum()), int(torch.maximum(first, second).max()) + 1
+        a, b = (labels[inside].bincount(minlength=classes).double() for labels in (first, second))
+        matches = float(a @ b)
+        mean += matches / n
+        if n > 1:  # matches as a matrix of zeros and ones, centred in rows and columns
+            centred = torch.eye(classes, dtype=torch.float64) - (b[:, None] + a[None, :]) / n + matches / n**2
+            variance += float(a @ centred.square() @ b) / (n - 1)
+    return mean, math.sqrt(variance)

@@ -1,0 +1,493 @@
+"""Overlap of the adversarial subspaces of several models, beside what chance and what other examples give."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import check_count
+from boundarygeo.linalg import principal_angles
+from boundarygeo.results import Provenance, Result, array
+from boundarygeo.statistics import Estimate, mean
+from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases
+from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
+
+_ROUNDING = 1e-9  # two energies that differ by less are equal
+_FEW = 64  # means of more random energies are drawn from their normal limit
+_VALUES_AT_ONCE = 1 << 24  # 128 MiB
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class SubspaceOverlap(Result):
+    r"""Principal angles between the subspaces of pairs of models, with two nulls.
+
+    The *energy* of two subspaces of dimensions k1 and k2 is :math:`\sum_i\cos^2\theta_i`, from 0 (orthogonal) to
+    min(k1, k2) (one holds the other). Its *share* is the energy divided by min(k1, k2).
+
+    **Random** null: subspaces of these dimensions, uniformly distributed in all d dimensions. It asks whether the
+    overlap is more than that of directions drawn blindly. On images that is easily so: perturbations of networks that
+    have nothing else in common share the smoothness, the pixels that matter at all, and the bounds.
+
+    **Permuted** null: the first model's subspace at an example and the second model's at *another* example. It asks
+    whether the models share something at *this* example, beyond what their subspaces share everywhere. What belongs to
+    the example counts as shared: its image, its class, and the bounds at its pixels.
+
+    P-values are one-sided, and :math:`(1+\#\{\text{null}\ge\text{observed}\})/(1+\#\text{null})`, right for any number
+    of draws (Phipson & Smyth 2010). For all examples together the statistic is the mean energy over the examples: under
+    the random null, of as many independent random pairs of subspaces (from 65 examples on, by the normal distribution
+    of their mean); under the permuted null, after a random permutation of the second model's examples.
+
+    Attributes:
+        angles: principal angles in radians, smallest first, float64 `[pair, example, angle]`; NaN on examples that are
+            not `valid`.
+        random_energy: energy of pairs of random subspaces, float64 `[pair, draw]`.
+        random_angles: their principal angles in radians, smallest first, float64 `[pair, draw, angle]`.
+        random_mean: mean energy of as many random pairs as there are valid examples, float64 `[pair, draw]`.
+        permuted_energy: energy of the first model's subspace at the example with the second's at another, averaged over
+            all others, float64 `[pair, example]`; NaN with fewer than two examples.
+        permuted_mean: mean energy after each permutation of the examples, float64 `[pair, draw]`; likewise NaN.
+        random_p: p-value of each example under the random null, float64 `[pair, example]`.
+        permuted_p: under the permuted null, float64 `[pair, example]`: not below 1 / number of valid examples.
+        random_p_all: p-value of all examples together under the random null, float64 `[pair]`.
+        permuted_p_all: under the permuted null, float64 `[pair]`.
+        valid: whether both models have a subspace of full dimension at the example, bool `[pair, example]`.
+        index: number of each example, int64 `[example]`.
+        pairs: positions of the two models of each pair, in `names`, int64 `[pair, 2]`.
+        names: name of each model.
+        dimensions: dimension of each model's subspaces.
+        input_size: dimension d of the input space.
+        tolerance: angles of at most this many radians count as shared directions.
+        kind: where the bases come from, e.g. `"perturbations"`.
+    """
+
+    angles: Tensor = array("pair", "example", "angle", unit="rad")
+    random_energy: Tensor = array("pair", "draw")
+    random_angles: Tensor = array("pair", "draw", "angle", unit="rad")
+    random_mean: Tensor = array("pair", "draw")
+    permuted_energy: Tensor = array("pair", "example")
+    permuted_mean: Tensor = array("pair", "draw")
+    random_p: Tensor = array("pair", "example")
+    permuted_p: Tensor = array("pair", "example")
+    random_p_all: Tensor = array("pair")
+    permuted_p_all: Tensor = array("pair")
+    valid: Tensor = array("pair", "example")
+    index: Tensor = array("example", coordinate=True)
+    pairs: Tensor = array("pair", "side")
+    names: tuple[str, ...]
+    dimensions: tuple[int, ...]
+    input_size: int
+    tolerance: float
+    kind: str
+
+    @property
+    def energy(self) -> Tensor:
+        """Sum of the squared cosines, float64 `[pair, example]`; NaN where not valid."""
+        squares = self.angles.cos().square().nansum(2)
+        return squares.masked_fill(~self.valid, torch.nan)
+
+    @property
+    def share(self) -> Tensor:
+        """Energy divided by the smaller dimension, float64 `[pair, example]`, from 0 to 1; NaN where not valid."""
+        return self.energy / self._smaller[:, None]
+
+    @property
+    def intersection(self) -> Tensor:
+        """Effective dimension of the intersection: number of angles within the tolerance, int64 `[pair, example]`.
+
+        0 where not valid.
+        """
+        return (self.angles <= self.tolerance).sum(2)
+
+    @property
+    def random_intersection(self) -> Tensor:
+        """The same for the pairs of random subspaces, int64 `[pair, draw]`."""
+        return (self.random_angles <= self.tolerance).sum(2)
+
+    @property
+    def expected(self) -> Tensor:
+        """Mean energy of random subspaces by `random_overlap`: k1·k2/d, float64 `[pair]`."""
+        return self._moments(0)
+
+    @property
+    def expected_std(self) -> Tensor:
+        """Standard deviation of the energy of one pair of random subspaces by `random_overlap`, float64 `[pair]`."""
+        return self._moments(1)
+
+    def estimate(self, a: str | int, b: str | int) -> Estimate:
+        """Mean share over the valid examples of one pair, with its 95 % BCa bootstrap interval over the examples.
+
+        Args:
+            a: name or number of one model.
+            b: name or number of the other.
+
+        Returns:
+            The estimate; NaN without valid examples.
+
+        Raises:
+            ValueError: if there is no such pair.
+        """
+        pair = self.pair(a, b)
+        return mean(self.share[pair][self.valid[pair]].numpy())
+
+    def excess(self, a: str | int, b: str | int) -> Estimate:
+        """Mean over the valid examples of the share minus the permuted null's, with its 95 % interval over examples.
+
+        The examples' differences are taken as independent, though each is compared with all the others.
+
+        Args:
+            a: name or number of one model.
+            b: name or number of the other.
+
+        Returns:
+            The estimate; NaN without two valid examples.
+
+        Raises:
+            ValueError: if there is no such pair.
+        """
+        pair = self.pair(a, b)
+        difference = (self.share - self.permuted_energy / self._smaller[:, None])[pair]
+        return mean(difference[~difference.isnan()].numpy())
+
+    def pair(self, a: str | int, b: str | int) -> int:
+        """Number of a pair of models, given by name or position, in any order.
+
+        Args:
+            a: one model.
+            b: the other.
+
+        Returns:
+            The number of the pair.
+
+        Raises:
+            ValueError: if there is no such pair.
+        """
+        wanted = sorted((position(self.names, a, "a"), position(self.names, b, "b")))
+        if wanted not in self.pairs.tolist():
+            raise ValueError(f"a and b must be two models, got {a!r} twice")
+        return self.pairs.tolist().index(wanted)
+
+    @property
+    def _smaller(self) -> Tensor:
+        return torch.tensor(self.dimensions)[self.pairs].amin(1).double()
+
+    def _moments(self, which: int) -> Tensor:
+        sizes = torch.tensor(self.dimensions)[self.pairs].tolist()
+        return torch.tensor([random_overlap(a, b, self.input_size)[which] for a, b in sizes], dtype=torch.float64)
+
+
+def random_overlap(k1: int, k2: int, d: int) -> tuple[float, float]:
+    r"""Mean and standard deviation of the energy of two random subspaces.
+
+    With projections P1 and P2 the energy is :math:`\mathrm{tr}\,P_1P_2 = k_1k_2/d + \langle Q_1, Q_2\rangle`, where
+    :math:`Q_i = P_i - (k_i/d)I` has trace 0 and squared length :math:`k_i(d-k_i)/d`. A uniformly random rotation of Q2
+    has mean 0 and no preferred direction among the symmetric matrices of trace 0, of which there are
+    :math:`(d-1)(d+2)/2` dimensions (they are an irreducible representation of the rotations), so that
+
+    .. math:: \mathbf{E} = \frac{k_1k_2}{d}, \qquad
+        \mathrm{Var} = \frac{\|Q_1\|^2\|Q_2\|^2}{(d-1)(d+2)/2} = \frac{2k_1k_2(d-k_1)(d-k_2)}{d^2(d-1)(d+2)}.
+
+    Args:
+        k1: dimension of one subspace.
+        k2: dimension of the other.
+        d: dimension of the space.
+
+    Returns:
+        Mean and standard deviation of the sum of squared cosines.
+
+    Raises:
+        ValueError: if a subspace is larger than the space, or a dimension is not a positive whole number.
+
+    Examples:
+        >>> random_overlap(10, 10, 784)[0]
+        0.12755102040816327
+    """
+    for name, size in (("d", d), ("k1", k1), ("k2", k2)):
+        check_count(size, name)
+    if max(k1, k2) > d:
+        raise ValueError(f"k1 and k2 must be at most d = {d}, got {k1} and {k2}")
+    if d == 1:
+        return 1.0, 0.0
+    variance = 2 * k1 * k2 * (d - k1) * (d - k2) / (d * d * (d - 1) * (d + 2))
+    return k1 * k2 / d, math.sqrt(variance)
+
+
+def random_subspace_angles(k1: int, k2: int, d: int, count: int, rng: np.random.Generator) -> Tensor:
+    """Principal angles between pairs of independent, uniformly random subspaces, in time that does not grow with d.
+
+    The first subspace may be that of the first k1 coordinates, and the second be spanned by k2 normal vectors: their
+    coordinates inside and outside the first make two normal matrices A (k1 × k2) and B (d - k1 × k2), the angles depend
+    on AᵀA and BᵀB alone, and BᵀB is drawn by Bartlett's decomposition as a k2 × k2 triangular matrix (Muirhead 1982,
+    Theorem 3.2.14). The tangents of the angles are the singular values of B against A.
+
+    Args:
+        k1: dimension of the first subspaces.
+        k2: dimension of the second.
+        d: dimension of the space.
+        count: number of pairs.
+        rng: source of the randomness.
+
+    Returns:
+        Angles in radians, smallest first, float64 `[count, min(k1, k2)]`.
+    """
+    return torch.acos(torch.linalg.svdvals(_random_blocks(k1, k2, d, count, rng)).clamp_max(1))
+
+
+def _random_blocks(k1: int, k2: int, d: int, count: int, rng: np.random.Generator) -> Tensor:
+    """What random orthonormal bases of one subspace have inside the other, as in `random_subspace_angles`."""
+    k1, k2 = max(k1, k2), min(k1, k2)
+    inside = rng.standard_normal((count, k1, k2))
+    rest = d - k1
+    if rest >= k2:
+        outside = np.triu(rng.standard_normal((count, k2, k2)), 1)
+        outside[:, range(k2), range(k2)] = np.sqrt(rng.chisquare(rest - np.arange(k2), (count, k2)))
+    else:
+        outside = rng.standard_normal((count, rest, k2))
+    basis = np.linalg.qr(np.concatenate([inside, outside], 1)).Q
+    return torch.from_numpy(basis[:, :k1])
+
+
+def subspace_overlap(
+    classifiers: Classifiers,
+    x: Tensor,
+    y: Tensor,
+    *,
+    dimension: int,
+    eps: float,
+    restarts: int = 32,
+    steps: int = 40,
+    step_size: float | None = None,
+    draws: int = 999,
+    tolerance: float = math.pi / 6,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+) -> SubspaceOverlap:
+    """Overlap of the subspaces that many adversarial perturbations of each example span, for all pairs of models.
+
+    Each model gets random starts of its own, so that what two models share is not the noise of the starts. A model
+    listed twice is compared with itself from other starts: the most overlap that can be expected of two models. For
+    other bases (sequential directions, one basis for a set) use `basis_overlap`.
+
+    Args:
+        classifiers: at least two, in a list or by name.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        dimension: number of directions per model and example.
+        eps: L2 radius of the perturbations, in input units.
+        restarts: perturbations looked for per model and example.
+        steps: steps of each, see `perturbation_bases`.
+        step_size: length of a step (L2); by default ε / 6.
+        draws: number of draws of the nulls.
+        tolerance: angles of at most this many radians count as shared directions.
+        seed: seed of the random starts and the nulls.
+        index: number of each example, which decides its random starts; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The overlap. Examples that a model of the pair gets wrong, or for which it has no full basis, are not valid.
+
+    Raises:
+        TypeError: if the classifiers, `x` or `y` are not of the right kind.
+        ValueError: if there are fewer than two classifiers, they do not fit together, or a setting is out of range.
+    """
+    _check_settings(draws, tolerance)
+    problem = check_classifiers(classifiers, x, y)
+    bases = {}
+    for number, (name, clf) in enumerate(zip(problem.names, problem.classifiers, strict=True)):
+        bases[name] = perturbation_bases(
+            clf,
+            problem.x,
+            problem.y,
+            dimension=dimension,
+            eps=eps,
+            restarts=restarts,
+            steps=steps,
+            step_size=step_size,
+            seed=_seed_of(seed, number),
+            index=index,
+            progress=progress,
+        )
+    made = problem.provenance(
+        f"subspace_overlap(dimension={dimension}, eps={eps!r}, restarts={restarts}, steps={steps}, "
+        f"step_size={step_size!r}, draws={draws}, tolerance={tolerance!r})",
+        seed=seed,
+    )
+    return _overlap(bases, draws, tolerance, seed, made)
+
+
+def basis_overlap(
+    bases: Mapping[str, SubspaceBases] | Sequence[SubspaceBases],
+    *,
+    draws: int = 999,
+    tolerance: float = math.pi / 6,
+    seed: int = 0,
+) -> SubspaceOverlap:
+    """Overlap of subspaces that were made before, for all pairs of models.
+
+    Args:
+        bases: bases of at least two models for the same examples (or the same set), in a list or by name.
+        draws: number of draws of the nulls.
+        tolerance: angles of at most this many radians count as shared directions.
+        seed: seed of the nulls.
+
+    Returns:
+        The overlap.
+
+    Raises:
+        TypeError: if `bases` are not bases.
+        ValueError: if there are fewer than two, their examples or inputs differ, or a setting is out of range.
+    """
+    _check_settings(draws, tolerance)
+    named = dict(bases) if isinstance(bases, Mapping) else {str(i): each for i, each in enumerate(bases)}
+    for each in named.values():
+        if not isinstance(each, SubspaceBases):
+            raise TypeError(f"bases must be SubspaceBases, got {type(each).__name__}")
+    if len(named) < 2:
+        raise ValueError(f"bases must be of at least two models, got {len(named)}")
+    first, *others = named.values()
+    for other in others:
+        if not torch.equal(first.index, other.index):
+            raise ValueError("bases must be of the same examples in the same order, got another index")
+        if first.vectors.shape[2] != other.vectors.shape[2]:
+            sizes = sorted({each.vectors.shape[2] for each in named.values()})
+            raise ValueError(f"bases must be of the same inputs, got {sizes} coordinates")
+    made = Provenance(
+        command=f"basis_overlap(of {[each.provenance.command for each in named.values()]}, draws={draws}, "
+        f"tolerance={tolerance!r})",
+        seed=seed,
+        model=", ".join(each.provenance.model for each in named.values()),
+        device=first.provenance.device,
+        seconds=sum(each.provenance.seconds for each in named.values()),
+        forwards=sum(each.provenance.forwards for each in named.values()),
+        backwards=sum(each.provenance.backwards for each in named.values()),
+    )
+    return _overlap(named, draws, tolerance, seed, made)
+
+
+def _overlap(
+    bases: Mapping[str, SubspaceBases], draws: int, tolerance: float, seed: int, provenance: Provenance
+) -> SubspaceOverlap:
+    several = list(bases.values())
+    dimensions = tuple(each.vectors.shape[1] for each in several)
+    d, count = several[0].vectors.shape[2], len(several[0].index)
+    pairs = list(itertools.combinations(range(len(several)), 2))
+    width = max(min(dimensions[i], dimensions[j]) for i, j in pairs)
+    columns: dict[str, list[Tensor]] = {}
+    for number, (i, j) in enumerate(pairs):
+        rng = np.random.default_rng((seed, number))
+        valid = several[i].valid & several[j].valid
+        a, b = several[i].vectors[valid], several[j].vectors[valid]
+        angles = torch.full((count, width), torch.nan, dtype=torch.float64)
+        smaller = min(dimensions[i], dimensions[j])
+        if len(a):
+            angles[valid, :smaller] = principal_angles(a, b)
+        energy = angles[valid].cos().square().nansum(1)
+        drawn = random_subspace_angles(dimensions[i], dimensions[j], d, draws, rng)
+        column = {
+            "angles": angles,
+            "random_angles": torch.nn.functional.pad(drawn, (0, width - smaller), value=torch.nan),
+            "random_energy": drawn.cos().square().sum(1),
+            "random_mean": _random_means(dimensions[i], dimensions[j], d, len(a), draws, rng),
+            "valid": valid,
+        }
+        crossed = _crossed(a, b)
+        column["permuted_mean"] = _permuted_means(crossed, draws, rng)
+        others = crossed.clone().fill_diagonal_(0).sum(1) / (len(a) - 1 or torch.nan)
+        by_other = (crossed >= energy[:, None] - _ROUNDING).fill_diagonal_(False).sum(1)
+        permuted_p = (1 + by_other).double() / len(a) if len(a) > 1 else torch.full((len(a),), torch.nan)
+        column |= {
+            "permuted_energy": _spread(others, valid),
+            "random_p": _spread(p_values(energy, column["random_energy"]), valid),
+            "permuted_p": _spread(permuted_p, valid),
+            "random_p_all": p_values(energy.mean()[None], column["random_mean"])[0],
+            "permuted_p_all": p_values(energy.mean()[None], column["permuted_mean"])[0],
+        }
+        for name, values in column.items():
+            columns.setdefault(name, []).append(values)
+    return SubspaceOverlap(
+        provenance=provenance,
+        **{name: torch.stack(values) for name, values in columns.items()},
+        index=several[0].index,
+        pairs=torch.tensor(pairs),
+        names=tuple(bases),
+        dimensions=dimensions,
+        input_size=d,
+        tolerance=float(tolerance),
+        kind=", ".join(dict.fromkeys(each.kind for each in several)),
+    )
+
+
+def p_values(observed: Tensor, null: Tensor) -> Tensor:
+    """One-sided p-values (1 + #{null ≥ observed}) / (1 + #null) (Phipson & Smyth 2010).
+
+    Args:
+        observed: statistics `[value]`.
+        null: draws of the same statistic under the null `[draw]`.
+
+    Returns:
+        P-values, float64 `[value]`; NaN where the statistic or the null is.
+    """
+    ordered = null.sort().values.contiguous()
+    below = torch.searchsorted(ordered, (observed - _ROUNDING).contiguous())
+    p = (1 + len(null) - below).double() / (1 + len(null))
+    return p.masked_fill(observed.isnan() | null.isnan().any(), torch.nan)
+
+
+def _random_means(k1: int, k2: int, d: int, examples: int, draws: int, rng: np.random.Generator) -> Tensor:
+    """Mean energy of as many random pairs of subspaces as there are examples, float64 `[draw]`.
+
+    The mean of many is normal, with moments that are known.
+    """
+    if not examples:
+        return torch.full((draws,), torch.nan, dtype=torch.float64)
+    if examples > _FEW:
+        center, spread = random_overlap(k1, k2, d)
+        return torch.from_numpy(center + spread / math.sqrt(examples) * rng.standard_normal(draws))
+    means = []
+    at_once = max(1, _VALUES_AT_ONCE // (examples * (k1 + k2) * min(k1, k2)))
+    for start in range(0, draws, at_once):
+        some = min(at_once, draws - start)
+        energy = _random_blocks(k1, k2, d, some * examples, rng).square().sum((1, 2))
+        means.append(energy.view(some, examples).mean(1))
+    return torch.cat(means)
+
+
+def _crossed(a: Tensor, b: Tensor) -> Tensor:
+    """Energy of each of a's subspaces with each of b's, float64 `[example of a, example of b]`."""
+    rows = []
+    for block in a.split(max(1, _VALUES_AT_ONCE // max(1, a.shape[1] * b.shape[0] * b.shape[1]))):
+        products = (block.flatten(0, 1) @ b.flatten(0, 1).T).square()
+        rows.append(products.view(len(block), a.shape[1], len(b), b.shape[1]).sum((1, 3)))
+    return torch.cat(rows) if rows else a.new_zeros(0, 0)
+
+
+def _permuted_means(crossed: Tensor, draws: int, rng: np.random.Generator) -> Tensor:
+    """Mean energy after random permutations of the second examples, float64 `[draw]`."""
+    count = len(crossed)
+    if count < 2:
+        return torch.full((draws,), torch.nan, dtype=torch.float64)
+    rows = torch.arange(count)
+    orders = (torch.from_numpy(rng.permutation(count)) for _ in range(draws))
+    return torch.stack([crossed[rows, order].mean() for order in orders])
+
+
+def _spread(values: Tensor, valid: Tensor) -> Tensor:
+    """Values of the valid examples among NaN for the others, float64 `[example]`."""
+    whole = torch.full(valid.shape, torch.nan, dtype=torch.float64)
+    whole[valid] = values.double()
+    return whole
+
+
+def _seed_of(seed: int, number: int) -> int:
+    """A seed for each model: models with one seed would share their random starts."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+def _check_settings(draws: int, tolerance: float) -> None:
+    check_count(draws, "draws")
+    if not 0 <= tolerance <= math.pi / 2:
+        raise ValueError(f"tolerance must be an angle from 0 to π/2 in radians, got {tolerance!r}")

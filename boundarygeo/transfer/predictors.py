@@ -1,0 +1,295 @@
+r"""What predicts how well attacks transfer: properties of the models, beside the transfer rates of all ordered pairs.
+
+After Demontis et al. 2019 (arXiv 1809.02861), who relate transfer to the size of the target's input gradients, the
+alignment of the gradients of source and target, and the variability of the source's loss. The definitions below are
+this package's own, stated in full; they are not taken from the paper's formulas.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks import minimal_norm
+from boundarygeo.attacks.examples import check_count, check_eps
+from boundarygeo.attacks.norms import random_in_ball
+from boundarygeo.classifier import Classifier
+from boundarygeo.linalg import norms
+from boundarygeo.losses import loss_of
+from boundarygeo.results import Result, array
+from boundarygeo.statistics import Estimate, median, rank_correlation
+from boundarygeo.transfer.matrix import TransferMatrix
+from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers
+
+PREDICTORS = (
+    "gradient_cosine",
+    "target_gradient_norm",
+    "source_loss_variability",
+    "target_boundary_distance",
+    "source_dimension",
+    "target_dimension",
+)
+
+_HELD = 2**25  # numbers of the gradients of all models that are held at once: 256 MB
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class TransferPredictors(Result):
+    r"""Properties of models and pairs, on the examples that all models get right.
+
+    Attributes:
+        gradient_cosine: mean over the examples of the cosine between the loss gradients of source and target at the
+            unperturbed example, float64 `[source, target]`; NaN where none has both gradients.
+        gradient_norm: mean L2 norm of each model's input gradient of the cross-entropy, in loss per input unit,
+            float64 `[classifier]`.
+        loss_variability: mean over the examples of the variance of each model's cross-entropy J(x + δ, y), over δ
+            drawn uniformly from the ball of radius `radius` in `norm` (x + δ clipped to the bounds; the same δ for all
+            models; sample variance of `draws` draws), in squared nats, float64 `[classifier]`.
+        boundary_distance: median over the examples of the distance to the nearest adversarial example that
+            `minimal_norm` finds, in `norm`, in input units, float64 `[classifier]`; inf where it finds none on half of
+            them.
+        dimension: number given for each model, e.g. the mean dimension of its adversarial subspaces, float64
+            `[classifier]`, or None.
+        rate: transfer rate of each pair, float64 `[source, target]`.
+        without_gradient: number of examples on which each model's gradient is zero, int64 `[classifier]`: they have no
+            cosine.
+        n: number of examples.
+        names: name of each model.
+        over: over which examples the rate is, see `TransferMatrix.counted`.
+        norm: `"l2"` or `"linf"`, of the ball and the distances.
+        radius: of the ball, in input units.
+        draws: number of points drawn from it.
+    """
+
+    gradient_cosine: Tensor = array("source", "target")
+    gradient_norm: Tensor = array("classifier", unit="1 / input units")
+    loss_variability: Tensor = array("classifier")
+    boundary_distance: Tensor = array("classifier", unit="input units")
+    dimension: Tensor | None = array("classifier")
+    rate: Tensor = array("source", "target")
+    without_gradient: Tensor = array("classifier")
+    n: int
+    names: tuple[str, ...]
+    over: str
+    norm: str
+    radius: float
+    draws: int
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Names of source and target of each ordered pair of different models, in the order of `values`."""
+        return [(a, b) for i, a in enumerate(self.names) for j, b in enumerate(self.names) if i != j]
+
+    def values(self, predictor: str) -> Tensor:
+        """A predictor, or `"rate"`, for each ordered pair of different models.
+
+        Args:
+            predictor: one of `PREDICTORS`, or `"rate"`.
+
+        Returns:
+            Float64 `[pair]`.
+
+        Raises:
+            ValueError: if there is no such predictor, or no dimensions were given.
+        """
+        if predictor not in (*PREDICTORS, "rate"):
+            raise ValueError(f"predictor must be one of {[*PREDICTORS, 'rate']}, got {predictor!r}")
+        count = len(self.names)
+        if predictor in ("gradient_cosine", "rate"):
+            square = getattr(self, predictor)
+        else:
+            side, name = predictor.split("_", 1)
+            numbers = getattr(self, name)
+            if numbers is None:
+                raise ValueError(f"predictor must be one that was measured, got {predictor!r}: pass dimensions=")
+            square = (numbers[:, None] if side == "source" else numbers[None, :]).expand(count, count)
+        return square[~torch.eye(count, dtype=torch.bool)]
+
+    def correlation(self, predictor: str) -> Estimate:
+        """Spearman's rank correlation of a predictor with the transfer rate, over ordered pairs of different models.
+
+        The interval takes pairs for independent. They are not: each model is in 2 (M - 1) of the M (M - 1) pairs, and a
+        property of one model has M values only. It is too narrow; take it for a lower bound of the uncertainty.
+
+        Args:
+            predictor: one of `PREDICTORS`.
+
+        Returns:
+            The estimate; n is the number of pairs for which both are known.
+
+        Raises:
+            ValueError: as `values`.
+        """
+        a, b = self.values(predictor).numpy(), self.values("rate").numpy()
+        known = ~(np.isnan(a) | np.isnan(b))
+        return rank_correlation(a[known], b[known])
+
+    def correlations(self) -> dict[str, Estimate]:
+        """The rank correlation of every predictor that was measured with the transfer rate."""
+        measured = [name for name in PREDICTORS if self.dimension is not None or not name.endswith("dimension")]
+        return {name: self.correlation(name) for name in measured}
+
+
+def transfer_predictors(
+    classifiers: Classifiers,
+    x: Tensor,
+    y: Tensor,
+    matrix: TransferMatrix,
+    *,
+    over: str = "shared",
+    radius: float | None = None,
+    draws: int = 16,
+    steps: int = 30,
+    dimensions: Mapping[str, float] | Sequence[float] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> TransferPredictors:
+    """Measure what may predict the rates of a transfer matrix.
+
+    The predictors are defined in `TransferPredictors`. Per example and model they cost one forward and one backward
+    pass for the gradient, `draws` forward passes, and `steps` passes of `minimal_norm`.
+
+    Args:
+        classifiers: those of the matrix, in the same order and under the same names.
+        x: the inputs of the matrix `[example, *input]`.
+        y: their true classes, int64 `[example]`.
+        matrix: what `transfer_matrix` gave; its norm is that of the ball and of the distances.
+        over: over which examples the transfer rate is, see `TransferMatrix.counted`.
+        radius: radius of the ball in which the loss varies, in input units; by default the ε of the matrix.
+        draws: number of points drawn from it, at least 2.
+        steps: steps of `minimal_norm`, at least 4.
+        dimensions: a number for each model, by name or in the order of the models, e.g. the means of
+            `dimension_summary`.
+        seed: seed of the points drawn; what is drawn for an example is decided by its number in the matrix, too.
+        progress: whether to show bars when it takes more than two seconds.
+
+    Returns:
+        The predictors.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of its range, or the matrix is one of other models or examples.
+    """
+    if not isinstance(matrix, TransferMatrix):
+        raise TypeError(f"matrix must be a TransferMatrix, got {type(matrix).__name__}")
+    rate = matrix.rate(over)
+    check_count(draws, "draws", least=2)
+    check_count(steps, "steps", least=4)
+    size = matrix.eps if radius is None else radius
+    if size is None:
+        raise ValueError("radius must be given where the matrix has no eps, got None")
+    size = check_eps(size, "radius")
+    problem = check_classifiers(classifiers, x, y)
+    _check_same(problem, matrix)
+    numbers = None if dimensions is None else _dimensions(dimensions, problem.names)
+    keep = problem.shared
+    here, truth, index = problem.x[keep], problem.y[keep], matrix.index[keep]
+    lengths, cosine, absent = _gradients(problem.classifiers, here, truth)
+    variability = _variability(problem.classifiers, here, truth, index, matrix.norm, size, draws, seed)
+    nearest = [
+        minimal_norm(clf, here, truth, norm=matrix.norm, steps=steps, progress=progress).distance
+        for clf in problem.classifiers
+    ]
+    return TransferPredictors(
+        provenance=problem.provenance(
+            f"transfer_predictors(over={over!r}, radius={size!r}, draws={draws}, steps={steps}, "
+            f"of {matrix.provenance.command})",
+            seed=seed,
+        ),
+        gradient_cosine=cosine,
+        gradient_norm=lengths,
+        loss_variability=variability,
+        boundary_distance=torch.tensor([median(each.numpy()).value for each in nearest], dtype=torch.float64),
+        dimension=numbers,
+        rate=rate,
+        without_gradient=absent,
+        n=len(here),
+        names=problem.names,
+        over=over,
+        norm=matrix.norm,
+        radius=size,
+        draws=draws,
+    )
+
+
+def _check_same(problem: Problem, matrix: TransferMatrix) -> None:
+    if problem.names != matrix.names:
+        raise ValueError(f"classifiers must be those of the matrix, {list(matrix.names)}, got {list(problem.names)}")
+    if not torch.equal(problem.y, matrix.true_labels):
+        raise ValueError("x and y must be the examples of the matrix, got other classes")
+    if not torch.equal((problem.labels == problem.y).all(0), matrix.shared):
+        raise ValueError("x and classifiers must be those of the matrix, got other predictions")
+
+
+def _dimensions(dimensions: Mapping[str, float] | Sequence[float], names: tuple[str, ...]) -> Tensor:
+    if isinstance(dimensions, Mapping):
+        if set(dimensions) != set(names):
+            raise ValueError(f"dimensions must have one number for each of {list(names)}, got {list(dimensions)}")
+        dimensions = [dimensions[name] for name in names]
+    numbers = torch.as_tensor([float(number) for number in dimensions], dtype=torch.float64)
+    if len(numbers) != len(names) or bool(numbers.isnan().any()):
+        raise ValueError(f"dimensions must be {len(names)} numbers, one per classifier, got {numbers.tolist()}")
+    return numbers
+
+
+def _gradients(classifiers: Sequence[Classifier], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean norms of the gradients of the cross-entropy, mean cosines of pairs, numbers of zero gradients."""
+    count = len(classifiers)
+    rows = max(1, _HELD // (count * x[0].numel()))
+    total = torch.zeros(count, dtype=torch.float64)
+    cosines, together = torch.zeros(2, count, count, dtype=torch.float64)
+    absent = torch.zeros(count, dtype=torch.int64)
+    for start in range(0, len(x), rows):
+        part, classes = x[start : start + rows], y[start : start + rows]
+        units = []
+        for number, clf in enumerate(classifiers):
+            logits, uphill = _differentiated(clf, part, classes)
+            size = norms(uphill)
+            # The gradient of the cross-entropy log(1 + exp z) is sigmoid(z) times that of the log-odds z.
+            total[number] += (loss_of(logits.double(), classes, "log_odds").sigmoid() * size).sum()
+            absent[number] += int((size == 0).sum())
+            units.append(uphill.flatten(1) / size.clamp_min(torch.finfo(torch.float64).tiny)[:, None])
+        for i in range(count):
+            for j in range(count):
+                cosines[i, j] += (units[i] * units[j]).sum()
+                together[i, j] += (units[i].any(1) & units[j].any(1)).sum()
+    return total / len(x), (cosines / together).clamp(-1, 1), absent
+
+
+def _differentiated(clf: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits, and gradients of the log-odds (float64, so that they divide well), on the CPU."""
+    logits: list[Tensor] = []
+    gradients: list[Tensor] = []
+
+    def work(start: int, stop: int) -> None:
+        both = clf.differentiate(x[start:stop], y[start:stop], "log_odds")
+        logits.append(both[0].cpu())
+        gradients.append(both[1].cpu())
+
+    with clf.running(x, y):
+        clf.in_batches(work, len(x), x.shape[1:], kind="gradient")
+    return torch.cat(logits), torch.cat(gradients).double()
+
+
+def _variability(
+    classifiers: Sequence[Classifier],
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    norm: str,
+    radius: float,
+    draws: int,
+    seed: int,
+) -> Tensor:
+    """Mean over the examples of the variance of each model's loss in a ball, `[classifier]`."""
+    losses = torch.empty(len(classifiers), draws, len(x), dtype=torch.float64)
+    for draw in range(draws):
+        delta = random_in_ball(x.shape[1:], index, norm, seed=seed, draw=draw)
+        points = (x + radius * delta).clamp(*classifiers[0].bounds)
+        for number, clf in enumerate(classifiers):
+            losses[number, draw] = loss_of(clf.logits(points).double(), y, "cross_entropy")
+    if not bool(losses.isfinite().all()):
+        raise ValueError("module must return finite logits, got NaN or infinity at a perturbed input")
+    return losses.var(1).mean(1)

@@ -1,0 +1,253 @@
+"""Reproducibility of decision regions: how far several models label the same random planes alike."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import check_count
+from boundarygeo.results import Result, array
+from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
+from boundarygeo.sections.planes import Planes, planes_through
+from boundarygeo.sections.regions import agreement, fragmentation
+from boundarygeo.statistics import Estimate, mean
+from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
+
+MARGIN = 0.1
+"""Space around the three examples, as a share of the triangle's width and height (dbViz)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Reproducibility(Result):
+    """Agreement of models over planes through random triplets of examples, and how fragmented their regions are.
+
+    Attributes:
+        agreement: share of the whole map's pixels that both models label alike, float64 `[pair, plane]`: what
+            `agreement` gives; NaN on planes that do not exist.
+        window_agreement: the same among the pixels inside the rectangle around the three examples, with a tenth of its
+            width and height as margin: the window of dbViz, `[pair, plane]`.
+        intersection: number of pixels, over all planes, that both models give to a class, int64 `[pair, class]`.
+        union: number of pixels that at least one of the models gives to it, int64 `[pair, class]`.
+        fragments: number of 8-connected components of equal label, summed over classes, int64 `[classifier, plane]`;
+            0 on planes that do not exist.
+        evaluated: share of the pixels that were sent through each model, float64 `[classifier, plane]`.
+        triplets: examples that span each plane, int64 `[plane, 3]`: positions in `x`.
+        index: number of each plane, int64 `[plane]`: decides its triplet.
+        valid: whether the plane exists, bool `[plane]`: False where the three examples are on a line.
+        pairs: positions of the two models of each pair, in `names`, int64 `[pair, 2]`.
+        names: name of each model.
+        resolution: pixels per side.
+        clip: whether points were clipped to the bounds.
+        method: how the maps were made, `"adaptive"` or `"dense"`.
+    """
+
+    agreement: Tensor = array("pair", "plane")
+    window_agreement: Tensor = array("pair", "plane")
+    intersection: Tensor = array("pair", "class", unit="pixels")
+    union: Tensor = array("pair", "class", unit="pixels")
+    fragments: Tensor = array("classifier", "plane")
+    evaluated: Tensor = array("classifier", "plane")
+    triplets: Tensor = array("plane", "corner")
+    index: Tensor = array("plane", coordinate=True)
+    valid: Tensor = array("plane")
+    pairs: Tensor = array("pair", "side")
+    names: tuple[str, ...]
+    resolution: int
+    clip: bool
+    method: str
+
+    @property
+    def iou(self) -> Tensor:
+        """Jaccard index of each class's regions, over all planes, float64 `[pair, class]`; NaN where neither has any.
+
+        The true intersection over union; what dbViz calls IoU is the plain agreement.
+        """
+        return self.intersection.double() / self.union.double()
+
+    @property
+    def score(self) -> Estimate:
+        """Reproducibility score: agreement in dbViz's window, averaged over pairs and planes.
+
+        Its 95 % BCa bootstrap interval is over the draw of the planes; the models are given.
+        """
+        return mean(self.window_agreement[:, self.valid].mean(0).numpy())
+
+    def estimate(self, a: str | int, b: str | int) -> Estimate:
+        """Agreement of one pair in dbViz's window, averaged over planes, with its 95 % bootstrap interval.
+
+        Args:
+            a: name or number of one model.
+            b: name or number of the other.
+
+        Returns:
+            The estimate.
+
+        Raises:
+            ValueError: if there is no such pair.
+        """
+        return mean(self.window_agreement[self.pair(a, b)][self.valid].numpy())
+
+    def fragmentation(self, which: str | int) -> Estimate:
+        """Components per plane of one model, averaged over planes, with its 95 % bootstrap interval.
+
+        Args:
+            which: name or number of the model.
+
+        Returns:
+            The estimate.
+
+        Raises:
+            ValueError: if there is no such model.
+        """
+        return mean(self.fragments[position(self.names, which, "which")][self.valid].double().numpy())
+
+    def pair(self, a: str | int, b: str | int) -> int:
+        """Number of a pair of models, given by name or position, in any order.
+
+        Args:
+            a: one model.
+            b: the other.
+
+        Returns:
+            The number of the pair.
+
+        Raises:
+            ValueError: if there is no such pair.
+        """
+        wanted = sorted((position(self.names, a, "a"), position(self.names, b, "b")))
+        if wanted not in self.pairs.tolist():
+            raise ValueError(f"a and b must be two models, got {a!r} twice")
+        return self.pairs.tolist().index(wanted)
+
+
+def reproducibility(
+    classifiers: Classifiers,
+    x: Tensor,
+    y: Tensor,
+    *,
+    planes: int = 500,
+    resolution: int = 51,
+    clip: bool = False,
+    method: str = "adaptive",
+    coarse: int | None = None,
+    precision: str = "auto",
+    seed: int = 0,
+    progress: bool = True,
+) -> Reproducibility:
+    """How far models agree on random planes: the reproducibility score of dbViz.
+
+    Somepalli et al. 2022, "Can Neural Nets Learn the Same Model Twice?", arXiv 2203.08124, §3-4: 500 planes through
+    random triplets of test images, 50 × 50 points each, 10 % margin, points not clipped to the range of images. All
+    that here, with these differences: maps are square and isometric, so that the rectangle of dbViz is cut out of them
+    (`window_agreement`), with fewer points along its shorter side; they have an odd number of pixels, 51; and most
+    pixels' labels are interpolated, not evaluated (`boundary_maps`; `method="dense"` evaluates all).
+
+    Args:
+        classifiers: at least two, in a list or by name.
+        x: at least three inputs `[example, *input]` within the bounds, right or wrong.
+        y: true classes, int64 `[example]`.
+        planes: number of planes. Each is decided by the seed and its number: more planes keep the first ones.
+        resolution: pixels per side, odd.
+        clip: whether points are clipped to the bounds, as images are.
+        method: `"adaptive"` or `"dense"`, as in `boundary_maps`.
+        coarse: as in `boundary_maps`.
+        precision: as in `boundary_maps`.
+        seed: seed of the triplets.
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        Agreement and fragmentation.
+
+    Raises:
+        TypeError: if the classifiers, `x` or `y` are not of the right kind.
+        ValueError: if there are fewer than two classifiers or three examples, the classifiers do not fit together, a
+            setting is out of range, or no triplet spans a plane.
+    """
+    check_count(planes, "planes")
+    problem = check_classifiers(classifiers, x, y)
+    if len(x) < 3:
+        raise ValueError(f"x must hold at least three examples, got {len(x)}")
+    triplets = random_triplets(len(x), planes, seed=seed)
+    through = planes_through(*(problem.x[column] for column in triplets.T), margin=MARGIN)
+    if not bool(through.valid.any()):
+        raise ValueError(f"x must hold three examples that are not on a line, got none in {planes} triplets")
+    maps = [
+        boundary_maps(
+            clf,
+            through,
+            resolution=resolution,
+            method=method,
+            precision=precision,
+            clip=clip,
+            coarse=coarse,
+            progress=progress,
+        )
+        for clf in problem.classifiers
+    ]
+    classes = problem.classifiers[0].num_classes or int(max(each.labels.max() for each in maps)) + 1
+    pairs = list(itertools.combinations(range(len(maps)), 2))
+    window = _window(through, maps[0])
+    counts = [_intersection_and_union(maps[i], maps[j], classes) for i, j in pairs]
+    return Reproducibility(
+        provenance=problem.provenance(
+            f"reproducibility(planes={planes}, resolution={resolution}, clip={clip}, method={method!r}, "
+            f"coarse={coarse}, precision={precision!r})",
+            seed=seed,
+        ),
+        agreement=torch.stack([agreement(maps[i], maps[j]) for i, j in pairs]),
+        window_agreement=torch.stack([_agreement_in(window, maps[i], maps[j]) for i, j in pairs]),
+        intersection=torch.stack([both for both, _ in counts]),
+        union=torch.stack([either for _, either in counts]),
+        fragments=torch.stack([fragmentation(each) for each in maps]),
+        evaluated=torch.stack([each.evaluated for each in maps]),
+        triplets=triplets,
+        index=through.index,
+        valid=through.valid,
+        pairs=torch.tensor(pairs),
+        names=problem.names,
+        resolution=resolution,
+        clip=clip,
+        method=method,
+    )
+
+
+def random_triplets(examples: int, count: int, *, seed: int = 0) -> Tensor:
+    """Random triplets of different examples, each decided by the seed and its number.
+
+    Args:
+        examples: number of examples, at least three.
+        count: number of triplets.
+        seed: seed of all of them.
+
+    Returns:
+        Positions of the examples, int64 `[count, 3]`.
+    """
+    drawn = [np.random.default_rng((seed, number)).choice(examples, 3, replace=False) for number in range(count)]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def _window(planes: Planes, maps: BoundaryMaps) -> Tensor:
+    """Pixels inside dbViz's rectangle: that around the three examples, and a margin, bool `[plane, row, col]`."""
+    low, high = planes.anchors.amin(1), planes.anchors.amax(1)
+    space = MARGIN * (high - low)
+    rounding = 1e-9  # the longer side's edge is the map's own
+    inside = [
+        (axis >= (low - space)[:, which, None] - rounding) & (axis <= (high + space)[:, which, None] + rounding)
+        for which, axis in enumerate((maps.u, maps.v))
+    ]
+    return inside[0][:, None, :] & inside[1][:, :, None]
+
+
+def _agreement_in(window: Tensor, a: BoundaryMaps, b: BoundaryMaps) -> Tensor:
+    """Share of the window's pixels with equal labels, float64 `[plane]`; NaN on planes that do not exist."""
+    equal = ((a.labels == b.labels) & window).sum((1, 2)).double() / window.sum((1, 2)).double()
+    return equal.masked_fill(~(a.valid & b.valid), torch.nan)
+
+
+def _intersection_and_union(a: BoundaryMaps, b: BoundaryMaps, classes: int) -> tuple[Tensor, Tensor]:
+    """Pixels of each class in both maps, and in at least one, over all planes, int64 `[class]`."""
+    first, second = (maps.labels[maps.valid].long().flatten() for maps in (a, b))
+    both, one, other = (torch.bincount(labels, minlength=classes) for labels in (first[first == second], first, second))
+    return both, one + other - both

@@ -1,0 +1,191 @@
+"""Agreement over random planes, against a plain loop over the same planes."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracles import Linear, SmallNet, images, plain_map
+from torch import nn
+
+import boundarygeo as bg
+from boundarygeo.transfer.reproducibility import random_triplets, reproducibility
+
+SIDE = 11
+PIXELS = torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+def relatives(count: int) -> dict[str, bg.Classifier]:
+    """Networks with almost the same weights, and all classes among random images."""
+    noise = torch.Generator().manual_seed(1)
+    several = {}
+    for name in "abc"[:count]:
+        net = SmallNet()
+        with torch.no_grad():
+            for weight in net.parameters():
+                weight += 0.2 * weight.std() * torch.randn(weight.shape, generator=noise)
+            net.eval()
+            net.head.bias -= net(PIXELS).mean(0)
+        several[name] = bg.Classifier(net)
+    return several
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, bg.Classifier]:
+    return relatives(3)
+
+
+@pytest.fixture(scope="module")
+def labels(models: dict[str, bg.Classifier]) -> torch.Tensor:
+    """Labels of the images, right for the first model."""
+    return models["a"].predict(PIXELS)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_the_score_is_that_of_a_plain_loop(models: dict[str, bg.Classifier], labels: torch.Tensor, clip: bool) -> None:
+    x, y = PIXELS, labels
+    result = reproducibility(models, x, y, planes=4, resolution=SIDE, clip=clip, method="dense", seed=3)
+    corners = [x[column] for column in result.triplets.T]
+    planes = bg.planes_through(*corners)
+    axis = torch.linspace(-1, 1, SIDE)
+    maps = {name: plain_map(clf.module, planes, axis, (0, 1) if clip else None) for name, clf in models.items()}
+    # dbViz's window, from the images: x1 + s (x2 - x1) + t n, s and t a tenth beyond the triangle's.
+    window = torch.zeros(4, SIDE, SIDE, dtype=torch.bool)
+    for plane, (one, two, three) in enumerate(zip(*(c.double().flatten(1) for c in corners), strict=True)):
+        across = two - one
+        width = across.norm()
+        up = (three - one) - ((three - one) @ across) / width**2 * across
+        u, v = across / width, up / up.norm()
+        seen = torch.stack([one - one, two - one, three - one]) @ torch.stack([u, v], 1)
+        low, high = seen.amin(0), seen.amax(0)
+        space = (high - low) / 10
+        for row in range(SIDE):
+            for col in range(SIDE):
+                point = planes.origin[plane].double() + axis[col] * planes.u[plane] + axis[row] * planes.v[plane]
+                at = (point.flatten() - one) @ torch.stack([u, v], 1)
+                window[plane, row, col] = bool(((at > low - space - 1e-5) & (at < high + space + 1e-5)).all())
+    assert result.pairs.tolist() == [[0, 1], [0, 2], [1, 2]]
+    scores = []
+    for pair, (i, j) in enumerate([("a", "b"), ("a", "c"), ("b", "c")]):
+        equal = maps[i] == maps[j]
+        torch.testing.assert_close(result.agreement[pair], equal.double().mean((1, 2)))
+        inside = torch.stack([e[w].double().mean() for e, w in zip(equal, window, strict=True)])
+        torch.testing.assert_close(result.window_agreement[pair], inside)
+        assert result.estimate(j, i).value == pytest.approx(inside.mean().item())
+        scores.append(inside.mean().item())
+        for label in range(5):
+            both, either = (
+                ((maps[i] == label) & (maps[j] == label)).sum(),
+                ((maps[i] == label) | (maps[j] == label)).sum(),
+            )
+            expected = float(both / either) if either else math.nan
+            assert result.iou[pair, label].item() == pytest.approx(expected, nan_ok=True)
+    assert 0 < np.mean(scores) < 1
+    score = result.score
+    assert score.value == pytest.approx(np.mean(scores))
+    assert score.n == 4
+    assert score.low < score.value < score.high
+
+
+def test_adaptive_maps_give_nearly_the_same_score(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
+    x, y = PIXELS, labels
+    adaptive, dense = (reproducibility(models, x, y, planes=10, method=method) for method in ("adaptive", "dense"))
+    assert adaptive.evaluated.mean() < 0.6
+    assert bool((dense.evaluated == 1).all())
+    assert adaptive.score.value == pytest.approx(dense.score.value, abs=0.01)
+    assert adaptive.resolution == 51
+    assert adaptive.provenance.forwards < dense.provenance.forwards
+
+
+def test_identical_models_agree_everywhere(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
+    x, y = PIXELS, labels
+    result = reproducibility(
+        [models["a"], bg.Classifier(copy.deepcopy(models["a"].module))], x, y, planes=3, resolution=21
+    )
+    assert result.score.value == result.agreement.mean() == 1
+    assert result.score.low == result.score.high == 1
+    assert bool((result.iou[~result.iou.isnan()] == 1).all())
+    assert torch.equal(result.fragments[0], result.fragments[1])
+    assert result.fragmentation(0).value >= 1
+    assert result.names == ("0", "1")
+
+
+def test_half_planes_by_hand() -> None:
+    # Classes by the first and by the second coordinate: they agree on half of the plane of the two coordinates.
+    first, second = (bg.Classifier(Linear(torch.eye(2)[i], 0.5)) for i in range(2))
+    x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    y = torch.tensor([0, 0, 1, 0])
+    result = reproducibility({"right": first, "up": second}, x, y, planes=20, resolution=101)
+    # Where the first two corners are on one side, the window is the square, and so is dbViz's: they agree on half.
+    first, second, _ = (x[column] for column in result.triplets.T)
+    side = (first - second).norm(dim=1) < 1.1
+    assert side.sum() > 10
+    for agreement in (result.agreement, result.window_agreement):
+        torch.testing.assert_close(agreement[0, side], torch.full_like(agreement[0, side], 0.5), atol=0.01, rtol=0)
+    assert result.fragmentation("up").value == 2
+
+
+def test_triplets_are_decided_by_seed_and_number() -> None:
+    triplets = random_triplets(5, 200, seed=1)
+    assert torch.equal(random_triplets(5, 20, seed=1), triplets[:20])
+    assert not torch.equal(random_triplets(5, 200, seed=2), triplets)
+    assert all(len(set(row)) == 3 for row in triplets.tolist())
+    assert np.bincount(triplets.flatten(), minlength=5).min() > 80
+
+
+def test_planes_that_do_not_exist_are_marked(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
+    x, y = PIXELS, labels
+    right = int((torch.stack([clf.predict(x) for clf in models.values()]) == y).all(0).nonzero()[0, 0])
+    some = torch.tensor([right, right, (right + 1) % 30, (right + 2) % 30])  # an image twice
+    result = reproducibility(models, x[some], y[some], planes=12, resolution=11)
+    twice = ((result.triplets == 0).any(1)) & ((result.triplets == 1).any(1))
+    assert 0 < twice.sum() < 12
+    assert torch.equal(result.valid, ~twice)
+    assert torch.equal(result.agreement.isnan().any(0), twice)
+    assert torch.equal(result.window_agreement.isnan().any(0), twice)
+    assert result.score.n == int((~twice).sum())
+    pixels = int(result.valid.sum()) * 11**2
+    assert (result.intersection + result.union).sum(1).tolist() == [2 * pixels] * 3
+    with pytest.raises(ValueError, match="not on a line"):
+        reproducibility(models, x[some[[0, 0, 0]]], y[some[[0, 0, 0]]], planes=2)
+
+
+def test_a_result_is_saved_and_loaded(models: dict[str, bg.Classifier], labels: torch.Tensor, tmp_path) -> None:
+    x, y = PIXELS, labels
+    result = reproducibility(models, x, y, planes=2, resolution=11)
+    loaded = bg.load(result.save(tmp_path / "reproducibility.zarr"))
+    assert repr(loaded) == repr(result)
+    assert loaded.score == result.score
+    again = reproducibility(models, x, y, planes=3, resolution=11)
+    assert torch.equal(again.agreement[:, :2], result.agreement)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"planes": 0}, "planes must be a whole number"),
+        ({"resolution": 50}, "resolution must be an odd number"),
+        ({"method": "fast"}, "method must be one of"),
+    ],
+)
+def test_bad_settings_are_refused(
+    models: dict[str, bg.Classifier], labels: torch.Tensor, change: dict, message: str
+) -> None:
+    x, y = PIXELS, labels
+    with pytest.raises(ValueError, match=message):
+        reproducibility(models, x, y, **({"planes": 2} | change))
+
+
+def test_models_that_cannot_be_compared_are_refused(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
+    x, y = PIXELS, labels
+    with pytest.raises(ValueError, match="at least two, got 1"):
+        reproducibility([models["a"]], x, y)
+    four = bg.Classifier(nn.Sequential(SmallNet(), nn.Linear(5, 4)))
+    with pytest.raises(ValueError, match="same number of classes"):
+        reproducibility([models["a"], four], images(3), y[:3].clamp_max(3))
+    right = (torch.stack([clf.predict(x) for clf in models.values()]) == y).all(0).nonzero()[:1, 0]
+    with pytest.raises(ValueError, match="at least three examples, got 1"):
+        reproducibility(models, x[right], y[right])
+    with pytest.raises(ValueError, match="a and b must be two models, got 'a' twice"):
+        reproducibility(models, x, y, planes=1, resolution=5).estimate("a", 0)
