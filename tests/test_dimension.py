@@ -448,6 +448,8 @@ def test_targets_are_what_is_reached() -> None:
         assert torch.equal(met, targets[owner])
         assert torch.equal(clf.predict((x[owner] + perturbations).clamp(0, 1)), met)
         assert torch.equal(result.labels, targets)
+        if result.first_order is not None:
+            assert result.verified.sum() > 1.3 * result.first_order.sum()
         free = count_of(clf, x, y, **settings)
         assert free.verified.sum() > result.verified.sum()
     # On two classes leaving one is reaching the other.

@@ -222,8 +222,8 @@ def test_examples_are_done_when_larger_frames_are_no_better() -> None:
 
 @pytest.mark.parametrize("box", ["ignore", "clip"])
 def test_steps_are_for_those_that_have_not_crossed(box: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    weight = random(40)
-    x = ((images(6, shape=(40,)) - 0.5) * 3 + 0.5).clamp(0, 1)
+    weight = 5 * random(40)
+    x = ((images(20, shape=(40,)) - 0.5) * 3 + 0.5).clamp(0, 1)
     clf = bg.Classifier(Linear(weight, float((x @ weight).mean())), device="cpu")
     y = clf.predict(x)
     y[0] = 1 - y[0]  # excluded: what comes after it must not be mixed up with it
@@ -238,7 +238,7 @@ def test_steps_are_for_those_that_have_not_crossed(box: str, monkeypatch: pytest
     settings = {"eps": 1.0, "box": box, "grid": [1], "max_dimension": 5, "steps": 3, "progress": False}
     bg.adversarial_dimension(clf, x, y, method="frame", **settings)
     margin = clf.margin(x, y)[1:]
-    whole = [look for look in looks if len(look[0]) == 5]
+    whole = [look for look in looks if len(look[0]) == 19]
     assert len(whole) >= 3
     assert {round(size, 6) for *_, size in whole} == {1.0, 0.7, 0.4}
     done = 0

@@ -55,10 +55,10 @@ def random_orthonormal(count: int, dimension: int, *, seed: int, draw: int = 0) 
     Returns:
         Float64 `[vector, dimension]`; the first k do not depend on how many there are.
     """
-    normal = np.random.default_rng((seed, draw)).standard_normal((count, dimension))
-    q, r = np.linalg.qr(normal.T)
+    normal = torch.from_numpy(np.random.default_rng((seed, draw)).standard_normal((count, dimension)))
+    q, r = torch.linalg.qr(normal.T)
     # With the signs of the diagonal, QR is Gram-Schmidt, and the frame is uniformly distributed.
-    return torch.from_numpy(np.ascontiguousarray((q * np.sign(np.diag(r))).T))
+    return (q * r.diagonal().sign()).T.contiguous()
 
 
 def gaas_frame(gradient: Tensor, count: int, *, seed: int = 0, draw: int = 0) -> Tensor:
