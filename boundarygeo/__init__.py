@@ -29,7 +29,6 @@ from boundarygeo.sections.straightness import GradientCosines, Straightness, gra
 from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
 from boundarygeo.subspace.gaas import claimed_dimension, gaas_frame
 from boundarygeo.subspace.noise import NoiseSuccess, cone_probability, noise_success
-from boundarygeo.subspace.sequential import SequentialDirections, sequential_directions
 from boundarygeo.subspace.smoothness import (
     LocalSmoothness,
     best_second_order_count,
@@ -71,7 +70,6 @@ __all__ = [
     "RegionSummary",
     "Reproducibility",
     "Result",
-    "SequentialDirections",
     "SharedDimension",
     "Straightness",
     "SubspaceBases",
@@ -115,7 +113,6 @@ __all__ = [
     "reproducibility",
     "second_order_count",
     "sequential_bases",
-    "sequential_directions",
     "set_basis",
     "shared_dimension",
     "straightness",
