@@ -26,7 +26,10 @@ ALLOWED: dict[str, set[str]] = {
         "attacks", "classifier", "directions", "evaluation", "hadamard", "layout", "linalg", "losses", "results",
         "statistics",
     },
-    "sections": {"layout", "losses", "attacks", "classifier", "evaluation", "linalg", "directions", "results", "statistics"},
+    "sections": {
+        "layout", "losses", "attacks", "classifier",
+        "evaluation", "linalg", "directions", "results", "statistics",
+    },
     "transfer": {
         "attacks", "classifier", "directions", "evaluation", "layout", "linalg", "losses", "results", "sections",
         "statistics", "subspace",
@@ -35,9 +38,15 @@ ALLOWED: dict[str, set[str]] = {
     "statistics": set(),
     "zoo": set(),
     "training": {"results", "zoo"},
-    "cli": {"classifier", "directions", "evaluation", "plots", "results", "sections", "statistics", "subspace", "training", "transfer", "zoo"},
+    "cli": {
+        "classifier", "directions", "evaluation", "plots", "results",
+        "sections", "statistics", "subspace", "training", "transfer", "zoo",
+    },
     "__main__": {"cli"},
-    "__init__": {"_version", "attacks", "classifier", "results", "sections", "directions", "plots", "subspace", "transfer"},
+    "__init__": {
+        "_version", "attacks", "classifier", "results",
+        "sections", "directions", "plots", "subspace", "transfer",
+    },
 }  # fmt: skip
 
 
