@@ -8,8 +8,8 @@ from torch import Tensor
 PRECISE = 1e-7
 """Largest |cos| to a given perturbation that `nearest` and `nearest_beyond` call precise."""
 
-_SEARCH_STEPS = 3  # a step of any length in the bracket will do
-_FLAT_ENOUGH = 0.7  # of the first slope: where the search along a Newton step may stop
+_SEARCH_STEPS = 5
+_FLAT_ENOUGH = 0.3  # of the first slope: where the search along a Newton step may stop
 _DAMPING = (1e-10, 1e-6, 1.0)  # least, first and most; the rows that are damped have length 1
 _STEEPEST = 1e2  # largest multiplier of a half-space, in widths of the bounds: it may be out of reach
 _NOTHING = 1e-6  # share of a vector: what is left after a projection and shorter than this is rounding

@@ -21,14 +21,16 @@ STOPS = ("max_directions", "failures", "max_norm", "misclassified", "no_gradient
 TOLERANCE = 1e-5
 """Largest |cos| between two directions of an example."""
 
-# What follows was chosen on an MLP and a CNN on MNIST, with and without bounds.
-_CLIMBING = 0.6  # share of the steps of the first search
-_WIDER = 1.3  # its first radius, in distances of the direction before
-_CHANGES = (0.3, 2e-3)  # first and last share by which the radius changes
+# What follows was chosen on an MLP and a CNN on MNIST and on random networks, with and without bounds.
+_IN_BALL = 0.65  # share of the steps of the first search
+_WIDER = 1.3  # first radius, in distances of the direction before
+_STRIDES = (5.0, 5e-3)  # first and last step inside the ball, in radii
+_CHANGES = (0.3, 1e-3)  # first and last share by which the radius changes
+_ALL_CLASSES = 0.6  # share of the steps along the gradient of the log-odds of all other classes, not of the nearest one
 _STRETCH = 10.0  # most by which a step is stretched to make up for what the bounds take away
 _BOLDNESS = (0.5, 0.05)  # first and last share of the way along the boundary to the point nearest the input
 _OVERSHOOT = (2e-2, 1e-3)  # first and last share of the distance by which a linearised boundary is crossed
-_FARTHER = 1.3  # longest step of the second search, in distances of the best found
+_FARTHER = 1.3  # longest perturbation after a linearisation, in distances of the best found
 _SHRINKING = 0.01  # share of its length by which a perturbation could be shorter along its own ray
 _BLIND = 0.05  # first radius where the input has no gradient, in diagonals of the bounds
 _ROUNDING = 1e-6  # of the largest logit: a margin this small is no proof of another label
@@ -109,20 +111,24 @@ def sequential_directions(
     .. math:: \min \|\delta_i\|_2 \text{ such that } f(x + \delta_i) \ne y,\ \delta_i^T\delta_j = 0 \text{ for } j < i,
         \text{ and } x + \delta_i \text{ inside the bounds}
 
-    approximately: distances are upper bounds, and as each direction changes the problem of the next, they need not grow
-    all the way. They solve it with a general solver, one image at a time; here examples are searched together, each for
-    its own next direction, and the constraints hold at every step. A search has two parts:
+    approximately: distances are upper bounds. They solve it with a general solver, one image at a time; here examples
+    are searched together, each for its own next direction, and the constraints hold at every step.
 
-    1. At a shortest adversarial perturbation, it is itself the farthest that a perturbation of its length can go along
-       the gradient there, within the constraints. Three fifths of the steps iterate that map, gradient to
-       perturbation, on a radius that shrinks where it is adversarial and grows where it is not. What is orthogonal to
-       the directions before often has little gradient at the input: this finds where the boundary bends.
+    A search has two parts, both keep the nearest adversarial point that they meet, inside the constraints:
+
+    1. A shortest adversarial perturbation is itself the farthest that a perturbation of its length can go along the
+       gradient there. Two thirds of the steps iterate that map, from gradient to perturbation, on a ball whose radius
+       shrinks where it is adversarial and grows where it is not: first with steps longer than the radius, as what is
+       orthogonal to the directions before often has little gradient at the input, and the boundary has to be found
+       where it bends; then with ever shorter ones, as in DDN (Rony et al. 2019, arXiv 1811.09600).
     2. The others linearise the boundary at the current point and go to a point of that hyperplane between the nearest
-       to the current point and the nearest to the input, exactly inside the constraints (`nearest_beyond`), as in FAB
-       (Croce & Hein 2020, arXiv 1907.02044).
+       to the current point and the nearest to the input, as in FAB (Croce & Hein 2020, arXiv 1907.02044).
 
     What is found is shortened along its own ray, as long as it stays adversarial when shortened by one in a hundred,
     and checked once more on the network in float32.
+
+    Any order of an example's directions is orthogonal: they are sorted by length, so that one that was missed at first
+    and found later takes its place.
 
     Inside the bounds, a coordinate that lies on a bound can only move one way: two perturbations that move it are
     orthogonal only if others make up for it. Images with many such pixels (MNIST) have far fewer directions.
@@ -241,9 +247,9 @@ class _Chains:
             drawn = _random(self.inputs.shape[1:], self.numbers[live.cpu()], self.attempts[live].cpu(), seed)
             ahead = torch.where(blind[:, None], orthogonal_unit(drawn.to(uphill), basis), ahead)
         best = _Nearest(self.clf, self.inputs[live], self.classes[live], inside=bounds is not None)
-        climbing = round(_CLIMBING * steps)
-        last = _climb(best, ahead, basis, bounds, self.radius[live], self.reach, climbing)
-        _approach(best, last, basis, bounds, self.reach, steps - climbing)
+        in_ball = round(_IN_BALL * steps)
+        delta = _search_in_ball(best, ahead, basis, bounds, self.radius[live], self.reach, in_ball)
+        _search_linearised(best, delta, basis, bounds, self.reach, steps - in_ball)
         best.conclude(basis)
 
         self.attempts[live] += 1
@@ -407,24 +413,18 @@ def _fooled(logits: Tensor, classes: Tensor) -> Tensor:
     return true_margin(logits, classes) < -_ROUNDING * logits.abs().amax(1)
 
 
-def _climb(
-    best: _Nearest,
-    ahead: Tensor,
-    basis: Tensor,
-    bounds: Bounds | None,
-    radius: Tensor,
-    reach: float,
-    steps: int,
+def _search_in_ball(
+    best: _Nearest, ahead: Tensor, basis: Tensor, bounds: Bounds | None, radius: Tensor, reach: float, steps: int
 ) -> Tensor:
-    """Go as far along the gradient as the radius allows, again and again from where that leads.
+    """Go along the gradient on the surface of a ball that shrinks where the point is adversarial and grows where not.
 
     Args:
         best: takes what is found.
         ahead: unit vectors along which to go first, orthogonal to the basis, float64 `[batch, d]`.
         basis: of the directions before, orthonormal, float64 `[batch, k, d]`.
         bounds: the bounds, or None for none.
-        radius: first length of the perturbations, float64 `[batch]`.
-        reach: longest perturbation.
+        radius: of the balls at first, float64 `[batch]`.
+        reach: largest radius.
         steps: number of points to look at.
 
     Returns:
@@ -432,13 +432,14 @@ def _climb(
     """
     delta, multipliers, stretch = torch.zeros_like(ahead), None, torch.ones_like(radius)
     for step in range(steps):
-        anchor = (stretch * radius)[:, None] * ahead
+        anchor = delta + (_cosine(_STRIDES, step, steps) * radius)[:, None] * ahead
+        anchor *= (stretch * radius / anchor.norm(dim=1).clamp_min(_TINY))[:, None]
         delta, multipliers, precise = nearest(anchor, basis, bounds, multipliers, newton_steps=_NEWTON_STEPS)
         size = delta.norm(dim=1).clamp_min(_TINY)
-        # The bounds cut the perturbation short: the next one is stretched by what this one lacked.
+        # The bounds cut the perturbation short: the next one is stretched by what this one lacks.
         stretch = (stretch * (radius / size).clamp(0.5, 2)).clamp(1, _STRETCH)
         delta = delta * (radius / size).clamp_max(1)[:, None]
-        margin, uphill = best.look(delta, precise, "log_odds")
+        margin, uphill = best.look(delta, precise, "log_odds" if step < _ALL_CLASSES * steps else "margin")
         change = _cosine(_CHANGES, step, steps)
         smaller, larger = torch.minimum(radius, best.distance) * (1 - change), radius * (1 + change)
         radius = torch.where(margin < 0, smaller, torch.minimum(larger, best.distance)).clamp_max(reach)
@@ -448,7 +449,9 @@ def _climb(
     return delta
 
 
-def _approach(best: _Nearest, delta: Tensor, basis: Tensor, bounds: Bounds | None, reach: float, steps: int) -> None:
+def _search_linearised(
+    best: _Nearest, delta: Tensor, basis: Tensor, bounds: Bounds | None, reach: float, steps: int
+) -> None:
     """Linearise the boundary and go to a point of it between the nearest and the one nearest to the input.
 
     Args:
@@ -459,31 +462,25 @@ def _approach(best: _Nearest, delta: Tensor, basis: Tensor, bounds: Bounds | Non
         reach: longest perturbation.
         steps: number of points to look at.
     """
+    delta = torch.where(best.found[:, None], best.delta.double(), delta)
     multipliers, precise = None, torch.zeros_like(best.found)
-    for step in range(steps):
-        last = step == steps - 2
-        if step == 0 or last:
-            delta = torch.where(best.found[:, None], best.delta.double(), delta)
+    for step in range(steps - 1):
         margin, uphill = best.look(delta, precise, "margin")
-        if step == steps - 1:
-            break
         # The last one all the way: inside bounds, a trace of earlier steps in a coordinate that lies on a bound would
-        # take it from all further directions.
+        # take that coordinate from all further directions.
+        last = step == steps - 2
         boldness = 1.0 if last else _cosine(_BOLDNESS, step, steps - 2)
         overshoot = _OVERSHOOT[0] * (_OVERSHOOT[1] / _OVERSHOOT[0]) ** (step / max(1, steps - 2))
         gain = (margin + (uphill * delta).sum(1)).clamp_min(0) * (1 + overshoot)
-        # The nearest to a share of the way is nearest in the mean of both squared distances.
+        # The nearest to a share of the way is nearest in the weighted mean of both squared distances.
+        share = (1 - boldness) * delta
+        newton_steps = _LAST_NEWTON_STEPS if last else _NEWTON_STEPS
         delta, multipliers, precise = nearest_beyond(
-            (1 - boldness) * delta,
-            uphill,
-            gain,
-            basis,
-            bounds,
-            multipliers,
-            newton_steps=_LAST_NEWTON_STEPS if last else _NEWTON_STEPS,
+            share, uphill, gain, basis, bounds, multipliers, newton_steps=newton_steps
         )
         most = torch.where(best.found, _FARTHER * best.distance, reach)
         delta = delta * (most / delta.norm(dim=1).clamp_min(_TINY)).clamp_max(1)[:, None]
+    best.look(delta, precise, "margin")
 
 
 def _random(shape: torch.Size, numbers: Tensor, attempts: Tensor, seed: int) -> Tensor:
