@@ -59,7 +59,7 @@ class SequentialDirections(Result):
         index: number of each example, int64 `[example]`: decides its random starts.
         valid: whether the example is classified correctly to begin with, bool `[example]`; no others are searched.
         stops: names of the reasons: `"max_directions"` (or as many as the input has dimensions); `"failures"`, so many
-            searches in a row found none; `"max_norm"`, the same, but some found longer ones; `"misclassified"` to begin
+            attempts in a row found none; `"max_norm"`, the same, but some found longer ones; `"misclassified"` to begin
             with; `"no_gradient"`, none was found, and no gradient at any point looked at.
         max_directions: most directions that were wanted.
         max_norm: longest perturbation accepted, in input units, or None.
@@ -99,6 +99,7 @@ def sequential_directions(
     max_directions: int = 50,
     box: str = "feasible",
     steps: int = 40,
+    starts: int = 1,
     failures: int = 3,
     index: Sequence[int] | Tensor | None = None,
     seed: int = 0,
@@ -143,8 +144,11 @@ def sequential_directions(
             of the bounds).
         steps: points looked at in one search, each one forward and one backward pass, at least 4; a search that finds
             something takes two to about a dozen forward passes more.
-        failures: an example is done after so many searches in a row without a new direction. The first of them starts
-            at the input, the others at random.
+        starts: searches for each direction, of which the shortest result is kept: the first goes along the gradient at
+            first, the others at random. Where the landscape is rugged, two searches find shorter ones than one of twice
+            the length.
+        failures: an example is done after so many attempts in a row (of `starts` searches each) that found no new
+            direction; all but the first of them start at random.
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
         seed: seed of the random starts.
         progress: whether to show a bar when it takes more than two seconds.
@@ -162,6 +166,7 @@ def sequential_directions(
     limit = math.inf if max_norm is None else check_eps(max_norm, "max_norm")
     check_count(max_directions, "max_directions")
     check_count(steps, "steps", least=4)
+    check_count(starts, "starts")
     check_count(failures, "failures")
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
@@ -181,14 +186,14 @@ def sequential_directions(
             chains = _Chains(clf, inputs[some], classes[some], numbers[some], box, width)
             bar.update(len(chains.found) - len(chains.live))
             while before := len(chains.live):
-                chains.extend(steps=steps, limit=limit, failures=failures, seed=seed)
+                chains.extend(steps=steps, starts=starts, limit=limit, failures=failures, seed=seed)
                 bar.update(before - len(chains.live))
             parts.append(chains.fields(first=start))
     fields = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return SequentialDirections(
         provenance=provenance(
             f"sequential_directions(max_norm={max_norm!r}, max_directions={max_directions}, box={box!r}, "
-            f"steps={steps}, failures={failures})",
+            f"steps={steps}, starts={starts}, failures={failures})",
             seed=seed,
         ),
         **fields,
@@ -235,25 +240,42 @@ class _Chains:
         # Of each direction: its example, its place among those found, the perturbation. None so far.
         self.rows = [(self.live[:0], self.live[:0], self.inputs.flatten(1)[:0])]
 
-    def extend(self, *, steps: int, limit: float, failures: int, seed: int) -> None:
-        """One search for each live example."""
+    def extend(self, *, steps: int, starts: int, limit: float, failures: int, seed: int) -> None:
+        """Some searches for each live example, and the next direction of those that found one."""
         live = self.live
         basis = self.basis[live, : int(self.found[live].max())]
+        best = self._search(basis, steps=steps, random=self.failed[live] > 0, seed=seed)
+        for _ in range(starts - 1):
+            best.take(self._search(basis, steps=steps, random=torch.ones_like(live, dtype=torch.bool), seed=seed))
+        self._keep(best, basis, limit)
+        reason = torch.where(self.sloped, STOPS.index("failures"), STOPS.index("no_gradient"))
+        reason = torch.where(self.beyond, STOPS.index("max_norm"), reason)
+        reason = torch.where(self.failed >= failures, reason, -1)
+        reason = torch.where(self.found == self.width, STOPS.index("max_directions"), reason)
+        self.stopped[live] = reason[live]
+        self.live = live[reason[live] < 0]
+
+    def _search(self, basis: Tensor, *, steps: int, random: Tensor, seed: int) -> "_Nearest":
+        """One search for each live example: along its gradient at first, or at random."""
+        live = self.live
         bounds = None if self.bounds is None else self.bounds.rows(live)
-        uphill = self.uphill[live]
-        ahead = orthogonal_unit(uphill, basis)
-        blind = (self.failed[live] > 0) | ~ahead.any(1)
+        ahead = orthogonal_unit(self.uphill[live], basis)
+        blind = random | ~ahead.any(1)
         if bool(blind.any()):
             drawn = _random(self.inputs.shape[1:], self.numbers[live.cpu()], self.attempts[live].cpu(), seed)
-            ahead = torch.where(blind[:, None], orthogonal_unit(drawn.to(uphill), basis), ahead)
+            ahead = torch.where(blind[:, None], orthogonal_unit(drawn.to(ahead), basis), ahead)
         best = _Nearest(self.clf, self.inputs[live], self.classes[live], inside=bounds is not None)
         in_ball = round(_IN_BALL * steps)
         delta = _search_in_ball(best, ahead, basis, bounds, self.radius[live], self.reach, in_ball)
         _search_linearised(best, delta, basis, bounds, self.reach, steps - in_ball)
         best.conclude(basis)
-
         self.attempts[live] += 1
-        self.sloped[live] |= best.sloped | uphill.any(1)
+        return best
+
+    def _keep(self, best: "_Nearest", basis: Tensor, limit: float) -> None:
+        """Take what was found for the live examples, where it is not too long."""
+        live = self.live
+        self.sloped[live] |= best.sloped | self.uphill[live].any(1)
         self.beyond[live] |= best.found & (best.distance > limit)
         good = best.found & (best.distance <= limit)
         won, lost, perturbations = live[good], live[~good], best.delta[good]
@@ -267,12 +289,6 @@ class _Chains:
         self.found[won] += 1
         self.failed[lost] += 1
         self.failed[won], self.beyond[won], self.sloped[won] = 0, False, False
-        reason = torch.where(self.sloped, STOPS.index("failures"), STOPS.index("no_gradient"))
-        reason = torch.where(self.beyond, STOPS.index("max_norm"), reason)
-        reason = torch.where(self.failed >= failures, reason, -1)
-        reason = torch.where(self.found == self.width, STOPS.index("max_directions"), reason)
-        self.stopped[live] = reason[live]
-        self.live = live[reason[live] < 0]
 
     def fields(self, first: int) -> dict[str, Tensor]:
         """The result's fields, on the CPU; the batch's examples are numbered from `first`."""
@@ -332,6 +348,14 @@ class _Nearest:
         self.distance = torch.where(nearer, size, self.distance)
         self.sloped |= uphill.any(1)
         return true_margin(logits, self.classes).double(), uphill
+
+    def take(self, other: "_Nearest") -> None:
+        """Take what another search found for the same inputs, where it is nearer."""
+        nearer = other.distance < self.distance
+        self.delta = torch.where(nearer[:, None], other.delta, self.delta)
+        self.distance = torch.where(nearer, other.distance, self.distance)
+        self.met = torch.where(nearer, other.met, self.met)
+        self.sloped |= other.sloped
 
     def conclude(self, basis: Tensor) -> None:
         """Shorten what was found along its own ray, and drop what does not stand a last check.
