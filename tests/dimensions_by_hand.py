@@ -33,6 +33,8 @@ def dimensions(
         "tried": counts[:, None],
         "successes": counts[:, None],
         "first_order": None,
+        "distance": None,
+        "stopped": None,
         "gamma": zero,
         "gradient_norm": zero,
         "orthogonality": zero,
@@ -52,6 +54,7 @@ def dimensions(
         "max_dimension": cap,
         "restarts": 1,
         "targeted": False,
+        "stops": (),
     }
     return bg.AdversarialDimension(**(fields | changes))
 
@@ -66,6 +69,7 @@ def transferred(
         count=counts,
         source=source.verified,
         correct=torch.ones(len(counts), dtype=torch.bool) if correct is None else torch.tensor(correct),
+        valid=source.valid,
         same=counts,
         index=source.index,
         source_model=source.provenance.model,

@@ -207,6 +207,35 @@ def test_optimised_frames_stand_beside_those_of_the_theory(
     assert table["verified: mean"] == [dimension_summary(kept).mean.plain(2)]
 
 
+def test_sequential_directions_are_counted_and_drawn(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--eps", "2,6", "--method", "sequential", "--max-dimension", 4, "--examples", 5]
+    words += ["--out", tmp_path / "{model}-{size}.zarr", "--figure", tmp_path / "s.svg"]
+    status, said, _ = run(capsys, *dims(folder, *words, models=("model.pt", "other.pt")))
+    assert status == 0
+    table = rows(said, folder / "model.pt")
+    for column, size in enumerate((2, 6)):
+        kept = load(tmp_path / f"1-{size}.zarr", bg.AdversarialDimension)
+        assert (kept.method, kept.eps, kept.max_dimension) == ("sequential", size, 4)
+        assert kept.distance is not None
+        assert kept.stopped is not None
+        assert table["verified: mean"][column] == dimension_summary(kept).mean.plain(2)
+        shortest = kept.distance[:, 0].sort().values
+        low, middle, high = (f"{v:.3g}" if v.isfinite() else "-" for v in (shortest[0], shortest[2], shortest[4]))
+        assert table["length of the shortest: 10, 50, 90 %"][column] == f"{low}, {middle}, {high}"
+        reasons = [kept.stops[code] for code in kept.stopped]
+        shares = [f"{20 * reasons.count(name)}" for name in ("max_norm", "failures", "no_gradient")]
+        name = "no more: only longer ones, none at all, no gradient"
+        assert table[name][column] == f"{', '.join(shares)} %"
+    assert kept.verified.tolist() == [1] * 5  # two classes, nearly a half-space
+    assert "directions of model that fool it: mean" in rows(said, folder / "other.pt")
+    assert "shortest directions, one after another, inside the bounds; means are" in said
+    drawn = (tmp_path / "s.svg").read_text()
+    for text in ("number of the direction, the shortest first", "none longer than 6, inside the bounds", "other"):
+        assert text in drawn
+
+
 def test_in_the_other_norm_nothing_is_predicted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, said, _ = run(capsys, *dims(folder, "--eps", "8/255,32/255", "--norm", "linf"))
     assert status == 0
@@ -251,7 +280,23 @@ def test_the_seed_is_passed_on(folder: Path, tmp_path: Path, capsys: pytest.Capt
         (["--eps", "much"], "--eps must be numbers such as 0.5 or 16/255"),
         ([], "Missing option '--eps'"),
         (["--eps", "1", "--norm", "linf", "--method", "frame"], "--norm must be l2 for --method frame, got linf"),
-        (["--eps", "1", "--method", "sequential"], "--method"),
+        (["--eps", "1", "--method", "fast"], "--method"),
+        (
+            ["--eps", "1", "--norm", "linf", "--method", "sequential"],
+            "--norm must be l2 for --method sequential, got linf",
+        ),
+        (
+            ["--eps", "1", "--rule", "count", "--method", "sequential"],
+            "--rule must be all for --method sequential, got count",
+        ),
+        (
+            ["--eps", "1", "--box", "clip", "--method", "sequential"],
+            "--box must be feasible or ignore for --method sequential, got clip",
+        ),
+        (
+            ["--eps", "1", "--restarts", "2", "--method", "sequential"],
+            "--restarts must be 1 for --method sequential, got 2",
+        ),
         (["--eps", "1", "--box", "open"], "--box"),
         (["--eps", "1", "--rule", "none"], "--rule"),
         (["--eps", "1", "--max-dimension", "0"], "--max-dimension must be at least 1, got 0"),

@@ -604,7 +604,7 @@ BAD = [
     ({"gamma": 0.0}, "gamma must be a positive number, got 0.0"),
     ({"gamma": math.nan}, "gamma must be a positive number, got nan"),
     ({"norm": "l1"}, r"norm must be one of \['l2', 'linf'\], got 'l1'"),
-    ({"method": "fast"}, r"method must be one of \['gaas', 'frame'\], got 'fast'"),
+    ({"method": "fast"}, r"method must be one of \['gaas', 'frame', 'sequential'\], got 'fast'"),
     ({"rule": "most"}, r"rule must be one of \['all', 'count'\], got 'most'"),
     ({"box": "none"}, r"box must be one of \['feasible', 'clip', 'ignore'\], got 'none'"),
     ({"loss": "hinge"}, r"loss must be one of \['margin', 'log_odds', 'cross_entropy'\], got 'hinge'"),
@@ -675,15 +675,19 @@ x = torch.rand(2, 3, 224, 224) * 0.5 + 0.25
 y = clf.predict(x)
 bg.adversarial_dimension(clf, x[:, :, :8, :8].repeat(1, 1, 28, 28), y, eps=1.0, grid=[1], progress=False)
 before = peak()
-result = bg.adversarial_dimension(clf, x, y, eps=float(sys.argv[2]), box=sys.argv[1], grid=[200], progress=False)
+result = bg.adversarial_dimension(
+    clf, x, y, eps=float(sys.argv[2]), box=sys.argv[1], grid=[200], restarts=int(sys.argv[3]), progress=False
+)
 print(result.verified.tolist(), peak() - before)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("restarts", ["1", "3"])
 @pytest.mark.parametrize("box", ["ignore", "feasible"])
-def test_two_hundred_directions_of_large_images_fit_into_two_gigabytes(box: str) -> None:
-    done = subprocess.run([sys.executable, "-c", MEMORY, box, "60"], capture_output=True, text=True, check=True)
+def test_two_hundred_directions_of_large_images_fit_into_two_gigabytes(box: str, restarts: str) -> None:
+    command = [sys.executable, "-c", MEMORY, box, "60", restarts]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     counts, growth = done.stdout.rsplit(" ", 1)
     assert counts == "[200, 200]"
     assert float(growth) < 2000

@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 from oracles import Linear, SmallNet, Sphere, images
-from scipy.optimize import linprog, minimize
+from scipy.optimize import linprog, lsq_linear
 from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.attacks import minimal_norm
 from boundarygeo.subspace import sequential
 from boundarygeo.subspace.orthogonal import PRECISE, Bounds, nearest, nearest_beyond, orthogonal_unit
-from boundarygeo.subspace.sequential import BOXES, SequentialDirections, sequential_directions
+from boundarygeo.subspace.sequential import BOXES
 
 INSIDE = 1.002  # how far from the optimum a search may end where the boundary is flat
 
@@ -45,8 +45,8 @@ def rotation(size: int, seed: int = 0) -> Tensor:
     return torch.linalg.qr(normal)[0].float()
 
 
-def found_by(clf: bg.Classifier, x: Tensor, y: Tensor, **settings) -> SequentialDirections:
-    return sequential_directions(clf, x, y, **{"max_directions": 4, "steps": 30, "progress": False, **settings})
+def found_by(clf: bg.Classifier, x: Tensor, y: Tensor, **settings) -> bg.SequentialDirections:
+    return bg.sequential_directions(clf, x, y, **{"max_directions": 4, "steps": 30, "progress": False, **settings})
 
 
 def saturated(count: int = 6, seed: int = 0) -> tuple[bg.Classifier, Tensor, Tensor]:
@@ -356,13 +356,167 @@ def test_results_are_saved_and_loaded(tmp_path) -> None:
         result = found_by(clf, x, y, **settings)
         assert bool(result.found.any()) == (number == 0)
         loaded = bg.load(result.save(tmp_path / f"{number}.zarr"))
-        assert isinstance(loaded, SequentialDirections)
+        assert isinstance(loaded, bg.SequentialDirections)
         for name in ("distance", "met", "found", "stopped", "perturbations", "owner", "rank", "orthogonality", "index"):
             assert torch.equal(getattr(loaded, name), getattr(result, name)), name
         assert loaded.stops == result.stops
         assert loaded.max_norm == result.max_norm
         assert loaded.provenance == result.provenance
     assert "sequential_directions(max_norm=0.001, max_directions=4, box='feasible'" in loaded.provenance.command
+
+
+# As a method of adversarial_dimension
+
+
+def count_of(clf: bg.Classifier, x: Tensor, y: Tensor, **settings) -> bg.AdversarialDimension:
+    settings = {"method": "sequential", "steps": 30, "progress": False, **settings}
+    return bg.adversarial_dimension(clf, x, y, **settings)
+
+
+def reasons(result: bg.AdversarialDimension) -> list[str]:
+    assert result.stopped is not None
+    return [result.stops[code] for code in result.stopped]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_the_count_is_that_of_the_facets_within_reach(box: str) -> None:
+    # Orthogonal facets at 0.2, 0.4, …, 1: with ε between two of them, those before it count.
+    normals = rotation(12)[:5]
+    clf = bg.Classifier(Facets(normals, torch.arange(1, 6) * 0.2), bounds=(-5, 5))
+    x, y = torch.zeros(2, 12), torch.zeros(2, dtype=torch.int64)
+    for eps, expected in ((0.15, 0), (0.25, 1), (0.7, 3), (0.9, 4), (2.0, 5)):
+        result = count_of(clf, x, y, eps=eps, box=box, keep_directions=True)
+        assert result.verified.tolist() == [expected] * 2
+        assert result.found.tolist() == [expected > 0] * 2
+        assert result.successes.tolist() == [[expected]] * 2
+        assert result.tried.tolist() == [[expected + 3]] * 2  # three that fail are the end
+        assert reasons(result) == ["max_norm" if expected < 5 else "failures"] * 2
+        assert result.distance is not None
+        torch.testing.assert_close(
+            result.distance[:, :expected],
+            0.2 * torch.arange(1.0, expected + 1).double().expand(2, -1),
+            rtol=2e-3,
+            atol=0,
+        )
+        assert result.distance[:, expected:].isinf().all()
+        assert result.met is not None
+        assert result.met.tolist() == [1, 2, 3, 4, 5][:expected] * 2
+        # The margin is the distance to the nearest facet: to first order there are (ε / 0.2)² directions.
+        assert result.claimed.tolist() == [min(12, int((eps / 0.2) ** 2))] * 2
+    capped = count_of(clf, x, y, eps=2.0, box=box, max_dimension=3)
+    assert capped.verified.tolist() == [3, 3]
+    assert capped.at_cap.all()
+    assert reasons(capped) == ["max_directions"] * 2
+
+
+def test_by_default_fifty_directions_are_wanted() -> None:
+    for size, most in ((60, 50), (9, 9)):
+        clf = bg.Classifier(Facets(torch.eye(size), torch.linspace(0.1, 0.2, size)))
+        result = count_of(clf, torch.zeros(1, size), torch.zeros(1, dtype=torch.int64), eps=1.0, steps=10)
+        assert result.max_dimension == most
+        assert result.distance is not None
+        assert result.distance.shape == (1, most)
+        assert result.verified.tolist() == [most]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_counts_are_those_of_the_directions_themselves(box: str) -> None:
+    clf, x, y = saturated(6)
+    y[2] = (y[2] + 1) % 5
+    index = range(10, 16)
+    alone = found_by(clf, x, y, box=box, max_norm=2.0, max_directions=6, index=index, seed=3)
+    result = count_of(clf, x, y, eps=2.0, box=box, max_dimension=6, index=index, seed=3, keep_directions=True)
+    assert alone.found.sum() > 8
+    assert result.verified.tolist() == alone.found.tolist()
+    assert result.correct.tolist() == alone.valid.tolist()
+    assert result.distance is not None
+    torch.testing.assert_close(result.distance, alone.distance, rtol=1e-3, atol=0)
+    assert reasons(result) == [alone.stops[code] for code in alone.stopped]
+    assert reasons(result)[2] == "misclassified"
+    assert torch.equal(result.tried[:, 0], alone.attempts)
+    assert result.perturbations is not None
+    assert result.owner is not None
+    assert torch.equal(result.owner, alone.owner)
+    assert result.met is not None
+    if box == "feasible":
+        assert torch.equal(clf.predict(x[result.owner] + result.perturbations), result.met)
+    assert (result.met != y[result.owner]).all()
+    norms = result.perturbations.double().flatten(1).norm(dim=1)
+    assert norms.max() <= 2
+    torch.testing.assert_close(norms, result.distance[result.distance.isfinite()])
+    for example in range(6):
+        mine = norms[result.owner == example]
+        assert result.largest_norm[example] == (mine.max() if len(mine) else 0)
+    assert result.orthogonality.max() <= 1e-5
+    torch.testing.assert_close(result.effective_rank, result.verified.double(), rtol=1e-5, atol=0)
+
+
+def test_nothing_is_tried_without_a_gradient_or_an_example() -> None:
+    centre = torch.full((1, 2, 3), 0.5)
+    clf = bg.Classifier(Sphere(centre, 0.2))
+    y = torch.zeros(2, dtype=torch.int64)
+    flat = count_of(clf, centre[None].repeat(2, 1, 1, 1), y, eps=1.0)
+    assert reasons(flat) == ["no_gradient"] * 2
+    assert flat.verified.tolist() == flat.tried[:, 0].tolist() == [0, 0]
+    wrong = count_of(clf, centre[None].repeat(2, 1, 1, 1), 1 - y, eps=1.0, keep_directions=True)
+    assert reasons(wrong) == ["misclassified"] * 2
+    assert wrong.perturbations is not None
+    assert wrong.perturbations.shape == (0, 1, 2, 3)
+
+
+def test_counts_are_saved_and_loaded(tmp_path) -> None:
+    clf, x, y = saturated(3)
+    for keep in (True, False):
+        result = count_of(clf, x, y, eps=2.0, max_dimension=3, keep_directions=keep)
+        loaded = bg.load(result.save(tmp_path / f"{keep}.zarr"))
+        assert isinstance(loaded, bg.AdversarialDimension)
+        assert (loaded.perturbations is None) == (loaded.owner is None) == (loaded.met is None) == (not keep)
+        for name in ("distance", "stopped", "verified", "tried"):
+            assert torch.equal(getattr(loaded, name), getattr(result, name)), name
+        assert loaded.stops == result.stops
+        assert result.to_xarray().distance.attrs["units"] == "input units"
+    frames = count_of(clf, x, y, eps=2.0, method="gaas", max_dimension=3)
+    assert frames.distance is frames.stopped is None
+    assert frames.stops == ()
+
+
+def test_the_figure_is_that_of_the_directions() -> None:
+    clf, x, y = saturated(4)
+    result = count_of(clf, x, y, eps=2.0, max_dimension=3)
+    figures = [
+        bg.plots.sequential_distances(drawn) for drawn in (result, found_by(clf, x, y, max_norm=2.0, max_directions=3))
+    ]
+    lines = [[line.get_xydata() for axes in figure.axes for line in axes.get_lines()] for figure in figures]
+    for one, other in zip(*lines, strict=True):
+        torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other), rtol=1e-3, atol=0, equal_nan=True)
+    assert figures[0].axes[0].get_title() == figures[1].axes[0].get_title()
+    with pytest.raises(ValueError, match="results must be of the sequential method, got one of method='gaas'"):
+        bg.plots.sequential_distances(count_of(clf, x, y, eps=2.0, method="gaas", max_dimension=3))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"norm": "linf"}, "norm must be 'l2' for method='sequential', got 'linf'"),
+        ({"rule": "count"}, "rule must be 'all' for method='sequential', got 'count'"),
+        ({"box": "clip"}, r"box must be one of \['feasible', 'ignore'\] for method='sequential', got 'clip'"),
+        ({"restarts": 2}, "restarts must be 1 for method='sequential', got 2"),
+        ({"grid": [1, 2]}, r"grid must be None for method='sequential', got \[1, 2\]"),
+        ({"targets": torch.tensor([1, 2, 0])}, "targets must be None for method='sequential', got some"),
+        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
+        ({"steps": 3}, "steps must be a whole number, at least 4, got 3"),
+        ({"max_dimension": 0}, "max_dimension must be a whole number, at least 1, got 0"),
+        ({"max_dimension": 193}, "max_dimension must be at most the 192 dimensions of the inputs, got 193"),
+    ],
+)
+def test_what_the_method_cannot_do_is_refused_before_work(change: dict, match: str) -> None:
+    clf = bg.Classifier(SmallNet())
+    with pytest.raises(ValueError, match=f"^{match}$"):
+        count_of(clf, images(3), torch.tensor([0, 1, 2]), **{"eps": 0.5, **change})
+    assert clf.counts.forwards == 0
+
+
+# Of both
 
 
 def test_nan_is_an_error() -> None:
@@ -412,22 +566,24 @@ def problems(count: int, size: int, k: int, seed: int) -> tuple[Tensor, Tensor, 
 
 
 def solved(anchor: Tensor, basis: Tensor, bounds: Bounds, normal: Tensor | None = None, gain: float = 0.0) -> Tensor:
-    """Of one example, by a general solver."""
-    a, rows = anchor.numpy(), basis.numpy()
-    constraints = [{"type": "eq", "fun": lambda d: rows @ d, "jac": lambda d: rows}]
+    """Of one example, by bounded least squares: equations weigh a lot, and a half-space that binds is one of them."""
+    rows, right = basis, torch.zeros(len(basis), dtype=torch.float64)
     if normal is not None:
-        n = normal.numpy()
-        constraints.append({"type": "ineq", "fun": lambda d: n @ d - gain, "jac": lambda d: n})
-    best = minimize(
-        lambda d: (d - a) @ (d - a) / 2,
-        0 * a,
-        jac=lambda d: d - a,
-        bounds=list(zip(bounds.low.tolist(), bounds.high.tolist(), strict=True)),
-        constraints=constraints,
-        options={"ftol": 1e-14, "maxiter": 500},
+        size = normal.norm()
+        rows, right = torch.cat([rows, normal[None] / size]), torch.cat([right, gain / size[None]])
+    free = bounds.low < bounds.high
+    matrix = torch.cat([torch.eye(len(anchor), dtype=torch.float64), 1e4 * rows])[:, free]
+    best = lsq_linear(
+        matrix.numpy(),
+        torch.cat([anchor, 1e4 * right]).numpy(),
+        (bounds.low[free].numpy(), bounds.high[free].numpy()),
+        method="bvls",
+        tol=1e-14,
     )
     assert best.success
-    return torch.from_numpy(best.x)
+    solution = torch.zeros_like(anchor)
+    solution[free] = torch.from_numpy(best.x)
+    return solution
 
 
 def assert_feasible(delta: Tensor, basis: Tensor, bounds: Bounds) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from boundarygeo import plots
@@ -27,13 +29,15 @@ from boundarygeo.transfer.dimension import TransferredDimension, transferred_dim
 
 KINDS = ("own", "transferred", "noise")
 NOISE_DRAWS = 100
+REASONS = ("max_norm", "failures", "no_gradient")
 
 
 class Method(enum.StrEnum):
-    """How frames are made."""
+    """How directions are found."""
 
     GAAS = "gaas"
     FRAME = "frame"
+    SEQUENTIAL = "sequential"
 
 
 class Rule(enum.StrEnum):
@@ -78,7 +82,11 @@ def dims(
     ],
     norm: Annotated[Norm, typer.Option(help="Norm of the perturbations.")] = Norm.L2,
     method: Annotated[
-        Method, typer.Option(help="gaas: frames along the gradient; frame: optimised on the network from there (L2).")
+        Method,
+        typer.Option(
+            help="gaas: frames along the gradient; frame: optimised on the network from there (L2); sequential: the "
+            "shortest direction, then the shortest orthogonal to it, and so on (L2, not with clip, count or restarts)."
+        ),
     ] = Method.GAAS,
     rule: Annotated[
         Rule, typer.Option(help="all: the largest frame that succeeds whole; count: the most successes in a frame.")
@@ -86,7 +94,9 @@ def dims(
     box: Annotated[
         Box, typer.Option(help="feasible: inside the bounds and orthogonal; clip: clipped, not orthogonal; ignore.")
     ] = Box.FEASIBLE,
-    max_dimension: Annotated[int | None, typer.Option(help="Largest count to look for; by default up to 200.")] = None,
+    max_dimension: Annotated[
+        int | None, typer.Option(help="Largest count to look for; by default up to 200 (sequential: 50).")
+    ] = None,
     restarts: Annotated[int, typer.Option(help="Rotated frames per example, of which the best counts.")] = 1,
 ) -> None:
     """Count orthogonal adversarial directions, on test examples that the first model gets right.
@@ -96,13 +106,21 @@ def dims(
     --out must hold {size}.
 
     The figure shows, for one ε, the distribution of the first model's counts and of those that transfer; for several,
-    the share of examples with at least k directions, for all models.
+    the share of examples with at least k directions, for all models; for the method sequential, how long the first,
+    second, … direction is, up to the largest ε, for all models.
     """
     sizes = ascending_sizes(eps, "--eps")
     if not sizes[0]:
         raise ValueError(f"--eps must be greater than 0, got {eps!r}")
-    if method is Method.FRAME and norm is not Norm.L2:
-        raise ValueError(f"--norm must be l2 for --method frame, got {norm.value}")
+    if method is not Method.GAAS and norm is not Norm.L2:
+        raise ValueError(f"--norm must be l2 for --method {method.value}, got {norm.value}")
+    if method is Method.SEQUENTIAL:
+        if rule is not Rule.ALL:
+            raise ValueError(f"--rule must be all for --method sequential, got {rule.value}")
+        if box is Box.CLIP:
+            raise ValueError("--box must be feasible or ignore for --method sequential, got clip")
+        if restarts != 1:
+            raise ValueError(f"--restarts must be 1 for --method sequential, got {restarts}")
     if max_dimension is not None:
         at_least(max_dimension, 1, "--max-dimension")
     at_least(restarts, 1, "--restarts")
@@ -148,8 +166,10 @@ def _measure(
     return models
 
 
-def _drawing(models: Sequence[Sequence[Measured]], names: Sequence[str]) -> Axes:
-    """The figure: of one ε, or of several."""
+def _drawing(models: Sequence[Sequence[Measured]], names: Sequence[str]) -> Axes | Figure:
+    """The figure: of one ε, or of several; or of the lengths of sequential directions."""
+    if models[0][0].own.method == Method.SEQUENTIAL:
+        return plots.sequential_distances([measured[-1].own for measured in models], names=names)
     if len(models[0]) > 1:
         results = [one.own for measured in models for one in measured]
         return plots.dimension_at_least(results, names=[name for name in names for _ in models[0]])
@@ -192,6 +212,20 @@ def _quantiles(summary: DimensionSummary) -> str:
     return ", ".join(f"{chosen[quantile]:.0f}" for quantile in (0.1, 0.5, 0.9))
 
 
+def _lengths(values: Tensor) -> str:
+    """Quantiles of lengths, of which some may be infinite."""
+    chosen = np.quantile(values.numpy(), (0.1, 0.5, 0.9), method="inverted_cdf")
+    return ", ".join(f"{value:.3g}" if math.isfinite(value) else "-" for value in chosen)
+
+
+def _reasons(own: AdversarialDimension) -> str:
+    """For how many of the examples there was no further direction, by reason."""
+    assert own.stopped is not None
+    stopped = own.stopped[own.correct]
+    shares = [float((stopped == own.stops.index(name)).double().mean()) for name in REASONS]
+    return ", ".join(f"{100 * value:.0f}" for value in shares) + " %"
+
+
 def _column(measured: Measured, source: str, inputs: int) -> dict[str, str]:
     """What was measured at one ε, in the order of the rows. First-order and verified counts never share one."""
     own, noise, correct = measured.own, measured.noise, measured.own.correct
@@ -207,6 +241,9 @@ def _column(measured: Measured, source: str, inputs: int) -> dict[str, str]:
     if own.first_order is not None:
         theory = dimension_summary(own, counts=own.first_order)
         rows["verified, gradient-aligned frames alone: mean"] = theory.mean.plain(2)
+    if own.distance is not None:
+        rows["length of the shortest: 10, 50, 90 %"] = _lengths(own.distance[correct, 0])
+        rows["no more: only longer ones, none at all, no gradient"] = _reasons(own)
     rows["largest |cosine| between two of them"] = f"{float(own.orthogonality.max()):.1g}"
     if own.box == Box.CLIP:
         rows["their effective rank: mean"] = _mean(own.effective_rank[correct]).plain(2)

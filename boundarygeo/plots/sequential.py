@@ -13,13 +13,17 @@ from boundarygeo.plots.captions import BOX_NAMES
 from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import STYLE, NotebookFigure
 from boundarygeo.statistics import share
+from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.sequential import SequentialDirections
 
 _QUARTILES = (0.25, 0.5, 0.75)
+_SHORT = 24  # characters of a legend's entry of which three fit side by side
 
 
 def sequential_distances(
-    results: SequentialDirections | Sequence[SequentialDirections], *, names: Sequence[str] | None = None
+    results: SequentialDirections | AdversarialDimension | Sequence[SequentialDirections | AdversarialDimension],
+    *,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """Length of the first, second, … orthogonal adversarial direction: median and quartiles over the examples.
 
@@ -28,7 +32,8 @@ def sequential_distances(
     examples that have one, with its 95 % Wilson band. Misclassified examples are left out.
 
     Args:
-        results: one result, or several of any models and boxes.
+        results: what `sequential_directions` or `adversarial_dimension(..., method="sequential")` gave, or several of
+            any models and boxes.
         names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
             the weights of the models.
 
@@ -37,37 +42,55 @@ def sequential_distances(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there are no results, one has no example that is classified correctly, or the number of names is
-            not that of the results.
+        ValueError: if there are no results, one has no example that is classified correctly or was found by another
+            method, or the number of names is not that of the results.
     """
-    several = [results] if isinstance(results, SequentialDirections) else list(results)
-    check_results(several, SequentialDirections, "results")
+    several = [results] if isinstance(results, SequentialDirections | AdversarialDimension) else list(results)
+    others = [result for result in several if not isinstance(result, AdversarialDimension)]
+    if others or not several:
+        check_results(others, SequentialDirections, "results")
     models = model_names(several, names)
-    for result, name in zip(several, models, strict=True):
-        if not bool(result.valid.any()):
-            raise ValueError(f"results must have an example that is classified correctly, got none for {name}")
+    lengths = [_lengths(result, name) for result, name in zip(several, models, strict=True)]
     kinds = [BOX_NAMES[result.box] for result in several]
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(7.0, 4.4), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
-        for result, look in zip(several, looks(models, kinds), strict=True):
-            _draw(above, below, result.distance[result.valid].numpy(), look)
+        for distance, look in zip(lengths, looks(models, kinds), strict=True):
+            _draw(above, below, distance, look)
         above.grid(axis="y", color="0.9", lw=0.8)
         above.set_axisbelow(True)
         above.set(ylabel="L2 distance, in input units", ylim=(0, None))
         percent_axis(below, "examples\nthat have it")
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
         # As far as anyone has directions, and one more, where the share has become zero.
-        last = max(min(int(result.found.max()) + 1, result.distance.shape[1]) for result in several)
+        last = max(min(int(np.isfinite(d).sum(1).max()) + 1, d.shape[1]) for d in lengths)
         below.set(xlabel="number of the direction, the shortest first", xlim=(0.5, last + 0.5))
-        limits = sorted({result.max_norm for result in several if result.max_norm is not None})
-        text = f"n = {count_text([int(result.valid.sum()) for result in several])} examples; median and quartiles"
+        limits = sorted({limit for result in several if (limit := _limit(result)) is not None})
+        text = f"n = {count_text([len(distance) for distance in lengths])} examples; median and quartiles"
         if limits:
             text += f"; none longer than {', '.join(f'{limit:.4g}' for limit in limits)}"
         above.set_title(f"{text}, {kinds[0]}" if len(set(kinds)) == 1 else text, fontsize="medium")
         if len(several) > 1:
-            figure.legend(handles=key(models, kinds), loc="outside right upper", frameon=False, handlelength=2.8)
+            # Above: beside the axes it would leave no room for the title.
+            entries = key(models, kinds)
+            columns = 1 if max(map(len, (*models, *kinds))) > _SHORT else min(len(entries), 3)
+            figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, handlelength=2.8)
     return figure
+
+
+def _lengths(result: SequentialDirections | AdversarialDimension, name: str) -> NDArray[np.float64]:
+    """Lengths `[example, direction]` of the examples that are classified correctly; inf where there is none."""
+    if result.distance is None:
+        raise ValueError(f"results must be of the sequential method, got one of method={result.method!r}")
+    right = result.correct if isinstance(result, AdversarialDimension) else result.valid
+    if not bool(right.any()):
+        raise ValueError(f"results must have an example that is classified correctly, got none for {name}")
+    return result.distance[right].numpy()
+
+
+def _limit(result: SequentialDirections | AdversarialDimension) -> float | None:
+    """Longest perturbation that was accepted, if there was a limit."""
+    return result.eps if isinstance(result, AdversarialDimension) else result.max_norm
 
 
 def _draw(above: Axes, below: Axes, distance: NDArray[np.float64], look: Look) -> None:

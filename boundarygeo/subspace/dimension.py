@@ -1,5 +1,6 @@
 """The dimension of adversarial subspaces: how many orthogonal directions fool the network, claimed and verified."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,15 @@ from boundarygeo.attacks.norms import dual_length
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.results import Result, array
+from boundarygeo.subspace.chains import chains, check_chains, lengths
 from boundarygeo.subspace.gaas import claimed_dimension
 from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
+from boundarygeo.subspace.sequential import STOPS
 from boundarygeo.subspace.study import FRAME_STEPS, Study, check_positive, check_settings
+from boundarygeo.subspace.study import METHODS as FRAME_METHODS
 from boundarygeo.subspace.verification import verify
+
+METHODS = (*FRAME_METHODS, "sequential")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -31,10 +37,15 @@ class AdversarialDimension(Result):
         correct: whether the example is classified correctly (targeted: not yet as its target), bool `[example]`; others
             are excluded.
         valid: whether there is a gradient, bool `[example]`; without one nothing is tried, and the count is 0.
-        tried: sizes of the frames that were tried, ascending, int64 `[example, attempt]`; 0 where there was none.
+        tried: sizes of the frames that were tried, ascending, int64 `[example, attempt]`; 0 where there was none. Of
+            `method="sequential"`, in one column: how many searches were made.
         successes: how many of their directions fooled the network, of the same shape. With `rule="all"` a frame is
-            given up soon after its first failure: what is less than the size counts what was looked at until then.
+            given up soon after its first failure: what is less than the size counts what was looked at until then. Of
+            `method="sequential"`: how many of the searches found a direction.
         first_order: what the frame of the theory gave where `method` goes beyond it, int64 `[example]`, else None.
+        distance: L2 norms of the directions that `method="sequential"` found, ascending, float64
+            `[example, rank]`, inf where there are no more; else None.
+        stopped: why `method="sequential"` found no more, int64 `[example]`, an index into `stops`; else None.
         gamma: increase of the loss for which the claim is made, float64 `[example]`.
         gradient_norm: dual norm of the loss gradient (L2 for L2, L1 for L∞), float64 `[example]`.
         orthogonality: largest |cosine| between two of the perturbations that were counted, as they were applied,
@@ -49,13 +60,14 @@ class AdversarialDimension(Result):
         index: number of each example, int64 `[example]`.
         eps: largest norm allowed, in input units.
         norm: `"l2"` or `"linf"`.
-        method: `"gaas"` or `"frame"`.
+        method: `"gaas"`, `"frame"` or `"sequential"`.
         rule: `"all"` or `"count"`.
         box: `"feasible"`, `"clip"` or `"ignore"`.
         loss: whose gradient was used.
         max_dimension: largest count that could be found.
         restarts: number of rotated frames tried.
         targeted: whether `labels` are targets.
+        stops: names of the reasons in `stopped`, as in `SequentialDirections`; none for the other methods.
     """
 
     claimed: Tensor = array("example")
@@ -66,6 +78,8 @@ class AdversarialDimension(Result):
     tried: Tensor = array("example", "attempt")
     successes: Tensor = array("example", "attempt")
     first_order: Tensor | None = array("example")
+    distance: Tensor | None = array("example", "rank", unit="input units")
+    stopped: Tensor | None = array("example")
     gamma: Tensor = array("example", unit="loss")
     gradient_norm: Tensor = array("example", unit="loss per input unit")
     orthogonality: Tensor = array("example")
@@ -85,6 +99,7 @@ class AdversarialDimension(Result):
     max_dimension: int
     restarts: int
     targeted: bool
+    stops: tuple[str, ...]
 
     @property
     def at_cap(self) -> Tensor:
@@ -120,12 +135,16 @@ def adversarial_dimension(
     from regular Hadamard matrices) for a grid of sizes k, and sends all k inputs through the network. Then sizes
     between the best and its neighbours are tried, as success is not monotone in k. `method="frame"` (L2 only) goes on
     from there: whole frames of growing size are optimised on the network, all margins at once. What is counted is the
-    largest set of successes in one frame; it is never less than `"gaas"` finds.
+    largest set of successes in one frame; it is never less than `"gaas"` finds. `method="sequential"` (L2 only) knows
+    no frames: after Paiton et al. 2021 it looks for the shortest adversarial direction, then the shortest orthogonal to
+    it, and so on, and counts those that are no longer than ε, each of its own length: `sequential_directions`, which
+    has more settings, with `max_norm=eps`.
 
     What happens at the bounds of the inputs is a choice, as clipping destroys orthogonality:
 
     - `"ignore"`: the theory's setting. Points may leave the bounds.
-    - `"clip"`: points are clipped, and the perturbations are no longer orthogonal: see `effective_rank`.
+    - `"clip"`: points are clipped, and the perturbations are no longer orthogonal: see `effective_rank`. Not for
+      `method="sequential"`.
     - `"feasible"`: the perturbations as they are applied lie inside the bounds, have norm at most ε, and are orthogonal
       to float32 rounding.
 
@@ -133,13 +152,15 @@ def adversarial_dimension(
         clf: the classifier.
         x: examples `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        eps: norm of the perturbations, in input units.
+        eps: norm of the perturbations, in input units; for `method="sequential"` the largest.
         norm: `"l2"` or `"linf"`.
         method: `"gaas"` or `"frame"`.
+        method: `"gaas"`, `"frame"` or `"sequential"`.
         rule: `"all"`: the largest k such that all k directions of a frame succeed; `"count"`: the most successes in any
-            one frame.
+            one frame. `method="sequential"` takes nothing but `"all"`, no `grid`, no `restarts` and no `targets`.
         box: `"feasible"`, `"clip"` or `"ignore"`.
-        max_dimension: largest k; by default 200, or the number of input dimensions if that is smaller.
+        max_dimension: largest k; by default 200 (`method="sequential"`: 50), or the number of input dimensions if that
+            is smaller.
         grid: sizes k to try, ascending; for L∞ they must be orders of regular Hadamard matrices.
         restarts: number of rotated frames; the best counts, example by example.
         loss: whose gradient is used: `"margin"` (largest other logit minus the true one), `"log_odds"`, or
@@ -148,9 +169,10 @@ def adversarial_dimension(
             of the target's log-odds.
         gamma: increase of the loss for which the first-order claim is made; by default what each example needs to reach
             the boundary: its margin, or (log-odds, cross-entropy) what is left to even odds.
-        steps: steps of each search of `method="frame"`, each one forward and one backward pass per direction.
+        steps: steps of each search of `method="frame"` or `"sequential"` (at least 4), each one forward and one
+            backward pass per direction.
         keep_directions: whether to return the perturbations.
-        seed: seed of the frames.
+        seed: seed of the frames, or of the random starts.
         index: number of each example; by default 0, 1, 2, ….
         progress: whether to show a bar when it takes more than two seconds.
 
@@ -171,13 +193,18 @@ def adversarial_dimension(
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {list(LOSSES)}, got {loss!r}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
+    if method == "sequential" and targets is not None:
+        raise ValueError("targets must be None for method='sequential', got some")
     if gamma is not None:
         check_positive(gamma, "gamma")
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
     if targets is not None:
         clf.check_labels(targets, len(x), name="targets")
-    settings = check_settings(
+    check = check_chains if method == "sequential" else check_settings
+    settings = check(
         x[0].numel(), eps=eps, norm=norm, method=method, rule=rule, box=box, max_dimension=max_dimension, grid=grid,
         restarts=restarts, steps=steps, seed=seed,
     )  # fmt: skip
@@ -195,16 +222,27 @@ def adversarial_dimension(
         who = (correct & valid).nonzero()[:, 0]
         margin = -goal.gain(logits, torch.arange(len(x)))[who]
         opponent = Opponent(clf, Goal(goal.classes[who], goal.targeted), margin)
-        study = Study([opponent], x[who], gradient[who], settings, numbers[who])
-        first = study.first_order(progress)
-        best = first if method == "gaas" else study.beyond(first, progress)
-        seen = verify([opponent], x[who], best.parts(), norm=norm, keep=keep_directions)
+        first, stopped = None, None
+        if method == "sequential":
+            best, stopped = chains(clf, x[who], goal.classes[who], settings, numbers[who], progress)
+        else:
+            study = Study([opponent], x[who], gradient[who], settings, numbers[who])
+            best = study.first_order(progress)
+            if method == "frame":
+                first, best = best, study.beyond(best, progress)
+        seen = verify([opponent], x[who], best.parts(), norm=norm, keep=keep_directions or method == "sequential")
     count = seen.count
 
-    def whole(values: Tensor) -> Tensor:
-        full = torch.zeros(len(x), *values.shape[1:], dtype=values.dtype)
+    def whole(values: Tensor, fill: float = 0) -> Tensor:
+        full = torch.full((len(x), *values.shape[1:]), fill, dtype=values.dtype)
         full[who] = values
         return full
+
+    distance = None
+    if stopped is not None:
+        distance = whole(lengths(seen, settings.cap), math.inf)
+        stopped = whole(stopped, STOPS.index("misclassified"))
+        stopped[correct & ~valid] = STOPS.index("no_gradient")
 
     claimed = claimed_dimension(dual, settings.eps, missing, x[0].numel())
     return AdversarialDimension(
@@ -221,15 +259,17 @@ def adversarial_dimension(
         valid=valid,
         tried=whole(best.tried),
         successes=whole(best.hits),
-        first_order=whole(first.dimension(rule)) if method == "frame" else None,
+        first_order=None if first is None else whole(first.dimension(rule)),
+        distance=distance,
+        stopped=stopped,
         gamma=missing,
         gradient_norm=dual,
         orthogonality=whole(seen.orthogonality),
         effective_rank=whole(seen.effective_rank),
         largest_norm=whole(seen.largest_norm),
-        perturbations=seen.perturbations,
-        owner=None if seen.owner is None else who[seen.owner],
-        met=seen.met,
+        perturbations=seen.perturbations if keep_directions else None,
+        owner=who[seen.owner] if keep_directions and seen.owner is not None else None,
+        met=seen.met if keep_directions else None,
         labels=goal.classes,
         index=numbers,
         eps=settings.eps,
@@ -241,4 +281,5 @@ def adversarial_dimension(
         max_dimension=settings.cap,
         restarts=restarts,
         targeted=goal.targeted,
+        stops=() if stopped is None else STOPS,
     )

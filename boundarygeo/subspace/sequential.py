@@ -13,29 +13,15 @@ from boundarygeo.directions import numbers_of, random_directions
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.losses import true_margin
 from boundarygeo.results import Result, array
-from boundarygeo.subspace.orthogonal import Bounds, nearest, nearest_beyond, orthogonal_unit
+from boundarygeo.subspace.candidates import TOLERANCE, Candidates, differentiate
+from boundarygeo.subspace.orthogonal import Bounds, orthogonal_unit
+from boundarygeo.subspace.shortest import search_shortest
 
 BOXES = ("feasible", "ignore")
 STOPS = ("max_directions", "failures", "max_norm", "misclassified", "no_gradient")
 
-TOLERANCE = 1e-5
-"""Largest |cos| between two directions of an example."""
-
-# What follows was chosen on an MLP and a CNN on MNIST and on random networks, with and without bounds.
-_IN_BALL = 0.65  # share of the steps of the first search
-_WIDER = 1.3  # first radius, in distances of the direction before
-_STRIDES = (5.0, 5e-3)  # first and last step inside the ball, in radii
-_CHANGES = (0.3, 1e-3)  # first and last share by which the radius changes
-_ALL_CLASSES = 0.6  # share of the steps along the gradient of the log-odds of all other classes, not of the nearest one
-_STRETCH = 10.0  # most by which a step is stretched to make up for what the bounds take away
-_BOLDNESS = (0.5, 0.05)  # first and last share of the way along the boundary to the point nearest the input
-_OVERSHOOT = (2e-2, 1e-3)  # first and last share of the distance by which a linearised boundary is crossed
-_FARTHER = 1.3  # longest perturbation after a linearisation, in distances of the best found
-_SHRINKING = 0.01  # share of its length by which a perturbation could be shorter along its own ray
+_WIDER = 1.3  # first radius of a search, in distances of the direction before
 _BLIND = 0.05  # first radius where the input has no gradient, in diagonals of the bounds
-_ROUNDING = 1e-6  # of the largest logit: a margin this small is no proof of another label
-_NEWTON_STEPS = 4  # of each projection: where that is not enough, the next one goes on
-_LAST_NEWTON_STEPS = 30
 _WORKING_BYTES = 1 << 28  # of the directions of the examples that are searched together, in float64
 _TINY = 1e-30  # keeps quotients finite
 
@@ -219,7 +205,7 @@ class _Chains:
         self.clf, self.numbers, self.width = clf, numbers, width
         self.inputs, self.classes = inputs.to(clf.device), classes.to(clf.device)
         count, device = len(inputs), clf.device
-        logits, self.uphill = _differentiate(clf, self.inputs, self.classes, "log_odds")
+        logits, self.uphill = differentiate(clf, self.inputs, self.classes, "log_odds")
         # The bounds as float32 has them: an input on its bound cannot leave it by rounding.
         low, high = (float(torch.tensor(bound)) for bound in clf.bounds)
         flat = self.inputs.flatten(1).double()
@@ -255,7 +241,7 @@ class _Chains:
         self.stopped[live] = reason[live]
         self.live = live[reason[live] < 0]
 
-    def _search(self, basis: Tensor, *, steps: int, random: Tensor, seed: int) -> "_Nearest":
+    def _search(self, basis: Tensor, *, steps: int, random: Tensor, seed: int) -> Candidates:
         """One search for each live example: along its gradient at first, or at random."""
         live = self.live
         bounds = None if self.bounds is None else self.bounds.rows(live)
@@ -264,15 +250,12 @@ class _Chains:
         if bool(blind.any()):
             drawn = _random(self.inputs.shape[1:], self.numbers[live.cpu()], self.attempts[live].cpu(), seed)
             ahead = torch.where(blind[:, None], orthogonal_unit(drawn.to(ahead), basis), ahead)
-        best = _Nearest(self.clf, self.inputs[live], self.classes[live], inside=bounds is not None)
-        in_ball = round(_IN_BALL * steps)
-        delta = _search_in_ball(best, ahead, basis, bounds, self.radius[live], self.reach, in_ball)
-        _search_linearised(best, delta, basis, bounds, self.reach, steps - in_ball)
-        best.conclude(basis)
+        best = Candidates(self.clf, self.inputs[live], self.classes[live], inside=bounds is not None)
+        search_shortest(best, ahead, basis, bounds, self.radius[live], self.reach, steps=steps)
         self.attempts[live] += 1
         return best
 
-    def _keep(self, best: "_Nearest", basis: Tensor, limit: float) -> None:
+    def _keep(self, best: Candidates, basis: Tensor, limit: float) -> None:
         """Take what was found for the live examples, where it is not too long."""
         live = self.live
         self.sloped[live] |= best.sloped | self.uphill[live].any(1)
@@ -297,7 +280,7 @@ class _Chains:
         if self.basis.shape[1]:  # of the perturbations themselves, which float32 rounded before they became the basis
             size = perturbations.double().norm(dim=1, keepdim=True)
             self.basis[owner, place] = perturbations.double() / size
-            products = torch.bmm(self.basis, self.basis.transpose(1, 2)).abs()
+            products = torch.bmm(self.basis, self.basis.mT).abs()
             products.diagonal(dim1=1, dim2=2).zero_()
             cosines = products.amax((1, 2))
         distance, order = self.distance.sort(dim=1, stable=True)
@@ -317,196 +300,6 @@ class _Chains:
         return {name: values.cpu() for name, values in fields.items()}
 
 
-class _Nearest:
-    """The nearest adversarial points that one search has met.
-
-    Attributes:
-        delta: perturbations to them, float32 `[batch, d]`; zero where there are none.
-        distance: their L2 norms, float64 `[batch]`; inf where there are none.
-        met: classes predicted there, int64 `[batch]`, once the search is concluded.
-        sloped: whether a gradient was met, bool `[batch]`.
-    """
-
-    def __init__(self, clf: Classifier, inputs: Tensor, classes: Tensor, *, inside: bool) -> None:
-        self.clf, self.inputs, self.classes, self.inside = clf, inputs, classes, inside
-        self.delta = torch.zeros_like(inputs).flatten(1)
-        self.distance = torch.full((len(inputs),), torch.inf, dtype=torch.float64, device=inputs.device)
-        self.met = torch.full_like(classes, -1)
-        self.sloped = torch.zeros_like(classes, dtype=torch.bool)
-
-    @property
-    def found(self) -> Tensor:
-        return self.distance.isfinite()
-
-    def look(self, delta: Tensor, allowed: Tensor, loss: str) -> tuple[Tensor, Tensor]:
-        """Keep what is nearer, where allowed; returns margins (negative: misclassified) and gradients of the loss."""
-        points, moved = self._points(delta, self.inputs)
-        logits, uphill = _differentiate(self.clf, points, self.classes, loss)
-        size = moved.double().norm(dim=1)
-        nearer = allowed & _fooled(logits, self.classes) & (size < self.distance)
-        self.delta = torch.where(nearer[:, None], moved, self.delta)
-        self.distance = torch.where(nearer, size, self.distance)
-        self.sloped |= uphill.any(1)
-        return true_margin(logits, self.classes).double(), uphill
-
-    def take(self, other: "_Nearest") -> None:
-        """Take what another search found for the same inputs, where it is nearer."""
-        nearer = other.distance < self.distance
-        self.delta = torch.where(nearer[:, None], other.delta, self.delta)
-        self.distance = torch.where(nearer, other.distance, self.distance)
-        self.met = torch.where(nearer, other.met, self.met)
-        self.sloped |= other.sloped
-
-    def conclude(self, basis: Tensor) -> None:
-        """Shorten what was found along its own ray, and drop what does not stand a last check.
-
-        Args:
-            basis: of the directions before, orthonormal, float64 `[batch, k, d]`.
-        """
-        live, whole = self.found.nonzero()[:, 0], self.delta.double()
-        self.distance = torch.full_like(self.distance, torch.inf)
-        live = live[self._keep(live, whole[live])]
-        scale, step = torch.ones_like(self.distance), torch.full_like(self.distance, _SHRINKING)
-        while len(live):
-            shorter = scale[live] * (1 - step[live])
-            hit = self._keep(live, shorter[:, None] * whole[live])
-            scale[live[hit]] = shorter[hit]
-            step[live] = torch.where(hit, 2 * step[live], step[live] / 2).clamp_max(0.5)
-            live = live[step[live] >= _SHRINKING]
-        if basis.shape[1]:
-            product = torch.bmm(basis, self.delta.double()[:, :, None])[:, :, 0].abs().amax(1)
-            # Half: the basis is that of the directions but for rounding.
-            self.distance = torch.where(product <= TOLERANCE / 2 * self.distance, self.distance, torch.inf)
-
-    def _keep(self, rows: Tensor, delta: Tensor) -> Tensor:
-        """Take perturbations of some rows where they are adversarial; returns where they are."""
-        if not len(rows):
-            return rows.bool()
-        points, moved = self._points(delta, self.inputs[rows])
-        logits = _evaluate(self.clf, points)
-        hit = _fooled(logits, self.classes[rows])
-        kept = rows[hit]
-        self.delta[kept], self.distance[kept] = moved[hit], moved[hit].double().norm(dim=1)
-        self.met[kept] = logits[hit].argmax(1)
-        return hit
-
-    def _points(self, delta: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Perturbed inputs, and the float32 perturbations `[batch, d]`: their sum does not round out of the bounds."""
-        low, high = self.clf.bounds
-        moved = delta.float().view_as(inputs)
-        points = inputs + moved
-        while self.inside:
-            outside = (points < low) | (points > high)
-            if not bool(outside.any()):
-                break
-            moved = torch.where(outside, torch.nextafter(moved, torch.zeros_like(moved)), moved)
-            points = inputs + moved
-        return points, moved.flatten(1)
-
-
-def _differentiate(clf: Classifier, points: Tensor, classes: Tensor, loss: str) -> tuple[Tensor, Tensor]:
-    """Logits and flat gradients in float64, in batches that suit the network."""
-    logits: list[Tensor] = []
-    gradients: list[Tensor] = []
-
-    def work(start: int, stop: int) -> None:
-        there, slope = clf.differentiate(points[start:stop], classes[start:stop], loss)
-        slope = slope.flatten(1).double()
-        logits.append(there)  # after what may run out of memory: then this is done again
-        gradients.append(slope)
-
-    clf.in_batches(work, len(points), points.shape[1:], kind="gradient")
-    return torch.cat(logits), torch.cat(gradients)
-
-
-def _evaluate(clf: Classifier, points: Tensor) -> Tensor:
-    """Logits, in batches that suit the network."""
-    logits: list[Tensor] = []
-    clf.in_batches(
-        lambda start, stop: logits.append(clf.evaluate(points[start:stop])),
-        len(points),
-        points.shape[1:],
-        kind="float32",
-    )
-    return torch.cat(logits)
-
-
-def _fooled(logits: Tensor, classes: Tensor) -> Tensor:
-    """Where another class wins by more than rounding, so that it does in a batch of another size, too."""
-    labels_of(logits)  # NaN is an error
-    return true_margin(logits, classes) < -_ROUNDING * logits.abs().amax(1)
-
-
-def _search_in_ball(
-    best: _Nearest, ahead: Tensor, basis: Tensor, bounds: Bounds | None, radius: Tensor, reach: float, steps: int
-) -> Tensor:
-    """Go along the gradient on the surface of a ball that shrinks where the point is adversarial and grows where not.
-
-    Args:
-        best: takes what is found.
-        ahead: unit vectors along which to go first, orthogonal to the basis, float64 `[batch, d]`.
-        basis: of the directions before, orthonormal, float64 `[batch, k, d]`.
-        bounds: the bounds, or None for none.
-        radius: of the balls at first, float64 `[batch]`.
-        reach: largest radius.
-        steps: number of points to look at.
-
-    Returns:
-        The last perturbations, float64 `[batch, d]`.
-    """
-    delta, multipliers, stretch = torch.zeros_like(ahead), None, torch.ones_like(radius)
-    for step in range(steps):
-        anchor = delta + (_cosine(_STRIDES, step, steps) * radius)[:, None] * ahead
-        anchor *= (stretch * radius / anchor.norm(dim=1).clamp_min(_TINY))[:, None]
-        delta, multipliers, precise = nearest(anchor, basis, bounds, multipliers, newton_steps=_NEWTON_STEPS)
-        size = delta.norm(dim=1).clamp_min(_TINY)
-        # The bounds cut the perturbation short: the next one is stretched by what this one lacks.
-        stretch = (stretch * (radius / size).clamp(0.5, 2)).clamp(1, _STRETCH)
-        delta = delta * (radius / size).clamp_max(1)[:, None]
-        margin, uphill = best.look(delta, precise, "log_odds" if step < _ALL_CLASSES * steps else "margin")
-        change = _cosine(_CHANGES, step, steps)
-        smaller, larger = torch.minimum(radius, best.distance) * (1 - change), radius * (1 + change)
-        radius = torch.where(margin < 0, smaller, torch.minimum(larger, best.distance)).clamp_max(reach)
-        ahead = orthogonal_unit(uphill, basis)
-        # Where there is no gradient, straight on.
-        ahead = torch.where(ahead.any(1)[:, None], ahead, delta / size[:, None])
-    return delta
-
-
-def _search_linearised(
-    best: _Nearest, delta: Tensor, basis: Tensor, bounds: Bounds | None, reach: float, steps: int
-) -> None:
-    """Linearise the boundary and go to a point of it between the nearest and the one nearest to the input.
-
-    Args:
-        best: takes what is found, and says where to start.
-        delta: where to start where nothing was found, float64 `[batch, d]`.
-        basis: of the directions before, orthonormal, float64 `[batch, k, d]`.
-        bounds: the bounds, or None for none.
-        reach: longest perturbation.
-        steps: number of points to look at.
-    """
-    delta = torch.where(best.found[:, None], best.delta.double(), delta)
-    multipliers, precise = None, torch.zeros_like(best.found)
-    for step in range(steps - 1):
-        margin, uphill = best.look(delta, precise, "margin")
-        # The last one all the way: inside bounds, a trace of earlier steps in a coordinate that lies on a bound would
-        # take that coordinate from all further directions.
-        last = step == steps - 2
-        boldness = 1.0 if last else _cosine(_BOLDNESS, step, steps - 2)
-        overshoot = _OVERSHOOT[0] * (_OVERSHOOT[1] / _OVERSHOOT[0]) ** (step / max(1, steps - 2))
-        gain = (margin + (uphill * delta).sum(1)).clamp_min(0) * (1 + overshoot)
-        # The nearest to a share of the way is nearest in the weighted mean of both squared distances.
-        share = (1 - boldness) * delta
-        newton_steps = _LAST_NEWTON_STEPS if last else _NEWTON_STEPS
-        delta, multipliers, precise = nearest_beyond(
-            share, uphill, gain, basis, bounds, multipliers, newton_steps=newton_steps
-        )
-        most = torch.where(best.found, _FARTHER * best.distance, reach)
-        delta = delta * (most / delta.norm(dim=1).clamp_min(_TINY)).clamp_max(1)[:, None]
-    best.look(delta, precise, "margin")
-
-
 def _random(shape: torch.Size, numbers: Tensor, attempts: Tensor, seed: int) -> Tensor:
     """Random vectors decided by the seed, the example's number and its attempt: float64 `[batch, d]`, on the CPU."""
     drawn = torch.empty(len(numbers), shape.numel(), dtype=torch.float64)
@@ -514,8 +307,3 @@ def _random(shape: torch.Size, numbers: Tensor, attempts: Tensor, seed: int) -> 
         rows = attempts == attempt
         drawn[rows] = random_directions(shape, numbers[rows], seed=seed, axis=attempt).flatten(1).double()
     return drawn
-
-
-def _cosine(ends: tuple[float, float], step: int, steps: int) -> float:
-    first, last = ends
-    return last + (first - last) * (1 + math.cos(math.pi * step / max(1, steps - 1))) / 2

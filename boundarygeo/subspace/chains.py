@@ -1,0 +1,110 @@
+"""Directions that were found one after another, as a count: the sequential method of `adversarial_dimension`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.examples import check_count
+from boundarygeo.classifier import Classifier
+from boundarygeo.subspace.sequential import BOXES, sequential_directions
+from boundarygeo.subspace.study import Best, Settings, check_positive
+from boundarygeo.subspace.verification import Verified, chunks
+
+SEQUENTIAL_CAP = 50
+"""Largest count by default: as many directions as Paiton et al. 2021 looked for."""
+
+
+def check_chains(
+    dimension: int, *, eps: float, max_dimension: int | None, steps: int, seed: int, **others: Any
+) -> Settings:
+    """Refuse settings that `method="sequential"` cannot have.
+
+    Args:
+        dimension: number of dimensions of an input.
+        eps: as in `adversarial_dimension`, like all that follow.
+        max_dimension: likewise.
+        steps: likewise.
+        seed: likewise.
+        **others: likewise.
+
+    Returns:
+        The settings, with defaults filled in.
+
+    Raises:
+        ValueError: if one is not usable.
+    """
+    for name, only in (("norm", "l2"), ("rule", "all"), ("grid", None), ("restarts", 1)):
+        if others[name] != only:
+            raise ValueError(f"{name} must be {only!r} for method='sequential', got {others[name]!r}")
+    if others["box"] not in BOXES:
+        raise ValueError(f"box must be one of {list(BOXES)} for method='sequential', got {others['box']!r}")
+    check_positive(eps, "eps")
+    check_count(steps, "steps", least=4)
+    cap = min(SEQUENTIAL_CAP, dimension) if max_dimension is None else max_dimension
+    check_count(cap, "max_dimension")
+    if cap > dimension:
+        raise ValueError(f"max_dimension must be at most the {dimension} dimensions of the inputs, got {cap}")
+    return Settings(float(eps), cap=cap, steps=steps, seed=seed, **{**others, "grid": ()})
+
+
+def chains(
+    clf: Classifier, x: Tensor, y: Tensor, settings: Settings, index: Tensor, progress: bool
+) -> tuple[Best, Tensor]:
+    """Look for one direction after the other.
+
+    Args:
+        clf: the classifier.
+        x: examples that it classifies correctly `[example, *input]`; there may be none.
+        y: their classes, int64 `[example]`.
+        settings: checked settings.
+        index: number of each example, int64 `[example]`.
+        progress: whether to show a bar.
+
+    Returns:
+        In one column, how many searches were made and how many found a direction; and why there are no more, int64
+        `[example]`, indices into `STOPS`.
+    """
+    if not len(x):
+        none = torch.zeros(0, 1, dtype=torch.int64)
+        return Best(none, none, lambda: iter(())), none[:, 0]
+    found = sequential_directions(
+        clf,
+        x,
+        y,
+        max_norm=settings.eps,
+        max_directions=settings.cap,
+        box=settings.box,
+        steps=settings.steps,
+        index=index,
+        seed=settings.seed,
+        progress=progress,
+    )
+
+    def parts() -> Iterator[tuple[Tensor, Tensor]]:
+        for start, stop in chunks(found.found, x[0].numel()):
+            rows = (found.owner >= start) & (found.owner < stop)
+            if bool(rows.any()):
+                yield found.perturbations[rows], found.owner[rows]
+
+    return Best(found.attempts[:, None], found.found[:, None], parts), found.stopped
+
+
+def lengths(seen: Verified, cap: int) -> Tensor:
+    """How long the directions of each example are.
+
+    Args:
+        seen: directions that were kept, by example and ascending.
+        cap: most of one example.
+
+    Returns:
+        Their L2 norms, float64 `[example, cap]`; inf where there are no more.
+    """
+    assert seen.perturbations is not None
+    assert seen.owner is not None
+    first = seen.count.cumsum(0) - seen.count
+    norms = torch.full((len(first), cap), torch.inf, dtype=torch.float64)
+    rank = torch.arange(len(seen.owner)) - first[seen.owner]
+    norms[seen.owner, rank] = seen.perturbations.flatten(1).double().norm(dim=1)
+    return norms
