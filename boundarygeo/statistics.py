@@ -21,20 +21,34 @@ class Estimate:
         low: lower end of its 95 % interval.
         high: upper end.
         n: size of the sample.
+        confidence: how often such an interval holds the true value: 0.95, but less for the median of few values.
     """
 
     value: float
     low: float
     high: float
     n: int
+    confidence: float = CONFIDENCE
 
     def percent(self) -> str:
-        """The number as a percentage with its interval, e.g. `93.0 % [86.3, 96.6]`."""
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        """The number as a percentage with its interval, e.g. `93.0 % [86.3, 96.6]`; marked as in `plain`."""
+        return f"{100 * self.value:z.1f} % [{100 * self.low:z.1f}, {100 * self.high:z.1f}]{self._mark}"
 
     def plain(self, digits: int = 4) -> str:
-        """The number with its interval, e.g. `0.0123 [0.0101, 0.0150]`."""
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        """The number with its interval, e.g. `0.0123 [0.0101, 0.0150]`.
+
+        An interval that holds the true value less often than 95 % says so: `2.0 [1.0, 4.0] (75 %)`.
+        """
+        return self.text(f".{digits}f")
+
+    def text(self, form: str) -> str:
+        """The same as `plain` with any format of numbers, e.g. `,.0f`; zero never has a minus."""
+        value, low, high = (f"{number:z{form}}" for number in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]{self._mark}"
+
+    @property
+    def _mark(self) -> str:
+        return f" ({100 * self.confidence:.0f} %)" if self.confidence < CONFIDENCE else ""
 
 
 def share(hits: int, n: int) -> Estimate:
@@ -61,8 +75,9 @@ def median(values: np.ndarray) -> Estimate:
     """A median with its 95 % interval from the order statistics (distribution-free; infinite values are allowed).
 
     The interval runs between the order statistics whose ranks bound the central 95 % of a binomial distribution
-    with p = 1/2; with fewer than six values no two of them do, and the interval is their whole range, which covers
-    less. Censored values enter as infinity, so that a median among them is reported as infinite.
+    with p = 1/2; with fewer than six values no two of them do, and the interval is their whole range, which holds the
+    population's median with probability 1 - 2/2ⁿ: the estimate's `confidence`. Censored values enter as infinity, so
+    that a median among them is reported as infinite.
 
     Args:
         values: sample, `[n]`.
@@ -73,6 +88,8 @@ def median(values: np.ndarray) -> Estimate:
     Examples:
         >>> median(np.arange(101.0)).plain(0)
         '50 [40, 60]'
+        >>> median(np.array([1.0, 2.0, 4.0])).plain(1)
+        '2.0 [1.0, 4.0] (75 %)'
     """
     ordered = np.sort(np.asarray(values, dtype=float))
     n = len(ordered)
@@ -86,6 +103,7 @@ def median(values: np.ndarray) -> Estimate:
         float(ordered[low]),
         float(ordered[high]),
         n,
+        min(CONFIDENCE, 1 - 2 / 2**n),  # the whole range misses where all values are on one side
     )
 
 
@@ -131,8 +149,10 @@ def mean(values: np.ndarray, *, seed: int = 0) -> Estimate:
     scaled = deviations / np.abs(deviations).max()
     acceleration = (scaled**3).sum() / (6 * (scaled**2).sum() ** 1.5)
     shifted = bias + stats.norm.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    low, high = np.quantile(resampled, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
-    return Estimate(middle, middle + float(low), middle + float(high), n)
+    ends = np.quantile(resampled, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
+    # No mean of values that were drawn lies outside their range: what does is rounding.
+    low, high = np.clip(middle + ends, sample.min(), sample.max())
+    return Estimate(middle, float(low), float(high), n)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:

@@ -171,6 +171,41 @@ def test_a_dimension_on_a_bound_goes_to_who_wants_it_most() -> None:
     assert second.sum(1).tolist() == [4, 2]
 
 
+def test_the_price_of_who_has_not_crossed_rises() -> None:
+    # Both want all dimensions alike; only the first has to gain.
+    walk = BoxWalk(torch.zeros(1, 40), torch.ones(1, 40), 2, eps=0.5, bounds=(0.0, 1.0), seed=0)
+    slope = torch.linspace(1.0, 3.0, 40).expand(1, 2, -1) / 13
+    slope = torch.stack([slope[0, 0], slope[0, 0].flip(0)])[None]
+    owned = []
+    for _ in range(5):
+        walk.step(slope, torch.tensor([[1.0, 0.0]]), 1.0)
+        owned.append(int((walk.frame[0, 0] > 0).sum()))
+    assert owned == sorted(owned)
+    assert owned[-1] > 30
+    torch.testing.assert_close(walk.frame.norm(dim=2), torch.full((1, 2), 0.5))
+
+
+def test_walks_in_odd_bounds_stay_inside_to_the_last_bit() -> None:
+    bounds = (-0.3, 0.7)
+    low, high = torch.tensor(bounds)
+    clf = bg.Classifier(SmallNet(), bounds=bounds, device="cpu")
+    x = (((images(8, seed=1) - 0.5) * 3 + 0.5).clamp(0, 1) - 0.3).clamp(low, high)
+    y = clf.predict(x)
+    for method in ("gaas", "frame"):
+        result = bg.adversarial_dimension(
+            clf, x, y, eps=2.0, method=method, rule="count", steps=6, max_dimension=12, keep_directions=True,
+            progress=False,
+        )  # fmt: skip
+        assert result.perturbations is not None
+        assert result.owner is not None
+        assert len(result.perturbations) > 20
+        moved = x[result.owner] + result.perturbations
+        assert (moved >= low).all()
+        assert (moved <= high).all()
+        assert result.orthogonality.max() < 1e-6
+        assert result.largest_norm.max() <= 2.0 * (1 + 1e-6)
+
+
 def found_by(
     clf: bg.Classifier, x: Tensor, *, box: str, cap: int, eps: float, steps: int = 20
 ) -> frame_module.FoundFrames:
@@ -310,15 +345,17 @@ def test_examples_may_be_split_and_steps_are_counted(monkeypatch: pytest.MonkeyP
     assert clf.counts.forwards - before <= 5 * int(parts.tried.sum())
 
 
-def test_a_cube_has_as_many_directions_as_dimensions() -> None:
+@pytest.mark.parametrize("dimension", [12, 16, 32])
+def test_a_cube_has_as_many_directions_as_dimensions(dimension: int) -> None:
     # Along each axis the boundary is 0.1 away, ε is 0.17: the axes themselves are d orthogonal adversarial directions.
-    # The gradient shows one face, which lets ⌊(0.17/0.096)²⌋ pass.
+    # The gradient shows one face, which lets ⌊(0.17/0.096)²⌋ pass;
+    # frames of sizes between that and d can do worse than smaller ones.
     clf = bg.Classifier(Cube(0.1), device="cpu")
-    x = 0.5 + 0.01 * (images(6, shape=(12,)) - 0.5)
+    x = 0.5 + 0.01 * (images(6, shape=(dimension,)) - 0.5)
     y = clf.predict(x)
-    settings = {"eps": 0.17, "box": "ignore", "grid": range(1, 13), "progress": False}
+    settings = {"eps": 0.17, "box": "ignore", "grid": range(1, dimension + 1), "progress": False}
     result = bg.adversarial_dimension(clf, x, y, method="frame", **settings)
-    assert result.verified.tolist() == [12] * 6
+    assert result.verified.tolist() == [dimension] * 6
     assert result.at_cap.all()
     assert result.orthogonality.max() < 1e-5
     assert result.first_order is not None

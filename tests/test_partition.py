@@ -8,10 +8,10 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 import boundarygeo as bg
-from boundarygeo.subspace.jobs import rows_of
-from boundarygeo.subspace.partition import PartitionFrames, deal, fill, places, room_towards, shuffled
+from boundarygeo.subspace.jobs import applied, rows_of
+from boundarygeo.subspace.partition import PartitionFrames, Worth, deal, fill, places, room_towards, shuffled
 
-BOUNDS = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)]
+BOUNDS = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-0.3, 0.7)]
 SHAPE = (3, 6, 6)
 
 
@@ -162,7 +162,8 @@ def test_gradients_whose_squares_underflow_do_not_use_all_room() -> None:
 @pytest.mark.parametrize("bounds", BOUNDS)
 def test_perturbations_are_disjoint_and_inside_bounds_and_ball(bounds: tuple[float, float], draw: int) -> None:
     width = bounds[1] - bounds[0]
-    x, gradient = on_bounds(6, bounds), random(6, *SHAPE)
+    low, high = torch.tensor(bounds)  # as float32 has them
+    x, gradient = on_bounds(6, bounds).clamp(low, high), random(6, *SHAPE)
     for eps in (0.3 * width, 3 * width):
         frames = frames_of(x, gradient, eps=eps, bounds=bounds, draw=draw)
         size = torch.tensor([1, 2, 5, 16, 50, 108])
@@ -170,8 +171,8 @@ def test_perturbations_are_disjoint_and_inside_bounds_and_ball(bounds: tuple[flo
             assert delta.shape == (size[i], 108)
             assert ((delta != 0).sum(0) <= 1).all()
             moved = x[i].flatten() + delta
-            assert moved.min() >= bounds[0]
-            assert moved.max() <= bounds[1]
+            assert (moved >= low).all()
+            assert (moved <= high).all()
             length = delta.double().norm(dim=1)
             assert length.max() <= eps * (1 + 1e-6)
             assert (delta * gradient[i].flatten() >= 0).all()  # uphill only
@@ -196,17 +197,63 @@ def test_with_room_each_gets_an_equal_share_to_first_order() -> None:
                 assert gain.norm().item() == pytest.approx(eps * gradient[i].norm().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 2, 9, 30, 400])
+@pytest.mark.parametrize("scale", [1e-35, 1.0, 1e35])
+def test_dimensions_are_worth_their_share_of_the_common_step(scale: float, size: int) -> None:
+    gradient, room, eps = random(6, 40).pow(3), random(6, 40, seed=1).abs(), torch.linspace(0.05, 0.5, 6)[:, None]
+    gradient[:, ::9] = 0.0
+    room[:, ::7] = 0.0
+    room[5] = 0.0
+    worth = Worth(scale * gradient, room, eps).of(torch.arange(6), torch.full((6,), size))
+    for i in range(6):
+        step = best_step(gradient[i], room[i], eps[i].item() * size**0.5)
+        movable = torch.where(room[i] > 0, gradient[i].abs(), 0.0).double()
+        expected = movable / movable.max().clamp_min(1e-30) * step.abs()
+        torch.testing.assert_close(worth[i].double(), expected, rtol=1e-4, atol=1e-7)
+    assert (worth[5] == 0).all()
+
+
+def test_each_job_has_its_own_example_and_size() -> None:
+    gradient, room = random(3, 40), random(3, 40, seed=1).abs()
+    worth = Worth(gradient, room, 0.3)
+    example, size = torch.tensor([2, 0, 2, 1]), torch.tensor([5, 1, 2, 7])
+    together = worth.of(example, size)
+    for job in range(4):
+        assert torch.equal(worth.of(example[job : job + 1], size[job : job + 1])[0], together[job])
+    alone = Worth(gradient[2:], room[2:], 0.3).of(torch.tensor([0]), size[:1])
+    assert torch.equal(alone[0], together[0])
+
+
 @pytest.mark.parametrize("draw", [0, 2])
 @pytest.mark.parametrize("size", [1, 2, 7, 25, 107, 108])
-def test_perturbations_are_dealt_and_filled(size: int, draw: int) -> None:
+def test_perturbations_are_dealt_by_worth_and_filled(size: int, draw: int) -> None:
     x, gradient = on_bounds(4, (0.0, 1.0)), random(4, *SHAPE)
     room = room_towards(x, gradient, (0.0, 1.0)).flatten(1)
-    weight = torch.where(room > 0, gradient.flatten(1).abs(), 0.0)
-    group = deal(places(shuffled(weight, torch.arange(4), seed=6, draw=draw)), torch.full((4,), size))
+    everyone, sizes = torch.arange(4), torch.full((4,), size)
+    weight = shuffled(Worth(gradient.flatten(1), room, 0.4).of(everyone, sizes), everyone, seed=6, draw=draw)
+    group = deal(places(weight), sizes)
     whole = fill(gradient.flatten(1), room, group, size, 0.4)
-    for i, delta in enumerate(all_of(frames_of(x, gradient, eps=0.4, seed=6, draw=draw), torch.full((4,), size))):
+    for i, delta in enumerate(all_of(frames_of(x, gradient, eps=0.4, seed=6, draw=draw), sizes)):
         expected = torch.where(group[i] == torch.arange(size)[:, None], whole[i], 0.0)
         torch.testing.assert_close(delta, expected, rtol=0, atol=1e-6)
+
+
+def test_groups_gain_alike_where_many_dimensions_soon_meet_their_bound() -> None:
+    # Half of the dimensions have a large gradient and hardly any room.
+    gradient, room = random(20, 400).abs(), torch.full((20, 400), 5.0)
+    gradient[:, ::2] *= 10
+    room[:, ::2] = 0.01 * random(20, 200, seed=1).abs()
+    size = torch.full((20,), 8)
+
+    def gains(weight: Tensor) -> Tensor:
+        group = deal(places(weight), size)
+        filled = fill(gradient, room, group, 8, 0.3)
+        return torch.zeros(20, 8).scatter_add_(1, group, gradient * filled)
+
+    dealt = gains(Worth(gradient, room, 0.3).of(torch.arange(20), size))
+    by_gradient = gains(gradient)
+    assert (dealt.amin(1) / dealt.amax(1)).mean() > (by_gradient.amin(1) / by_gradient.amax(1)).mean() + 0.1
+    assert dealt.amin(1).mean() > 1.05 * by_gradient.amin(1).mean()
 
 
 def test_one_perturbation_is_the_gradient_where_there_is_room() -> None:
@@ -238,3 +285,18 @@ def test_dimensions_that_cannot_move_are_dealt_last() -> None:
     (delta,) = all_of(frames_of(x, gradient, eps=0.1), torch.tensor([4]))
     assert sorted(map(tuple, delta.nonzero().tolist())) == [(0, 5), (1, 4), (2, 3), (3, 2)]
     torch.testing.assert_close(delta.abs().amax(1), torch.full((4,), 0.1))
+
+
+@pytest.mark.parametrize("bounds", [*BOUNDS, (0.1, 0.3), (-1.7, -1e-3), (-2.117904, 2.64)])
+def test_applied_perturbations_do_not_leave_the_bounds_by_rounding(bounds: tuple[float, float]) -> None:
+    low, high = torch.tensor(bounds)
+    x = low + (high - low) * torch.rand(200_000, generator=torch.Generator().manual_seed(0))
+    x = torch.cat([x, low[None], high[None]]).clamp(low, high)
+    delta = random(len(x)) * (high - low)
+    shown = applied(x, delta, bounds)
+    moved = x + shown
+    assert (moved >= low).all()
+    assert (moved <= high).all()
+    assert (shown.abs() <= delta.abs() * (1 + 1e-6) + 1e-7 * (high - low)).all()
+    exact = (x.double() + delta.double()).clamp(float(low), float(high)) - x.double()
+    torch.testing.assert_close(shown.double(), exact, rtol=0, atol=3e-7 * float(max(abs(low), abs(high), high - low)))

@@ -1,13 +1,20 @@
 """The search over sizes, against success functions made by hand."""
 
 import itertools
+import weakref
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from oracles import SmallNet, images
 from torch import Tensor
 
+import boundarygeo as bg
+from boundarygeo.subspace.gaas import GaasFrames
 from boundarygeo.subspace.search import best_attempt, default_grid, dimension_of, search_sizes
+from boundarygeo.subspace.study import Settings, Study, check_settings
 
 Attempt = Callable[[Tensor, Tensor], Tensor]
 
@@ -165,3 +172,65 @@ def test_default_grids_ascend_to_the_cap_without_large_gaps(cap: int) -> None:
 def test_the_default_grid_is_that_of_the_paper_from_fifty_on() -> None:
     assert default_grid(200)[-7:] == (50, 75, 100, 125, 150, 175, 200)
     assert default_grid(320)[-4:] == (200, 250, 300, 320)
+
+
+GRIDS = [[1, 3, 5], (1, 3, 5), range(1, 6, 2), np.arange(1, 6, 2), np.array([1, 3, 5], dtype=np.uint8)]
+GRIDS += [torch.tensor([1, 3, 5]), [np.int64(1), 3, np.int32(5)]]
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=[f"{type(grid).__name__}-{i}" for i, grid in enumerate(GRIDS)])
+def test_a_grid_is_any_sequence_of_whole_numbers(grid: object) -> None:
+    sizes = settings_of(grid).grid
+    assert sizes == (1, 3, 5)
+    assert all(type(size) is int for size in sizes)
+
+
+BAD_GRIDS = [5, None.__class__, "123", np.array([1.0, 2.0]), torch.tensor([1.5]), torch.tensor(3), np.ones((2, 2), int)]
+BAD_GRIDS += [[1, True], [[1], [2]], [1, None], torch.tensor([True, True]), np.arange(0, 4), np.arange(1, 9, dtype=int)]
+
+
+@pytest.mark.parametrize("grid", BAD_GRIDS, ids=[f"{type(grid).__name__}-{i}" for i, grid in enumerate(BAD_GRIDS)])
+def test_other_grids_are_refused_in_one_line(grid: object) -> None:
+    match = r"grid must be ascending whole numbers from 1 to max_dimension \(7\), got "
+    with pytest.raises(ValueError, match=f"^{match}") as error:
+        settings_of(grid)
+    assert "\n" not in str(error.value)
+
+
+def settings_of(grid: Any) -> Settings:
+    return check_settings(
+        30, eps=1.0, norm="l2", method="gaas", rule="all", box="ignore", max_dimension=7, grid=grid, restarts=1,
+        steps=1, seed=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_draws_are_held_one_at_a_time(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    living, most = weakref.WeakSet(), []
+    build = GaasFrames.__init__
+
+    def counted(self: GaasFrames, *arguments: Any, **settings: Any) -> None:
+        living.add(self)
+        most.append(len(living))
+        build(self, *arguments, **settings)
+
+    monkeypatch.setattr(GaasFrames, "__init__", counted)
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    x = images(12, seed=1)
+    y = clf.predict(x)
+    result = bg.adversarial_dimension(
+        clf, x, y, eps=1.0, box="ignore", rule="count", restarts=4, keep_directions=keep, progress=False
+    )
+    assert len(most) >= 4
+    assert max(most) == 1
+    draws = [search_alone(clf, x, y, draw, monkeypatch) for draw in range(4)]
+    assert torch.equal(result.verified, torch.stack(draws).amax(0))
+    assert len({tuple(draw.tolist()) for draw in draws}) > 1
+
+
+def search_alone(clf: bg.Classifier, x: Tensor, y: Tensor, draw: int, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """Counts of one draw."""
+    with monkeypatch.context() as patch:
+        made = Study._made
+        patch.setattr(Study, "_made", lambda self, _: made(self, draw))
+        return bg.adversarial_dimension(clf, x, y, eps=1.0, box="ignore", rule="count", progress=False).verified

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from boundarygeo.statistics import mean, median, rank_correlation, share
+from boundarygeo.statistics import Estimate, mean, median, rank_correlation, share
 
 Z = 1.959963984540054  # of a central 95 %
 
@@ -57,7 +57,37 @@ def test_nothing_to_measure_is_nan() -> None:
 
 def test_estimates_are_printed_with_their_intervals() -> None:
     assert share(93, 100).percent() == "93.0 % [86.3, 96.6]"
-    assert median(np.array([1.0, 2.0, np.inf])).plain(2) == "2.00 [1.00, inf]"
+    assert median(np.array([1.0, 2.0, np.inf])).plain(2) == "2.00 [1.00, inf] (75 %)"
+    assert Estimate(-1e-4, -1e-17, 0.3, 7).plain(2) == "0.00 [0.00, 0.30]"  # no minus before zero
+    assert Estimate(-0.0, 1234.5, 98765, 7).text(",.0f") == "0 [1,234, 98,765]"
+    assert Estimate(-1e-5, -0.2, 1e-9, 7).percent() == "0.0 % [-20.0, 0.0]"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 30])
+def test_the_median_of_few_values_says_how_often_its_interval_covers(n: int) -> None:
+    rng = np.random.default_rng(n)
+    estimates = [median(rng.standard_normal(n)) for _ in range(2000)]
+    covered = np.mean([estimate.low <= 0 <= estimate.high for estimate in estimates])
+    stated = {estimate.confidence for estimate in estimates}
+    if n < 6:  # the whole range: all values but those that are all above or all below
+        assert stated == {1 - 2 / 2**n}
+        assert covered == pytest.approx(1 - 2 / 2**n, abs=0.05)
+        assert f"({100 * (1 - 2 / 2**n):.0f} %)" in estimates[0].plain()
+        assert f"({100 * (1 - 2 / 2**n):.0f} %)" in estimates[0].percent()
+    else:
+        assert stated == {0.95}
+        assert covered > 0.95 - 4 * math.sqrt(0.05 * 0.95 / 2000)
+        assert "(" not in estimates[0].plain()
+
+
+def test_intervals_of_the_mean_stay_within_the_values() -> None:
+    # Without the cut, rounding leaves some of these below the smallest value: -1e-17 for a count.
+    for n in range(2, 60):
+        values = np.zeros(n)
+        values[:2] = 0.1, 0.7
+        estimate = mean(values)
+        assert values.min() <= estimate.low <= estimate.value <= estimate.high <= values.max()
+        assert "-" not in estimate.plain(1)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e9])

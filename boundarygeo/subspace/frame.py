@@ -8,10 +8,11 @@ from torch import Tensor
 
 from boundarygeo.attacks.examples import labels_of
 from boundarygeo.subspace.goal import Opponent
+from boundarygeo.subspace.jobs import applied
 from boundarygeo.subspace.stiefel import BoxWalk, SphereWalk, Walk
 
 _GROWTH = 1.4  # from one size of frame to the next, at least by one
-_PATIENCE = 2  # sizes in a row without more successes, after which an example is done
+_REACH = 2.5  # sizes that are tried, in the most successes so far plus one
 _LAST_STEP = 0.1  # of a search, as a share of the first
 _SLACK = 0.1  # by how many margins of the example a direction should be beyond the boundary
 _COPIES = 8  # of a frame that a search holds at a time
@@ -93,8 +94,11 @@ def optimised_frames(
         best = torch.zeros(len(part), dtype=torch.int64)
         kept = [torch.zeros(0, dimension) for _ in part]
         table = torch.zeros(2, len(part), len(sizes), dtype=torch.int64)
-        live, idle = torch.arange(len(part)), torch.zeros(len(part), dtype=torch.int64)
+        live = torch.arange(len(part))
         for attempt, size in enumerate(sizes):
+            live = live[size <= _REACH * (best[live] + 1)]
+            if not len(live):
+                break
             who = part[live]
             search = _Search(opponents, x[who], gradient[who], who, eps=eps, box=box)
             count, frames, reached = search.best(size, steps, seed)
@@ -103,10 +107,6 @@ def optimised_frames(
             for row in better.nonzero()[:, 0].tolist():
                 kept[int(live[row])] = frames[row][reached[row]]
             best[live] = torch.maximum(best[live], count)
-            idle[live] = torch.where(better, 0, idle[live] + 1)
-            live = live[idle[live] < _PATIENCE]
-            if not len(live):
-                break
         tried.append(table[0])
         hits.append(table[1])
         rows += kept
@@ -151,8 +151,7 @@ class _Search:
     def _applied(self, frame: Tensor) -> Tensor:
         if self._box == "ignore":
             return frame
-        x = self._x[:, None]
-        return (x + frame).clamp(*self._bounds) - x
+        return applied(self._x[:, None], frame, self._bounds)
 
     def _look(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Successes and gains `[example, direction]`, and unit directions of growth of the shape of the frame.

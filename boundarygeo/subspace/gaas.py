@@ -13,7 +13,7 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.layout import FlatInputs
 from boundarygeo.linalg import norms, scaled_to
 from boundarygeo.subspace.goal import Turn
-from boundarygeo.subspace.jobs import PointMaker
+from boundarygeo.subspace.jobs import PointMaker, applied
 
 
 def claimed_dimension(gradient_norm: Tensor, eps: float, gamma: Tensor | float, dimension: int) -> Tensor:
@@ -175,10 +175,7 @@ class GaasFrames:
         target = self._reflection.targets(example, size)
         delta = self._eps * (sign * self._base[row] - along * target[job])
         delta = delta.float().view(-1, *self._x.shape[1:])
-        if not self._clip:
-            return delta
-        x = self._x[example[job]]
-        return (x + delta).clamp(*self._clf.bounds) - x
+        return applied(self._x[example[job]], delta, self._clf.bounds) if self._clip else delta
 
     def _shown(self, v: Tensor) -> Tensor:
         return v if self._turn is None else self._turn(v)

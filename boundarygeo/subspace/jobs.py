@@ -13,6 +13,7 @@ PointMaker = Callable[[int, int], Tensor]
 """Gives the inputs `[stop - start, *input]` of rows number start to stop, normalised, on the device."""
 
 _WORKING_BYTES = 1 << 26  # of what jobs prepare beside their rows
+_ROUNDINGS = 4  # by which (bound - x) + x can differ from the bound; one or two do
 _FIRST_BLOCK = 2  # directions looked at before a frame can be given up
 
 
@@ -50,6 +51,28 @@ def rows_of(size: Tensor) -> tuple[Tensor, Tensor]:
     """
     job = torch.arange(len(size)).repeat_interleave(size)
     return job, torch.arange(len(job)) - (size.cumsum(0) - size)[job]
+
+
+def applied(x: Tensor, delta: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Perturbations cut off at the bounds, so that x + δ does not leave them in float32 either.
+
+    Args:
+        x: inputs within the bounds.
+        delta: perturbations of a shape that broadcasts with theirs.
+        bounds: lowest and highest value of an input.
+
+    Returns:
+        Perturbations of the shape of the sum.
+    """
+    delta = (x + delta).clamp(*bounds) - x
+    low, high = torch.tensor(bounds, dtype=delta.dtype, device=delta.device)
+    for _ in range(_ROUNDINGS):
+        moved = x + delta
+        outside = (moved < low) | (moved > high)
+        if not bool(outside.any()):
+            break
+        delta = torch.where(outside, delta.nextafter(torch.zeros_like(delta)), delta)
+    return delta
 
 
 def successes(

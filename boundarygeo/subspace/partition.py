@@ -13,7 +13,7 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import random_directions
 from boundarygeo.layout import FlatInputs
-from boundarygeo.subspace.jobs import PointMaker, rows_of
+from boundarygeo.subspace.jobs import PointMaker, applied, rows_of
 
 _JITTER = 0.3  # spread of log |g| by which the draws after the first are shuffled
 _FILLING_STEPS = 50  # each but the last fills another dimension up to its bound; it takes three to ten
@@ -49,6 +49,40 @@ def shuffled(weight: Tensor, index: Tensor, *, seed: int, draw: int) -> Tensor:
         return weight
     noise = random_directions(weight.shape[1:], index, seed=seed, axis=draw)
     return weight * (_JITTER * noise).exp()
+
+
+class Worth:
+    r"""What each dimension is worth to frames: what it adds to the gain of all their perturbations together.
+
+    As one step, k groups have the norm :math:`\varepsilon\sqrt k`, and the best such step inside the bounds is
+    :math:`|\delta_j|=\min(t|g_j|, room_j)` (see `fill_rows`), of which each dimension gains :math:`|g_j||\delta_j|`.
+    Gradients alone would make heavy what soon meets its bound.
+
+    Args:
+        gradient: `[example, dimension]`.
+        room: how far each dimension can go along its gradient, of the same shape.
+        eps: L2 norm of a perturbation; one number, or one for each example, `[example, 1]`.
+    """
+
+    def __init__(self, gradient: Tensor, room: Tensor, eps: Tensor | float) -> None:
+        slope = torch.where(room > 0, gradient.abs(), 0.0)
+        self._slope = slope / slope.amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
+        self._room, self._eps = room, torch.as_tensor(eps).to(slope).expand(len(slope), 1)
+        # From one t at which a dimension meets its bound to the next: what is used up, and what goes on with t.
+        meets, order = torch.where(self._slope > 0, room / self._slope, torch.inf).sort(dim=1)
+        used = room.square().gather(1, order)
+        self._used = used.cumsum(1) - used
+        self._pull = self._slope.square().gather(1, order).flip(1).cumsum(1).flip(1)
+        self._square = (self._used + meets.square() * self._pull).nan_to_num(torch.inf, posinf=torch.inf)
+
+    def of(self, example: Tensor, size: Tensor) -> Tensor:
+        """Weights `[job, dimension]` for frames of sizes `[job]` around examples `[job]`; 0 where it cannot move."""
+        square = size[:, None] * self._eps[example].square()
+        at = torch.searchsorted(self._square[example], square).clamp_max(self._square.shape[1] - 1)
+        left, pull = (square - self._used[example].gather(1, at)).clamp_min(0), self._pull[example].gather(1, at)
+        t = (left / pull).sqrt().nan_to_num(torch.inf).clamp_max(torch.finfo(pull.dtype).max)
+        slope = self._slope[example]
+        return slope * torch.minimum(t * slope, self._room[example])
 
 
 def deal(place: Tensor, size: Tensor) -> Tensor:
@@ -146,10 +180,8 @@ class PartitionFrames:
         self._clf, self._eps, self._shape = clf, eps, x.shape[1:]
         self._x, self._gradient = (v.detach().cpu().float().flatten(1) for v in (x, gradient))
         self._room = room_towards(self._x, self._gradient, clf.bounds)
-        weight = torch.where(self._room > 0, self._gradient.abs(), 0.0)
-        weight = shuffled(weight, index, seed=seed, draw=draw)
-        # Dimensions from the heaviest to the lightest.
-        self._order = weight.argsort(dim=1, descending=True, stable=True)
+        self._worth = Worth(self._gradient, self._room, eps)
+        self._shuffle = shuffled(torch.ones_like(self._room), index, seed=seed, draw=draw)
         self._layout = FlatInputs(clf, self._shape)
         self._origin = self._layout.points(x)
         # Where a dimension is in the layout, and what a step of one is worth there.
@@ -162,7 +194,7 @@ class PartitionFrames:
     def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
         """As `boundarygeo.subspace.jobs.Frames.points`."""
         device = self._clf.device
-        first, dimension, step = self._steps(example[job], size[job], row)
+        first, dimension, step = self._steps(example, size, job, row)
         entry = torch.arange(len(row)).repeat_interleave(first.diff())
         place = self._position[dimension].to(device)
         step = step.to(device) * self._unit[place]
@@ -179,34 +211,35 @@ class PartitionFrames:
 
     def perturbations(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> Tensor:
         """As `boundarygeo.subspace.jobs.Frames.perturbations`."""
-        first, dimension, step = self._steps(example[job], size[job], row)
+        first, dimension, step = self._steps(example, size, job, row)
         delta = torch.zeros(len(row), self._x.shape[1])
         delta[torch.arange(len(row)).repeat_interleave(first.diff()), dimension] = step
-        x = self._x[example[job]]
-        return ((x + delta).clamp(*self._clf.bounds) - x).view(-1, *self._shape)
+        return applied(self._x[example[job]], delta, self._clf.bounds).view(-1, *self._shape)
 
-    def _steps(self, example: Tensor, size: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _steps(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the rows change: entries of row i are number first[i] to first[i + 1].
 
         Args:
-            example: example of each row.
+            example: example of each job.
             size: size of its frame.
+            job: job of each row.
             row: which vector of the frame it is.
 
         Returns:
             First entries int64 `[row + 1]`; dimension, and step, of each entry `[entry]`.
         """
-        dimension = self._x.shape[1]
-        whole, rest = dimension // size, dimension % size
-        # Dealt to and fro, as by `deal`: the last turn may not reach everybody.
-        last = torch.where(whole % 2 == 0, row, size - 1 - row) < rest
-        counts = whole + last
+        weight = self._worth.of(example, size) * self._shuffle[example]
+        order = weight.argsort(dim=1, descending=True, stable=True)
+        # Dealt to and fro, as by `deal`: the last turn may not reach everybody. Who cannot move stays out.
+        k, movable = size[job], (weight > 0).sum(1)[job]
+        whole, rest = movable // k, movable % k
+        counts = whole + (torch.where(whole % 2 == 0, row, k - 1 - row) < rest)
         first = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         entry, turn = rows_of(counts)
-        k, number = size[entry], row[entry]
+        k, number, of = k[entry], row[entry], job[entry]
         place = turn * k + torch.where(turn % 2 == 0, number, k - 1 - number)
-        where = example[entry] * dimension
-        chosen = self._order.view(-1)[where + place]
-        gradient, room = self._gradient.view(-1)[where + chosen], self._room.view(-1)[where + chosen]
+        dimension = self._x.shape[1]
+        chosen = order.view(-1)[of * dimension + place]
+        where = example[of] * dimension + chosen
         eps = torch.full((len(row),), self._eps)
-        return first, chosen, fill_rows(gradient, room, entry, eps)
+        return first, chosen, fill_rows(self._gradient.view(-1)[where], self._room.view(-1)[where], entry, eps)

@@ -13,7 +13,7 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.hadamard import regular_hadamard, signs
 from boundarygeo.layout import FlatInputs
-from boundarygeo.subspace.jobs import PointMaker
+from boundarygeo.subspace.jobs import PointMaker, applied
 from boundarygeo.subspace.partition import deal, places, room_towards, shuffled
 
 
@@ -84,8 +84,7 @@ class SignFrames:
         columns, table, first = self._plan(example, size)
         delta = self._step[example[job]] * table[first[job] + row].gather(1, columns[job])
         if self._clip:
-            x = self._x[example[job]]
-            delta = (x + delta).clamp(*self._clf.bounds) - x
+            delta = applied(self._x[example[job]], delta, self._clf.bounds)
         return delta.view(-1, *self._shape)
 
     def _plan(self, example: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:

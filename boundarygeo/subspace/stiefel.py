@@ -11,12 +11,13 @@ from torch import Tensor
 
 from boundarygeo.linalg import scaled_to
 from boundarygeo.subspace.gaas import aligned, gaas_frame, random_orthonormal
-from boundarygeo.subspace.partition import deal, fill, places
+from boundarygeo.subspace.partition import Worth, deal, fill, places
 
-_SPREAD = 5.0  # a dimension is free if it has room for so many times the rms value of a dense perturbation
+_SPREAD = 2.5  # a dimension is free if it has room for so many times the rms value of a dense perturbation
 _FEWEST_FREE = 4  # free dimensions per direction, under which none is treated as free
 _MOMENTUM = 0.7
-_PINNED_STRIDE = 3.0  # first step on dimensions that are not free, in ε
+_MEMORY = 0.6  # of gradients, by which dimensions that are not free are dealt
+_PRICE = 0.2  # first step of the logarithm of what a perturbation bids for them
 
 
 class Walk(Protocol):
@@ -80,8 +81,10 @@ class BoxWalk:
     r"""Orthogonal perturbations inside the bounds, of L2 norm at most ε.
 
     Dimensions with room on both sides are *free*: on them the perturbations form an orthogonal frame. Every other
-    dimension belongs to one perturbation at a time, that with the largest value there, the nearest point (in L2) among
-    frames of disjoint supports; those values are clipped to the bounds. The sum of the two parts is orthogonal.
+    dimension belongs to one perturbation at a time. They are dealt anew after every step, to whose gradient is largest
+    there (averaged over the last steps) times a price, which rises while the perturbation has not crossed the boundary:
+    the auction that solves the linear problem, whose gradients change as the frame moves. Each fills its own up to the
+    bounds (see `boundarygeo.subspace.partition.fill`). The sum of the two parts is orthogonal.
 
     Args:
         x: examples `[example, dimension]`.
@@ -107,7 +110,15 @@ class BoxWalk:
         total = movable.square().sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
         self._share = eps * (pinned.square().sum(1, keepdim=True) / total).sqrt()
         self._share[~self._free.any(1)] = eps
-        self._pinned = self._dealt(pinned, count)
+        # Dimensions are dealt by what they are worth; from then on they go to the highest bidder.
+        room = torch.where(pinned > 0, self._up, -self._down)
+        everyone = torch.arange(len(x), device=x.device)
+        size = torch.full_like(everyone, count)
+        group = deal(places(Worth(pinned, room, self._share).of(everyone, size)), size)
+        start = torch.zeros(len(x), count, x.shape[1], device=x.device).scatter_(1, group[:, None], pinned[:, None])
+        self._slope = start / start.norm(dim=2, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+        self._price = torch.zeros(len(x), count, device=x.device)
+        self._pinned = self._dealt()
         self._unit = torch.zeros_like(self._pinned)
         self._dense = self._free.any(1).nonzero()[:, 0]  # examples that have a free part
         if len(self._dense):
@@ -135,22 +146,16 @@ class BoxWalk:
             velocity = _tangent(_MOMENTUM * self._velocity[some] + inside, self._unit[some])
             self._velocity[some] = velocity
             self._unit[some] = _orthonormal(self._unit[some] + size * velocity)
-        pinned = torch.where(self._free[:, None], 0.0, wanted)
-        self._pinned = self._settled(self._pinned + size * _PINNED_STRIDE * self._eps * pinned)
+        slope = torch.where(self._free[:, None], 0.0, gradient)
+        self._slope = _MEMORY * self._slope + (1 - _MEMORY) * slope
+        self._price = self._price + size * _PRICE * (need - need.mean(1, keepdim=True))
+        self._pinned = self._dealt()
 
-    def _dealt(self, gradient: Tensor, count: int) -> Tensor:
-        """The first perturbations on the dimensions that are not free."""
-        group = deal(places(gradient.abs()), torch.full((len(gradient),), count, device=gradient.device))
-        room = torch.where(gradient > 0, self._up, -self._down)
-        step = fill(gradient, room, group, count, self._share)
-        owner = torch.arange(count, device=gradient.device)[None, :, None]
-        return torch.where(group[:, None] == owner, step[:, None], 0.0)
-
-    def _settled(self, pushed: Tensor) -> Tensor:
-        """Nearest values inside the bounds, of which each dimension keeps the largest; no longer than their share."""
-        inside = torch.maximum(torch.minimum(pushed, self._up[:, None]), self._down[:, None])
-        winner = inside.abs().argmax(1, keepdim=True)
-        kept = torch.zeros_like(inside).scatter_(1, winner, inside.gather(1, winner))
-        length = kept.norm(dim=2, keepdim=True)
-        share = self._share[:, :, None]
-        return kept * (share / torch.maximum(length, share).clamp_min(torch.finfo(kept.dtype).tiny))
+    def _dealt(self) -> Tensor:
+        """Perturbations on the dimensions that are not free: each goes to who bids most, and all fill their own."""
+        room = torch.where(self._slope > 0, self._up[:, None], -self._down[:, None])
+        bid = self._price.exp()[:, :, None] * torch.where(room > 0, self._slope.abs(), 0.0)
+        owner = bid.argmax(1, keepdim=True)
+        slope, room = (values.gather(1, owner)[:, 0] for values in (self._slope, room))
+        step = fill(slope, room, owner[:, 0], bid.shape[1], self._share)
+        return torch.zeros_like(bid).scatter_(1, owner, step[:, None])

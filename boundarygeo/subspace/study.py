@@ -1,9 +1,10 @@
 """The search for frames around examples: those of the theory, and what optimising them adds."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -99,15 +100,28 @@ def check_settings(
     if grid is None:
         sizes = orders if norm == "linf" else default_grid(cap)
     else:
-        sizes = tuple(grid)
-        whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
-        if not sizes or not whole or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= cap:
-            raise ValueError(f"grid must be ascending whole numbers from 1 to max_dimension ({cap}), got {grid!r}")
+        sizes = _whole_numbers(grid)
+        if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= cap:
+            raise ValueError(f"grid must be ascending whole numbers from 1 to max_dimension ({cap}), got {_line(grid)}")
         if norm == "linf" and not set(sizes) <= set(orders):
-            raise ValueError(f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {grid!r}")
+            raise ValueError(f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {_line(grid)}")
     if method == "gaas":  # no larger frame is tried: counts at the last size are limited by it
         cap = sizes[-1]
     return Settings(float(eps), norm, method, rule, box, cap, sizes, restarts, steps, seed)
+
+
+def _whole_numbers(values: object) -> tuple[int, ...]:
+    """Whole numbers of any kind of sequence; none where there is anything else."""
+    listed = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
+    if not isinstance(listed, Iterable) or isinstance(listed, str):
+        return ()
+    sizes = tuple(listed)
+    whole = all(isinstance(size, int | np.integer) and not isinstance(size, bool) for size in sizes)
+    return tuple(int(size) for size in sizes) if whole else ()
+
+
+def _line(value: object) -> str:
+    return " ".join(repr(value).split())
 
 
 def check_positive(value: float, name: str) -> None:
@@ -159,24 +173,24 @@ class Study:
     ) -> None:
         self._opponents, self._x, self._gradient = opponents, x, gradient
         self._settings, self._index = settings, index
+        self._held: dict[int, list[Frames]] = {}
 
     def first_order(self, progress: bool) -> Best:
         """Frames of the theory, of which the best draw counts."""
         settings, size = self._settings, self._x[0].numel() if len(self._x) else 1
-        draws = [self._families(draw) for draw in range(settings.restarts)] if len(self._x) else []
         rounds = 0 if settings.norm == "linf" else _REFINEMENTS
         look = successes_until_failure if settings.rule == "all" else successes
         tables = [
             search_sizes(
-                lambda example, sizes, families=families: look(
-                    self._opponents, families, example, sizes, input_size=size, progress=progress
+                lambda example, sizes, draw=draw: look(
+                    self._opponents, self._families(draw), example, sizes, input_size=size, progress=progress
                 ),
                 len(self._x),
                 settings.grid,
                 rule=settings.rule,
                 rounds=rounds,
             )
-            for families in draws
+            for draw in range(settings.restarts if len(self._x) else 0)
         ]
         if not tables:
             empty = torch.zeros(len(self._x), 1, dtype=torch.int64)
@@ -191,15 +205,13 @@ class Study:
 
         def parts() -> Iterator[tuple[Tensor, Tensor]]:
             chosen = tried.gather(1, best_attempt(tried, hits, settings.rule)[:, None])[:, 0]
-            for example in torch.arange(len(self._x))[dimension.amax(0) > 0].split(1024):
-                for start, stop in chunks(chosen[example], size):
-                    who = example[start:stop]
-                    job, row = rows_of(chosen[who])
-                    delta = torch.empty(len(job), *self._x.shape[1:])
-                    for draw in best[who].unique().tolist():
-                        mine = best[who][job] == draw
-                        delta[mine] = draws[draw][0].perturbations(who, chosen[who], job[mine], row[mine])
-                    yield delta, who[job]
+            for draw in best.unique().flip(0).tolist():  # the last is often there still
+                mine = ((best == draw) & (dimension.amax(0) > 0)).nonzero()[:, 0]
+                for example in mine.split(1024):
+                    for start, stop in chunks(chosen[example], size):
+                        who = example[start:stop]
+                        job, row = rows_of(chosen[who])
+                        yield self._families(draw)[0].perturbations(who, chosen[who], job, row), who[job]
 
         return Best(tried, hits, parts)
 
@@ -238,7 +250,13 @@ class Study:
         return Best(found.tried, found.hits, parts)
 
     def _families(self, draw: int) -> list[Frames]:
-        """The same frames for each network."""
+        """The same frames for each network. Those of one draw are held at a time: they are large."""
+        if draw not in self._held:
+            self._held.clear()  # before the next are made
+            self._held[draw] = self._made(draw)
+        return self._held[draw]
+
+    def _made(self, draw: int) -> list[Frames]:
         s = self._settings
         common = {"eps": s.eps, "seed": s.seed, "draw": draw}
 

@@ -1,14 +1,38 @@
 """Dimensions as a distribution: never the mean alone."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from boundarygeo.statistics import Estimate, mean, share
-from boundarygeo.subspace.dimension import AdversarialDimension
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+class Counted(Protocol):
+    """A count for each example, some of which are excluded: `AdversarialDimension`, `TransferredDimension`, …."""
+
+    @property
+    def verified(self) -> Tensor:
+        """The count, int64 `[example]`."""
+        ...
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether the example counts, bool `[example]`: every model that is concerned classifies it correctly."""
+        ...
+
+    @property
+    def valid(self) -> Tensor:
+        """Whether there is a direction to begin with, bool `[example]`."""
+        ...
+
+    @property
+    def max_dimension(self) -> int:
+        """Largest count that could be found."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -20,7 +44,7 @@ class DimensionSummary:
         quantiles: 10, 25, 50, 75 and 90 %.
         at_zero: share of examples without a direction.
         at_cap: share of examples whose count was limited by the cap.
-        excluded: number of examples left out because they were misclassified.
+        excluded: number of examples left out because a model misclassifies them.
         without_gradient: number of examples that have no gradient; they count as zero.
     """
 
@@ -32,13 +56,14 @@ class DimensionSummary:
     without_gradient: int
 
 
-def dimension_summary(result: AdversarialDimension, *, counts: Tensor | None = None, seed: int = 0) -> DimensionSummary:
+def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: int = 0) -> DimensionSummary:
     """Mean, quantiles, and the shares at zero and at the cap.
 
     Args:
-        result: what `adversarial_dimension` gave.
-        counts: other counts of the same examples, such as `claimed` or those that transfer, `[example]`; by default the
-            verified ones.
+        result: what `adversarial_dimension`, `transferred_dimension` or `shared_dimension` gave. Transferred counts are
+            averaged over the examples that both models get right: summarise their own result, and with it
+            `counts=transferred.source` for the source's directions of the same examples.
+        counts: other counts of the same examples, such as `claimed`, `[example]`; by default the verified ones.
         seed: seed of the bootstrap.
 
     Returns:
@@ -56,11 +81,11 @@ def dimension_summary(result: AdversarialDimension, *, counts: Tensor | None = N
     )
 
 
-def included(result: AdversarialDimension, counts: Tensor | None = None) -> np.ndarray:
+def included(result: Counted, counts: Tensor | None = None) -> np.ndarray:
     """Counts of the examples that were not excluded, float64 `[n]`.
 
     Args:
-        result: what `adversarial_dimension` gave.
+        result: as in `dimension_summary`.
         counts: as in `dimension_summary`.
 
     Returns:
@@ -75,11 +100,11 @@ def included(result: AdversarialDimension, counts: Tensor | None = None) -> np.n
     return values[result.correct].double().numpy()
 
 
-def at_least(result: AdversarialDimension, counts: Tensor | None = None) -> tuple[np.ndarray, list[Estimate]]:
+def at_least(result: Counted, counts: Tensor | None = None) -> tuple[np.ndarray, list[Estimate]]:
     """Share of examples with at least k dimensions, for k from 1 to the cap: the curves of Tramèr et al. 2018.
 
     Args:
-        result: what `adversarial_dimension` gave.
+        result: as in `dimension_summary`.
         counts: as in `dimension_summary`.
 
     Returns:
