@@ -28,6 +28,8 @@ def make_maps(labels, *, extent=EXTENT, true_labels="center", valid=None, **chan
         "evaluated": torch.ones(examples, dtype=torch.float64),
         "margin": None,
         "probability": None,
+        "origin": None,
+        "axes": None,
         "kind": "fgsm_random",
         "axis_names": ("FGSM sign direction", "random orthogonal"),
         "unit": "ε (L∞)",

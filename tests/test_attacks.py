@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.attacks import AdversarialExamples, fgsm, minimal_norm, pgd
-from boundarygeo.attacks.norms import length, project, random_in_ball, steepest, to_half_space
+from boundarygeo.attacks.norms import DrawnOnce, length, project, random_in_ball, steepest, to_half_space
 
 ATTACKS = {
     "fgsm": lambda clf, x, y, **kw: fgsm(clf, x, y, **{"eps": 0.1, **kw}),
@@ -377,6 +377,24 @@ def test_random_starts_are_uniform_in_the_ball() -> None:
         assert (cube < s).float().mean().item() == pytest.approx((s + 1) / 2, abs=0.02)
     assert not torch.equal(cube, random_in_ball(torch.Size([3]), index, "linf", seed=0, draw=1))
     assert torch.equal(cube[7:9], random_in_ball(torch.Size([3]), index[7:9], "linf", seed=0, draw=0))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_points_that_are_drawn_once_are_those_of_each_example(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def counting(shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:
+        drawn.extend(index.tolist())
+        return random_in_ball(shape, index, norm, seed=seed, draw=draw)
+
+    monkeypatch.setattr("boundarygeo.attacks.norms.random_in_ball", counting)
+    shape, once = torch.Size([2, 3]), DrawnOnce()
+    for numbers in ([4, 0, 7], [7, 4], [0, 9, 9]):
+        index = torch.tensor(numbers)
+        for settings in ({"seed": 0, "draw": 0}, {"seed": 0, "draw": 1}, {"seed": 5, "draw": 0}):
+            expected = random_in_ball(shape, index, norm, **settings)
+            assert torch.equal(once(shape, index, norm, **settings), expected)
+    assert sorted(drawn) == sorted(3 * [0, 4, 7, 9])
 
 
 def test_examples_are_saved_and_loaded(tmp_path) -> None:

@@ -49,6 +49,20 @@ def test_tuner_ignores_batches_that_are_not_full() -> None:
     assert not tuner.settled
 
 
+def test_a_size_that_cannot_be_filled_is_not_tried() -> None:
+    tuner = BatchTuner(CPU)
+    assert tuner.fitting(10) == 10
+    assert tuner.fitting(1000) == 16
+    drive(tuner, {16: 100, 32: 200, 64: 150, 128: 100}, batches=9)
+    assert tuner.size == 128
+    assert tuner.fitting(128) == 128
+    assert tuner.fitting(127) == 32  # the best so far
+    assert tuner.fitting(20) == 20
+    drive(tuner, {128: 100}, batches=3)
+    assert tuner.settled
+    assert tuner.fitting(1000) == 32
+
+
 def test_tuner_does_not_exceed_the_largest_size() -> None:
     sizes = drive(BatchTuner(CPU), {16 * 2**k: 100 * 2**k for k in range(8)})
     assert sizes[-1] == 2048

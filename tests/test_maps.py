@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 import boundarygeo as bg
 from boundarygeo.results import module_hash
-from boundarygeo.sections.refine import changes, coarse_ticks, interpolation_matrix
+from boundarygeo.sections.refine import changes, coarse_ticks, guess, interpolation_matrix
 
 METHODS = ["adaptive", "dense"]
 
@@ -199,7 +200,8 @@ def test_batch_size_does_not_matter(size: int, monkeypatch: pytest.MonkeyPatch) 
 
 def test_planes_at_once_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = maps_of(slice(None))
-    monkeypatch.setattr("boundarygeo.sections.maps.PLANES_AT_ONCE", {"cpu": 2, "cuda": 2})
+    at_once = 2 * 33**2
+    monkeypatch.setattr("boundarygeo.sections.maps.PIXELS_AT_ONCE", {"cpu": at_once, "cuda": at_once})
     assert torch.equal(maps_of(slice(None)).labels, whole.labels)
 
 
@@ -379,7 +381,7 @@ BAD_SETTINGS = [
     ({"method": "clever"}, r"method must be one of \['adaptive', 'dense'\], got 'clever'"),
     ({"precision": "half"}, "precision must be 'auto' or one of"),
     ({"coarse": 0}, "coarse must be a whole number of pixels, at least 1, got 0"),
-    ({"keep": ("logits",)}, r"keep must hold any of \['margin', 'probability'\], got \['logits'\]"),
+    ({"keep": ("logits",)}, r"keep must hold any of \['margin', 'probability', 'planes'\], got \['logits'\]"),
 ]
 
 
@@ -417,12 +419,73 @@ def test_coarse_grid_is_symmetric_and_holds_centre_and_ends() -> None:
         assert ticks.diff().max() <= stride
 
 
+def test_coarse_grid_of_an_even_number_of_rows_holds_both_ends() -> None:
+    for resolution, stride in ((50, 7), (50, 8), (50, 3), (50, 49), (50, 100), (8, 1)):
+        ticks = coarse_ticks(resolution, stride)
+        assert (ticks[0], ticks[-1]) == (0, resolution - 1)
+        assert 1 <= ticks.diff().min() <= ticks.diff().max() <= stride
+        assert ticks.diff().max() - ticks.diff().min() <= 1
+    assert torch.equal(coarse_ticks(50, 7), torch.arange(0, 50, 7))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_planes_through_three_examples_may_have_no_middle_pixel(method: str) -> None:
+    net = SmallNet().eval()
+    with torch.no_grad():
+        net.head.bias -= net(images(6)).mean(0)  # without which almost all points are of one class
+    clf = bg.Classifier(net, device="cpu")
+    planes = bg.planes_through(*(images(6, seed=seed) for seed in range(3)))
+    planes.valid[1] = False
+    maps = bg.boundary_maps(clf, planes, resolution=50, clip=False, method=method, coarse=3)
+    assert maps.labels.shape == (6, 50, 50)
+    valid = planes.valid
+    expected = plain_map(clf.module, planes, torch.linspace(-1, 1, 50), None)
+    assert torch.equal(maps.labels[valid], expected[valid].to(torch.int16))
+    assert len(expected[valid].unique()) > 1
+    assert torch.equal(maps.center_labels[valid], clf.predict(planes.origin[valid].clamp(0, 1)))
+    assert (maps.labels[1] == maps.center_labels[1]).all()
+    with pytest.raises(ValueError, match="resolution must be a whole number of pixels, at least 5, got 4"):
+        bg.boundary_maps(clf, planes, resolution=4)
+
+
+def test_the_centre_label_of_an_even_map_is_that_of_the_origin_itself() -> None:
+    # A thin region around the origin that no pixel falls into.
+    class Thin(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            far = (x[:, :1] - 0.5).abs() - 0.01
+            return torch.cat([far, -far], 1)
+
+    x1, x2, x3 = (torch.tensor([point]) for point in ([0.1, 0.1], [0.9, 0.1], [0.5, 0.9]))
+    planes = bg.planes_through(x1, x2, x3)
+    maps = bg.boundary_maps(bg.Classifier(Thin()), planes, resolution=10, method="dense")
+    assert (maps.labels == 0).all()
+    assert maps.center_labels.tolist() == [1]
+    # The same, where clipping moves the origin into the thin region.
+    planes.origin[:, 0] = -0.3
+    for clip in (True, False):
+        clf = bg.Classifier(Thin(), bounds=(0.5, 1.5))
+        assert bg.boundary_maps(clf, planes, resolution=10, clip=clip).center_labels.tolist() == [int(clip)]
+
+
 def test_interpolation_is_exact_at_the_ticks_and_for_cubics() -> None:
     ticks = coarse_ticks(51, 8)
     matrix = interpolation_matrix(51, ticks).double()
     rows = torch.linspace(-1, 1, 51, dtype=torch.float64)
     for power in range(4):
         torch.testing.assert_close(matrix @ rows[ticks] ** power, rows**power, rtol=0, atol=1e-5)
+
+
+def test_guessed_labels_and_gaps_are_those_of_the_interpolated_logits() -> None:
+    coarse = torch.randn(5, 5, 4, generator=torch.Generator().manual_seed(0))
+    spread = interpolation_matrix(20, coarse_ticks(20, 5))
+    labels, gaps = guess(coarse, spread)
+    assert len(labels.unique()) == 4
+    for row in range(20):
+        for col in range(20):
+            logits = sum(spread[row, i] * spread[col, j] * coarse[i, j] for i in range(5) for j in range(5))
+            first, second = torch.as_tensor(logits).sort(descending=True).values[:2]
+            assert labels[row, col] == torch.as_tensor(logits).argmax()
+            torch.testing.assert_close(gaps[row, col], first - second, rtol=1e-4, atol=1e-5)
 
 
 def test_changes_against_a_loop() -> None:
@@ -436,3 +499,21 @@ def test_changes_against_a_loop() -> None:
                     labels[plane, r, c] != labels[plane, row, col] for r, c in around if 0 <= r < 6 and 0 <= c < 7
                 )
                 assert bool(found[plane, row, col]) == differs
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_kept_planes_give_the_inputs_that_were_labelled(clip: bool, tmp_path: Path) -> None:
+    net = SmallNet().eval()
+    clf = bg.Classifier(net, device="cpu")
+    planes = bg.fgsm_random_planes(clf, images(2), clf.predict(images(2)))
+    settings = {"extent": 1.0, "resolution": 17, "method": "dense", "precision": "float32", "clip": clip}
+    maps = bg.load(bg.boundary_maps(clf, planes, keep=["planes"], **settings).save(tmp_path / "maps.zarr"))
+    assert isinstance(maps, bg.BoundaryMaps)
+    rows, cols = torch.arange(17).repeat_interleave(17), torch.arange(17).repeat(17)
+    assert not torch.equal(maps.labels, maps.labels.mT)  # rows and columns are not the same here
+    for example in range(2):
+        inputs = maps.inputs(example, rows, cols)
+        assert bool(inputs.amax() > 1) is not clip
+        assert torch.equal(net(inputs).argmax(1).view(17, 17), maps.labels[example].long())
+    with pytest.raises(ValueError, match="maps must hold their planes"):
+        bg.boundary_maps(clf, planes, **settings).inputs(0, rows, cols)

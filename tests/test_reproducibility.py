@@ -12,7 +12,6 @@ from torch import nn
 import boundarygeo as bg
 from boundarygeo.transfer.reproducibility import random_triplets, reproducibility
 
-SIDE = 11
 PIXELS = torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed(2))
 
 
@@ -42,16 +41,18 @@ def labels(models: dict[str, bg.Classifier]) -> torch.Tensor:
     return models["a"].predict(PIXELS)
 
 
-@pytest.mark.parametrize("clip", [False, True])
-def test_the_score_is_that_of_a_plain_loop(models: dict[str, bg.Classifier], labels: torch.Tensor, clip: bool) -> None:
+@pytest.mark.parametrize(("clip", "side"), [(False, 11), (True, 11), (False, 10)])
+def test_the_score_is_that_of_a_plain_loop(
+    models: dict[str, bg.Classifier], labels: torch.Tensor, clip: bool, side: int
+) -> None:
     x, y = PIXELS, labels
-    result = reproducibility(models, x, y, planes=4, resolution=SIDE, clip=clip, method="dense", seed=3)
+    result = reproducibility(models, x, y, planes=4, resolution=side, clip=clip, method="dense", seed=3)
     corners = [x[column] for column in result.triplets.T]
     planes = bg.planes_through(*corners)
-    axis = torch.linspace(-1, 1, SIDE)
+    axis = torch.linspace(-1, 1, side)
     maps = {name: plain_map(clf.module, planes, axis, (0, 1) if clip else None) for name, clf in models.items()}
     # dbViz's window, from the images: x1 + s (x2 - x1) + t n, s and t a tenth beyond the triangle's.
-    window = torch.zeros(4, SIDE, SIDE, dtype=torch.bool)
+    window = torch.zeros(4, side, side, dtype=torch.bool)
     for plane, (one, two, three) in enumerate(zip(*(c.double().flatten(1) for c in corners), strict=True)):
         across = two - one
         width = across.norm()
@@ -60,8 +61,8 @@ def test_the_score_is_that_of_a_plain_loop(models: dict[str, bg.Classifier], lab
         seen = torch.stack([one - one, two - one, three - one]) @ torch.stack([u, v], 1)
         low, high = seen.amin(0), seen.amax(0)
         space = (high - low) / 10
-        for row in range(SIDE):
-            for col in range(SIDE):
+        for row in range(side):
+            for col in range(side):
                 point = planes.origin[plane].double() + axis[col] * planes.u[plane] + axis[row] * planes.v[plane]
                 at = (point.flatten() - one) @ torch.stack([u, v], 1)
                 window[plane, row, col] = bool(((at > low - space - 1e-5) & (at < high + space + 1e-5)).all())
@@ -94,7 +95,8 @@ def test_adaptive_maps_give_nearly_the_same_score(models: dict[str, bg.Classifie
     assert adaptive.evaluated.mean() < 0.6
     assert bool((dense.evaluated == 1).all())
     assert adaptive.score.value == pytest.approx(dense.score.value, abs=0.01)
-    assert adaptive.resolution == 51
+    assert adaptive.resolution == 50
+    assert "coarse=7" in adaptive.provenance.command
     assert adaptive.provenance.forwards < dense.provenance.forwards
 
 
@@ -165,7 +167,8 @@ def test_a_result_is_saved_and_loaded(models: dict[str, bg.Classifier], labels: 
     ("change", "message"),
     [
         ({"planes": 0}, "planes must be a whole number"),
-        ({"resolution": 50}, "resolution must be an odd number"),
+        ({"resolution": 4}, "resolution must be a whole number"),
+        ({"coarse": 0}, "coarse must be a whole number"),
         ({"method": "fast"}, "method must be one of"),
     ],
 )

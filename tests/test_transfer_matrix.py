@@ -9,6 +9,7 @@ from oracles import Linear, SmallNet, images
 from torch import Tensor, nn
 
 import boundarygeo as bg
+from boundarygeo.attacks.norms import random_in_ball
 from boundarygeo.results import Provenance
 from boundarygeo.statistics import share
 from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
@@ -353,3 +354,21 @@ def test_bad_queries_are_refused() -> None:
             call()
     with pytest.raises(TypeError, match="matrix must be a TransferMatrix, got int"):
         transfer_mistakes(3)  # type: ignore[arg-type]
+
+
+def test_random_starts_are_drawn_once_for_all_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    several, x, y = nets((0, 1))
+    drawn: list[int] = []
+
+    def counting(shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:
+        drawn.extend(index.tolist())
+        return random_in_ball(shape, index, norm, seed=seed, draw=draw)
+
+    monkeypatch.setattr("boundarygeo.attacks.norms.random_in_ball", counting)
+    matrix = transfer_matrix(several, x, y, eps=0.05, steps=2, index=range(10, 50), **QUIET)
+    attacked = (matrix.clean == y).any(0).nonzero()[:, 0] + 10
+    assert sorted(drawn) == attacked.tolist()
+    for source, clf in enumerate(several):
+        alone = bg.pgd(clf, x, y, eps=0.05, steps=2, index=range(10, 50), early_stop=False, **QUIET)
+        assert torch.equal(matrix.labels[source, source], alone.labels)
+        assert torch.equal(matrix.labels[source, 1 - source], several[1 - source].predict(alone.x_adv))

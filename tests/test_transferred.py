@@ -9,6 +9,7 @@ from oracles import Linear, images
 from torch import Tensor, nn
 
 import boundarygeo as bg
+from boundarygeo.subspace.summary import at_least
 
 D = 12
 
@@ -116,6 +117,24 @@ def test_examples_that_either_model_gets_wrong_are_marked() -> None:
     assert bg.transferred_dimension(opposite, x, found).correct.tolist() == [False, False, False]
 
 
+def test_a_summary_is_over_the_examples_that_both_get_right() -> None:
+    x, y = origins(4)
+    x[1] = 5 * axis(1)  # beyond the target's boundary, and nothing to the source
+    source = linear(axis(0), 0.45)
+    found = directions(source, x, y)
+    result = bg.transferred_dimension(linear(axis(0) + axis(1), 0.2), x, found)
+    assert result.correct.tolist() == [True, False, True, True]
+    summary = bg.dimension_summary(result)
+    assert summary.mean.n == 3
+    assert summary.excluded == 1
+    assert summary.mean.value == result.count[result.correct].double().mean() > 0
+    assert bg.dimension_summary(result, counts=result.source).mean.value == 4  # 1 / 0.45² = 4.9
+    sizes, shares = at_least(result)
+    assert len(sizes) == D
+    assert (shares[0].value, shares[0].n) == (1, 3)
+    assert result.valid.tolist() == found.valid.tolist()
+
+
 def test_the_same_mistake_is_told_from_another() -> None:
     x, y = origins()
     source = planes(axis(0), axis(1), offsets=[0.5, 9.0])
@@ -166,6 +185,9 @@ def test_bad_input_is_refused() -> None:
     found = directions(clf, x, y)
     with pytest.raises(ValueError, match="x must be the 2 examples of dimension, got 1"):
         bg.transferred_dimension(clf, x[:1], found)
+    # Broadcast over the perturbations, these would be other points without an error.
+    with pytest.raises(ValueError, match=rf"x must be inputs of the shape \[{D}\] of dimension, got \[1\]"):
+        bg.transferred_dimension(clf, x[:, :1], found)
     with pytest.raises(TypeError, match="x must"):
         bg.transferred_dimension(clf, x.long(), found)
     bare = bg.adversarial_dimension(clf, x, y, eps=1.0, box="ignore")

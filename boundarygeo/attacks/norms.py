@@ -70,6 +70,24 @@ def random_in_ball(shape: torch.Size, index: Tensor, norm: str, *, seed: int, dr
     return (normal / normal.norm(dim=1, keepdim=True))[:, :size].reshape(-1, *shape)
 
 
+class DrawnOnce:
+    """`random_in_ball` that keeps what it draws, for attacks on several models that start at the same points.
+
+    It takes as much memory as the inputs, per draw.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, int, int, torch.Size], dict[int, Tensor]] = {}
+
+    def __call__(self, shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:
+        """Arguments and result as `random_in_ball`."""
+        known = self._kept.setdefault((norm, seed, draw, shape), {})
+        numbers = index.tolist()
+        new = [number for number in dict.fromkeys(numbers) if number not in known]
+        known.update(zip(new, random_in_ball(shape, torch.tensor(new), norm, seed=seed, draw=draw), strict=True))
+        return torch.stack([known[number] for number in numbers])
+
+
 def to_half_space(
     x: Tensor, normal: Tensor, gain: Tensor, norm: str, bounds: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:

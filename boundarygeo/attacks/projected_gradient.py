@@ -1,6 +1,6 @@
 """PGD: many small steps along the gradient, each projected onto the ball (Madry et al. 2018, arXiv 1706.06083)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ def pgd(
     targeted: bool = False,
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
+    draw: Callable[..., Tensor] = random_in_ball,
     progress: bool = True,
 ) -> AdversarialExamples:
     """Projected gradient ascent of the cross-entropy inside a ball and the bounds.
@@ -52,6 +53,7 @@ def pgd(
         targeted: whether `y` are classes to reach.
         seed: seed of the random starts.
         index: number of each example; by default 0, 1, 2, ….
+        draw: draws the random starts, called as `random_in_ball`; a `DrawnOnce` shares them between several attacks.
         progress: whether to show a bar when it takes more than two seconds.
 
     Returns:
@@ -67,25 +69,28 @@ def pgd(
 
     def climb(inputs: Tensor, classes: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One search: where it ended, the labels there, and how far beyond the boundary (in logits)."""
-        points, live = starts.clone(), torch.arange(len(inputs), device=inputs.device)
-        labels, margins = torch.empty_like(classes), torch.empty(len(classes), device=inputs.device)
-        for step in range(steps + 1):
-            last = step == steps
-            here, wanted = points[live], classes[live]
-            logits, uphill = (clf.evaluate(here), here) if last else clf.differentiate(here, wanted, "log_odds")
-            labels[live] = labels_of(logits)
-            margins[live] = true_margin(logits, wanted) * (1 if targeted else -1)
-            if last:
-                break
+        ends, labels = torch.empty_like(inputs), torch.empty_like(classes)
+        margins = torch.empty(len(classes), device=inputs.device)
+        live = torch.arange(len(inputs), device=inputs.device)
+        origin, wanted, points = inputs, classes, starts
+
+        def stop(which: Tensor, logits: Tensor) -> None:
+            at, towards = live[which], wanted[which]
+            ends[at], labels[at] = points[which], labels_of(logits)
+            margins[at] = true_margin(logits, towards) * (1 if targeted else -1)
+
+        for _ in range(steps):
+            logits, uphill = clf.differentiate(points, wanted, "log_odds")
             if early_stop:
-                going = (labels[live] == wanted) != targeted
-                live, here, uphill = live[going], here[going], uphill[going]
-            if not len(live):
-                break
-            move = (-stride if targeted else stride) * steepest(uphill, norm)
-            origin = inputs[live]
-            points[live] = (origin + project(here + move - origin, radius, norm)).clamp(*clf.bounds)
-        return points, labels, margins
+                done = (labels_of(logits) == wanted) == targeted
+                stop(done, logits[done])
+                live, origin, wanted, points, uphill = (v[~done] for v in (live, origin, wanted, points, uphill))
+                if not len(live):
+                    return ends, labels, margins
+            move = steepest(uphill, norm).mul_(-stride if targeted else stride)
+            points = project(move.add_(points).sub_(origin), radius, norm).add_(origin).clamp_(*clf.bounds)
+        stop(torch.ones_like(live, dtype=torch.bool), clf.evaluate(points))
+        return ends, labels, margins
 
     def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         points, labels = inputs.clone(), labels_of(clf.evaluate(inputs))
@@ -99,7 +104,7 @@ def pgd(
             origin, wanted = inputs[live], classes[live]
             starts = origin
             if random_start:
-                drawn = random_in_ball(inputs.shape[1:], numbers[live.cpu()], norm, seed=seed, draw=restart)
+                drawn = draw(inputs.shape[1:], numbers[live.cpu()], norm, seed=seed, draw=restart)
                 starts = (origin + radius * drawn.to(origin)).clamp(*clf.bounds)
             ends, seen, margin = climb(origin, wanted, starts)
             hit = (seen == wanted) == targeted

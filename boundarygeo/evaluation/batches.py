@@ -47,6 +47,14 @@ class BatchTuner:
         self._best_size = self.size
         self._failures = 0
 
+    def fitting(self, left: int) -> int:
+        """Examples of the next batch, when so many are left.
+
+        A size that cannot be filled cannot be tried out: then it is the best size so far.
+        """
+        compared = self._best_rate > 0 and not self.settled
+        return min(left, self._best_size if compared and left < self.size else self.size)
+
     def record(self, examples: int, seconds: float) -> None:
         """Learn from a finished batch.
 
@@ -110,13 +118,11 @@ def in_batches(
     """
     start = 0
     while start < total:
-        stop = min(start + tuner.size, total)
+        stop = start + tuner.fitting(total - start)
         timing = not tuner.settled
-        began = time.perf_counter()
+        began = _now(device) if timing else 0.0
         try:
             work(start, stop)
-            if timing:
-                _synchronize(device)
         except torch.OutOfMemoryError:
             if not tuner.out_of_memory():
                 raise
@@ -124,7 +130,7 @@ def in_batches(
                 torch.cuda.empty_cache()
             continue
         if timing:
-            tuner.record(stop - start, time.perf_counter() - began)
+            tuner.record(stop - start, _now(device) - began)
         if bar is not None:
             bar.update(stop - start)
         start = stop
@@ -153,6 +159,10 @@ def progress_bar(total: int, *, description: str, unit: str, progress: bool) -> 
     )
 
 
-def _synchronize(device: torch.device) -> None:
+def _now(device: torch.device) -> float:
+    """Seconds; on a CPU those of this thread, so that what else the machine does misleads no tuner."""
+    if device.type == "cpu":
+        return time.thread_time()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,5 +1,6 @@
 """Boundary maps: the label a classifier gives to every point of a grid on a plane."""
 
+import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -15,11 +16,13 @@ from boundarygeo.sections.planes import Planes
 from boundarygeo.sections.refine import refine
 
 METHODS = ("adaptive", "dense")
-KEEPABLE = ("margin", "probability")
+PER_PIXEL = ("margin", "probability")
+KEEPABLE = (*PER_PIXEL, "planes")
 SMALLEST_RESOLUTION = 5
 COARSE_CELLS = 16  # across the width of a map, at any resolution: what is found does not depend on the pixels' size
-# Planes that are refined together: enough to fill batches, few enough for a bar that moves and for the memory.
-PLANES_AT_ONCE = {"cpu": 25, "cuda": 500}
+# Pixels of the planes that are refined together: enough to fill batches, few enough for a bar that moves and for the
+# memory.
+PIXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 23}
 CHUNK_BYTES = 1 << 30
 
 
@@ -28,7 +31,8 @@ class BoundaryMaps(Result):
     """Predicted labels on square grids of 2-D planes through the input space.
 
     Row 0 is the lowest coordinate on the second axis and column 0 the lowest on the first (draw with
-    `origin="lower"`). The example (for planes spanned at an example) sits in the middle pixel.
+    `origin="lower"`). The example (for planes spanned at an example) sits in the middle pixel; planes through three
+    images, which have none there, may have an even number of pixels per side and no middle pixel.
 
     Attributes:
         labels: predicted class per pixel, int16 `[example, row, col]`; -1 on planes that could not be made.
@@ -44,11 +48,15 @@ class BoundaryMaps(Result):
         margin: at the evaluated pixels (NaN elsewhere) the true class's logit minus the best other's, or the best
             minus the second best where there is no true class; float32 `[example, row, col]`, or None.
         probability: softmax of the true class at the evaluated pixels (NaN elsewhere), or None.
+        origin: the planes' origins, float32 `[example, *input]`, or None.
+        axes: both axes of each plane, float32 `[example, axis, *input]`, in input units per axis unit, or None.
         kind: name of the planes, e.g. `"fgsm_random"`.
         axis_names: names of the two axes.
         unit: unit of `u` and `v`.
         clip: whether points were clipped to the bounds.
         method: `"adaptive"` or `"dense"`.
+        bounds: the bounds, or None in stores of before they were kept.
+        class_names: name of each class, or None; only for who reads the maps.
     """
 
     labels: Tensor = array("example", "row", "col")
@@ -63,11 +71,36 @@ class BoundaryMaps(Result):
     evaluated: Tensor = array("example")
     margin: Tensor | None = array("example", "row", "col", unit="logits")
     probability: Tensor | None = array("example", "row", "col")
+    origin: Tensor | None = array("example", "*input")
+    axes: Tensor | None = array("example", "axis", "*input")
     kind: str
     axis_names: tuple[str, str]
     unit: str
     clip: bool
     method: str
+    bounds: tuple[float, float] | None = None
+    class_names: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
+
+    def inputs(self, example: int, rows: Tensor, cols: Tensor) -> Tensor:
+        """The inputs at some pixels of a map, as the classifier saw them before normalisation.
+
+        Args:
+            example: position of the example.
+            rows: row of each pixel, int64 `[pixel]`.
+            cols: column of each pixel, int64 `[pixel]`.
+
+        Returns:
+            Inputs, float32 `[pixel, *input]`.
+
+        Raises:
+            ValueError: if the planes were not kept.
+        """
+        if self.origin is None or self.axes is None or self.bounds is None:
+            raise ValueError('maps must hold their planes: boundary_maps(..., keep=["planes"])')
+        column = (-1, *(1,) * (self.origin.ndim - 1))
+        u, v = (axis[pixels].float().view(column) for axis, pixels in ((self.u, cols), (self.v, rows)))
+        inputs = self.origin[example] + u * self.axes[example, 0] + v * self.axes[example, 1]
+        return inputs.clamp(*self.bounds) if self.clip else inputs
 
 
 def boundary_maps(
@@ -99,13 +132,15 @@ def boundary_maps(
         clf: the classifier; it need not be the one that the planes were made with.
         planes: planes through examples.
         extent: half-width of the maps in axis units (for FGSM planes: ε); may be left out for `planes_through`.
-        resolution: pixels per side, odd (so that one pixel is the centre) and at least 5.
+        resolution: pixels per side, at least 5 and odd, so that one pixel is the centre; with `planes_through`, where
+            no example is there, any number.
         method: `"adaptive"` or `"dense"`.
         precision: `"auto"`, `"float32"`, `"float64"`, or `"bfloat16"` (a preview: nothing is re-checked).
         clip: whether points are clipped to the bounds, as images are.
         coarse: spacing of the adaptive method's coarse grid, in pixels; by default a sixteenth of the map's width.
-        keep: any of `"margin"` and `"probability"`, to be kept per evaluated pixel. They have the precision of the
-            arithmetic that decided the pixel.
+        keep: any of `"margin"` and `"probability"`, to be kept per evaluated pixel, with the precision of the
+            arithmetic that decided it, and `"planes"`, to be kept as they are, so that `BoundaryMaps.inputs` knows the
+            inputs.
         progress: whether to show a bar when it takes more than two seconds.
 
     Returns:
@@ -121,7 +156,7 @@ def boundary_maps(
     axis = torch.linspace(-half, half, resolution, dtype=torch.float64)
     count = len(planes)
     labels = torch.full((count, resolution, resolution), -1, dtype=torch.int16)
-    kept = {name: torch.full(labels.shape, torch.nan) for name in KEEPABLE if name in keep}
+    kept = {name: torch.full(labels.shape, torch.nan) for name in PER_PIXEL if name in keep}
     share = torch.zeros(count, dtype=torch.float64)
     with (
         clf.running(planes.origin.clamp(*clf.bounds)),
@@ -147,7 +182,12 @@ def boundary_maps(
                     flat[pixels] = getattr(decided, name)
                 values[chunk] = flat.view(part.shape).cpu()
             bar.update(len(chunk))
-    middle = resolution // 2
+        center = torch.full((count,), -1, dtype=torch.int64)
+        if resolution % 2:
+            center = labels[:, resolution // 2, resolution // 2].long()
+        elif len(existing):
+            origins = PixelJudge(clf, planes.select(existing), torch.zeros(1), ladder=ladder[-1:], clip=clip)
+            center[existing] = origins.decide(torch.arange(len(existing), device=clf.device)).labels.cpu()
     return BoundaryMaps(
         provenance=provenance(
             f"boundary_maps(planes={planes.kind!r}, extent={half!r}, resolution={resolution}, method={method!r}, "
@@ -160,18 +200,21 @@ def boundary_maps(
         v=axis.clone(),
         index=planes.index,
         true_labels=planes.labels,
-        center_labels=labels[:, middle, middle].long(),
+        center_labels=center,
         valid=planes.valid,
         axis_length=norms(planes.u),
         anchors=planes.anchors,
         evaluated=share,
         margin=kept.get("margin"),
         probability=kept.get("probability"),
+        origin=planes.origin if "planes" in keep else None,
+        axes=torch.stack([planes.u, planes.v], 1) if "planes" in keep else None,
         kind=planes.kind,
         axis_names=planes.axis_names,
         unit=planes.unit,
         clip=clip,
         method=method,
+        bounds=clf.bounds,
     )
 
 
@@ -184,7 +227,7 @@ def _every_pixel(judge: PixelJudge, planes: int) -> tuple[Tensor, Tensor, list[t
 
 
 def _planes_at_once(clf: Classifier, planes: Planes, resolution: int) -> int:
-    most = PLANES_AT_ONCE.get(clf.device.type, PLANES_AT_ONCE["cuda"])
+    most = PIXELS_AT_ONCE.get(clf.device.type, PIXELS_AT_ONCE["cuda"]) // resolution**2
     per_plane = 4 * (3 * planes.origin[0].numel() + 12 * resolution**2)
     return max(1, min(most, CHUNK_BYTES // per_plane))
 
@@ -206,9 +249,11 @@ def _check_settings(
         raise ValueError(f"extent must be given for {planes.kind!r} planes, e.g. 16 / 255")
     if not 0 < half < float("inf"):
         raise ValueError(f"extent must be a positive number, in axis units, got {half}")
-    if not isinstance(resolution, int) or resolution < SMALLEST_RESOLUTION or resolution % 2 == 0:
+    centred = planes.kind != "through"  # on an example, which is to sit in the middle pixel
+    if not isinstance(resolution, int) or resolution < SMALLEST_RESOLUTION or (centred and resolution % 2 == 0):
         raise ValueError(
-            f"resolution must be an odd number of pixels, at least {SMALLEST_RESOLUTION}, got {resolution}"
+            f"resolution must be {'an odd' if centred else 'a whole'} number of pixels, at least "
+            f"{SMALLEST_RESOLUTION}, got {resolution}"
         )
     if method not in METHODS:
         raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")

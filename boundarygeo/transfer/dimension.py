@@ -20,6 +20,7 @@ class TransferredDimension(Result):
         count: number of directions that fool the target, int64 `[example]`.
         source: number that fool the source, int64 `[example]`.
         correct: whether both classify the example correctly, bool `[example]`; the counts of others are 0.
+        valid: whether the source has a direction in which its loss grows, bool `[example]`; without one the count is 0.
         same: number that the target gives the label that the source gives them, int64 `[example]`.
         index: number of each example, int64 `[example]`.
         source_model: hash of the source's weights.
@@ -29,10 +30,16 @@ class TransferredDimension(Result):
     count: Tensor = array("example")
     source: Tensor = array("example")
     correct: Tensor = array("example")
+    valid: Tensor = array("example")
     same: Tensor = array("example")
     index: Tensor = array("example", coordinate=True)
     source_model: str
     max_dimension: int
+
+    @property
+    def verified(self) -> Tensor:
+        """The count, under the name that it has in `AdversarialDimension`: all directions were sent to the target."""
+        return self.count
 
 
 def transferred_dimension(
@@ -51,12 +58,15 @@ def transferred_dimension(
 
     Raises:
         TypeError: if `x` is not a float tensor.
-        ValueError: if directions were not kept, or `x` are not as many examples.
+        ValueError: if directions were not kept, or `x` are not as many examples or of another shape.
     """
     if dimension.perturbations is None or dimension.owner is None or dimension.met is None:
         raise ValueError("dimension must hold directions, got none: pass keep_directions=True to adversarial_dimension")
     if len(x) != len(dimension.verified):
         raise ValueError(f"x must be the {len(dimension.verified)} examples of dimension, got {len(x)}")
+    if x.shape[1:] != dimension.perturbations.shape[1:]:
+        expected, got = list(dimension.perturbations.shape[1:]), list(x.shape[1:])
+        raise ValueError(f"x must be inputs of the shape {expected} of dimension, got {got}")
     target.check_inputs(x)
     provenance = target.record()
     perturbations, owner = dimension.perturbations, dimension.owner
@@ -82,6 +92,7 @@ def transferred_dimension(
         count=per_example(goal.reached(seen, owner)),
         source=torch.where(correct, dimension.verified, 0),
         correct=correct,
+        valid=dimension.valid,
         same=per_example(goal.reached(seen, owner) & (seen == dimension.met)),
         index=dimension.index,
         source_model=dimension.provenance.model,

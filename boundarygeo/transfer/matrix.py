@@ -9,7 +9,7 @@ from torch import Tensor
 
 from boundarygeo.attacks import NORMS, AdversarialExamples, fgsm, minimal_norm, pgd
 from boundarygeo.attacks.examples import check_count, check_eps, labels_of
-from boundarygeo.attacks.norms import length
+from boundarygeo.attacks.norms import DrawnOnce, length
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
@@ -223,7 +223,7 @@ def transfer_matrix(
             raise ValueError(f"targets must differ from y, got {int((wanted == problem.y).sum())} that do not")
     shared: dict[str, Any] = {"norm": norm, "progress": progress}
     if attack == "pgd":
-        shared |= {"early_stop": False, "seed": seed, "index": numbers} | settings
+        shared |= {"early_stop": False, "seed": seed, "index": numbers, "draw": DrawnOnce()} | settings
     else:
         shared |= settings
     count = len(problem.names)

@@ -15,6 +15,13 @@ from boundarygeo.sections.regions import agreement, fragmentation
 from boundarygeo.statistics import Estimate, mean
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
 
+COARSE_CELLS = 7
+"""Cells across the width of the coarse grid of adaptive maps: fewer than of single maps, since a pixel missed here and
+there moves no average (benchmarks/README.md)."""
+
+CHECKED = 500
+"""Examples on which the classifiers are compared with the true classes before work: one must be right in all."""
+
 MARGIN = 0.1
 """Space around the three examples, as a share of the triangle's width and height (dbViz)."""
 
@@ -128,7 +135,7 @@ def reproducibility(
     y: Tensor,
     *,
     planes: int = 500,
-    resolution: int = 51,
+    resolution: int = 50,
     clip: bool = False,
     method: str = "adaptive",
     coarse: int | None = None,
@@ -141,18 +148,18 @@ def reproducibility(
     Somepalli et al. 2022, "Can Neural Nets Learn the Same Model Twice?", arXiv 2203.08124, §3-4: 500 planes through
     random triplets of test images, 50 × 50 points each, 10 % margin, points not clipped to the range of images. All
     that here, with these differences: maps are square and isometric, so that the rectangle of dbViz is cut out of them
-    (`window_agreement`), with fewer points along its shorter side; they have an odd number of pixels, 51; and most
-    pixels' labels are interpolated, not evaluated (`boundary_maps`; `method="dense"` evaluates all).
+    (`window_agreement`), with fewer points along its shorter side; and most pixels' labels are interpolated, not
+    evaluated (`boundary_maps`): of 100,000 about one is wrong; `method="dense"` evaluates all.
 
     Args:
         classifiers: at least two, in a list or by name.
         x: at least three inputs `[example, *input]` within the bounds, right or wrong.
         y: true classes, int64 `[example]`.
         planes: number of planes. Each is decided by the seed and its number: more planes keep the first ones.
-        resolution: pixels per side, odd.
+        resolution: pixels per side.
         clip: whether points are clipped to the bounds, as images are.
         method: `"adaptive"` or `"dense"`, as in `boundary_maps`.
-        coarse: as in `boundary_maps`.
+        coarse: as in `boundary_maps`; by default a seventh of the width: 7 pixels of 50.
         precision: as in `boundary_maps`.
         seed: seed of the triplets.
         progress: whether to show a bar when it takes more than two seconds.
@@ -166,11 +173,16 @@ def reproducibility(
             setting is out of range, or no triplet spans a plane.
     """
     check_count(planes, "planes")
-    problem = check_classifiers(classifiers, x, y)
+    problem = check_classifiers(classifiers, x[:CHECKED], y[:CHECKED])
+    clf = problem.classifiers[0]
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
     if len(x) < 3:
         raise ValueError(f"x must hold at least three examples, got {len(x)}")
+    stride = max(1, -(-(resolution - 1) // COARSE_CELLS)) if coarse is None else coarse
     triplets = random_triplets(len(x), planes, seed=seed)
-    through = planes_through(*(problem.x[column] for column in triplets.T), margin=MARGIN)
+    inputs = x.detach().float().cpu().clamp(*clf.bounds)
+    through = planes_through(*(inputs[column] for column in triplets.T), margin=MARGIN)
     if not bool(through.valid.any()):
         raise ValueError(f"x must hold three examples that are not on a line, got none in {planes} triplets")
     maps = [
@@ -181,7 +193,7 @@ def reproducibility(
             method=method,
             precision=precision,
             clip=clip,
-            coarse=coarse,
+            coarse=stride,
             progress=progress,
         )
         for clf in problem.classifiers
@@ -193,7 +205,7 @@ def reproducibility(
     return Reproducibility(
         provenance=problem.provenance(
             f"reproducibility(planes={planes}, resolution={resolution}, clip={clip}, method={method!r}, "
-            f"coarse={coarse}, precision={precision!r})",
+            f"coarse={stride}, precision={precision!r})",
             seed=seed,
         ),
         agreement=torch.stack([agreement(maps[i], maps[j]) for i, j in pairs]),
