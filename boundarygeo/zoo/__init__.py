@@ -1,7 +1,17 @@
 """Data sets and models to start from. The geometry never imports them."""
 
-from boundarygeo.zoo.data import Dataset, Split, load_data
-from boundarygeo.zoo.models import MODELS, build_model
+from boundarygeo.zoo.data import Dataset, Split, crop_and_flip, hold_out, load_data
+from boundarygeo.zoo.models import MODELS, build_model, find_model
 from boundarygeo.zoo.weights import load_weights
 
-__all__ = ["MODELS", "Dataset", "Split", "build_model", "load_data", "load_weights"]
+__all__ = [
+    "MODELS",
+    "Dataset",
+    "Split",
+    "build_model",
+    "crop_and_flip",
+    "find_model",
+    "hold_out",
+    "load_data",
+    "load_weights",
+]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision import datasets
 
@@ -24,6 +25,10 @@ NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 The user's own files have 0.5 and 0.5 in every channel, which takes [0, 1] to [-1, 1].
 """
+
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+"""A random change of images `[example, channel, row, col]`; the generator, on the CPU, decides it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,8 @@ class Dataset:
         class_names: name of each class.
         mean: usual mean per channel for the normalisation, in units of [0, 1].
         std: usual standard deviation per channel for the normalisation, in units of [0, 1].
+        read_train: reads the training split.
+        augment: usual augmentation of the training images, or None: `crop_and_flip` for `cifar10`, none for the others.
     """
 
     name: str
@@ -63,6 +70,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     read_train: Callable[[], Split] = field(repr=False)
+    augment: Augmentation | None = field(default=None, repr=False)
 
     @functools.cached_property
     def train(self) -> Split:
@@ -132,7 +140,55 @@ def load_data(spec: str, *, limit: int | None = None, progress: bool = True) -> 
             )
         return train
 
-    return Dataset(spec, test, class_names, mean, std, read_train)
+    return Dataset(spec, test, class_names, mean, std, read_train, crop_and_flip if spec == "cifar10" else None)
+
+
+def hold_out(split: Split, count: int, *, seed: int = 0) -> tuple[Split, Split]:
+    """Carve a validation split from a training split.
+
+    Args:
+        split: the training split.
+        count: number of examples to hold out.
+        seed: decides which.
+
+    Returns:
+        The rest and the held-out examples, both in the order they were in.
+
+    Raises:
+        ValueError: if `count` leaves nothing to train or to validate on.
+
+    Examples:
+        >>> rest, held_out = hold_out(Split(torch.rand(10, 1, 2, 2), torch.arange(10)), 3)
+        >>> len(rest), sorted([*rest.y.tolist(), *held_out.y.tolist()]) == list(range(10))
+        (7, True)
+    """
+    if not 0 < count < len(split):
+        raise ValueError(f"count must be from 1 to {len(split) - 1}, to leave both splits examples, got {count}")
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    held_out, rest = (rows.sort().values for rows in (order[:count], order[count:]))
+    return Split(split.x[rest], split.y[rest]), Split(split.x[held_out], split.y[held_out])
+
+
+def crop_and_flip(x: Tensor, generator: torch.Generator, *, padding: int = 4) -> Tensor:
+    """The usual augmentation of CIFAR-10: a random crop of the image in a frame of zeros, and a random mirror image.
+
+    Args:
+        x: images `[example, channel, row, col]`.
+        generator: on the CPU; decides crop and reflection of each image.
+        padding: width of the frame in pixels.
+
+    Returns:
+        Images of the same shape.
+    """
+    count, _, height, width = x.shape
+    down, right = torch.randint(2 * padding + 1, (2, count), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    rows = down[:, None] + torch.arange(height)
+    cols = torch.arange(width).expand(count, -1)
+    cols = right[:, None] + torch.where(mirrored[:, None], cols.flip(1), cols)
+    frame = F.pad(x, (padding,) * 4).movedim(1, -1)
+    picked = frame[torch.arange(count)[:, None, None], rows[:, :, None], cols[:, None, :]]
+    return picked.movedim(-1, 1).contiguous()
 
 
 def _reader(spec: str, limit: int | None, progress: bool) -> Callable[[str], Arrays]:

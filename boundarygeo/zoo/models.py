@@ -5,12 +5,16 @@ to logits; the normalisation of the images is outside. In evaluation mode all of
 the input, and `torch.fx` can trace them.
 """
 
+import functools
 import math
+import re
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
+
+from boundarygeo.zoo.residual import preact_resnet18, resnet20, wide_resnet
+from boundarygeo.zoo.vgg import vgg11, vgg16
 
 Shape = tuple[int, int, int]
 
@@ -78,96 +82,43 @@ def small_cnn(num_classes: int = 10, input_shape: Shape = (1, 28, 28)) -> nn.Mod
     )
 
 
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut without parameters (option A of He et al.).
-
-    Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output; where they grow, the shortcut is padded with zero channels.
-        stride: stride of the first convolution, and of the subsampling in the shortcut.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.stride = stride
-        self.new_channels = out_channels - in_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features `[batch, channel, row, col]` to features."""
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        before, after = self.new_channels // 2, self.new_channels - self.new_channels // 2
-        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, after))
-        return F.relu(out + shortcut)
-
-
-class CifarResNet(nn.Module):
-    """Residual network for small images: three stages of 16, 32 and 64 channels.
-
-    Args:
-        blocks: residual blocks per stage; the depth is 6 × blocks + 2.
-        num_classes: number of logits.
-        in_channels: channels of the images.
-    """
-
-    def __init__(self, blocks: int, num_classes: int, in_channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(16, 16, blocks, stride=1)
-        self.layer2 = _stage(16, 32, blocks, stride=2)
-        self.layer3 = _stage(32, 64, blocks, stride=2)
-        self.linear = nn.Linear(64, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images `[batch, channel, row, col]` to logits `[batch, class]`."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.layer3(self.layer2(self.layer1(out)))
-        return self.linear(out.mean(dim=(2, 3)))
-
-
-def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = BasicBlock(in_channels, out_channels, stride)
-    return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1) for _ in range(blocks - 1)))
-
-
-def resnet20(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Module:
-    """ResNet-20 for CIFAR-10 with shortcuts of option A, 0.27 million parameters.
-
-    The names of its parameters are those of the checkpoints of akamaster/pytorch_resnet_cifar10.
-
-    Reference: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
-
-    Args:
-        num_classes: number of logits.
-        input_shape: channels, rows, columns; only the channels matter.
-
-    Returns:
-        The module, with the initialisation of He et al.
-    """
-    return CifarResNet(3, num_classes, input_shape[0])
-
-
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "softmax_regression": softmax_regression,
     "mlp": mlp,
     "small_cnn": small_cnn,
     "resnet20": resnet20,
+    "preact_resnet18": preact_resnet18,
+    "wrn16_4": functools.partial(wide_resnet, 16, 4),
+    "vgg11": vgg11,
+    "vgg16": vgg16,
 }
-"""Name of each architecture and its factory."""
+"""Name of each architecture and its factory; `find_model` knows wide ResNets of other sizes, too."""
+
+
+def find_model(name: str) -> Callable[..., nn.Module]:
+    """The factory of an architecture.
+
+    Args:
+        name: a key of `MODELS`, or `wrn<depth>_<width>`, e.g. `wrn28_10`.
+
+    Returns:
+        The factory.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if size := re.fullmatch(r"wrn(\d+)_(\d+)", name):
+        return functools.partial(wide_resnet, int(size[1]), int(size[2]))
+    raise ValueError(f"model must be one of {', '.join(MODELS)} or wrn<depth>_<width>, got {name!r}")
 
 
 def build_model(name: str, *, num_classes: int, input_shape: tuple[int, ...], seed: int = 0) -> nn.Module:
     """Build a model whose initial weights depend on the seed alone.
 
     Args:
-        name: a key of `MODELS`.
+        name: what `find_model` knows.
         num_classes: number of logits.
         input_shape: channels, rows, columns.
         seed: seed of the initial weights.
@@ -178,8 +129,7 @@ def build_model(name: str, *, num_classes: int, input_shape: tuple[int, ...], se
     Raises:
         ValueError: if the name is unknown, or the sizes are not positive.
     """
-    if name not in MODELS:
-        raise ValueError(f"model must be one of {', '.join(MODELS)}, got {name!r}")
+    factory = find_model(name)
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
     if len(input_shape) != 3 or min(input_shape) < 1:
@@ -187,4 +137,4 @@ def build_model(name: str, *, num_classes: int, input_shape: tuple[int, ...], se
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also reseed the accelerators, whose state is not restored here.
         torch.default_generator.manual_seed(seed)
-        return MODELS[name](num_classes=num_classes, input_shape=tuple(input_shape))
+        return factory(num_classes=num_classes, input_shape=tuple(input_shape))

@@ -1,7 +1,9 @@
 """Weights from other people's files: read without executing what is in them, checked before being copied."""
 
 import os
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,6 +65,25 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"file must hold a dict, got {type(content).__name__} in {str(path)!r}")
     return content
+
+
+def write_tensors(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write a dict of tensors and plain values that `read_tensors` reads.
+
+    The file is written beside its final place and moved there when it is whole.
+
+    Args:
+        path: the file; what is there is replaced.
+        content: the dict.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        torch.save(dict(content), partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def copy_state(module: nn.Module, state: Mapping[str, Any], *, source: str) -> None:

@@ -1,0 +1,48 @@
+"""FGSM training with a random start (Goodfellow et al. 2015, arXiv 1412.6572; Wong et al. 2020, arXiv 2001.03994)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from boundarygeo.losses import loss_of
+from boundarygeo.training.perturbation import check_ball, climb, random_start
+
+
+@dataclass(frozen=True)
+class Fgsm:
+    """Cross-entropy of images after one step up the loss, from a random point of the ball, back onto the ball.
+
+    Attributes:
+        eps: radius of the ball in `norm`, in input units; 8/255 is usual for CIFAR-10, 0.3 for MNIST.
+        step_size: length of the step in `norm`; by default 1.25 ε, as Wong et al.
+        norm: `"linf"` or `"l2"`.
+        random_start: whether to start at a random point; without, and with a step of ε, it is the method of Goodfellow
+            et al., which tends to catastrophic overfitting.
+    """
+
+    eps: float = 8 / 255
+    step_size: float | None = None
+    norm: str = "linf"
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm, self.step_size)
+
+    def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As `Method`; the starting points are drawn."""
+        logits = module(
+            climb(
+                module,
+                x,
+                random_start(x, self.eps, self.norm, generator) if self.random_start else x,
+                # The gradient of the cross-entropy without the factor that vanishes in float32: equal steps.
+                lambda logits: loss_of(logits, y, "log_odds").sum(),
+                eps=self.eps,
+                norm=self.norm,
+                steps=1,
+                step_size=1.25 * self.eps if self.step_size is None else self.step_size,
+            )
+        )
+        return F.cross_entropy(logits, y), logits

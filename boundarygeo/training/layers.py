@@ -1,0 +1,153 @@
+"""What methods need to know about the inside of a module: its layers by name, and how to change what they give.
+
+Hooks do it, so that any module will do, torchvision's too. Names are those of `module.named_modules()`, and `"input"`
+for the images.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.transforms import Normalize
+
+INPUT = "input"
+
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus)
+
+
+class Network(nn.Module):
+    """A module with the normalisation of its images in front; names of layers are those of the module.
+
+    Args:
+        module: maps normalised images to logits.
+        mean: mean per channel, or None for no normalisation.
+        std: standard deviation per channel, or None with `mean`.
+    """
+
+    def __init__(
+        self, module: nn.Module, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
+    ) -> None:
+        super().__init__()
+        self.normalise = nn.Identity() if mean is None or std is None else Normalize(mean, std)
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images in [0, 1] `[batch, channel, row, col]` to logits `[batch, class]`."""
+        return self.module(self.normalise(x))
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """The module without the normalisation that `Network` puts in front of it."""
+    return module.module if isinstance(module, Network) else module
+
+
+def find_layers(module: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """Layers by name.
+
+    Args:
+        module: where to look.
+        names: names of layers; `"input"` is passed over.
+
+    Returns:
+        The layers, in the order of the names.
+
+    Raises:
+        ValueError: if there is no such layer; the message lists those that exist.
+    """
+    there = {name: layer for name, layer in bare(module).named_modules() if name}
+    for name in names:
+        if name != INPUT and name not in there:
+            raise ValueError(f"layers must be any of {', '.join((INPUT, *there))}, got {name!r}")
+    return {name: there[name] for name in names if name != INPUT}
+
+
+def weighted_layers(module: nn.Module) -> tuple[str, ...]:
+    """Names of all linear and convolution layers, in the order in which they were made."""
+    return tuple(name for name, layer in bare(module).named_modules() if isinstance(layer, nn.Linear | nn.Conv2d))
+
+
+def hidden_layers(module: nn.Module) -> tuple[str, ...]:
+    """Names of the parts of a module between which its hidden representations lie.
+
+    These are direct children, the last one (which gives the logits) excluded: the activations of an `nn.Sequential`, or
+    else the stages, which are those children that are an `nn.Sequential` themselves: `layer1` … `layer4` of a ResNet.
+
+    Args:
+        module: the module.
+
+    Returns:
+        Names, possibly none.
+
+    Examples:
+        >>> hidden_layers(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+        ('1',)
+    """
+    inner = bare(module)
+    children = list(inner.named_children())[:-1]
+    if isinstance(inner, nn.Sequential) and any(isinstance(child, _ACTIVATIONS) for _, child in children):
+        return tuple(name for name, child in children if isinstance(child, _ACTIVATIONS))
+    return tuple(name for name, child in children if isinstance(child, nn.Sequential))
+
+
+def forward_changed(
+    module: nn.Module, x: Tensor, names: Iterable[str], change: Callable[[str, Tensor], Tensor]
+) -> Tensor:
+    """A forward pass in which the outputs of some layers are changed.
+
+    Args:
+        module: the network.
+        x: images `[batch, channel, row, col]`.
+        names: names of the layers, and `"input"` for the images themselves.
+        change: name of a layer and what it gives `[batch, …]` to what is to be handed on instead.
+
+    Returns:
+        Logits `[batch, class]`. The module has the hooks that it had, also after an exception.
+
+    Raises:
+        ValueError: if a layer does not exist, gives no tensor, or is not used exactly once.
+    """
+    names = tuple(names)
+    with changed_outputs(find_layers(module, names), change):
+        return module(change(INPUT, x) if INPUT in names else x)
+
+
+@contextmanager
+def changed_outputs(layers: Mapping[str, nn.Module], change: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
+    """Change the outputs of layers in the one forward pass that is made meanwhile.
+
+    Args:
+        layers: the layers by name.
+        change: as in `forward_changed`.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: if a layer gives no tensor, or is not used exactly once.
+    """
+    calls: Counter[str] = Counter()
+    handles = []
+    try:
+        for name, layer in layers.items():
+            handles.append(layer.register_forward_hook(_hook(name, change, calls)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name in layers:
+        if calls[name] != 1:
+            raise ValueError(f"layers must be used once in a forward pass, got {name!r}, used {calls[name]} times")
+
+
+def _hook(
+    name: str, change: Callable[[str, Tensor], Tensor], calls: Counter[str]
+) -> Callable[[nn.Module, Any, Any], Tensor]:
+    def act(layer: nn.Module, inputs: Any, output: Any) -> Tensor:
+        calls[name] += 1
+        if not isinstance(output, Tensor):
+            raise ValueError(f"layers must give tensors, got {type(output).__name__} from {name!r}")
+        return change(name, output)
+
+    return act

@@ -1,0 +1,70 @@
+"""mixup: training on lines between images (Zhang et al. 2018, arXiv 1710.09412)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from boundarygeo.training.method import check_number
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Cross-entropy of λx_i + (1−λ)x_j against λy_i + (1−λ)y_j, with one λ ~ Beta(α, α) per batch.
+
+    It is torchvision's transform: j is the example before i in the shuffled batch. The reported accuracy counts y_i,
+    whatever its weight.
+
+    Attributes:
+        alpha: α; 1 is uniform, small values leave most images nearly as they are.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self.alpha, "alpha", above=0)
+
+    def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As `Method`; one λ is drawn."""
+        seen = int(y.max()) + 1
+        with drawn_from(generator):
+            mixed, shares = v2.MixUp(alpha=self.alpha, num_classes=seen)(x, y)
+        logits = module(mixed)
+        # The transform asks for the number of classes, which only the logits tell.
+        return F.cross_entropy(logits, F.pad(shares, (0, logits.shape[1] - seen))), logits
+
+
+def draw_weight(alpha: float, generator: torch.Generator) -> float:
+    """A weight λ ~ Beta(α, α).
+
+    Args:
+        alpha: α.
+        generator: on the CPU; one number is drawn from it.
+
+    Returns:
+        The weight, in [0, 1].
+    """
+    with drawn_from(generator):
+        return float(torch.distributions.Beta(alpha, alpha).sample())
+
+
+@contextmanager
+def drawn_from(generator: torch.Generator) -> Iterator[None]:
+    """Let what draws from the global generator of the CPU be decided by one number of another generator.
+
+    The distributions of PyTorch take no generator of their own.
+
+    Args:
+        generator: on the CPU.
+
+    Yields:
+        Nothing; the global generator is afterwards as it was.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

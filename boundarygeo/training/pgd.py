@@ -1,0 +1,47 @@
+"""PGD training: the cross-entropy of the worst image found in a ball (Madry et al. 2018, arXiv 1706.06083)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from boundarygeo.losses import loss_of
+from boundarygeo.training.perturbation import check_ball, climb, random_start
+
+
+@dataclass(frozen=True)
+class Pgd:
+    """Cross-entropy of images after several steps up the loss inside a ball, from a random point of it.
+
+    Attributes:
+        eps: radius of the ball in `norm`, in input units; 8/255 is usual for CIFAR-10, 0.3 for MNIST.
+        steps: number of steps; Madry et al. take 7 for CIFAR-10.
+        step_size: length of a step in `norm`; by default 2.5 ε / steps, as `boundarygeo.attacks.pgd`.
+        norm: `"linf"` or `"l2"`.
+    """
+
+    eps: float = 8 / 255
+    steps: int = 7
+    step_size: float | None = None
+    norm: str = "linf"
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm, self.step_size, self.steps)
+
+    def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As `Method`; the starting points are drawn."""
+        logits = module(
+            climb(
+                module,
+                x,
+                random_start(x, self.eps, self.norm, generator),
+                # The gradient of the cross-entropy without the factor that vanishes in float32: equal steps.
+                lambda logits: loss_of(logits, y, "log_odds").sum(),
+                eps=self.eps,
+                norm=self.norm,
+                steps=self.steps,
+                step_size=2.5 * self.eps / self.steps if self.step_size is None else self.step_size,
+            )
+        )
+        return F.cross_entropy(logits, y), logits

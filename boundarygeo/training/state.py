@@ -1,0 +1,172 @@
+"""The state of a training between two steps, in one file of tensors and JSON, to go on from as if nothing had happened.
+
+It holds what decides the rest of the training: weights and buffers, the optimizer's averages, the place in the schedule
+and in the epoch, and the state of every generator of random numbers.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from boundarygeo.zoo.weights import copy_state, read_tensors, write_tensors
+
+FORMAT_VERSION = 1
+"""Version of the layout of the file. Another one is refused."""
+
+
+@dataclass
+class Progress:
+    """How far a training is, and what it has shown so far.
+
+    Attributes:
+        step: finished steps of the epoch.
+        loss_sum: sum of the losses of the epoch's examples.
+        correct: number of them that were classified correctly.
+        seen: number of them.
+        loss: mean loss of each finished epoch.
+        accuracy: accuracy of each finished epoch.
+        test_accuracy: accuracy on the test split after each epoch.
+        validation_accuracy: robust accuracy on the validation split after each epoch.
+        best_epoch: number of the best epoch, from 1, or None.
+        seconds: wall-clock time in s.
+        stopped: why it ended before the last epoch, or empty.
+    """
+
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    test_accuracy: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    best_epoch: int | None = None
+    seconds: float = 0.0
+    stopped: str = ""
+
+    @property
+    def epoch(self) -> int:
+        """Number of finished epochs."""
+        return len(self.loss)
+
+
+def save_state(
+    path: str | os.PathLike[str],
+    *,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: OneCycleLR,
+    random: Mapping[str, Tensor],
+    memory: Mapping[str, Tensor],
+    good: Mapping[str, Tensor],
+    progress: Progress,
+    config: Mapping[str, Any],
+) -> None:
+    """Write the state, whole or not at all.
+
+    Args:
+        path: the file; what is there is replaced.
+        module: the module.
+        optimizer: its optimizer.
+        schedule: the optimizer's schedule.
+        random: state of each generator.
+        memory: tensors that the method carries from one step to the next.
+        good: weights and buffers before this epoch, or nothing between two epochs.
+        progress: how far the training is.
+        config: what decides the result; `load_state` compares it.
+    """
+    state = optimizer.state_dict()
+    averages = {
+        f"{number} {name}": value for number, values in state["state"].items() for name, value in values.items()
+    }
+    described = {
+        "format": FORMAT_VERSION,
+        "progress": dataclasses.asdict(progress),
+        "groups": state["param_groups"],
+        "schedule_step": schedule.last_epoch,
+        "config": dict(config),
+    }
+    content = {
+        "module": _on_cpu(module.state_dict()),
+        "optimizer": _on_cpu(averages),
+        "random": _on_cpu(random),
+        "memory": _on_cpu(memory),
+        "good": _on_cpu(good),
+        "training_state": json.dumps(described),
+    }
+    write_tensors(path, content)
+
+
+def load_state(
+    path: str | os.PathLike[str],
+    *,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: OneCycleLR,
+    memory: dict[str, Tensor],
+    config: Mapping[str, Any],
+) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
+    """Put a training back into the state of a file.
+
+    Args:
+        path: a file that `save_state` wrote; no code in it is executed.
+        module: receives the weights and buffers.
+        optimizer: receives the averages.
+        schedule: receives its place.
+        memory: receives what the method carries.
+        config: must be that of the file.
+
+    Returns:
+        How far the training is, the state of each generator, and the weights before this epoch.
+
+    Raises:
+        ValueError: if the file is no such state, or of a training with another configuration: the message says what
+            differs. Nothing is changed then.
+    """
+    content = read_tensors(path)
+    try:
+        described = json.loads(content["training_state"])
+        version, there = int(described["format"]), dict(described["config"])
+        progress = Progress(**described["progress"])
+        averages = dict(content["optimizer"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"file must be a state of a training, got {str(path)!r}") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(f"state must have format {FORMAT_VERSION}, got {version} in {str(path)!r}")
+    _check_same(there, json.loads(json.dumps(dict(config))), path)
+    copy_state(module, content["module"], source=str(path))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in averages.items():
+        number, name = key.split(" ")
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": described["groups"]})
+    schedule.load_state_dict({"last_epoch": described["schedule_step"]})
+    device = next(module.parameters()).device
+    memory.update({name: value.to(device) for name, value in content["memory"].items()})
+    return progress, dict(content["random"]), dict(content["good"])
+
+
+def _on_cpu(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    # Cloned, because a view would bring the whole tensor it looks into to the file.
+    return {name: value.detach().cpu().clone() for name, value in values.items()}
+
+
+def _check_same(there: dict[str, Any], here: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    missing = object()
+    names = list(dict.fromkeys((*there, *here)))
+    differ = [
+        f"{name} {there.get(name, 'nothing')!r} there and {here.get(name, 'nothing')!r} here"
+        for name in names
+        if there.get(name, missing) != here.get(name, missing)
+    ]
+    if differ:
+        raise ValueError(
+            f"state must be of a training with the same configuration, got {str(path)!r} with {'; '.join(differ)}"
+        )
