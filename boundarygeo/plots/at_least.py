@@ -1,16 +1,19 @@
 """Share of examples with at least k orthogonal adversarial directions as a figure."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
+from numpy.typing import NDArray
 
 from boundarygeo.plots.captions import COUNT, fitted, legend_above, settings_of
 from boundarygeo.plots.cells import axes_or_new
 from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import STYLE
+from boundarygeo.statistics import Estimate
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import at_least, included
 
@@ -55,24 +58,8 @@ def dimension_at_least(
         rows = len(entries) if max(map(len, (*models, *kinds))) > _SHORT else -(-len(entries) // 3)
         axes = axes_or_new(ax, figsize=(7.0, 3.6 + 0.2 * rows))
         for result, look in zip(several, looks(models, kinds), strict=True):
-            sizes, shares = at_least(result)
-            k = np.concatenate([[_LEFT], sizes])
-            # Between two whole numbers the share with at least t is that of the larger: a step down behind each.
-            value, low, high = (
-                [ends[0], *ends] for ends in zip(*((e.value, e.low, e.high) for e in shares), strict=True)
-            )
-            axes.fill_between(k, low, high, step="pre", color=look.color, alpha=0.15, lw=0)
-            axes.step(k, value, where="pre", color=look.color, ls=look.style, lw=1.6)
-            if value[-1]:
-                axes.plot(k[-1], value[-1], color=look.color, marker=">", ms=6, clip_on=False, zorder=3)
-        percent_axis(axes, "examples with at least k directions")
-        reach = max(int(included(result).max()) for result in several)
-        axes.set_xscale("log")
-        axes.set(xlabel=f"k, {COUNT}", xlim=(_LEFT, max(1.1 * reach, 2.0)))
-        ticks = [step * 10**decade for decade in range(7) for step in (1, 2, 5)]
-        axes.set_xticks([tick for tick in ticks if tick <= 1.1 * reach], minor=False)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+            draw_at_least(axes, *at_least(result), color=look.color, style=look.style)
+        at_least_axes(axes, max(int(included(result).max()) for result in several), COUNT)
         notes = [
             f"n = {count_text([int(result.correct.sum()) for result in several])} examples",
             "bands: 95 % (Wilson)",
@@ -82,6 +69,45 @@ def dimension_at_least(
         title = "\n".join(fitted(axes, words, mark) for words, mark in ((common, ", "), (notes, "; ")) if words)
         legend_above(axes, entries, title, columns=-(-len(entries) // rows) if rows else 1)
     return axes
+
+
+def draw_at_least(
+    axes: Axes, sizes: NDArray[np.intp], shares: Sequence[Estimate], *, color: Any, style: Any, alpha: float = 0.15
+) -> None:
+    """Draw one curve with its band, and a triangle where it ends above zero.
+
+    Args:
+        axes: where.
+        sizes: the k, `[k]`.
+        shares: share of examples with at least each k.
+        color: of the curve.
+        style: of the line.
+        alpha: opacity of the band.
+    """
+    k = np.concatenate([[_LEFT], sizes])
+    # Between two whole numbers the share with at least t is that of the larger: a step down behind each.
+    value, low, high = ([ends[0], *ends] for ends in zip(*((e.value, e.low, e.high) for e in shares), strict=True))
+    axes.fill_between(k, low, high, step="pre", color=color, alpha=alpha, lw=0)
+    axes.step(k, value, where="pre", color=color, ls=style, lw=1.6)
+    if value[-1]:
+        axes.plot(k[-1], value[-1], color=color, marker=">", ms=6, clip_on=False, zorder=3)
+
+
+def at_least_axes(axes: Axes, reach: int, what: str) -> None:
+    """Axes of such curves: percents against a logarithmic k.
+
+    Args:
+        axes: which.
+        reach: largest count of any curve.
+        what: what is counted.
+    """
+    percent_axis(axes, "examples with at least k directions")
+    axes.set_xscale("log")
+    axes.set(xlabel=f"k, {what}", xlim=(_LEFT, max(1.1 * reach, 2.0)))
+    ticks = [step * 10**decade for decade in range(7) for step in (1, 2, 5)]
+    axes.set_xticks([tick for tick in ticks if tick <= 1.1 * reach], minor=False)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _kinds(results: Sequence[AdversarialDimension]) -> tuple[list[str], list[str]]:

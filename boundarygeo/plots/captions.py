@@ -12,7 +12,11 @@ from boundarygeo.plots.curves import NORM_NAMES
 from boundarygeo.subspace.dimension import AdversarialDimension
 
 COUNT = "number of orthogonal adversarial directions"
-METHOD_NAMES = {"gaas": "gradient-aligned frames", "frame": "optimised frames"}
+METHOD_NAMES = {
+    "gaas": "gradient-aligned frames",
+    "frame": "optimised frames",
+    "sequential": "shortest directions, one after another",
+}
 RULE_NAMES = {"all": "all of a frame succeed", "count": "most successes in a frame"}
 BOX_NAMES = {"feasible": "inside the bounds", "clip": "clipped to the bounds", "ignore": "bounds ignored"}
 """What figures and tables call the settings."""
@@ -28,7 +32,7 @@ def settings_of(result: AdversarialDimension) -> list[str]:
     return [
         f"ε = {result.eps:.4g} ({NORM_NAMES[result.norm]}, input units)",
         METHOD_NAMES[result.method],
-        RULE_NAMES[result.rule],
+        *([] if result.method == "sequential" else [RULE_NAMES[result.rule]]),  # no frames, no rule
         BOX_NAMES[result.box],
         *(["targeted"] if result.targeted else []),
     ]

@@ -74,7 +74,7 @@ def map_grid(
         raise ValueError(f"columns must be >= 1, got {columns}")
     columns = min(columns, len(positions))
     rows = math.ceil(len(positions) / columns)
-    legend, legend_title = _legend(maps, positions, class_names)
+    legend, legend_title = class_legend([maps], positions, class_names)
 
     pixel_u, pixel_v = pixel_size(maps)
     cell_rows, cell_cols = maps.labels.shape[1:]
@@ -89,7 +89,7 @@ def map_grid(
         place = np.arange(len(positions))
         left, bottom = place % columns * cell_cols, (rows - 1 - place // columns) * cell_rows
         mosaic = np.ones((rows, columns, cell_rows, cell_cols, 3), dtype=np.float32)
-        mosaic[rows - 1 - place // columns, place % columns] = _cell_images(maps, positions)
+        mosaic[rows - 1 - place // columns, place % columns] = cell_images(maps, positions)
         mosaic = mosaic.swapaxes(1, 2).reshape(rows * cell_rows, columns * cell_cols, 3)
         axes.imshow(mosaic, origin="lower", interpolation="nearest", aspect=pixel_v / pixel_u)
 
@@ -137,11 +137,11 @@ def map_single(
         ValueError: if the position does not exist or names are missing.
     """
     positions = positions_of(maps, [cell])
-    legend, legend_title = _legend(maps, positions, class_names)
+    legend, legend_title = class_legend([maps], positions, class_names)
     with mpl.rc_context(STYLE):
         axes = axes_or_new(ax, figsize=(6.4, 4.6))
         low_u, high_u, low_v, high_v = extent = outer_edges(maps)
-        axes.imshow(_cell_images(maps, positions)[0], origin="lower", interpolation="nearest", extent=extent)
+        axes.imshow(cell_images(maps, positions)[0], origin="lower", interpolation="nearest", extent=extent)
         if maps.valid[cell]:
             points = marked_points(maps, positions)
             draw_crosses(axes, points[..., 0], points[..., 1], size=11)
@@ -162,7 +162,7 @@ def _enlarge_to_fit(figure: Figure, axes: Axes) -> None:
     figure.set_size_inches(box.width, box.height)
 
 
-def _cell_images(maps: BoundaryMaps, positions: NDArray[np.intp]) -> NDArray[np.float32]:
+def cell_images(maps: BoundaryMaps, positions: NDArray[np.intp]) -> NDArray[np.float32]:
     """RGB of each cell `[cell, row, col, 3]`."""
     labels = maps.labels.numpy()[positions]
     # A palette that ends in grey and white: one indexing colours everything.
@@ -188,15 +188,17 @@ def _hatch(axes: Axes, outlines: NDArray, note: str, *, fontsize: float) -> None
         axes.text(x, y, lines, ha="center", va="center", fontsize=fontsize, linespacing=1.0, bbox=background)
 
 
-def _legend(
-    maps: BoundaryMaps, positions: NDArray[np.intp], class_names: Sequence[str] | None
+def class_legend(
+    several: Sequence[BoundaryMaps], positions: NDArray[np.intp], class_names: Sequence[str] | None
 ) -> tuple[list[Artist], str | None]:
     """Handles of the white class, the classes that appear in colour and the cross; and the legend's title."""
-    labels = maps.labels.numpy()[positions]
-    colored = np.broadcast_to(maps.valid.numpy()[positions][:, None, None], labels.shape)
+    maps = several[0]
+    labels = np.concatenate([each.labels.numpy()[positions] for each in several])
+    valid = np.concatenate([each.valid.numpy()[positions] for each in several])
+    colored = np.broadcast_to(valid[:, None, None], labels.shape)
     handles: list[Artist] = []
     if maps.true_labels is not None:
-        true = maps.true_labels.numpy()[positions]
+        true = np.tile(maps.true_labels.numpy()[positions], len(several))
         colored = colored & (labels != true[:, None, None])
         white = "white: true class"
         if len(positions) == 1:

@@ -54,17 +54,17 @@ def map_outlines(
         ValueError: if there are no maps, their planes or true labels differ or are missing, the plane does
             not exist, or the number of names is not that of the maps.
     """
-    _check_outlines(list_of_maps, names)
-    _check_cells(list_of_maps, [cell])
+    check_outlines(list_of_maps, names)
+    check_cells(list_of_maps, [cell])
     first = list_of_maps[0]
     assert first.true_labels is not None  # checked above
     true = int(first.true_labels[cell])
-    names = _names(names, len(list_of_maps))
+    names = outline_names(names, len(list_of_maps))
     true_name = class_labels(class_names, [true])[true]
     with mpl.rc_context(STYLE):
         axes = axes_or_new(ax, figsize=(6.8, 4.6))
-        notes = _draw_outlines(axes, list_of_maps, cell)
-        handles = _model_handles([name + note for name, note in zip(names, notes, strict=True)])
+        notes = draw_outlines(axes, list_of_maps, cell)
+        handles = model_handles([name + note for name, note in zip(names, notes, strict=True)])
         handles.append(cross_handle(first))
         label_axes(axes, first)
         axes.set_title(f"example {int(first.index[cell])}: region of the true class, {true_name}")
@@ -98,10 +98,10 @@ def outline_grid(
     """
     if columns < 1:
         raise ValueError(f"columns must be positive, got {columns}")
-    _check_outlines(list_of_maps, names)
+    check_outlines(list_of_maps, names)
     first = list_of_maps[0]
     chosen = first.valid.nonzero()[:12, 0].tolist() if cells is None else positions_of(first, cells).tolist()
-    _check_cells(list_of_maps, chosen)
+    check_cells(list_of_maps, chosen)
     assert first.true_labels is not None
     columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
@@ -111,17 +111,18 @@ def outline_grid(
         for axes in grid.flat[len(chosen) :]:
             axes.set_axis_off()
         for axes, cell in zip(grid.flat, chosen, strict=False):
-            _draw_outlines(axes, list_of_maps, cell)
+            draw_outlines(axes, list_of_maps, cell)
             axes.set(xticks=[], yticks=[])
             true = int(first.true_labels[cell])
             axes.set_title(class_labels(class_names, [true])[true])
-        handles = [*_model_handles(_names(names, len(list_of_maps))), cross_handle(first)]
+        handles = [*model_handles(outline_names(names, len(list_of_maps))), cross_handle(first)]
         figure.legend(handles=handles, loc="outside right upper", frameon=False, handlelength=3.5)
         figure.supxlabel("\n".join(axes_lines(first)), fontsize="medium", x=0.01, ha="left")
     return figure
 
 
-def _check_outlines(list_of_maps: Sequence[BoundaryMaps], names: Sequence[str] | None) -> None:
+def check_outlines(list_of_maps: Sequence[BoundaryMaps], names: Sequence[str] | None) -> None:
+    """Refuse what is no list of maps with true labels on the same planes, with a name for each."""
     if isinstance(list_of_maps, BoundaryMaps) or not isinstance(list_of_maps, Sequence):
         raise TypeError(f"list_of_maps must be a list of BoundaryMaps, got {type(list_of_maps).__name__}")
     if not list_of_maps:
@@ -135,7 +136,8 @@ def _check_outlines(list_of_maps: Sequence[BoundaryMaps], names: Sequence[str] |
         raise ValueError(f"names must have {len(list_of_maps)} entries, one per model, got {len(names)}")
 
 
-def _check_cells(list_of_maps: Sequence[BoundaryMaps], cells: Sequence[int]) -> None:
+def check_cells(list_of_maps: Sequence[BoundaryMaps], cells: Sequence[int]) -> None:
+    """Refuse cells that do not exist in all maps, or whose true labels differ."""
     first = list_of_maps[0]
     for cell in positions_of(first, cells).tolist():
         for maps in list_of_maps:
@@ -150,7 +152,8 @@ def _check_cells(list_of_maps: Sequence[BoundaryMaps], cells: Sequence[int]) -> 
                 raise ValueError(f"cell must be of a plane that exists, got {cell}: {missing_note(maps)}")
 
 
-def _names(names: Sequence[str] | None, count: int) -> Sequence[str]:
+def outline_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
+    """What figures call the models."""
     return [f"model {number}" for number in range(1, count + 1)] if names is None else names
 
 
@@ -161,7 +164,8 @@ def _look(number: int, count: int) -> tuple[tuple[float, float, float], Any, flo
     return (red, green, blue), _LINE_STYLES[number % len(_LINE_STYLES)], width
 
 
-def _model_handles(labels: Sequence[str]) -> list[Artist]:
+def model_handles(labels: Sequence[str]) -> list[Artist]:
+    """Legend entries of the models' outlines."""
     handles: list[Artist] = []
     for number, label in enumerate(labels):
         color, style, width = _look(number, len(labels))
@@ -169,7 +173,7 @@ def _model_handles(labels: Sequence[str]) -> list[Artist]:
     return handles
 
 
-def _draw_outlines(axes: Axes, list_of_maps: Sequence[BoundaryMaps], cell: int) -> list[str]:
+def draw_outlines(axes: Axes, list_of_maps: Sequence[BoundaryMaps], cell: int) -> list[str]:
     """Outlines of one example's class for all models; returns what each legend entry has to add."""
     first = list_of_maps[0]
     assert first.true_labels is not None  # checked by the callers

@@ -1,4 +1,4 @@
-"""Transfer between models as figures: the matrix, the mistakes, and the distances to and between boundaries."""
+"""Transfer between models as figures: the matrix, the mistakes, agreement, and distances to and between boundaries."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
 
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, count_text
@@ -18,6 +19,7 @@ from boundarygeo.transfer.boundaries import InterBoundaryDistance
 from boundarygeo.transfer.matrix import TransferMatrix
 from boundarygeo.transfer.mistakes import TransferMistakes
 from boundarygeo.transfer.problem import position
+from boundarygeo.transfer.reproducibility import Reproducibility
 
 OVER_NAMES = {
     "shared": "of the examples that all models get right",
@@ -61,26 +63,38 @@ def transfer_matrix(matrix: TransferMatrix, *, over: str = "shared", ax: Axes | 
     check_results([matrix], TransferMatrix, "matrix")
     rate = matrix.rate(over).numpy()
     n = matrix.counts(over)[1].tolist()
-    count = len(matrix.names)
     with mpl.rc_context(STYLE):
-        side = _CELL * count
-        axes = axes_or_new(ax, figsize=(max(side + 2.4, 4.6), max(side + 1.6, 3.2)))
-        axes.imshow(np.nan_to_num(rate), cmap=_MAP, vmin=0, vmax=1, aspect="equal")
-        for i, j in np.ndindex(rate.shape):
-            text = "–" if np.isnan(rate[i, j]) else _percent(float(rate[i, j]))
-            color = "white" if rate[i, j] > _DARK else "black"
-            axes.text(j, i, text, ha="center", va="center", color=color, fontsize=9 if count <= 8 else 7)
-            if i == j:
-                axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec="0.25", lw=1.2))
-        slanted = max(len(name) for name in matrix.names) > _LONG
-        axes.set_xticks(range(count), matrix.names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
-        axes.set_yticks(range(count), matrix.names)
-        if slanted:
-            for label in axes.get_xticklabels():
-                label.set_rotation_mode("anchor")
-        axes.tick_params(length=0)
+        axes = _heat_map(rate, matrix.names, ax)
         axes.set(xlabel="target: sent to", ylabel="source: made for")
         axes.set_title(f"{_attack(matrix)}\nsuccess, in % {OVER_NAMES[over]} (n = {count_text(n)})", fontsize="medium")
+    return axes
+
+
+def reproducibility(result: Reproducibility, *, ax: Axes | None = None) -> Axes:
+    """Agreement of each pair of models on random planes as a heat map, percent in the cells.
+
+    The figure of Somepalli et al. 2022 (arXiv 2203.08124): the mean share of equal labels in the window around three
+    random examples. On the diagonal, which has a frame, a model is compared with itself.
+
+    Args:
+        result: what `boundarygeo.reproducibility` gave.
+        ax: axes to draw on; by default those of a new pyplot figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+    """
+    check_results([result], Reproducibility, "result")
+    equal = np.eye(len(result.names))
+    for (i, j), each in zip(result.pairs.tolist(), result.window_agreement[:, result.valid], strict=True):
+        equal[i, j] = equal[j, i] = float(each.mean())
+    with mpl.rc_context(STYLE):
+        axes = _heat_map(equal, result.names, ax)
+        planes = f"{int(result.valid.sum()):,} random planes, {result.resolution}² points each"
+        clipped = ", clipped to the bounds" if result.clip else ""
+        axes.set_title(f"equal labels, in %\n{planes}{clipped}", fontsize="medium")
     return axes
 
 
@@ -203,6 +217,28 @@ def boundary_distances(
         place_legend(axes, handles, None)
         reach = f"looked up to {result.max_distance:.3g}; bars: 95 % (bootstrap)"
         axes.set_title(f"directions of {drawn[0]}, {result.adversarial} for adversarial\n{reach}", fontsize="medium")
+    return axes
+
+
+def _heat_map(shares: NDArray[np.float64], names: Sequence[str], ax: Axes | None) -> Axes:
+    """Shares `[row, column]` as cells from white to the darkest blue, with their percents; the diagonal has frames."""
+    count = len(names)
+    side = _CELL * count
+    axes = axes_or_new(ax, figsize=(max(side + 2.4, 4.6), max(side + 1.6, 3.2)))
+    axes.imshow(np.nan_to_num(shares), cmap=_MAP, vmin=0, vmax=1, aspect="equal")
+    for i, j in np.ndindex(shares.shape):
+        text = "–" if np.isnan(shares[i, j]) else _percent(float(shares[i, j]))
+        color = "white" if shares[i, j] > _DARK else "black"
+        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=9 if count <= 8 else 7)
+        if i == j:
+            axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec="0.25", lw=1.2))
+    slanted = max(len(name) for name in names) > _LONG
+    axes.set_xticks(range(count), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+    axes.set_yticks(range(count), names)
+    if slanted:
+        for label in axes.get_xticklabels():
+            label.set_rotation_mode("anchor")
+    axes.tick_params(length=0)
     return axes
 
 

@@ -1,0 +1,27 @@
+"""The average prediction over several inputs, as logits that every instrument understands."""
+
+import math
+
+from torch import Tensor
+
+
+def log_mean_softmax(logits: Tensor, samples: int) -> Tensor:
+    r"""Logarithm of the mean softmax over the samples of each example.
+
+    :math:`\log\bar p_c` with :math:`\bar p = \frac1K\sum_k \mathrm{softmax}(l_k)`, through log-sum-exp. As logits
+    these say all that is asked of a classifier: their softmax is :math:`\bar p` itself, their argmax the class of
+    largest average probability, differences are log-odds, and their cross-entropy is :math:`-\log\bar p_y`.
+
+    Args:
+        logits: of the samples of one example after those of another, `[example * sample, class]`.
+        samples: number of samples of each example, K.
+
+    Returns:
+        Log-probabilities `[example, class]`.
+
+    Examples:
+        >>> import torch
+        >>> log_mean_softmax(torch.tensor([[0.0, 0.0], [0.0, 100.0]]), 2).exp()
+        tensor([[0.2500, 0.7500]])
+    """
+    return logits.log_softmax(1).unflatten(0, (-1, samples)).logsumexp(1) - math.log(samples)

@@ -1,0 +1,322 @@
+r"""What randomised smoothing certifies (Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918, section 3.2).
+
+The smoothed classifier g gives the class that the base classifier f predicts most often under Gaussian noise of
+standard deviation σ. If f predicts c with probability :math:`p_A \ge \underline{p_A} > 1/2`, then g predicts c at every
+point closer than :math:`R = \sigma\Phi^{-1}(\underline{p_A})` in L2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from boundarygeo.attacks.examples import check_count, labels_of
+from boundarygeo.classifier import Classifier
+from boundarygeo.defences.smoothing import check_sigma
+from boundarygeo.directions import numbers_of
+from boundarygeo.results import Result, array
+from boundarygeo.statistics import Estimate, share
+
+ABSTAIN = -1
+"""The label of an example on which the smoothed classifier abstains."""
+
+_BLOCK = 64
+"""Noise vectors that are drawn by one generator: a fixed number, so that no batch size can change them."""
+
+_SELECTION, _ESTIMATION, _PREDICTION = range(3)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class CertifiedRadii(Result):
+    r"""Radius in L2 within which the smoothed classifier provably does not change its label, for each example.
+
+    Each certificate holds with probability at least 1 - `alpha` over the noise, for each example by itself.
+
+    Attributes:
+        radius: :math:`\sigma\Phi^{-1}(\underline{p_A})`, float64 `[example]`, in input units; 0 where it abstains.
+        label: class of the smoothed classifier, int64 `[example]`; -1 where it abstains.
+        abstained: whether the lower bound is below one half, bool `[example]`.
+        lower: the lower bound of the share of the class, one-sided Clopper-Pearson at level `alpha`, float64
+            `[example]`.
+        votes: how often the selected class was predicted among the `n`, int64 `[example]`.
+        selected: the class that was predicted most often among the first `n0`, int64 `[example]`.
+        true_labels: int64 `[example]`.
+        index: number of each example, int64 `[example]`: decides its noise.
+        sigma: standard deviation of the noise, in input units.
+        n0: number of noise vectors that the class was selected by.
+        n: number of noise vectors, others, that the bound was found by.
+        alpha: probability that a certificate is wrong.
+    """
+
+    radius: Tensor = array("example", unit="L2 in input units")
+    label: Tensor = array("example")
+    abstained: Tensor = array("example")
+    lower: Tensor = array("example")
+    votes: Tensor = array("example")
+    selected: Tensor = array("example")
+    true_labels: Tensor = array("example")
+    index: Tensor = array("example", coordinate=True)
+    sigma: float
+    n0: int
+    n: int
+    alpha: float
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether the label is the true one, bool `[example]`; not where it abstains."""
+        return self.label == self.true_labels
+
+    @property
+    def largest(self) -> float:
+        """The largest radius that `n` noise vectors can certify, when all of them agree: σ Φ⁻¹(α^(1/n))."""
+        return self.sigma * float(stats.norm.ppf(self.alpha ** (1 / self.n)))
+
+    def accuracy_at(self, radii: Sequence[float] | Tensor) -> list[Estimate]:
+        """Certified accuracy: the share of the examples whose label is right and certified up to a radius.
+
+        Abstentions count as errors. The 95 % Wilson intervals are over the draw of the examples; that a share `alpha`
+        of the certificates may be wrong is not in them.
+
+        Args:
+            radii: in L2, in input units.
+
+        Returns:
+            One estimate per radius.
+
+        Raises:
+            ValueError: if a radius is negative.
+        """
+        sizes = [float(radius) for radius in radii]
+        if any(not radius >= 0 for radius in sizes):
+            raise ValueError(f"radii must be >= 0, got {sizes}")
+        return [share(int((self.correct & (self.radius >= radius)).sum()), len(self.radius)) for radius in sizes]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class SmoothedPredictions(Result):
+    """What the smoothed classifier predicts, or that it abstains.
+
+    Attributes:
+        label: class predicted most often, int64 `[example]`; -1 where it abstains.
+        abstained: whether the p-value exceeds `alpha`, bool `[example]`.
+        p_value: of the two-sided binomial test that the two most frequent classes are equally likely, float64
+            `[example]`.
+        counts: how often each class was predicted, int64 `[example, class]`.
+        index: number of each example, int64 `[example]`: decides its noise.
+        sigma: standard deviation of the noise, in input units.
+        n: number of noise vectors.
+        alpha: probability that a prediction is not the class of the smoothed classifier.
+    """
+
+    label: Tensor = array("example")
+    abstained: Tensor = array("example")
+    p_value: Tensor = array("example")
+    counts: Tensor = array("example", "class")
+    index: Tensor = array("example", coordinate=True)
+    sigma: float
+    n: int
+    alpha: float
+
+
+def certify(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    sigma: float,
+    n0: int = 100,
+    n: int = 10_000,
+    alpha: float = 0.001,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+) -> CertifiedRadii:
+    r"""Certify the smoothed classifier around each example (CERTIFY of Cohen et al. 2019, section 3.2.2).
+
+    The class is selected by its votes among `n0` noise vectors; `n` others give the lower bound of its probability. The
+    radius is at most :math:`\sigma\Phi^{-1}(\alpha^{1/n})`, about 3.2 σ with the default settings; the paper has n =
+    100,000, for 3.8 σ. Noisy inputs are not clipped: the theorem is about Gaussian noise.
+
+    Args:
+        clf: the base classifier, bare: not one that averages over noise itself.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        sigma: standard deviation of the noise, in input units.
+        n0: number of noise vectors that select the class.
+        n: number of noise vectors that find the bound.
+        alpha: probability that a certificate is wrong, per example.
+        seed: seed of the noise.
+        index: number of each example, which decides its noise; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The radii.
+
+    Raises:
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument or the module's output is not usable.
+    """
+    check_sigma(sigma)
+    check_count(n0, "n0")
+    check_count(n, "n")
+    _check_alpha(alpha)
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    numbers = numbers_of(index, len(x))
+    provenance = clf.record()
+    with clf.running(x, y):
+        votes = [
+            _count_labels(clf, x, _Noise(x.shape[1:], numbers, count, (seed, stage)), sigma, progress=progress)
+            for stage, count in ((_SELECTION, n0), (_ESTIMATION, n))
+        ]
+    selected = votes[0].argmax(1)
+    hits = votes[1].gather(1, selected[:, None])[:, 0]
+    lower = _lower_bound(hits.numpy(), n, alpha)
+    abstained = torch.from_numpy(lower < 0.5)
+    radius = torch.from_numpy(sigma * stats.norm.ppf(np.maximum(lower, 0.5)))
+    return CertifiedRadii(
+        provenance=provenance(f"certify(sigma={sigma!r}, n0={n0}, n={n}, alpha={alpha!r})", seed=seed),
+        radius=radius,
+        label=torch.where(abstained, ABSTAIN, selected),
+        abstained=abstained,
+        lower=torch.from_numpy(lower),
+        votes=hits,
+        selected=selected,
+        true_labels=y.detach().cpu().long(),
+        index=numbers,
+        sigma=float(sigma),
+        n0=n0,
+        n=n,
+        alpha=float(alpha),
+    )
+
+
+def predict_smoothed(
+    clf: Classifier,
+    x: Tensor,
+    *,
+    sigma: float,
+    n: int = 1000,
+    alpha: float = 0.001,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+) -> SmoothedPredictions:
+    """Predict with the smoothed classifier, or abstain (PREDICT of Cohen et al. 2019, section 3.2.1).
+
+    It abstains where the binomial test cannot tell the two most frequent classes apart at level `alpha`.
+
+    Args:
+        clf: the base classifier, bare.
+        x: inputs `[example, *input]` within the bounds.
+        sigma: standard deviation of the noise, in input units.
+        n: number of noise vectors.
+        alpha: probability that a prediction is not the class of the smoothed classifier.
+        seed: seed of the noise; the noise is none of that of `certify` with this seed.
+        index: number of each example, which decides its noise; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The predictions.
+
+    Raises:
+        TypeError: if `x` is not a float tensor.
+        ValueError: if an argument or the module's output is not usable.
+    """
+    check_sigma(sigma)
+    check_count(n, "n")
+    _check_alpha(alpha)
+    clf.check_inputs(x)
+    numbers = numbers_of(index, len(x))
+    provenance = clf.record()
+    with clf.running(x):
+        noise = _Noise(x.shape[1:], numbers, n, (seed, _PREDICTION))
+        counts = _count_labels(clf, x, noise, sigma, progress=progress)
+    first, second = counts.topk(2, dim=1).values.T.tolist()
+    p_value = torch.tensor(
+        [stats.binomtest(a, a + b, 0.5).pvalue for a, b in zip(first, second, strict=True)], dtype=torch.float64
+    )
+    abstained = p_value > alpha
+    return SmoothedPredictions(
+        provenance=provenance(f"predict_smoothed(sigma={sigma!r}, n={n}, alpha={alpha!r})", seed=seed),
+        label=torch.where(abstained, ABSTAIN, counts.argmax(1)),
+        abstained=abstained,
+        p_value=p_value,
+        counts=counts,
+        index=numbers,
+        sigma=float(sigma),
+        n=n,
+        alpha=float(alpha),
+    )
+
+
+class _Noise:
+    """Standard normal vectors, the same number for each example, each decided by key, example and draw alone.
+
+    Args:
+        shape: shape of one input.
+        index: number of each example, int64 `[example]`.
+        count: number of vectors of each example.
+        key: seed, and what the noise is for.
+    """
+
+    def __init__(self, shape: torch.Size, index: Tensor, count: int, key: tuple[int, int]) -> None:
+        self.count = count
+        self._shape, self._numbers, self._key = shape, index.tolist(), key
+        self._last: tuple[tuple[int, int], Tensor] | None = None
+
+    def vectors(self, start: int, stop: int) -> Tensor:
+        """Vectors number start to stop, those of one example after those of another, float32 `[vector, *input]`."""
+        rows = []
+        while start < stop:
+            example, draw = divmod(start, self.count)
+            block, first = divmod(draw, _BLOCK)
+            taken = min(_BLOCK - first, self.count - draw, stop - start)
+            rows.append(self._block(example, block)[first : first + taken])
+            start += taken
+        return torch.cat(rows)
+
+    def _block(self, example: int, block: int) -> Tensor:
+        if self._last is None or self._last[0] != (example, block):
+            seed, purpose = self._key
+            generator = np.random.Generator(
+                np.random.Philox(np.random.SeedSequence((seed, self._numbers[example], purpose, block)))
+            )
+            drawn = torch.from_numpy(generator.standard_normal((_BLOCK, *self._shape), dtype=np.float32))
+            self._last = (example, block), drawn
+        return self._last[1]
+
+
+def _count_labels(clf: Classifier, x: Tensor, noise: _Noise, sigma: float, *, progress: bool) -> Tensor:
+    """How often each class is predicted under noise, int64 `[example, class]`. To be called inside `running`."""
+    assert clf.num_classes is not None  # known inside `running`
+    inputs = x.detach().float().cpu()
+    counts = torch.zeros(len(x) * clf.num_classes, dtype=torch.int64)
+    done = 0
+
+    def points(start: int, stop: int) -> Tensor:
+        noisy = inputs[torch.arange(start, stop) // noise.count] + sigma * noise.vectors(start, stop)
+        return clf.normalise(noisy.to(clf.device))
+
+    def consume(logits: Tensor) -> None:
+        nonlocal done
+        labels = labels_of(logits).cpu()
+        example = torch.arange(done, done + len(labels)) // noise.count
+        counts.add_(torch.bincount(example * logits.shape[1] + labels, minlength=len(counts)))
+        done += len(labels)
+
+    clf.run(points, len(x) * noise.count, consume, precision="float32", progress=progress)
+    return counts.view(len(x), -1)
+
+
+def _lower_bound(hits: np.ndarray, n: int, alpha: float) -> np.ndarray:
+    """One-sided lower Clopper-Pearson bound of a probability at level alpha, float64 `[example]`."""
+    return np.where(hits > 0, stats.beta.ppf(alpha, np.maximum(hits, 1), n - hits + 1), 0.0)
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha must be in (0, 0.5), got {alpha}")

@@ -1,0 +1,212 @@
+"""Mixup inference as a module: predictions on mixtures with training examples, averaged."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from boundarygeo.attacks.examples import check_count
+from boundarygeo.classifier import Classifier
+from boundarygeo.defences.averages import log_mean_softmax
+from boundarygeo.evaluation import analysis
+
+SAMPLES = {"pl": (10, 0), "ol": (0, 30), "both": (5, 15)}
+"""The modes, and how many partners each has of the predicted class and of the others: those of the authors' code."""
+
+FLAGGED = 0.2
+"""In mode `"both"`, an input whose confidence falls by this much when mixed with its own class counts as attacked."""
+
+
+class MixupInference(nn.Module):
+    r"""The log of a module's mean softmax over mixtures of the input with training examples (Pang et al. 2020).
+
+    :math:`\log\frac1K\sum_k\mathrm{softmax}\,f(\lambda x+(1-\lambda)x_k)`, arXiv 1909.11515. The partners
+    :math:`x_k` depend on the class that the bare module predicts at x: in mode `"pl"` they are drawn from that class,
+    in mode `"ol"` from a class drawn among the others, uniformly. Mode `"both"` uses the first as detector: where the
+    largest probability falls by 0.2 or more from the bare module's, the prediction is that of `"ol"`, else of `"pl"`.
+
+    The paper draws partners anew for every input. Here they are drawn once, when the module is made, a list for each
+    predicted class: the output for an input is a function of that input alone, attacks differentiate through all
+    mixtures, and they know the partners. To judge an attack on partners it did not know, predict its examples (of
+    `pgd(..., early_stop=False)`) with another seed.
+
+    The choice of the list is not differentiated. At boundaries of the bare module the output jumps, which the gradient
+    of the mixtures does not see: an attack through them can be weaker than one on the bare module (`"pl"` all but
+    follows the bare label). So attack both, and count the worse of the two for each example. It is also why the module
+    refuses bfloat16, whose rounding would decide on which side of such a boundary an input is.
+
+    Args:
+        module: maps inputs `[batch, *input]` to logits `[batch, class]`.
+        pool_x: *training* examples in units of what the module is given, i.e. normalised where the module is trained
+            on normalised inputs, `[candidate, *input]`. `with_mixup_inference` takes them in input units. (The authors'
+            code draws its pool from the test set.)
+        pool_y: their true classes, int64 `[candidate]`.
+        mode: `"pl"`, `"ol"` or `"both"`.
+        lam: weight λ of the input, in (0, 1]; at 1 the output is the bare module's log-softmax.
+        samples: number of partners, K, of each kind that the mode uses; by default 10 for `"pl"`, 30 for `"ol"`, and 5
+            and 15 for `"both"`.
+        seed: seed of the partners.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if one is out of its range, or the pool lacks classes that the mode needs.
+    """
+
+    partners: Tensor
+    lam: Tensor
+    same: Tensor
+    other: Tensor
+
+    def __init__(
+        self,
+        module: nn.Module,
+        pool_x: Tensor,
+        pool_y: Tensor,
+        *,
+        mode: str = "ol",
+        lam: float = 0.5,
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        if mode not in SAMPLES:
+            raise ValueError(f"mode must be one of {list(SAMPLES)}, got {mode!r}")
+        if not 0 < lam <= 1:
+            raise ValueError(f"lam must be in (0, 1], got {lam}")
+        if samples is not None:
+            check_count(samples, "samples")
+        _check_pool(pool_x, pool_y)
+        super().__init__()
+        self.module = module
+        self.mode = mode
+        counts = [count if samples is None else count and samples for count in SAMPLES[mode]]
+        home = next((p.device for p in module.parameters()), pool_x.device)
+        classes = _number_of_classes(module, pool_x[:1].detach().to(home, torch.float32))
+        labels = pool_y.detach().cpu().numpy().astype(np.int64)
+        if labels.max() >= classes:
+            raise ValueError(f"pool_y must be in [0, {classes}), got values up to {labels.max()}")
+        same = _of_the_class(labels, classes, counts[0], seed)
+        other = _of_other_classes(labels, classes, counts[1], seed)
+        used, places = np.unique(np.concatenate([same, other], 1), return_inverse=True)
+        places = torch.from_numpy(places.reshape(classes, -1))
+        partners = pool_x.detach().cpu()[torch.from_numpy(used)].float().contiguous()
+        # Buffers: other partners or another λ are another model, in its hash and in whether its weights have changed.
+        self.register_buffer("partners", partners.to(home))
+        self.register_buffer("same", places[:, : counts[0]].contiguous().to(home))
+        self.register_buffer("other", places[:, counts[0] :].contiguous().to(home))
+        self.register_buffer("lam", torch.tensor(float(lam), device=home))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities `[batch, class]` of inputs `[batch, *input]`."""
+        if x.dtype == torch.bfloat16:
+            raise TypeError("mixup inference must run in float32 or float64, got bfloat16")
+        if x.shape[1:] != self.partners.shape[1:]:
+            shapes = f"{list(self.partners.shape[1:])} of the pool, got {list(x.shape[1:])}"
+            raise ValueError(f"inputs must have the shape {shapes}")
+        logits = self.module(x)
+        predicted = logits.argmax(1)
+        if self.mode == "pl":
+            return self._mixed(x, self.same[predicted])
+        if self.mode == "ol":
+            return self._mixed(x, self.other[predicted])
+        mixed = self._mixed(x, self.same[predicted])
+        fall = logits.softmax(1).amax(1) - mixed.amax(1).exp()
+        flagged = (fall >= FLAGGED).nonzero()[:, 0]
+        if not len(flagged):
+            return mixed
+        return mixed.index_copy(0, flagged, self._mixed(x[flagged], self.other[predicted[flagged]]))
+
+    def _mixed(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """Log of the mean softmax over mixtures with the chosen partners, int64 `[batch, sample]`."""
+        mixtures = self.lam * x.unsqueeze(1) + (1 - self.lam) * self.partners[chosen]
+        return log_mean_softmax(self.module(mixtures.flatten(0, 1)), chosen.shape[1])
+
+
+def with_mixup_inference(
+    clf: Classifier,
+    pool_x: Tensor,
+    pool_y: Tensor,
+    *,
+    mode: str = "ol",
+    lam: float = 0.5,
+    samples: int | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """A classifier of the same inputs with mixup inference around its module.
+
+    Args:
+        clf: the bare classifier; not changed.
+        pool_x: *training* examples within the bounds, before normalisation, `[candidate, *input]`.
+        pool_y: their true classes, int64 `[candidate]`.
+        mode: `"pl"`, `"ol"` or `"both"`, as in `MixupInference`.
+        lam: weight λ of the input, in (0, 1].
+        samples: number of partners; by default the paper's.
+        seed: seed of the partners.
+
+    Returns:
+        The defended classifier, for every instrument.
+
+    Raises:
+        TypeError: as `MixupInference`.
+        ValueError: as `MixupInference`, or if the pool leaves the bounds.
+    """
+    clf.check_inputs(pool_x, "pool_x")
+    clf.check_labels(pool_y, len(pool_x), "pool_y")
+    pool = clf.normalise(pool_x.detach().float())
+    return clf.with_module(MixupInference(clf.module, pool, pool_y, mode=mode, lam=lam, samples=samples, seed=seed))
+
+
+def _of_the_class(labels: np.ndarray, classes: int, count: int, seed: int) -> np.ndarray:
+    """For each class, numbers of candidates of it, `[class, count]`."""
+    chosen = np.empty((classes, count), dtype=np.int64)
+    if not count:
+        return chosen
+    missing = sorted(set(range(classes)) - set(labels.tolist()))
+    if missing:
+        raise ValueError(f"pool_y must hold every class the module knows, got none of {missing}")
+    for number, row in enumerate(chosen):
+        members = np.flatnonzero(labels == number)
+        row[:] = members[np.random.default_rng((seed, 0, number)).integers(len(members), size=count)]
+    return chosen
+
+
+def _of_other_classes(labels: np.ndarray, classes: int, count: int, seed: int) -> np.ndarray:
+    """For each class, numbers of candidates of classes drawn uniformly among the others, `[class, count]`.
+
+    One sequence of draws serves all: each class takes the first that are not of it.
+    """
+    chosen = np.empty((classes, count), dtype=np.int64)
+    if not count:
+        return chosen
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise ValueError(f"pool_y must hold at least two classes, got {present.tolist()} alone")
+    rng = np.random.default_rng((seed, 1))
+    drawn = np.empty(0, dtype=np.int64)
+    kept = labels[drawn]
+    while min(int((kept != number).sum()) for number in present) < count:
+        more = [np.flatnonzero(labels == present[rng.integers(len(present))]) for _ in range(count)]
+        drawn = np.append(drawn, [members[rng.integers(len(members))] for members in more])
+        kept = labels[drawn]
+    for number, row in enumerate(chosen):
+        row[:] = drawn[kept != number][:count]
+    return chosen
+
+
+def _number_of_classes(module: nn.Module, x: Tensor) -> int:
+    with analysis(module, x.device), torch.no_grad():
+        return module(x).shape[1]
+
+
+def _check_pool(pool_x: Tensor, pool_y: Tensor) -> None:
+    if not isinstance(pool_x, Tensor) or not pool_x.dtype.is_floating_point:
+        raise TypeError(f"pool_x must be a float tensor [candidate, *input], got {type(pool_x).__name__}")
+    if not isinstance(pool_y, Tensor) or pool_y.dtype.is_floating_point or pool_y.dtype == torch.bool:
+        raise TypeError(f"pool_y must be an integer tensor of classes, got {type(pool_y).__name__}")
+    if pool_x.ndim < 2 or not len(pool_x) or pool_y.shape != pool_x.shape[:1]:
+        raise ValueError(
+            f"pool_x and pool_y must be examples and one class for each, got {list(pool_x.shape)} and "
+            f"{list(pool_y.shape)}"
+        )
+    if int(pool_y.min()) < 0:
+        raise ValueError(f"pool_y must hold classes >= 0, got {int(pool_y.min())}")

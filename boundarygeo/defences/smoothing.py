@@ -1,0 +1,124 @@
+"""Randomised smoothing as a module: the average prediction under Gaussian noise."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from boundarygeo.attacks.examples import check_count
+from boundarygeo.classifier import Classifier
+from boundarygeo.defences.averages import log_mean_softmax
+
+
+class RandomisedSmoothing(nn.Module):
+    r"""The log of a module's mean softmax under Gaussian noise, :math:`\log E\,\mathrm{softmax}(f(x+\eta))`.
+
+    The expectation is the soft smoothed classifier of Salman et al. 2019 (arXiv 1906.04584), estimated from K noise
+    vectors drawn once, when the module is made, and added to every input: the output for an input is a function of that
+    input alone, attacks differentiate through all samples, and they know the noise. To judge an attack on noise it did
+    not know, predict its examples (of `pgd(..., early_stop=False)`) with another seed. The smoothed classifier of Cohen
+    et al. 2019 takes the most frequent *label* instead, which has no gradient: `predict_smoothed` and `certify` count
+    labels.
+
+    Every sample is one pass of the wrapped module. Noisy inputs leave the bounds, as the certificate wants it.
+
+    Args:
+        module: maps inputs `[batch, *input]` to logits `[batch, class]`.
+        sigma: standard deviation of the noise, in units of what the module is given: behind a normalisation that
+            divides by std, σ/std. A number, or a tensor that broadcasts to one input. `with_smoothing` takes it in
+            input units.
+        input_shape: shape of one input.
+        samples: number of noise vectors, K.
+        seed: seed of the noise.
+
+    Raises:
+        TypeError: if the module is not an `nn.Module`.
+        ValueError: if `sigma` is not positive, the shape is empty, or `samples` is not a positive whole number.
+
+    Examples:
+        >>> smooth = RandomisedSmoothing(nn.Linear(2, 3), sigma=0.1, input_shape=(2,))
+        >>> bool(torch.allclose(smooth(torch.rand(5, 2)).exp().sum(1), torch.ones(5)))
+        True
+    """
+
+    noise: Tensor
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        sigma: float | Tensor,
+        input_shape: tuple[int, ...],
+        samples: int = 64,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        check_count(samples, "samples")
+        scale = torch.as_tensor(sigma, dtype=torch.float32).detach().cpu()
+        if not bool((scale > 0).all() and scale.isfinite().all()):
+            raise ValueError(f"sigma must be positive and finite, got {sigma}")
+        if not input_shape or min(input_shape) < 1:
+            raise ValueError(f"input_shape must be the shape of one input, got {tuple(input_shape)}")
+        super().__init__()
+        self.module = module
+        self.samples = samples
+        drawn = np.random.default_rng(seed).standard_normal((samples, *input_shape), dtype=np.float32)
+        home = next((p.device for p in module.parameters()), torch.device("cpu"))
+        # A buffer: another noise is another model, in its hash and in the judgement whether its weights have changed.
+        self.register_buffer("noise", (torch.from_numpy(drawn) * scale).to(home))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities `[batch, class]` of inputs `[batch, *input]`."""
+        return log_mean_softmax(self.module(_noisy(x, self.noise)), self.samples)
+
+
+@fx.wrap  # one node in a trace: its check would end the tracing of the module inside
+def _noisy(x: Tensor, noise: Tensor) -> Tensor:
+    """Each input with each noise vector, `[example * sample, *input]`."""
+    if x.shape[1:] != noise.shape[1:]:
+        raise ValueError(f"inputs must have the shape {list(noise.shape[1:])} of the noise, got {list(x.shape[1:])}")
+    return (x.unsqueeze(1) + noise).flatten(0, 1)
+
+
+def with_smoothing(
+    clf: Classifier, *, sigma: float, input_shape: tuple[int, ...], samples: int = 64, seed: int = 0
+) -> Classifier:
+    """A classifier of the same inputs with randomised smoothing around its module.
+
+    Args:
+        clf: the bare classifier; not changed.
+        sigma: standard deviation of the noise, in input units, before normalisation.
+        input_shape: shape of one input.
+        samples: number of noise vectors.
+        seed: seed of the noise.
+
+    Returns:
+        The smoothed classifier, for every instrument.
+
+    Raises:
+        ValueError: as `RandomisedSmoothing`, or if the shape does not fit the classifier's channels.
+    """
+    check_sigma(sigma)
+    clf.check_inputs(torch.full((1, *input_shape), clf.bounds[0]), "input_shape")
+    scale = sigma * clf.normalise_direction(torch.ones(1, *input_shape))[0]
+    module = RandomisedSmoothing(clf.module, sigma=scale, input_shape=input_shape, samples=samples, seed=seed)
+    return clf.with_module(module)
+
+
+def check_sigma(sigma: float) -> float:
+    """Refuse a standard deviation that is not a positive number.
+
+    Args:
+        sigma: standard deviation of the noise, in input units.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if not isinstance(sigma, int | float) or isinstance(sigma, bool) or not 0 < sigma < math.inf:
+        raise ValueError(f"sigma must be a positive number, in input units, got {sigma!r}")
+    return float(sigma)

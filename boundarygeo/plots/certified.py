@@ -1,0 +1,64 @@
+"""Certified accuracy against the radius as a figure."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+
+from boundarygeo.defences.certification import CertifiedRadii
+from boundarygeo.plots.cells import axes_or_new, place_legend
+from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
+from boundarygeo.plots.style import STYLE
+
+_MOST_STEPS = 257  # of a curve; with more examples than that, it is looked at in as many equally spaced radii
+
+
+def certified_accuracy(
+    radii: CertifiedRadii | Sequence[CertifiedRadii], *, names: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Share of the examples whose label is right and certified up to a radius, against it, with 95 % Wilson bands.
+
+    Each model has its colour and each σ its line style; with one model, they have colours, too. Abstentions count as
+    errors. The largest radius that the number of noise vectors can certify is marked by the end of the curve.
+
+    Args:
+        radii: one result, or several of any models and σ.
+        names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
+            the weights of the models.
+        ax: axes to draw on; by default those of a new pyplot figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if there are no results, or the number of names is not that of the results.
+    """
+    several = [radii] if isinstance(radii, CertifiedRadii) else list(radii)
+    check_results(several, CertifiedRadii, "radii")
+    models = model_names(several, names)
+    levels = [f"σ = {result.sigma:.4g}" for result in several]
+    with mpl.rc_context(STYLE):
+        axes = axes_or_new(ax, figsize=(7.0, 3.8))
+        for result, look in zip(several, looks(models, levels), strict=True):
+            steps = np.unique(np.append(result.radius.numpy(), [0.0, result.largest]))
+            if len(steps) > _MOST_STEPS:
+                steps = np.linspace(0, result.largest, _MOST_STEPS)
+            shares = result.accuracy_at(steps.tolist())
+            low, high = ([getattr(estimate, end) for estimate in shares] for end in ("low", "high"))
+            # A radius is certified up to and with itself: the share falls just after it.
+            axes.fill_between(steps, low, high, step="pre", color=look.color, alpha=0.15, lw=0)
+            axes.step(
+                steps, [estimate.value for estimate in shares], where="pre", color=look.color, ls=look.style, lw=1.6
+            )
+        percent_axis(axes, "certified accuracy")
+        failures = sorted({result.alpha for result in several})
+        axes.set(xlabel="radius (L2, input units)", xlim=(0, None))
+        axes.set_title(
+            f"n = {count_text([len(result.radius) for result in several])}; bands: 95 % (Wilson); "
+            f"each certificate fails with probability ≤ {failures[-1]:g}",
+            fontsize="medium",
+        )
+        place_legend(axes, key(models, levels), None, handlelength=2.8)
+    return axes

@@ -1,0 +1,170 @@
+"""Singular values of hidden representations, class by class: how many directions a class varies in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import frozen_copy
+from boundarygeo.results import Result, array
+
+INPUT = "input"
+"""Name of the input itself, as the module is given it, among the layers."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class HiddenSpectrum(Result):
+    """Singular values of the matrices of hidden representations, one row per example, of each layer and class.
+
+    Attributes:
+        values: singular values of the representations as they are, largest first, float64 `[layer, class, rank]`; NaN
+            beyond min(examples of the class, features of the layer).
+        centred: the same after the mean representation of the class was subtracted.
+        classes: the classes, int64 `[class]`.
+        n: number of examples of each class, int64 `[class]`.
+        features: number of features of each layer, int64 `[layer]`.
+        layers: names of the layers.
+    """
+
+    values: Tensor = array("layer", "class", "rank")
+    centred: Tensor = array("layer", "class", "rank")
+    classes: Tensor = array("class", coordinate=True)
+    n: Tensor = array("class")
+    features: Tensor = array("layer")
+    layers: tuple[str, ...]
+
+    @property
+    def rest(self) -> Tensor:
+        """Sum of all singular values but the largest, not centred, float64 `[layer, class]`.
+
+        The number that Verma et al. report. It grows with the scale of the representations and with √n.
+        """
+        return self.values[..., 1:].nansum(2)
+
+    @property
+    def rest_share(self) -> Tensor:
+        """`rest` as a share of the sum of all, float64 `[layer, class]`: free of scale, 0 for one direction."""
+        return self.rest / self.values.nansum(2)
+
+    @property
+    def effective_rank(self) -> Tensor:
+        r"""Participation ratio of the centred spectrum, :math:`(\sum s_i^2)^2/\sum s_i^4`, float64 `[layer, class]`.
+
+        The number of directions that share the variance within a class, if they had equal shares; NaN without variance.
+        """
+        squares = self.centred.square()
+        return squares.nansum(2).square() / squares.square().nansum(2)
+
+
+def hidden_spectrum(
+    clf: Classifier, x: Tensor, y: Tensor, *, layers: Sequence[str], progress: bool = True
+) -> HiddenSpectrum:
+    r"""Singular values of the hidden representations of each class (Verma et al. 2019, arXiv 1806.05236, section 3).
+
+    Manifold mixup is said to flatten representations: within a class they vary in fewer directions, which the sum of
+    all singular values but the largest measures. Leaving out the largest makes sense for representations that are *not*
+    centred, where it is about :math:`\sqrt n` times the length of their mean: so we read the paper, and so is `rest`.
+    Both spectra are given.
+
+    Representations are the layer's output, flattened, in float32; the decomposition is in float64.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: classes to group by, int64 `[example]`.
+        layers: names of submodules, as `module.named_modules()` gives them, each called once in a forward pass; or
+            `"input"`.
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The spectra, layers in the order given, classes ascending.
+
+    Raises:
+        TypeError: if `layers` is a single string, or a layer does not give a tensor.
+        ValueError: if a layer does not exist or is not called once, its output is not one finite row per example, or an
+            argument is not usable.
+
+    Examples:
+        >>> clf = Classifier(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)))
+        >>> hidden_spectrum(clf, torch.rand(9, 2), torch.arange(9) % 3, layers=["0", "1"]).values.shape
+        torch.Size([2, 3, 3])
+    """
+    _check_layers(clf.module, layers)
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    provenance = clf.record()
+    with clf.running(x, y):
+        rows = _representations(clf, x, tuple(layers), progress=progress)
+    labels = y.detach().cpu().long()
+    classes, n = labels.unique(return_counts=True)
+    widest = max(min(int(n.max()), row.shape[1]) for row in rows)
+    spectra = torch.full((2, len(rows), len(classes), widest), torch.nan, dtype=torch.float64)
+    for number, row in enumerate(rows):
+        for place, label in enumerate(classes):
+            members = row[labels == label].double()
+            for kind, matrix in enumerate((members, members - members.mean(0))):
+                found = torch.linalg.svdvals(matrix)
+                spectra[kind, number, place, : len(found)] = found
+    return HiddenSpectrum(
+        provenance=provenance(f"hidden_spectrum(layers={list(layers)})"),
+        values=spectra[0],
+        centred=spectra[1],
+        classes=classes,
+        n=n,
+        features=torch.tensor([row.shape[1] for row in rows]),
+        layers=tuple(layers),
+    )
+
+
+def _representations(clf: Classifier, x: Tensor, layers: tuple[str, ...], *, progress: bool) -> list[Tensor]:
+    """Outputs of each layer, flattened, float32 `[example, feature]` on the CPU. To be called inside `running`."""
+    module = frozen_copy(clf.module, clf.device)  # not a rearranged form: its layers have their names
+    kept: dict[str, list[Tensor]] = {name: [] for name in layers}
+    seen: dict[str, list[Tensor]] = {}
+
+    def hook(name: str):
+        def keep(_: nn.Module, __: tuple, output: Tensor) -> None:
+            if not isinstance(output, Tensor):
+                raise TypeError(f"layers must give a tensor each, got {type(output).__name__} from {name!r}")
+            # A copy: a rectifier that follows may overwrite it.
+            seen.setdefault(name, []).append(output.detach().flatten(1).to("cpu", torch.float32, copy=True))
+
+        return keep
+
+    def work(start: int, stop: int) -> None:
+        seen.clear()
+        inputs = clf.normalise(x[start:stop].detach().to(clf.device, torch.float32))
+        if INPUT in kept:
+            seen[INPUT] = [inputs.flatten(1).cpu()]
+        module(inputs)
+        clf.counts.forwards += stop - start
+        for name in layers:
+            calls = seen.get(name, [])
+            if len(calls) != 1:
+                raise ValueError(f"layers must be called once in a forward pass, got {len(calls)} calls of {name!r}")
+            if len(calls[0]) != stop - start or not bool(calls[0].isfinite().all()):
+                raise ValueError(f"layers must give one finite row per example, got something else from {name!r}")
+        for name in layers:
+            kept[name].append(seen[name][0])
+
+    named = dict(module.named_modules())
+    handles = [named[name].register_forward_hook(hook(name)) for name in layers if name != INPUT]
+    try:
+        clf.in_batches(work, len(x), x.shape[1:], kind="hidden", progress=progress)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [torch.cat(kept[name]) for name in layers]
+
+
+def _check_layers(module: nn.Module, layers: Sequence[str]) -> None:
+    if isinstance(layers, str):
+        raise TypeError(f"layers must be a list of names, got {layers!r}")
+    names = [INPUT, *(name for name, _ in module.named_modules() if name)]
+    unknown = [name for name in layers if name not in names]
+    if not layers or unknown:
+        raise ValueError(f"layers must be any of {names}, got {unknown or 'none'}")
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"layers must be different, got {list(layers)}")
