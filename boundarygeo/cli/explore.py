@@ -1,0 +1,41 @@
+"""`boundarygeo explore`: saved boundary maps as a page to look around in."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boundarygeo.cli.words import at_least
+from boundarygeo.explorer import explorer_page
+from boundarygeo.results import check_free, load
+from boundarygeo.sections.maps import BoundaryMaps
+
+_SUFFIXES = (".html", ".htm")
+
+
+def explore(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="Zarr store that `boundarygeo maps` wrote.")],
+    out: Annotated[Path, typer.Option(help="Page to write: .html.")],
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "Boundary maps",
+    class_names: Annotated[
+        str | None, typer.Option(help="Names of all classes, separated by commas; by default those in RESULT.")
+    ] = None,
+    examples: Annotated[int | None, typer.Option(help="How many of the maps, from the first; by default all.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+) -> None:
+    """Make one HTML page of saved maps: hover over a pixel to see its input, offline and without a model."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"--out must end in {', '.join(_SUFFIXES)}, got {str(out)!r}")
+    check_free(out, overwrite=overwrite)
+    if out.is_dir():
+        raise ValueError(f"--out must be a file, got the folder {str(out)!r}")
+    maps = load(result)
+    if not isinstance(maps, BoundaryMaps):
+        raise ValueError(f"RESULT must hold boundary maps, got {type(maps).__name__} in {str(result)!r}")
+    count = len(maps.labels)
+    shown = count if examples is None else min(at_least(examples, 1, "--examples"), count)
+    names = None if class_names is None else [name.strip() for name in class_names.split(",")]
+    page = explorer_page(maps, class_names=names, title=title, cells=range(shown)).encode()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(page)
+    print(f"saved {out} ({shown} maps, {len(page) / 1e6:.1f} MB)")

@@ -1,0 +1,70 @@
+"""Arrays as text that a page can read without a library: 16-bit integers with a scale, zlib, base64.
+
+A page decodes them with `atob`, `DecompressionStream("deflate")` and an `Int16Array`, which every browser has had
+since 2023: value = offset + scale · integer, and the integer `MISSING` stands for NaN.
+"""
+
+import base64
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MISSING = -32768
+LARGEST = 32767
+
+
+def encoded(values: NDArray[Any], *, offset: float = 0.0, scale: float = 1.0) -> dict[str, Any]:
+    """An array as JSON can hold it; the error is at most `scale` / 2.
+
+    Args:
+        values: any shape; NaN is kept.
+        offset: value of the integer 0.
+        scale: value of one step.
+
+    Returns:
+        `data` (base64 of zlib of little-endian int16, in C order), `offset`, `scale` and `shape`.
+
+    Raises:
+        ValueError: if a value does not fit in 16 bits.
+    """
+    steps = np.rint((np.asarray(values, dtype=np.float64) - offset) / scale)
+    largest = float(np.nanmax(np.abs(steps), initial=0.0))
+    if not largest <= LARGEST:
+        raise ValueError(f"values must be within {LARGEST} steps of the offset, got {largest:g}")
+    whole = np.where(np.isnan(steps), MISSING, steps).astype("<i2")
+    text = base64.b64encode(zlib.compress(whole.tobytes())).decode("ascii")
+    return {"data": text, "offset": float(offset), "scale": float(scale), "shape": list(np.shape(values))}
+
+
+def encoded_symmetric(values: NDArray[Any]) -> dict[str, Any]:
+    """An array whose largest magnitude takes all 16 bits, so that the error is below 1/65,000 of it.
+
+    Args:
+        values: any shape, finite or NaN; 0 is exact.
+
+    Returns:
+        As `encoded`.
+    """
+    largest = float(np.nanmax(np.abs(np.asarray(values, dtype=np.float64)), initial=0.0))
+    return encoded(values, scale=largest / LARGEST if largest else 1.0)
+
+
+def script_json(content: Any) -> str:
+    r"""JSON for the inside of a `<script>` element, which no text in it can end.
+
+    Args:
+        content: what JSON can hold, without NaN.
+
+    Returns:
+        JSON without `<`, `>`, `&` and the line separators of JavaScript.
+
+    >>> script_json("</script>")
+    '"\\u003c/script\\u003e"'
+    """
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
