@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Any
 from boundarygeo._version import __version__
 from boundarygeo.attacks import AdversarialExamples, fgsm, minimal_norm, pgd
 from boundarygeo.classifier import Classifier
+from boundarygeo.defences import (
+    CertifiedRadii,
+    MixupInference,
+    RandomisedSmoothing,
+    SmoothedPredictions,
+    certify,
+    predict_smoothed,
+    with_mixup_inference,
+    with_smoothing,
+)
 from boundarygeo.directions import Directions
 from boundarygeo.results import Provenance, Result, load
 from boundarygeo.sections.accuracy import AccuracyCurve, accuracy_curve
@@ -25,10 +35,13 @@ from boundarygeo.sections.planes import (
     random_planes,
 )
 from boundarygeo.sections.regions import RegionSummary, agreement, fragmentation, region_summary
+from boundarygeo.sections.segments import SegmentCurves, random_pairs, segment_curves
+from boundarygeo.sections.spectrum import HiddenSpectrum, hidden_spectrum
 from boundarygeo.sections.straightness import GradientCosines, Straightness, gradient_cosines, straightness
 from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
 from boundarygeo.subspace.gaas import claimed_dimension, gaas_frame
 from boundarygeo.subspace.noise import NoiseSuccess, cone_probability, noise_success
+from boundarygeo.subspace.sequential import SequentialDirections, sequential_directions
 from boundarygeo.subspace.smoothness import (
     LocalSmoothness,
     best_second_order_count,
@@ -55,22 +68,29 @@ __all__ = [
     "AdversarialExamples",
     "BoundaryDistances",
     "BoundaryMaps",
+    "CertifiedRadii",
     "Classifier",
     "DecisionBoundaries",
     "DimensionSummary",
     "Directions",
     "GradientCosines",
+    "HiddenSpectrum",
     "InterBoundaryDistance",
     "LinearPieces",
     "LocalSmoothness",
     "LogitLines",
+    "MixupInference",
     "NoiseSuccess",
     "Planes",
     "Provenance",
+    "RandomisedSmoothing",
     "RegionSummary",
     "Reproducibility",
     "Result",
+    "SegmentCurves",
+    "SequentialDirections",
     "SharedDimension",
+    "SmoothedPredictions",
     "Straightness",
     "SubspaceBases",
     "SubspaceOverlap",
@@ -86,6 +106,7 @@ __all__ = [
     "best_second_order_count",
     "boundary_distance",
     "boundary_maps",
+    "certify",
     "claimed_dimension",
     "cone_probability",
     "dimension_summary",
@@ -96,6 +117,7 @@ __all__ = [
     "fragmentation",
     "gaas_frame",
     "gradient_cosines",
+    "hidden_spectrum",
     "inter_boundary_distance",
     "linear_pieces",
     "load",
@@ -107,12 +129,16 @@ __all__ = [
     "pgd",
     "planes_through",
     "plots",
+    "predict_smoothed",
     "random_overlap",
+    "random_pairs",
     "random_planes",
     "region_summary",
     "reproducibility",
     "second_order_count",
+    "segment_curves",
     "sequential_bases",
+    "sequential_directions",
     "set_basis",
     "shared_dimension",
     "straightness",
@@ -121,6 +147,8 @@ __all__ = [
     "transfer_mistakes",
     "transfer_predictors",
     "transferred_dimension",
+    "with_mixup_inference",
+    "with_smoothing",
 ]
 
 

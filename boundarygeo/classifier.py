@@ -98,6 +98,21 @@ class Classifier:
             f"device={str(self.device)!r}, num_classes={self.num_classes})"
         )
 
+    def with_module(self, module: nn.Module) -> "Classifier":
+        """A classifier of the same inputs by another module: with these bounds, normalisation and device.
+
+        Args:
+            module: maps normalised inputs to logits; often one that wraps this classifier's own.
+
+        Returns:
+            The new classifier; this one is not changed.
+
+        Raises:
+            TypeError: if the module is not an `nn.Module`.
+        """
+        mean, std = (None if values is None else values.tolist() for values in (self._mean, self._std))
+        return Classifier(module, bounds=self.bounds, mean=mean, std=std, device=self.device)
+
     def logits(self, x: Tensor, *, precision: str = "float32", progress: bool = False) -> Tensor:
         """Logits of a batch of any size.
 

@@ -114,7 +114,7 @@ class Result:
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 parts.append(f"{field.name}={list(value.shape)}")
-            elif value is not None and not isinstance(value, Provenance):
+            elif field.repr and value is not None and not isinstance(value, Provenance):
                 parts.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
@@ -154,7 +154,7 @@ class Result:
             elif "dims" in field.metadata:
                 present = field.name in dataset.variables
                 values[field.name] = torch.from_numpy(np.array(dataset[field.name].values)) if present else None
-            else:
+            elif field.name in dataset.attrs or field.default is dataclasses.MISSING:
                 value = json.loads(dataset.attrs[field.name])
                 values[field.name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)

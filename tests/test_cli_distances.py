@@ -127,5 +127,5 @@ def test_the_table_counts_examples_with_a_direction_and_censored_ones() -> None:
     heading, row, note = distance_table([result]).splitlines()
     assert heading.split("  ")[0] == "direction"
     assert row.startswith("+ random   5  0.5 L2  60.0 % [23.1, 88.2]")
-    assert "0.3000 [0.1000, inf]  1,234" in row
+    assert "0.3000 [0.1000, inf] (94 %)  1,234" in row
     assert note == "95 % intervals; inf: half or more do not change; left out where the gradient is zero: 1"

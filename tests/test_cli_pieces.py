@@ -59,15 +59,15 @@ def test_table_on_paper() -> None:
     pieces, cosines = zigzag_pieces()
     rows = {line.split("  ")[0]: line for line in piece_table(pieces, cosines).splitlines()}
     words = {name: " ".join(line.split()) for name, line in rows.items()}
-    assert words["affine pieces"] == "affine pieces 4 [4, 4] 1"
-    assert words["pieces per unit of steps"] == "pieces per unit of steps 4 [4, 4] 1"
+    assert words["affine pieces"] == "affine pieces 4 [4, 4] (0 %) 1"
+    assert words["pieces per unit of steps"] == "pieces per unit of steps 4 [4, 4] (0 %) 1"
     # g leaves its tangent -1 by 2 at t = 0.3 and at -0.5, and has a range of 2; the other logit is constant.
-    assert words["largest deviation from the tangent / range"].endswith("range 1.0000 [1.0000, 1.0000] 1")
+    assert words["largest deviation from the tangent / range"].endswith("range 1.0000 [1.0000, 1.0000] (0 %) 1")
     # There is no gradient at 0, so no cosine either.
     assert words["cosine of the input gradients at 0 and 0.5"].endswith("0.5 nan [nan, nan] 0")
     assert words["label changes between 0 and -0.5"].endswith("100.0 % [20.7, 100.0] 1")
-    assert words["distance to it between 0 and -0.5"].endswith("0.3 [0.3, 0.3] 1")
-    assert words["distance to it between 0 and 0.5"].endswith("0.2 [0.2, 0.2] 1")
+    assert words["distance to it between 0 and -0.5"].endswith("0.3 [0.3, 0.3] (0 %) 1")
+    assert words["distance to it between 0 and 0.5"].endswith("0.2 [0.2, 0.2] (0 %) 1")
     assert "left out where the gradient is zero: 1" in piece_table(pieces, cosines)
 
 
@@ -83,8 +83,8 @@ def test_logits_that_are_constant_but_for_rounding_have_no_deviation() -> None:
     cosines = bg.gradient_cosines(clf, x, torch.zeros(1).long(), along, at=[-1, 1])
     rows = [" ".join(line.split()) for line in piece_table(pieces, cosines).splitlines()]
     # relu(t) on [-1, 1] is up to 1/4 off its best line, and the one-sided tangents at 0 are itself.
-    assert "largest deviation from the best line / range 0.2500 [0.2500, 0.2500] 1" in rows
-    assert "largest deviation from the tangent / range 0.0000 [0.0000, 0.0000] 1" in rows
+    assert "largest deviation from the best line / range 0.2500 [0.2500, 0.2500] (0 %) 1" in rows
+    assert "largest deviation from the tangent / range 0.0000 [0.0000, 0.0000] (0 %) 1" in rows
 
 
 def test_pieces_prints_and_saves_and_draws_each_model(

@@ -34,17 +34,25 @@ ALLOWED: dict[str, set[str]] = {
         "attacks", "classifier", "directions", "evaluation", "layout", "linalg", "losses", "results", "sections",
         "statistics", "subspace",
     },
-    "plots": {"results", "sections", "statistics", "subspace", "transfer"},
+    # Defences make classifiers of classifiers; what certifies one is a result like any other.
+    "defences": {"attacks", "classifier", "directions", "evaluation", "results", "statistics"},
+    # Everything that measures, on many classifiers: it stands above all instruments, and knows no checkpoints.
+    "comparison": {
+        "attacks", "classifier", "defences", "directions", "evaluation", "results", "sections", "statistics",
+        "subspace", "transfer",
+    },
+    "plots": {"comparison", "defences", "results", "sections", "statistics", "subspace", "transfer"},
+    "explorer": {"plots", "sections"},
     "statistics": set(),
     "zoo": set(),
-    "training": {"results", "zoo"},
+    "training": {"attacks", "classifier", "losses", "results", "zoo"},
     "cli": {
-        "classifier", "directions", "evaluation", "plots", "results",
+        "classifier", "comparison", "directions", "evaluation", "explorer", "plots", "results",
         "sections", "statistics", "subspace", "training", "transfer", "zoo",
     },
     "__main__": {"cli"},
     "__init__": {
-        "_version", "attacks", "classifier", "results",
+        "_version", "attacks", "classifier", "defences", "results",
         "sections", "directions", "plots", "subspace", "transfer",
     },
 }  # fmt: skip

@@ -9,7 +9,20 @@ import warnings
 
 import typer
 
-from boundarygeo.cli import accuracy, demo, dims, distances, info, lines, maps, pieces, train
+from boundarygeo.cli import (
+    accuracy,
+    compare,
+    demo,
+    dims,
+    distances,
+    explore,
+    info,
+    lines,
+    maps,
+    pieces,
+    train,
+    transfer,
+)
 
 _INTERRUPTED = 130  # the shell's status for SIGINT
 
@@ -23,9 +36,12 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("maps")(maps.maps)
+app.command("explore")(explore.explore)
 app.command("lines")(lines.lines)
 app.command("distances")(distances.distances)
 app.command("dims")(dims.dims)
+app.command("transfer")(transfer.transfer)
+app.command("compare")(compare.compare)
 app.command("accuracy")(accuracy.accuracy)
 app.command("pieces")(pieces.pieces)
 app.command("train")(train.train)

@@ -1,6 +1,8 @@
 """`boundarygeo maps`: the church-window grid of a model, with its data."""
 
 import enum
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -37,11 +39,21 @@ def maps(
     precision: Annotated[str, typer.Option(help="auto, float32, float64 or bfloat16.")] = "auto",
     coarse: Annotated[int | None, typer.Option(help="Spacing of the adaptive method's coarse grid, in pixels.")] = None,
     clip: Clip = True,
+    plane_figure: Annotated[
+        Path | None, typer.Option(help="Figure of one plane: regions of each model, and all their outlines.")
+    ] = None,
 ) -> None:
-    """Draw the decision regions of models on planes through test examples."""
+    """Draw the decision regions of models on planes through test examples.
+
+    The figure shows all planes of one model, or the outlines of the true class's region of several on the first 12.
+    --plane-figure shows the first plane alone, with the regions of each model.
+    """
     half = positive_number(extent, "--extent")
     stores = check_stores(options)
     check_figure(options)
+    check_figure(replace(options, figure=plane_figure))
+    if plane_figure is not None and plane_figure == options.figure:
+        raise ValueError(f"--figure and --plane-figure must be different files, got {str(plane_figure)!r} twice")
     study = open_study(options, correct_only=not include_misclassified)
     drawn = study.examples
     through = make_planes(planes, study.classifiers[0], drawn, seed=options.seed)
@@ -56,6 +68,7 @@ def maps(
             precision=precision,
             clip=clip,
             coarse=coarse,
+            keep=("margin", "planes") if stores else (),
         )
         print(f"{name}:" if results else f"{name}: accuracy {100 * drawn.accuracy:.1f} % (n = {drawn.looked_at})")
         print(axis_table(result, region_summary(result)))
@@ -64,13 +77,18 @@ def maps(
         print(cost_line(result))
         results.append(result)
     for result, store in zip(results, stores, strict=False):
-        print(f"saved {result.save(store, overwrite=options.overwrite)}")
+        kept = replace(result, class_names=study.class_names)  # for `boundarygeo explore`
+        print(f"saved {kept.save(store, overwrite=options.overwrite)}")
     if options.figure is not None:
         if len(results) == 1:
             drawing = plots.map_grid(results[0], class_names=study.class_names)
         else:
             drawing = plots.outline_grid(results, names=study.names, class_names=study.class_names)
         print(f"saved {plots.save_figure(drawing, options.figure)}")
+    if plane_figure is not None:
+        first = int(through.valid.int().argmax())  # the first that exists
+        drawing = plots.one_plane(results, first, names=study.names, class_names=study.class_names)
+        print(f"saved {plots.save_figure(drawing, plane_figure)}")
 
 
 def make_planes(kind: PlaneKind, clf: Classifier, examples: Examples, *, seed: int) -> Planes:

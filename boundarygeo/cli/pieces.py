@@ -99,14 +99,13 @@ def piece_table(pieces: LinearPieces, cosines: GradientCosines) -> str:
     rows = [(f"along {pieces.name}", "median [95 % interval]", "n")]
     for name, values, form in measures:
         known = values[~values.isnan()]  # a constant logit has no R², a point without a gradient no cosine
-        middle = median(known.numpy())
-        rows.append((name, f"{middle.value:{form}} [{middle.low:{form}}, {middle.high:{form}}]", f"{len(known)}"))
+        rows.append((name, median(known.numpy()).text(form), f"{len(known)}"))
     for end, distance in zip((low, high), first_changes(pieces)[:, exists], strict=True):
         middle, n = median(distance.numpy()), len(distance)
         found = share(int(distance.isfinite().sum()), n)
         way = f"between 0 and {end:.4g}"
         rows.append((f"label changes {way}", found.percent(), f"{n}"))
-        rows.append((f"distance to it {way}", f"{middle.value:.4g} [{middle.low:.4g}, {middle.high:.4g}]", f"{n}"))
+        rows.append((f"distance to it {way}", middle.text(".4g"), f"{n}"))
     cost = pieces.provenance
     note = (
         f"of an example's logits, their median; t and distances in {pieces.unit}; inf: half or more do not change; "

@@ -151,11 +151,22 @@ def load_classifiers(
         else:
             module = _bare_module(model, next(files))
         clf = Classifier(module, bounds=(limits[0], limits[1]), mean=means, std=stds, device=device)
-        classes = clf.logits(data.test.x[:2]).shape[1]
+        classes = _count_classes(clf, model, data)
         if classes < data.num_classes:
             raise ValueError(f"--model must have at least the {data.num_classes} classes of --data, got {classes}")
         classifiers.append(clf)
     return classifiers
+
+
+def _count_classes(clf: Classifier, model: str, data: Dataset) -> int:
+    """Number of a model's classes; a model that does not take the data's inputs is refused in words."""
+    try:
+        return clf.logits(data.test.x[:2]).shape[1]
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        shape, reason = list(data.test.x.shape[1:]), str(error).splitlines()[0]
+        raise ValueError(f"--model must take inputs of the shape {shape} of --data, got {model!r}: {reason}") from error
 
 
 def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: bool, seed: int) -> Examples:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from boundarygeo.comparison.rows import Comparison, Row
 from boundarygeo.plots.style import STYLE, NotebookFigure, class_colors
@@ -26,7 +26,7 @@ def measurements(comparison: Comparison, instrument: str) -> Figure:
     """Each quantity of one instrument: a point for each classifier with its 95 % interval, a bar for the group's mean.
 
     Groups have a line and a colour each; their seeds stand below one another, in the order of the comparison. Infinite
-    values (nothing found within reach) are arrows at the right edge, signs of masked gradients have a red ring.
+    medians (beyond the reach of the search) are arrows at the right edge, signs of masked gradients have a red ring.
 
     Args:
         comparison: what `boundarygeo.comparison.compare` gave.
@@ -76,8 +76,8 @@ def _draw(axes: Axes, rows: Sequence[Row], groups: Sequence[str]) -> None:
     """Points and intervals of one quantity."""
     colors = class_colors(len(groups))
     seeds = {group: [row for row in rows if row.group == group] for group in groups}
-    finite = [row.measured.estimate for row in rows if math.isfinite(row.measured.estimate.value)]
-    edge = max((e.high if math.isfinite(e.high) else e.value for e in finite), default=1.0)
+    ends = [end for row in rows for end in _ends(row) if math.isfinite(end)]
+    edge = 1.08 * max(ends, default=1.0)  # where the infinite is drawn
     for number, group in enumerate(groups):
         count = len(seeds[group])
         steps = np.linspace(-0.5, 0.5, count) * _SPREAD if count > 1 else np.zeros(count)
@@ -87,16 +87,16 @@ def _draw(axes: Axes, rows: Sequence[Row], groups: Sequence[str]) -> None:
                 continue
             beyond = math.isinf(estimate.value)
             if not math.isnan(estimate.low):
-                ends = [min(end, edge * 1.08) for end in (estimate.low, estimate.high)]
-                axes.plot(ends, [y, y], color=colors[number], lw=1.3, solid_capstyle="butt", zorder=2)
-            at = edge * 1.08 if beyond else estimate.value
+                interval = [min(end, edge) for end in (estimate.low, estimate.high)]
+                axes.plot(interval, [y, y], color=colors[number], lw=1.3, solid_capstyle="butt", zorder=2)
+            at = edge if beyond else estimate.value
             axes.plot([at], [y], marker=">" if beyond else "o", ms=5, color=colors[number], zorder=3)
             if row.measured.flagged:
                 axes.plot([at], [y], marker="o", ms=10, mfc="none", mec="#cc0000", mew=1.5, zorder=5)
     unit = rows[0].measured.unit if rows else ""
     if unit == "share":
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %".replace("-", _MINUS)))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4) if ends else NullLocator())
     statistic = rows[0].measured.statistic if rows else ""
     masking = bool(rows) and rows[0].measured.instrument == "masking"
     of_share = "difference of accuracy" if masking else "share"
@@ -107,13 +107,18 @@ def _draw(axes: Axes, rows: Sequence[Row], groups: Sequence[str]) -> None:
         axes.axvline(0.0, color="0.6", lw=1.0, zorder=1)
 
 
+def _ends(row: Row) -> tuple[float, float, float]:
+    estimate = row.measured.estimate
+    return estimate.value, estimate.low, estimate.high
+
+
 def _legend(*, several: bool, infinite: bool, flagged: bool) -> list[Line2D]:
     grey = "0.35"
     entries = [Line2D([], [], color=grey, lw=1.3, marker="o", ms=5, label="one model, 95 % interval")]
     if several:
         entries.append(Line2D([], [], color="0.15", ls="", marker="|", ms=11, mew=1.6, label="mean over the seeds"))
     if infinite:
-        entries.append(Line2D([], [], color=grey, ls="", marker=">", ms=5, label="none within reach"))
+        entries.append(Line2D([], [], color=grey, ls="", marker=">", ms=5, label="median beyond reach"))
     if flagged:
         ring = Line2D([], [], ls="", marker="o", ms=10, mfc="none", mec="#cc0000", mew=1.5, label="flagged")
         entries.append(ring)

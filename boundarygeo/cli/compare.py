@@ -1,0 +1,233 @@
+"""`boundarygeo compare`: checkpoints under every instrument, in one table grouped by training method."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from boundarygeo import plots
+from boundarygeo.classifier import Classifier
+from boundarygeo.cli.outputs import table
+from boundarygeo.cli.sources import draw_examples, short_names
+from boundarygeo.cli.words import at_least, positive_number
+from boundarygeo.comparison import INSTRUMENTS, Comparison, Settings, Subject, default_eps
+from boundarygeo.comparison import compare as measure
+from boundarygeo.comparison.compare import check_instruments
+from boundarygeo.comparison.tables import csv_text, instrument_table, markdown, overview, remarks
+from boundarygeo.results import check_free
+from boundarygeo.training import METHODS, Checkpoint, load_checkpoint
+from boundarygeo.training.layers import hidden_layers
+from boundarygeo.training.method import settings_of
+from boundarygeo.zoo import Dataset, load_data
+
+_NOT_THE_METHOD = ("method", "settings", "device")
+"""Parts of a checkpoint's configuration that are told otherwise, or do not matter."""
+
+
+def compare(
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT", help="What `train` wrote.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for table.csv, table.md and all results as Zarr stores; or a .csv file, the table."),
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for a figure of each instrument.")] = None,
+    data: Annotated[str | None, typer.Option(help="As in train; by default what the checkpoints know.")] = None,
+    examples: Annotated[int, typer.Option(help="Number of test examples, drawn by the seed.")] = 200,
+    instruments: Annotated[
+        str | None, typer.Option(help=f"Some of {','.join(INSTRUMENTS)}; by default all that can be used.")
+    ] = None,
+    eps: Annotated[str | None, typer.Option(help="ε in L∞; by default 0.1 (one channel) or 8/255 (three).")] = None,
+    radius: Annotated[str | None, typer.Option(help="ε of dimensions in L2; by default an FGSM step's length.")] = None,
+    restarts: Annotated[int, typer.Option(help="Restarts of PGD-100.")] = 5,
+    few: Annotated[int, typer.Option(help="Examples for pieces, optimised frames and certified radii.")] = 20,
+    max_dimension: Annotated[int | None, typer.Option(help="Largest dimension to look for.")] = None,
+    frame: Annotated[bool, typer.Option("--frame", help="Dimensions by optimised frames, too.")] = False,
+    pairs: Annotated[int, typer.Option(help="Pairs of examples of each kind for segments.")] = 500,
+    smoothing: Annotated[str | None, typer.Option(help="σ of the noise that radii are certified for.")] = None,
+    votes: Annotated[int, typer.Option(help="Noise vectors of each certificate.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Decides the examples and everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+) -> None:
+    """Compare checkpoints by every instrument: accuracy under attack, signs of masked gradients, geometry.
+
+    Checkpoints that differ by their seed alone are one row: mean ± standard deviation over the seeds.
+    """
+    at_least(examples, 1, "--examples")
+    at_least(seed, 0, "--seed")
+    names = _names(checkpoints)
+    loaded = [load_checkpoint(file) for file in checkpoints]
+    described = [checkpoint for _, checkpoint in loaded]
+    _check_alike(names, described)
+    settings = Settings(
+        eps=default_eps(described[0].input_shape[0]) if eps is None else positive_number(eps, "--eps"),
+        radius=None if radius is None else positive_number(radius, "--radius"),
+        restarts=at_least(restarts, 1, "--restarts"),
+        few=at_least(few, 1, "--few"),
+        max_dimension=None if max_dimension is None else at_least(max_dimension, 1, "--max-dimension"),
+        frame=frame,
+        pairs=at_least(pairs, 1, "--pairs"),
+        sigma=None if smoothing is None else positive_number(smoothing, "--smoothing"),
+        votes=at_least(votes, 1, "--votes"),
+    )
+    subjects = [
+        Subject(
+            name=name,
+            group=group,
+            classifier=Classifier(
+                module, bounds=checkpoint.bounds, mean=checkpoint.mean, std=checkpoint.std, device=device
+            ),
+            seed=None if checkpoint.training is None else checkpoint.training.seed,
+            family=checkpoint.architecture,
+            standard=checkpoint.method == "standard",
+            layers=hidden_layers(module),
+        )
+        for name, group, (module, checkpoint) in zip(names, group_names(described, names), loaded, strict=True)
+    ]
+    chosen = None if instruments is None else [word.strip() for word in instruments.split(",") if word.strip()]
+    used = check_instruments(subjects, settings, chosen)
+    drawings = {} if figures is None else {name: figures / f"{name}.png" for name in used}
+    for file in ([] if out is None else [out]) + list(drawings.values()):
+        check_free(file, overwrite=overwrite)
+    if out is not None and out == figures:
+        raise ValueError(f"--out and --figures must be different folders, got {str(out)!r} twice")
+    dataset = load_data(_data_of(names, described) if data is None else data)
+    _check_data(dataset, described[0])
+    drawn = draw_examples(subjects[0].classifier, dataset, examples, correct_only=False, seed=seed)
+    found = measure(subjects, drawn.x, drawn.y, settings=settings, instruments=used, seed=seed, index=drawn.index)
+    _print(found)
+    if out is not None:
+        print(f"saved {write(found, out, overwrite=overwrite)}")
+    for name, file in drawings.items():
+        if found.quantities(name):
+            print(f"saved {plots.save_figure(plots.measurements(found, name), file)}")
+
+
+def write(found: Comparison, out: Path, *, overwrite: bool = False) -> Path:
+    """Write a comparison: its table as CSV, or a folder with the table, also as Markdown, and all results.
+
+    Args:
+        found: what was measured.
+        out: a file that ends in .csv, or a folder.
+        overwrite: whether what exists may be replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if it exists and `overwrite` is false.
+    """
+    check_free(out, overwrite=overwrite)
+    if out.suffix.lower() == ".csv":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(csv_text(found))
+        return out
+    results = out / "results"
+    for store in results.glob("*.zarr"):  # of what was there before, and may not be now
+        shutil.rmtree(store)
+    results.mkdir(parents=True, exist_ok=True)
+    (out / "table.csv").write_text(csv_text(found))
+    (out / "table.md").write_text(markdown(found))
+    for (instrument, name, word), result in found.results.items():
+        result.save(results / f"{instrument}-{name}-{word}.zarr")
+    return out
+
+
+def group_names(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> list[str]:
+    """What checkpoints that differ by their seed alone are called: architecture, method and its settings.
+
+    Settings of the method that are not its defaults are named, and what else tells groups apart that would be called
+    the same. A checkpoint that does not say how it was trained is a group of its own.
+
+    Args:
+        checkpoints: what the files say.
+        names: names of the files.
+
+    Returns:
+        The name of the group of each.
+    """
+    titles = [
+        f"{checkpoint.architecture} {_method(checkpoint)}" if checkpoint.training is not None else name
+        for checkpoint, name in zip(checkpoints, names, strict=True)
+    ]
+    settings = [_remaining(checkpoint) for checkpoint in checkpoints]
+    groups = []
+    for title, own in zip(titles, settings, strict=True):
+        alike = [other for name, other in zip(titles, settings, strict=True) if name == title]
+        keys = dict.fromkeys(key for other in alike for key in other)
+        differing = [key for key in keys if len({repr(other.get(key)) for other in alike}) > 1]
+        groups.append(", ".join([title, *(f"{key} {_plain(own.get(key))}" for key in differing)]))
+    return groups
+
+
+def _method(checkpoint: Checkpoint) -> str:
+    """The method with the settings that are not its defaults."""
+    method = checkpoint.method or "unknown method"
+    given: Mapping[str, Any] = checkpoint.training.config.get("settings", {}) if checkpoint.training else {}
+    usual = settings_of(METHODS[method]()) if method in METHODS else {}
+    told = [f"{key} {_plain(value)}" for key, value in given.items() if _plain(usual.get(key)) != _plain(value)]
+    return f"{method} ({', '.join(told)})" if told else method
+
+
+def _plain(value: Any) -> str:
+    """A setting as text, the same for tuples and for the lists that JSON has for them."""
+    return ",".join(_plain(part) for part in value) if isinstance(value, list | tuple) else str(value)
+
+
+def _remaining(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = {} if checkpoint.training is None else checkpoint.training.config
+    return {key: value for key, value in config.items() if key not in _NOT_THE_METHOD} | {"data": checkpoint.data}
+
+
+def _names(checkpoints: Sequence[Path]) -> list[str]:
+    names = short_names([str(file) for file in checkpoints])
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"checkpoints must be different files, got {twice!r} twice")
+    return [name.replace("/", "_").replace("\\", "_") for name in names]
+
+
+def _check_alike(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> None:
+    for what, values in (
+        ("number of classes", [checkpoint.num_classes for checkpoint in checkpoints]),
+        ("input shape", [list(checkpoint.input_shape) for checkpoint in checkpoints]),
+        ("bounds", [checkpoint.bounds for checkpoint in checkpoints]),
+    ):
+        for name, value in zip(names, values, strict=True):
+            if value != values[0]:
+                raise ValueError(
+                    f"checkpoints must have the same {what}, got {values[0]} ({names[0]}) and {value} ({name})"
+                )
+
+
+def _data_of(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> str:
+    """What all of them were trained on."""
+    for name, checkpoint in zip(names, checkpoints, strict=True):
+        if not checkpoint.data:
+            raise ValueError(f"--data must be given where a checkpoint does not know it, got none ({name})")
+        if checkpoint.data != checkpoints[0].data:
+            raise ValueError(
+                f"--data must be given for checkpoints that were trained on different data, got {checkpoints[0].data} "
+                f"({names[0]}) and {checkpoint.data} ({name})"
+            )
+    return checkpoints[0].data
+
+
+def _check_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    for what, theirs, own in (
+        ("classes", dataset.num_classes, checkpoint.num_classes),
+        ("input shape", list(dataset.input_shape), list(checkpoint.input_shape)),
+    ):
+        if theirs != own:
+            raise ValueError(f"--data must have the {what} of the checkpoints, {own}, got {theirs}")
+
+
+def _print(found: Comparison) -> None:
+    for instrument in found.instruments:
+        told = "\n".join(remarks(found, instrument))
+        print(f"{instrument}\n{table(instrument_table(found, instrument))}\n{told}\n")
+    # Groups as columns: there are more quantities than fit beside one another.
+    print(f"overview\n{table(list(zip(*overview(found), strict=True)))}")
+    print(f"{found.forwards:,} forwards, {found.backwards:,} backwards, {found.seconds:.1f} s")

@@ -1,0 +1,106 @@
+"""Signs that gradients are masked: attacks that should be stronger and are not (Athalye, Carlini, Wagner 2018, §3.1).
+
+All attacks see the same examples, so that they are compared in pairs: McNemar's exact test, one-sided, of the examples
+that withstand one attack and not the other. Iterated attacks, more steps and more restarts, and white-box attacks are
+the stronger ones wherever gradients tell the truth; chance may differ in a few examples, and p says in how few.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from torch import Tensor
+
+from boundarygeo.statistics import Estimate, mean
+
+LEVEL = 0.01
+"""A check with a smaller p-value is flagged."""
+
+
+@dataclass(frozen=True)
+class PairedCheck:
+    """Whether an attack that should be the stronger one leaves more accuracy than another.
+
+    Attributes:
+        stronger: what the attack that should be stronger is called.
+        weaker: what the other is called.
+        difference: accuracy under `stronger` minus accuracy under `weaker`, with its 95 % bootstrap interval over the
+            examples: above zero is the sign of masked gradients.
+        against: number of examples that withstand `stronger` and not `weaker`.
+        with_it: number of examples that withstand `weaker` and not `stronger`.
+        p: probability of at least so many `against` by chance, if each were as likely as the other; multiplied by the
+            number of attacks of which `weaker` was chosen.
+    """
+
+    stronger: str
+    weaker: str
+    difference: Estimate
+    against: int
+    with_it: int
+    p: float
+
+    @property
+    def flagged(self) -> bool:
+        """Whether chance does not explain it."""
+        return self.p < LEVEL
+
+    @property
+    def reason(self) -> str:
+        """The numbers in words."""
+        return (
+            f"{self.stronger} leaves {100 * self.difference.value:+.1f} points of accuracy more than {self.weaker}: "
+            f"{self.against} of {self.difference.n} examples withstand the former alone, {self.with_it} the latter "
+            f"alone (p = {self.p:.2g})"
+        )
+
+
+def masking_checks(
+    fgsm: Tensor,
+    pgd: Tensor,
+    longer: Tensor,
+    transferred: Mapping[str, Tensor],
+    *,
+    names: tuple[str, str, str] = ("FGSM", "PGD-20", "PGD-100"),
+) -> list[PairedCheck]:
+    """The three checks, from who is right under which attack.
+
+    Args:
+        fgsm: whether the classifier is right under FGSM, bool `[example]`.
+        pgd: under PGD, bool `[example]`.
+        longer: under PGD of more steps and restarts, bool `[example]`.
+        transferred: under the adversarial examples that were made for other classifiers, by their name. The one that
+            leaves the fewest right is compared with `pgd`.
+        names: what the three attacks are called.
+
+    Returns:
+        PGD against FGSM, longer against shorter PGD, and PGD against the strongest transferred attack, if there is any.
+
+    Raises:
+        ValueError: if there is not one value per example.
+
+    Examples:
+        >>> import torch
+        >>> right = torch.ones(20, dtype=torch.bool)
+        >>> [check.flagged for check in masking_checks(~right, right, right, {})]
+        [True, False]
+    """
+    for outcome in (pgd, longer, *transferred.values()):
+        if outcome.shape != fgsm.shape:
+            raise ValueError(f"every attack must have one value per example, {len(fgsm)}, got {list(outcome.shape)}")
+    checks = [_compare(names[1], pgd, names[0], fgsm), _compare(names[2], longer, names[1], pgd)]
+    if transferred:
+        source = min(transferred, key=lambda name: int(transferred[name].sum()))
+        told = f"{names[1]} sent from {source}"
+        checks.append(_compare(names[1], pgd, told, transferred[source], choices=len(transferred)))
+    return checks
+
+
+def _compare(stronger: str, here: Tensor, weaker: str, there: Tensor, *, choices: int = 1) -> PairedCheck:
+    against, with_it = int((here & ~there).sum()), int((there & ~here).sum())
+    differing = against + with_it
+    p = float(stats.binomtest(against, differing, 0.5, alternative="greater").pvalue) if differing else 1.0
+    difference = (
+        mean(here.double().numpy() - there.double().numpy()) if len(here) else Estimate(np.nan, np.nan, np.nan, 0)
+    )
+    return PairedCheck(stronger, weaker, difference, against, with_it, min(1.0, p * choices))

@@ -1,0 +1,186 @@
+"""The rows of a comparison: what one instrument measured on one classifier, and the spread over seeds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from boundarygeo.comparison.settings import Settings
+from boundarygeo.results import Result
+from boundarygeo.statistics import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number of one instrument.
+
+    Attributes:
+        instrument: name of the instrument.
+        quantity: what was measured; empty where the instrument could not be used, and `note` says why.
+        unit: its unit; `"share"` for shares, empty for numbers without one.
+        statistic: `"share"`, `"mean"` or `"median"`: what `estimate` is, and so its interval (Wilson, bootstrap, order
+            statistics).
+        estimate: the number with its interval and n.
+        excluded: number of examples that were left out, as the classifier gets them wrong or has no gradient there.
+        main: whether it stands in the overview.
+        flagged: whether it is a sign of masked gradients.
+        note: what else there is to say.
+    """
+
+    instrument: str
+    quantity: str
+    unit: str
+    statistic: str
+    estimate: Estimate
+    excluded: int = 0
+    main: bool = True
+    flagged: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A number and whose it is.
+
+    Attributes:
+        name: of the classifier.
+        group: of its group.
+        seed: of its training, or None.
+        measured: the number.
+    """
+
+    name: str
+    group: str
+    seed: int | None
+    measured: Measurement
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One quantity over the seeds of a group.
+
+    Attributes:
+        group: name of the group.
+        quantity: what was measured.
+        unit: its unit.
+        mean: mean of the values of the seeds; infinite if one of them is.
+        sd: their standard deviation with n - 1; NaN for one seed, or where the mean is infinite.
+        seeds: number of seeds with a value.
+        flagged: number of seeds that are flagged.
+        rows: the numbers themselves.
+    """
+
+    group: str
+    quantity: str
+    unit: str
+    mean: float
+    sd: float
+    seeds: int
+    flagged: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison:
+    """Everything that was measured.
+
+    Attributes:
+        rows: by instrument, classifier and quantity, in this order.
+        names: of the classifiers.
+        groups: of each classifier.
+        settings: of the instruments.
+        notes: what each instrument says about its numbers, by its name.
+        results: what the instruments gave, by instrument, classifier and a word: to be saved.
+        n: number of examples that were given.
+        forwards: examples sent forward by all classifiers together.
+        backwards: examples sent backward.
+        seconds: wall-clock time in s.
+    """
+
+    rows: tuple[Row, ...]
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    settings: Settings
+    notes: dict[str, str]
+    results: dict[tuple[str, str, str], Result] = field(repr=False)
+    n: int
+    forwards: int
+    backwards: int
+    seconds: float
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """Names of the instruments that were used."""
+        return tuple(self.notes)
+
+    def quantities(self, instrument: str) -> list[str]:
+        """What an instrument measured.
+
+        Args:
+            instrument: its name.
+
+        Returns:
+            Names of the quantities, in order.
+
+        Raises:
+            ValueError: if the instrument was not used.
+        """
+        if instrument not in self.notes:
+            raise ValueError(f"instrument must be one of {list(self.notes)}, got {instrument!r}")
+        named = (row.measured for row in self.rows if row.measured.instrument == instrument)
+        return list(dict.fromkeys(measured.quantity for measured in named if measured.quantity))
+
+    def value(self, name: str, instrument: str, quantity: str) -> Estimate:
+        """One number.
+
+        Args:
+            name: of the classifier.
+            instrument: of the instrument.
+            quantity: what was measured.
+
+        Returns:
+            The estimate.
+
+        Raises:
+            ValueError: if there is no such number.
+        """
+        for row in self.rows:
+            if (row.name, row.measured.instrument, row.measured.quantity) == (name, instrument, quantity):
+                return row.measured.estimate
+        raise ValueError(f"there must be {quantity!r} of {instrument!r} for {name!r}, got none")
+
+    def spreads(self, instrument: str) -> Iterator[Spread]:
+        """Means and standard deviations over the seeds of each group.
+
+        Args:
+            instrument: name of the instrument.
+
+        Yields:
+            Groups in order, and for each the quantities in order.
+        """
+        quantities = self.quantities(instrument)
+        for group in dict.fromkeys(self.groups):
+            for quantity in quantities:
+                rows = [
+                    row
+                    for row in self.rows
+                    if (row.group, row.measured.instrument, row.measured.quantity) == (group, instrument, quantity)
+                ]
+                if rows:
+                    yield _spread(group, quantity, rows)
+
+
+def _spread(group: str, quantity: str, rows: Sequence[Row]) -> Spread:
+    values = np.array([row.measured.estimate.value for row in rows])
+    known = values[~np.isnan(values)]
+    certain = len(known) > 1 and bool(np.isfinite(known).all())
+    return Spread(
+        group,
+        quantity,
+        rows[0].measured.unit,
+        float(known.mean()) if len(known) else np.nan,
+        float(known.std(ddof=1)) if certain else np.nan,
+        len(known),
+        sum(row.measured.flagged for row in rows),
+        tuple(rows),
+    )

@@ -1,0 +1,136 @@
+"""The API reference, built from the docstrings by `make docs`; the pages need neither a network nor a server."""
+
+import importlib
+import inspect
+from typing import Any, ClassVar
+
+import typer
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from boundarygeo import Result, __version__
+from boundarygeo.cli import app as commands
+
+logger = logging.getLogger(__name__)
+
+project = "boundarygeo"
+author = "The boundarygeo authors"
+release = version = __version__
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "claims.md"]
+
+html_theme = "furo"
+html_title = f"boundarygeo {release}"
+html_copy_source = False
+html_static_path: list[str] = []
+html_math_renderer = "mathml"  # browsers draw it themselves: MathJax would have to be fetched or carried along
+
+# Single backticks link what they name where it has a place in this reference, and are plain code otherwise.
+default_role = "py:obj"
+autosummary_generate = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+napoleon_google_docstring, napoleon_numpy_docstring = True, False
+napoleon_use_ivar = True
+napoleon_preprocess_types = False
+python_maximum_signature_line_length = 88
+
+PUBLIC = ("", ".plots", ".training", ".zoo", ".comparison", ".explorer")
+"""Rooms whose public names must all be in the reference."""
+
+
+class Api(SphinxDirective):
+    """Public names of a module: a table of their first lines, then each of them.
+
+    The argument is the module, the content one name per line.
+    """
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Expand to autosummary and autodoc."""
+        module = self.arguments[0]
+        names = [line.strip() for line in self.content if line.strip()]
+        lines = [f".. currentmodule:: {module}", "", ".. autosummary::", "", *(f"   {name}" for name in names), ""]
+        for name in names:
+            directive = _directive(getattr(importlib.import_module(module), name))
+            lines += [f".. {directive}:: {name}", *(["   :members:"] if directive == "autoclass" else []), ""]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def _directive(public: Any) -> str:
+    if inspect.isclass(public):
+        return "autoexception" if issubclass(public, BaseException) else "autoclass"
+    return "autofunction" if inspect.isroutine(public) else "autodata"
+
+
+class Commands(SphinxDirective):
+    """Every command of the command line with its options, from the parser itself."""
+
+    option_spec: ClassVar[dict[str, Any]] = {"except": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        """Make one section per command."""
+        group = typer.main.get_command(commands)
+        context = typer.Context(group, info_name="boundarygeo")
+        return [self._section(name, command, context) for name, command in group.commands.items()]  # type: ignore
+
+    def _section(self, name: str, command: Any, parent: Any) -> nodes.section:
+        section = nodes.section(ids=[f"command-{name}"], names=[name])
+        section += nodes.title(text=f"boundarygeo {name}")
+        for paragraph in (command.help or "").replace("\b", "").split("\n\n"):
+            section += nodes.paragraph(text=" ".join(paragraph.split()))
+        context = typer.Context(command, info_name=name, parent=parent)
+        options = nodes.definition_list()
+        for words, about in filter(None, (option.get_help_record(context) for option in command.params)):
+            if words != "-h, --help":
+                term = nodes.term("", "", nodes.literal(text=words))
+                options += nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph(text=about)))
+        section += options
+        return section
+
+
+def plain_signature(app: Sphinx, what: str, name: str, public: Any, options: Any, signature: Any, result: Any) -> Any:
+    """Results come from functions: their long lists of fields are no call that anybody writes."""
+    if what == "class" and issubclass(public, Result):
+        return "", None
+    return None
+
+
+def all_names_are_there(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn, and so fail, where a public name is missing."""
+    documented = env.domaindata["py"]["objects"]
+    for room in PUBLIC:
+        module = f"boundarygeo{room}"
+        for name in importlib.import_module(module).__all__:
+            if f"{module}.{name}" not in documented and name not in ("__version__", "plots"):
+                logger.warning("%s.%s is public, and in no group of docs/", module, name)
+
+
+def visit_math(translator: Any, node: nodes.Element) -> None:
+    """Write a formula as MathML."""
+    block = isinstance(node, nodes.math_block)
+    try:
+        markup = tex2mathml(node.astext(), as_block=block)
+    except MathError as error:
+        logger.warning("formula %r: %s", node.astext(), error, location=node)
+        markup = ""
+    translator.body.append(markup)
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    """Register the directives, the formulas, and the check that nothing public is missing."""
+    app.add_directive("api", Api)
+    app.add_directive("commands", Commands)
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
+    app.connect("autodoc-process-signature", plain_signature)
+    app.connect("env-check-consistency", all_names_are_there)
