@@ -185,6 +185,19 @@ def test_the_price_of_who_has_not_crossed_rises() -> None:
     torch.testing.assert_close(walk.frame.norm(dim=2), torch.full((1, 2), 0.5))
 
 
+def test_what_has_crossed_stays_where_nobody_needs_its_dimensions() -> None:
+    x = torch.zeros(2, 40)
+    walk = BoxWalk(x, random(2, 40).abs(), 3, eps=0.5, bounds=(0.0, 1.0), seed=0)
+    first = walk.frame
+    for step in range(5):
+        slope = random(2, 3, 40, seed=step)
+        walk.step(slope / slope.norm(dim=2, keepdim=True), torch.zeros(2, 3), 1.0)
+        torch.testing.assert_close(walk.frame, first, rtol=0, atol=1e-7)
+    slope = random(2, 3, 40, seed=9).abs()
+    walk.step(slope / slope.norm(dim=2, keepdim=True), torch.tensor([[0.0, 1.0, 0.0]] * 2), 1.0)
+    assert (walk.frame != first)[:, 1].any(1).all()
+
+
 def test_walks_in_odd_bounds_stay_inside_to_the_last_bit() -> None:
     bounds = (-0.3, 0.7)
     low, high = torch.tensor(bounds)

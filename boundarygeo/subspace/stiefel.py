@@ -16,7 +16,8 @@ from boundarygeo.subspace.partition import Worth, deal, fill, places
 _SPREAD = 2.5  # a dimension is free if it has room for so many times the rms value of a dense perturbation
 _FEWEST_FREE = 4  # free dimensions per direction, under which none is treated as free
 _MOMENTUM = 0.7
-_MEMORY = 0.6  # of gradients, by which dimensions that are not free are dealt
+_RATE = 0.75  # first weight of the newest gradient where dimensions that are not free are dealt
+_LOYALTY = 0.9  # weight of older gradients on the dimensions of others: without it, what changes hands comes back
 _PRICE = 0.2  # first step of the logarithm of what a perturbation bids for them
 
 
@@ -81,9 +82,9 @@ class BoxWalk:
     r"""Orthogonal perturbations inside the bounds, of L2 norm at most ε.
 
     Dimensions with room on both sides are *free*: on them the perturbations form an orthogonal frame. Every other
-    dimension belongs to one perturbation at a time. They are dealt anew after every step, to whose gradient is largest
-    there (averaged over the last steps) times a price, which rises while the perturbation has not crossed the boundary:
-    the auction that solves the linear problem, whose gradients change as the frame moves. Each fills its own up to the
+    dimension belongs to one perturbation at a time. They are dealt anew after every step, to the perturbation with the
+    largest gradient there, averaged over its steps, times a price that rises while it has not crossed the boundary: an
+    auction, as for a linear problem, but with gradients that change as the frame moves. Each fills its own up to the
     bounds (see `boundarygeo.subspace.partition.fill`). The sum of the two parts is orthogonal.
 
     Args:
@@ -147,7 +148,8 @@ class BoxWalk:
             self._velocity[some] = velocity
             self._unit[some] = _orthonormal(self._unit[some] + size * velocity)
         slope = torch.where(self._free[:, None], 0.0, gradient)
-        self._slope = _MEMORY * self._slope + (1 - _MEMORY) * slope
+        old = torch.where(self._pinned != 0, self._slope, _LOYALTY * self._slope)
+        self._slope = old + _RATE * size * need[:, :, None] * (slope - old)
         self._price = self._price + size * _PRICE * (need - need.mean(1, keepdim=True))
         self._pinned = self._dealt()
 
