@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from boundarygeo.plots.captions import COUNT, fitted, legend_above, settings_of
 from boundarygeo.plots.cells import axes_or_new
 from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
-from boundarygeo.plots.style import STYLE
+from boundarygeo.plots.style import styled
 from boundarygeo.statistics import Estimate
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import at_least, included
@@ -53,7 +52,7 @@ def dimension_at_least(
         if not bool(result.correct.any()):
             raise ValueError(f"results must have an example that is classified correctly, got none for {name}")
     kinds, common = _kinds(several)
-    with mpl.rc_context(STYLE):
+    with styled():
         entries = key(models, kinds) if len(several) > 1 else []
         rows = len(entries) if max(map(len, (*models, *kinds))) > _SHORT else -(-len(entries) // 3)
         axes = axes_or_new(ax, figsize=(7.0, 3.6 + 0.2 * rows))

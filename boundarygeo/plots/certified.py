@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
 from boundarygeo.defences.certification import CertifiedRadii
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
-from boundarygeo.plots.style import STYLE
+from boundarygeo.plots.style import styled
 
 _MOST_STEPS = 257  # of a curve; with more examples than that, it is looked at in as many equally spaced radii
 
@@ -39,7 +38,7 @@ def certified_accuracy(
     check_results(several, CertifiedRadii, "radii")
     models = model_names(several, names)
     levels = [f"σ = {result.sigma:.4g}" for result in several]
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(7.0, 3.8))
         for result, look in zip(several, looks(models, levels), strict=True):
             steps = np.unique(np.append(result.radius.numpy(), [0.0, result.largest]))

@@ -1,6 +1,5 @@
 """First-order claims against what was verified, as a figure."""
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -9,7 +8,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from boundarygeo.plots.captions import settings_of
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results
-from boundarygeo.plots.style import CLASS_COLORS, STYLE
+from boundarygeo.plots.style import CLASS_COLORS, styled
 from boundarygeo.statistics import share
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import included
@@ -58,7 +57,7 @@ def claimed_verified(result: AdversarialDimension, *, ax: Axes | None = None) ->
     places, which, together = np.unique([claimed, verified], axis=1, return_inverse=True, return_counts=True)
     area = np.maximum(_SMALLEST * together * min(1.0, _LARGEST / (_SMALLEST * together.max())), _SMALLEST / 2)
     reach = 1.6 * max(claimed.max(), verified.max(), 1.0)
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(6.6, 3.9))
         axes.plot([0, reach], [0, reach], color="0.6", lw=1.0, ls="--", zorder=1)
         entries = [Line2D([], [], color="0.6", lw=1.0, ls="--", label="verified = claimed")]

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import Tensor
 
 from boundarygeo.plots.cells import BORDER, axes_or_new, place_legend
-from boundarygeo.plots.style import STYLE, class_colors, class_labels
+from boundarygeo.plots.style import class_colors, class_labels, styled
 from boundarygeo.sections.maps import BoundaryMaps
 
 _STRONGEST = 0.85
@@ -77,7 +76,7 @@ def confidence(
         names = axis_names or ("x₁", "x₂")
     half_col, half_row = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
     extent = (columns[0] - half_col, columns[-1] + half_col, rows[0] - half_row, rows[-1] + half_row)
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(6.0, 4.6))
         picture = 1 - strength * (1 - colors[labels])
         axes.imshow(picture, origin="lower", interpolation="nearest", extent=extent)

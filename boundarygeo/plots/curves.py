@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
-from boundarygeo.plots.style import STYLE
+from boundarygeo.plots.style import styled
 from boundarygeo.sections.accuracy import AccuracyCurve
 
 NORM_NAMES = {"l2": "L2", "linf": "L∞"}
@@ -44,7 +43,7 @@ def accuracy_curves(
         raise ValueError(f"curves must be in one norm, got {norms}")
     models = model_names(several, names)
     attacks = [curve.attack.upper() for curve in several]
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(7.0, 3.8))
         for curve, look in zip(several, looks(models, attacks), strict=True):
             eps = curve.eps.numpy()

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from boundarygeo.plots.captions import COUNT, HANDLE, fitted, legend_above, settings_of
 from boundarygeo.plots.cells import axes_or_new
 from boundarygeo.plots.comparison import LINE_STYLES, check_results, model_names, percent_axis
-from boundarygeo.plots.style import STYLE, class_colors
+from boundarygeo.plots.style import class_colors, styled
 from boundarygeo.statistics import mean
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import included
@@ -95,7 +94,7 @@ def dimension(
             raise ValueError(f"result must have an example that is classified correctly, got none for {name}")
     size = _width(every) if width is None else width
     edges = _edges(every, size)
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(7.0, 3.8))
         entries, tops = [], []
         for number, (counts, color) in enumerate(zip(every, class_colors(len(every)), strict=True)):

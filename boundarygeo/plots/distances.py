@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
-from boundarygeo.plots.style import STYLE, NotebookFigure
+from boundarygeo.plots.style import NotebookFigure, styled
 from boundarygeo.sections.distances import BoundaryDistances
 from boundarygeo.statistics import share
 
@@ -46,7 +45,7 @@ def distances(
     models = model_names(several, names)
     directions = [result.name for result in several]
     units = list(dict.fromkeys(result.unit for result in several))
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = NotebookFigure(figsize=(4.4 * len(units) + 2.2, 3.8), layout="constrained")
         panels = dict(zip(units, figure.subplots(1, len(units), squeeze=False, sharey=True)[0], strict=True))
         for result, look in zip(several, looks(models, directions), strict=True):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from boundarygeo.plots.style import STYLE, NotebookFigure, class_colors, class_labels, few_ticks
+from boundarygeo.plots.style import NotebookFigure, class_colors, class_labels, few_ticks, styled
 from boundarygeo.sections.lines import LogitLines
 
 _CORRECT = "#f2c200"  # the yellow box round inputs that are still classified correctly
@@ -61,7 +60,7 @@ def lines(
     columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
     images = result.origin.ndim == 4 and result.origin.shape[1] in (1, 3)
-    with mpl.rc_context(STYLE):
+    with styled():
         wide = 6.4 if columns == 1 else 4.4
         figure = NotebookFigure(
             figsize=(wide * columns + 1.6, (3.9 if columns == 1 else 3.1) * rows), layout="constrained"

@@ -4,7 +4,6 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -28,7 +27,7 @@ from boundarygeo.plots.cells import (
     place_legend,
     positions_of,
 )
-from boundarygeo.plots.style import STYLE, NotebookFigure, class_colors, class_labels
+from boundarygeo.plots.style import NotebookFigure, class_colors, class_labels, styled
 from boundarygeo.sections.maps import BoundaryMaps
 
 LEGEND_CLASSES = 20
@@ -82,7 +81,7 @@ def map_grid(
     cell_height = cell_width * (cell_rows * pixel_v) / (cell_cols * pixel_u)
     width, height = columns * cell_width, rows * cell_height
     legend_columns = min(3, math.ceil((0.19 * len(legend) + 0.3) / max(height, 1.5)))  # 0.19 inches a line
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = NotebookFigure(figsize=(width, height))
         axes = figure.add_axes((0, 0, 1, 1))
         # Corner of each cell in pixels of the mosaic, whose first row is the lowest.
@@ -138,7 +137,7 @@ def map_single(
     """
     positions = positions_of(maps, [cell])
     legend, legend_title = class_legend([maps], positions, class_names)
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(6.4, 4.6))
         low_u, high_u, low_v, high_v = extent = outer_edges(maps)
         axes.imshow(cell_images(maps, positions)[0], origin="lower", interpolation="nearest", extent=extent)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from boundarygeo.comparison.rows import Comparison, Row
-from boundarygeo.plots.style import STYLE, NotebookFigure, class_colors
+from boundarygeo.plots.style import NotebookFigure, class_colors, styled
 
 _MOST_COLUMNS = 3
 _MINUS = "\N{MINUS SIGN}"
@@ -45,7 +44,7 @@ def measurements(comparison: Comparison, instrument: str) -> Figure:
     spreads = {(spread.group, spread.quantity): spread for spread in comparison.spreads(instrument)}
     columns = 2 if len(quantities) == 4 else min(len(quantities), _MOST_COLUMNS)
     lines = math.ceil(len(quantities) / columns)
-    with mpl.rc_context(STYLE):
+    with styled():
         width = columns * _PANEL + _LETTER * max(len(group) for group in groups) + 0.3
         figure = NotebookFigure(figsize=(width, lines * (_LINE * len(groups) + 1.1) + 0.6), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, sharey=True)

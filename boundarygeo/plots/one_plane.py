@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,7 +16,7 @@ from boundarygeo.plots.cells import (
 )
 from boundarygeo.plots.maps import cell_images, class_legend
 from boundarygeo.plots.outlines import check_cells, check_outlines, draw_outlines, model_handles, outline_names
-from boundarygeo.plots.style import STYLE, NotebookFigure, class_labels
+from boundarygeo.plots.style import NotebookFigure, class_labels, styled
 from boundarygeo.sections.maps import BoundaryMaps
 
 _PANEL = 2.3  # inches
@@ -63,7 +62,7 @@ def one_plane(
     panels = len(list_of_maps) + 1
     columns = min(columns or (panels if panels <= 3 else math.ceil(math.sqrt(panels))), panels)
     rows = -(-panels // columns)
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = NotebookFigure(figsize=(_PANEL * columns + 2.3, (_PANEL + 0.2) * rows + 0.7), layout="constrained")
         grid = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes in grid[panels:]:

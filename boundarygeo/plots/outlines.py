@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -22,7 +21,7 @@ from boundarygeo.plots.cells import (
     place_legend,
     positions_of,
 )
-from boundarygeo.plots.style import STYLE, NotebookFigure, class_colors, class_labels
+from boundarygeo.plots.style import NotebookFigure, class_colors, class_labels, styled
 from boundarygeo.sections.maps import BoundaryMaps
 from boundarygeo.sections.regions import check_same_planes
 
@@ -61,7 +60,7 @@ def map_outlines(
     true = int(first.true_labels[cell])
     names = outline_names(names, len(list_of_maps))
     true_name = class_labels(class_names, [true])[true]
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(6.8, 4.6))
         notes = draw_outlines(axes, list_of_maps, cell)
         handles = model_handles([name + note for name, note in zip(names, notes, strict=True)])
@@ -105,7 +104,7 @@ def outline_grid(
     assert first.true_labels is not None
     columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = NotebookFigure(figsize=(2.3 * columns + 2.0, 2.5 * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(chosen) :]:

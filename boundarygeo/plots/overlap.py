@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -12,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import LINE_STYLES, check_results, count_text
-from boundarygeo.plots.style import CLASS_COLORS, STYLE, class_colors
+from boundarygeo.plots.style import CLASS_COLORS, class_colors, styled
 from boundarygeo.statistics import Estimate, mean
 from boundarygeo.transfer.overlap import SubspaceOverlap
 
@@ -51,7 +50,7 @@ def overlap(
     if not chosen:
         raise ValueError("pairs must have at least one entry, got none")
     numbers = [result.pair(a, b) for a, b in chosen]
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(8.2, 1.5 + _ROW * max(len(numbers), 1.6)))
         labels, reach = [], 0.0
         for row, pair in enumerate(numbers):
@@ -130,7 +129,7 @@ def principal_angles(
     numbers = [pair for pair in (result.pair(a, b) for a, b in chosen) if bool(result.valid[pair].any())]
     if not numbers:
         raise ValueError("pairs must have one of which both models have a subspace at an example, got none")
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(7.6, 3.8))
         handles = []
         for number, (pair, color) in enumerate(zip(numbers, class_colors(len(numbers)), strict=True)):

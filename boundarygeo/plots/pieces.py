@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from boundarygeo.plots.lines import MOST_CURVES, TRUE_WIDTH, WIDTH, draw_logits
-from boundarygeo.plots.style import STYLE, NotebookFigure, class_colors, class_labels, few_ticks
+from boundarygeo.plots.style import NotebookFigure, class_colors, class_labels, few_ticks, styled
 from boundarygeo.sections.pieces import DecisionBoundaries, LinearPieces
 from boundarygeo.sections.straightness import straightness
 
@@ -88,7 +87,7 @@ def pieces(
     best = straightness(result).line_slope, result.integral() / (result.extent[1] - result.extent[0])
     rug = _rug_rows(result, chosen)
     rug_height = 0.09 * len(rug) + 0.1  # inches
-    with mpl.rc_context(STYLE):
+    with styled():
         wide, high = (6.4, 3.6) if columns == 1 else (4.4, 2.9)
         size = (wide * columns + 1.8, (high + rug_height) * rows + 0.3)
         figure = NotebookFigure(figsize=size, layout="constrained")

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
-from boundarygeo.plots.style import STYLE, NotebookFigure
+from boundarygeo.plots.style import NotebookFigure, styled
 from boundarygeo.sections.segments import SegmentCurves
 
 _WEIGHT = "weight λ of the first example"
@@ -36,7 +35,7 @@ def segments(curves: SegmentCurves | Sequence[SegmentCurves], *, names: Sequence
     check_results(several, SegmentCurves, "curves")
     models = model_names(several, names)
     kinds = [_kind(result) for result in several]
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = NotebookFigure(figsize=(9.6, 3.6), layout="constrained")
         misses, gradients = figure.subplots(1, 2)
         for result, look in zip(several, looks(models, kinds), strict=True):

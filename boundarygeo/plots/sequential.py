@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from boundarygeo.plots.captions import BOX_NAMES
 from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
-from boundarygeo.plots.style import STYLE, NotebookFigure
+from boundarygeo.plots.style import NotebookFigure, styled
 from boundarygeo.statistics import share
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.sequential import SequentialDirections
@@ -52,7 +51,7 @@ def sequential_distances(
     models = model_names(several, names)
     lengths = [_lengths(result, name) for result, name in zip(several, models, strict=True)]
     kinds = [BOX_NAMES[result.box] for result in several]
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = NotebookFigure(figsize=(7.0, 4.4), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
         for distance, look in zip(lengths, looks(models, kinds), strict=True):

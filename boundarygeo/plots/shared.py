@@ -1,6 +1,5 @@
 """The dimension that several models share, beside what chance gives, as a figure."""
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -8,7 +7,7 @@ from boundarygeo.plots.at_least import at_least_axes, draw_at_least
 from boundarygeo.plots.captions import BOX_NAMES, COUNT, METHOD_NAMES, RULE_NAMES, fitted, legend_above
 from boundarygeo.plots.cells import axes_or_new
 from boundarygeo.plots.comparison import check_results
-from boundarygeo.plots.style import CLASS_COLORS, STYLE
+from boundarygeo.plots.style import CLASS_COLORS, styled
 from boundarygeo.subspace.summary import at_least, included
 from boundarygeo.transfer.shared import SharedDimension
 
@@ -42,7 +41,7 @@ def shared_dimension(result: SharedDimension, *, ax: Axes | None = None) -> Axes
         ("verified, others rotated at random", result.null_verified, _CHANCE, "-"),
         ("claimed, others rotated at random", result.null_claimed, _CHANCE, "--"),
     ]
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(7.0, 4.2))
         entries, reach = [], 1
         for label, counts, color, style in curves:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from boundarygeo.plots.comparison import check_results, count_text, looks, model_names
-from boundarygeo.plots.style import STYLE, NotebookFigure
+from boundarygeo.plots.style import NotebookFigure, styled
 from boundarygeo.sections.spectrum import HiddenSpectrum
 
 _MOST_RANKS = 50
@@ -53,7 +52,7 @@ def spectrum(
         raise ValueError(f"ranks must be at least 2, got {ranks}")
     models = model_names(several, names)
     kind = "centred" if centred else "not centred"
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = NotebookFigure(figsize=(3.6 * len(layers), 3.8), layout="constrained")
         panels = figure.subplots(1, len(layers), squeeze=False)[0]
         for number, (axes, layer) in enumerate(zip(panels, layers, strict=True)):

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, common_unit, count_text, key, looks, model_names
-from boundarygeo.plots.style import STYLE, few_ticks
+from boundarygeo.plots.style import few_ticks, styled
 from boundarygeo.sections.straightness import GradientCosines
 
 _QUARTILES = (0.25, 0.5, 0.75)
@@ -40,7 +39,7 @@ def straightness(
     unit = common_unit(several, "cosines")
     models = model_names(several, names)
     directions = [result.name for result in several]
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(7.0, 3.8))
         for result, look in zip(several, looks(models, directions), strict=True):
             order = result.t.argsort()

@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ STYLE: dict[Any, Any] = {
     "xtick.color": "black",
     "ytick.color": "black",
 }
-"""Settings of every figure, for `matplotlib.rc_context`."""
+"""Settings of every figure, for `styled`."""
 
 DPI = 200
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -70,6 +71,24 @@ class NotebookFigure(Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=DPI / 2, bbox_inches="tight")
         return buffer.getvalue()
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The settings of every figure, while one is drawn.
+
+    Not `matplotlib.rc_context`, which restores all settings: the backend of notebooks is loaded by the first figure of
+    pyplot and switches the interactive mode on, without which the second figure would not be shown.
+
+    Yields:
+        Nothing.
+    """
+    before = {name: mpl.rcParams[name] for name in STYLE}
+    mpl.rcParams.update(STYLE)
+    try:
+        yield
+    finally:
+        mpl.rcParams.update(before)
 
 
 def class_colors(n: int) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, count_text
 from boundarygeo.plots.curves import NORM_NAMES
-from boundarygeo.plots.style import CLASS_COLORS, STYLE
+from boundarygeo.plots.style import CLASS_COLORS, styled
 from boundarygeo.statistics import mean
 from boundarygeo.transfer.boundaries import InterBoundaryDistance
 from boundarygeo.transfer.matrix import TransferMatrix
@@ -63,7 +62,7 @@ def transfer_matrix(matrix: TransferMatrix, *, over: str = "shared", ax: Axes | 
     check_results([matrix], TransferMatrix, "matrix")
     rate = matrix.rate(over).numpy()
     n = matrix.counts(over)[1].tolist()
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = _heat_map(rate, matrix.names, ax)
         axes.set(xlabel="target: sent to", ylabel="source: made for")
         axes.set_title(f"{_attack(matrix)}\nsuccess, in % {OVER_NAMES[over]} (n = {count_text(n)})", fontsize="medium")
@@ -90,7 +89,7 @@ def reproducibility(result: Reproducibility, *, ax: Axes | None = None) -> Axes:
     equal = np.eye(len(result.names))
     for (i, j), each in zip(result.pairs.tolist(), result.window_agreement[:, result.valid], strict=True):
         equal[i, j] = equal[j, i] = float(each.mean())
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = _heat_map(equal, result.names, ax)
         planes = f"{int(result.valid.sum()):,} random planes, {result.resolution}² points each"
         clipped = ", clipped to the bounds" if result.clip else ""
@@ -123,7 +122,7 @@ def mistakes(
     chosen = list(pairs) if pairs is not None else [(a, b) for a in result.names for b in result.names if a != b]
     if not chosen:
         raise ValueError("pairs must have at least one entry, got none")
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(7.4, 1.3 + _ROW * len(chosen)))
         labels = []
         for row, (source, target) in enumerate(chosen):
@@ -184,7 +183,7 @@ def boundary_distances(
         raise ValueError("targets must have at least one entry, got none")
     drawn = [_name(result, source), *(_name(result, target) for target in others)]
     width = _GROUP_WIDTH / len(drawn)
-    with mpl.rc_context(STYLE):
+    with styled():
         axes = axes_or_new(ax, figsize=(2.6 + 1.7 * len(result.directions), 3.8))
         ticks = []
         for group, direction in enumerate(result.directions):

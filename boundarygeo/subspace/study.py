@@ -104,7 +104,9 @@ def check_settings(
         if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= cap:
             raise ValueError(f"grid must be ascending whole numbers from 1 to max_dimension ({cap}), got {_line(grid)}")
         if norm == "linf" and not set(sizes) <= set(orders):
-            raise ValueError(f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {_line(grid)}")
+            raise ValueError(
+                f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {_line(grid)}"
+            )
     if method == "gaas":  # no larger frame is tried: counts at the last size are limited by it
         cap = sizes[-1]
     return Settings(float(eps), norm, method, rule, box, cap, sizes, restarts, steps, seed)
