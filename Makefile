@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait for others sleep: spinning makes training 10 times slower when the cores are not ours alone.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-all lint format bench mnist-models clean
+.PHONY: demo test test-all notebooks lint format bench mnist-models clean
 
 demo: $(INSTALLED)  ## train a small network, draw its boundary maps in figures/demo/
 	$(BIN)/boundarygeo demo
@@ -17,6 +17,12 @@ test: $(INSTALLED)  ## the default tests
 
 test-all: $(INSTALLED)  ## the slow ones, too
 	$(BIN)/python -m pytest -m "not gpu"
+
+notebooks: $(VENV)/.notebooks  ## run the notebooks into figures/notebooks/; EXAMPLES=12 for fewer examples in each
+	mkdir -p figures/notebooks
+	for each in notebooks/*.ipynb; do echo $$each; \
+	    $(BIN)/papermill --no-progress-bar --log-level WARNING --execution-timeout 600 --cwd notebooks \
+	        $(if $(EXAMPLES),-p EXAMPLES $(EXAMPLES)) $$each figures/$$each || exit; done
 
 lint: $(INSTALLED)  ## style and types
 	$(BIN)/ruff check .
@@ -42,10 +48,14 @@ mnist-models: $(INSTALLED)  ## the networks of some benchmarks, trained on all o
 	        --out models/$$arch-mnist-seed$$seed.pt || exit; done; done
 
 clean:
-	rm -rf $(VENV) figures/demo
+	rm -rf $(VENV) figures/demo figures/notebooks
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("boundarygeo needs Python 3.11 or newer, got " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test]'
+	@touch $@
+
+$(VENV)/.notebooks: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
 	@touch $@

@@ -108,6 +108,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.tiny and "BOUNDARYGEO_DATA" not in os.environ:
         sys.exit("set BOUNDARYGEO_DATA to the folder that holds mnist.npz, or pass --tiny")
+    torch.set_num_threads(1)
     tiny = arguments.tiny
     jobs = [
         Job(
