@@ -20,10 +20,12 @@ from boundarygeo.defences import (
     with_smoothing,
 )
 from boundarygeo.directions import Directions
-from boundarygeo.results import Provenance, Result, load
+from boundarygeo.results import Provenance, Result, load, open_store
+from boundarygeo.runs import LocalEngine, RayEngine, RunStatus, run, run_status
 from boundarygeo.sections.accuracy import AccuracyCurve, accuracy_curve
 from boundarygeo.sections.distances import BoundaryDistances, boundary_distance
 from boundarygeo.sections.exact_distances import exact_boundary_distance
+from boundarygeo.sections.example_maps import example_maps
 from boundarygeo.sections.lines import LogitLines, logit_lines
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
 from boundarygeo.sections.pieces import DecisionBoundaries, LinearPieces, linear_pieces
@@ -77,6 +79,7 @@ __all__ = [
     "HiddenSpectrum",
     "InterBoundaryDistance",
     "LinearPieces",
+    "LocalEngine",
     "LocalSmoothness",
     "LogitLines",
     "MixupInference",
@@ -84,9 +87,11 @@ __all__ = [
     "Planes",
     "Provenance",
     "RandomisedSmoothing",
+    "RayEngine",
     "RegionSummary",
     "Reproducibility",
     "Result",
+    "RunStatus",
     "SegmentCurves",
     "SequentialDirections",
     "SharedDimension",
@@ -111,6 +116,7 @@ __all__ = [
     "cone_probability",
     "dimension_summary",
     "exact_boundary_distance",
+    "example_maps",
     "fgsm",
     "fgsm_adversarial_planes",
     "fgsm_random_planes",
@@ -125,6 +131,7 @@ __all__ = [
     "logit_lines",
     "minimal_norm",
     "noise_success",
+    "open_store",
     "perturbation_bases",
     "pgd",
     "planes_through",
@@ -135,6 +142,8 @@ __all__ = [
     "random_planes",
     "region_summary",
     "reproducibility",
+    "run",
+    "run_status",
     "second_order_count",
     "segment_curves",
     "sequential_bases",

@@ -1,8 +1,10 @@
 """A module together with what its inputs mean: bounds, normalisation, device. Nothing downstream knows about them."""
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +24,15 @@ from boundarygeo.evaluation import (
     in_batches,
     precision_ladder,
     progress_bar,
+    steady_size,
 )
 from boundarygeo.losses import LOSSES, loss_of, true_margin
 from boundarygeo.results import Provenance, module_hash
 
 BOUNDS_TOLERANCE = 1e-5
 """How far inputs may lie outside the bounds, as a share of their width: float rounding, not another scale."""
+
+_FOUND = frozenset({"_tuners", "_fingerprint", "_base", "_probes", "_forms"})
 
 
 class Classifier:
@@ -44,10 +49,12 @@ class Classifier:
         device: where to compute; `"auto"` is the module's own device if that is an accelerator, else the best
             device there is.
         num_classes: number of classes, checked against the logits if given.
+        batch_size: number of examples per batch, or None to find the fastest. Two runs with a fixed size are equal to
+            the last bit; with sizes found by the clock, logits may differ in their last digits.
 
     Raises:
         TypeError: if the module is not an `nn.Module`.
-        ValueError: if bounds, mean, std, device or num_classes make no sense.
+        ValueError: if bounds, mean, std, device, num_classes or batch_size make no sense.
 
     Examples:
         >>> clf = Classifier(nn.Linear(2, 3))
@@ -64,6 +71,7 @@ class Classifier:
         std: float | Sequence[float] | None = None,
         device: str | torch.device = "auto",
         num_classes: int | None = None,
+        batch_size: int | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
@@ -72,10 +80,13 @@ class Classifier:
             raise ValueError(f"bounds must be (low, high) with low < high, got {tuple(bounds)}")
         if num_classes is not None and num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f"batch_size must be a positive whole number, or None, got {batch_size!r}")
         self.module = module
         self.bounds = (low, high)
         self.device = _resolve_device(device, module)
         self.num_classes = num_classes
+        self.batch_size = batch_size
         self.counts = Counts()
         self._mean = _channels(mean, "mean")
         self._std = _channels(std, "std")
@@ -83,12 +94,24 @@ class Classifier:
             raise ValueError(f"std must be positive, got {self._std.tolist()}")
         if self._mean is not None and self._std is not None and min(len(self._mean), len(self._std)) > 1:
             _match(len(self._std), len(self._mean), "number of values in std", "that in mean")
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is known of the module yet."""
         self._tuners: dict[tuple[str, torch.Size], BatchTuner] = {}
         # What was made from the weights as they are now: dropped when they change.
         self._fingerprint: tuple[float, ...] | None = None
-        self._base: nn.Module = module
+        self._base: nn.Module = self.module
         self._probes: dict[torch.Size, Tensor] = {}
         self._forms: dict[tuple[str, torch.Size], Form | None] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: compiled forms and batch sizes are found again there."""
+        return {name: value for name, value in vars(self).items() if name not in _FOUND}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
 
     def __repr__(self) -> str:
         mean = None if self._mean is None else [round(value, 4) for value in self._mean.tolist()]
@@ -110,8 +133,68 @@ class Classifier:
         Raises:
             TypeError: if the module is not an `nn.Module`.
         """
+        return self._like(module, device=self.device, batch_size=self.batch_size)
+
+    def with_batch_size(self, batch_size: int | None) -> "Classifier":
+        """The same classifier, with batches of a fixed size, or of the fastest one for None.
+
+        Args:
+            batch_size: examples per batch; fewer where memory runs out.
+
+        Returns:
+            The new classifier; this one is not changed.
+
+        Raises:
+            ValueError: if the size is not positive.
+        """
+        return self._like(self.module, device=self.device, batch_size=batch_size)
+
+    def on(self, device: str | torch.device) -> "Classifier":
+        """The same classifier on another device, with a copy of the module in that device's memory.
+
+        Args:
+            device: where to compute.
+
+        Returns:
+            The new classifier; this one is not changed.
+
+        Raises:
+            ValueError: if there is no such device.
+        """
+        moved = self._like(self.module, device=device, batch_size=self.batch_size)
+        moved.module = copy.deepcopy(self.module).to(moved.device)
+        return moved
+
+    def settings(self) -> dict[str, Any]:
+        """What decides logits besides the module's weights: bounds, normalisation, batch size; plain values.
+
+        Returns:
+            The values by their names in `Classifier(...)`.
+        """
         mean, std = (None if values is None else values.tolist() for values in (self._mean, self._std))
-        return Classifier(module, bounds=self.bounds, mean=mean, std=std, device=self.device)
+        return {"bounds": list(self.bounds), "mean": mean, "std": std, "batch_size": self.batch_size}
+
+    def steady_batch_size(self, x: Tensor, *, device: str | None = None) -> int:
+        """A good batch size that no clock decides: so many examples that a batch costs a fixed number of operations.
+
+        Args:
+            x: a few inputs `[example, *input]` within the bounds.
+            device: kind of device it is for, `"cpu"` or `"cuda"`; by default the classifier's.
+
+        Returns:
+            A power of two.
+
+        Raises:
+            TypeError: as in `logits`.
+            ValueError: as in `logits`.
+        """
+        self.check_inputs(x)
+        with self.running(x):
+            return steady_size(self._base, self._probes[x.shape[1:]][:1], device or self.device.type)
+
+    def _like(self, module: nn.Module, *, device: str | torch.device, batch_size: int | None) -> "Classifier":
+        settings = self.settings() | {"bounds": self.bounds, "batch_size": batch_size}
+        return Classifier(module, device=device, **settings)
 
     def logits(self, x: Tensor, *, precision: str = "float32", progress: bool = False) -> Tensor:
         """Logits of a batch of any size.
@@ -484,7 +567,7 @@ class Classifier:
         return self._forms[key]
 
     def _tuner(self, kind: str, shape: torch.Size) -> BatchTuner:
-        return self._tuners.setdefault((kind, shape), BatchTuner(self.device))
+        return self._tuners.setdefault((kind, shape), BatchTuner(self.device, self.batch_size))
 
 
 def _resolve_device(device: str | torch.device, module: nn.Module) -> torch.device:

@@ -13,6 +13,7 @@ import platform
 import shutil
 import uuid
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,6 +23,18 @@ import xarray as xr
 from torch import Tensor, nn
 
 from boundarygeo._version import __version__
+
+COSTS = ("seconds", "forwards", "backwards")
+"""What a provenance counts; everything else in it is the same for all parts of an analysis."""
+
+UNFINISHED = ".partial"
+"""Ending of the folder in which a long run collects what will be a store."""
+
+PLAN = "chunks/plan.json"
+"""Where in a store a long run writes down what it computes."""
+
+LOG = "chunks/log.jsonl"
+"""Where in a store a long run writes down when, where and how long each chunk was computed."""
 
 FORMAT_VERSION = 1
 """Version of the layout of the stores. A store with a higher number is refused, never guessed at."""
@@ -102,6 +115,9 @@ class Result:
     """Base of all results: a provenance, `to_xarray()`, `save()`, and a short `repr`."""
 
     registry: ClassVar[dict[str, type["Result"]]] = {}
+    pooled: ClassVar[tuple[str, ...]] = ()
+    """Fields computed over all examples together: those of a part say nothing of the whole."""
+
     provenance: Provenance
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -159,6 +175,41 @@ class Result:
                 values[field.name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """One result of the same analysis on several sets of examples.
+
+        Args:
+            parts: results with equal settings, in the order in which their examples are to stand.
+
+        Returns:
+            The result: examples one after another, costs added up, pooled fields computed again.
+
+        Raises:
+            ValueError: if there is no part, they are of another type, or differ in more than their examples.
+        """
+        if not parts or any(type(part) is not cls for part in parts):
+            raise ValueError(f"parts must be one {cls.__name__} or more, got {[type(part).__name__ for part in parts]}")
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            given = [getattr(part, field.name) for part in parts]
+            axis = example_axis(field)
+            if field.name == "provenance":
+                values[field.name] = sum_of_provenances(given)
+            elif axis is not None and given[0] is not None:
+                if any(one is None or one.ndim != given[0].ndim for one in given):
+                    raise ValueError(f"parts must all have {field.name!r} of the same dimensions")
+                values[field.name] = torch.cat(given, axis)
+            else:
+                values[field.name] = given[0]
+                if field.name not in cls.pooled and not all(equal_values(given[0], one) for one in given):
+                    raise ValueError(f"parts must have the same {field.name!r}, got different ones")
+        return cls(**values).pool()
+
+    def pool(self) -> Self:
+        """The result with the pooled fields computed from its examples."""
+        return self
+
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the result to a Zarr store.
 
@@ -184,16 +235,55 @@ class Result:
                 # a plain `xarray.open_zarr(path)` warns the reader instead.
                 warnings.filterwarnings("ignore", message="Consolidated metadata")
                 self.to_xarray().to_zarr(partial, mode="w", consolidated=True)
-            if path.exists():
-                retired = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-                path.rename(retired)
-                partial.rename(path)
-                shutil.rmtree(retired) if retired.is_dir() else retired.unlink()
-            else:
-                partial.rename(path)
+            move_into_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return path
+
+
+def move_into_place(store: Path, path: Path) -> None:
+    """Rename a whole store to its final path; what is there is deleted once the new one has its place."""
+    if path.exists():
+        retired = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+        path.rename(retired)
+        store.rename(path)
+        shutil.rmtree(retired) if retired.is_dir() else retired.unlink()
+    else:
+        store.rename(path)
+
+
+def example_axis(field: dataclasses.Field[Any]) -> int | None:
+    """Which dimension of a field counts examples, or None."""
+    dims = field.metadata.get("dims", ())
+    return dims.index("example") if "example" in dims else None
+
+
+def equal_values(one: Any, other: Any) -> bool:
+    """Whether two values of a field are the same; NaN equals NaN."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and np.array_equal(
+            one.numpy(), other.numpy(), equal_nan=one.is_floating_point()
+        )
+    return type(one) is type(other) and one == other
+
+
+def sum_of_provenances(parts: Sequence[Provenance]) -> Provenance:
+    """What parts of one analysis cost together.
+
+    Args:
+        parts: provenances that differ in their costs alone.
+
+    Returns:
+        The first, with the costs of all.
+
+    Raises:
+        ValueError: if they differ in more.
+    """
+    first = parts[0]
+    for field in dataclasses.fields(Provenance):
+        if field.name not in COSTS and any(getattr(part, field.name) != getattr(first, field.name) for part in parts):
+            raise ValueError(f"parts must have the same {field.name!r} in their provenance, got different ones")
+    return dataclasses.replace(first, **{cost: sum(getattr(part, cost) for part in parts) for cost in COSTS})
 
 
 def _expand(dims: tuple[str, ...], ndim: int) -> tuple[str, ...]:
@@ -223,31 +313,90 @@ def check_free(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     return path
 
 
-def load(path: str | os.PathLike[str]) -> Result:
+def load(path: str | os.PathLike[str], *, examples: slice | Sequence[int] | None = None) -> Result:
     """Read whichever result was saved at a path.
 
     Args:
-        path: folder of a store that `Result.save` wrote.
+        path: folder of a store that `Result.save` or `boundarygeo.run` wrote; of an unfinished run (its name ends in
+            `.partial`) the examples that are finished are read.
+        examples: positions of the examples to read, and no others; by default all.
 
     Returns:
-        The result, of the type that was saved.
+        The result, of the type that was saved. With `examples`, pooled fields are those of these examples.
 
     Raises:
-        ValueError: if there is no store, it is not one of ours, or its format is newer than this version reads.
+        ValueError: if there is no store, it is not one of ours or not finished, its format is newer than this version
+            reads, or it has no such examples.
+    """
+    dataset = open_store(path)
+    kind = Result.registry[dataset.attrs["boundarygeo_type"]]
+    if (Path(path) / LOG).is_file():  # of a long run: the clock's readings are kept apart from what can be repeated
+        seconds = sum(json.loads(line)["seconds"] for line in (Path(path) / LOG).read_text().splitlines())
+        dataset.attrs["provenance"] = json.dumps(json.loads(dataset.attrs["provenance"]) | {"seconds": seconds})
+    if examples is None:
+        whole = kind.from_xarray(dataset)
+        return whole.pool() if Path(path).name.endswith(UNFINISHED) else whole
+    if "example" not in dataset.dims:
+        raise ValueError(f"examples must be left out for {kind.__name__}, which has none, got {examples!r}")
+    chosen = range(dataset.sizes["example"])[examples] if isinstance(examples, slice) else list(examples)
+    if not len(chosen) or not all(0 <= number < dataset.sizes["example"] for number in chosen):
+        raise ValueError(f"examples must be some of the {dataset.sizes['example']} in {str(path)!r}, got {examples!r}")
+    rows = examples if isinstance(examples, slice) else list(chosen)
+    return kind.from_xarray(dataset.isel(example=rows)).pool()
+
+
+def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Dataset:
+    """The data set of a store, none of whose arrays is read before it is used.
+
+    Args:
+        path: folder of a store that `Result.save` or `boundarygeo.run` wrote.
+        chunks: as in `xarray.open_zarr`: `{}` for Dask arrays, chunk by chunk as they are stored.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: as in `load`.
     """
     if not Path(path).is_dir():
-        raise ValueError(f"path must be a Zarr store, got {str(path)!r}, which is not a folder")
+        started = Path(f"{os.fspath(path).rstrip('/')}{UNFINISHED}")
+        hint = f", but {str(started)!r} has been begun: the command that did goes on where it stopped"
+        raise ValueError(
+            f"path must be a Zarr store, got {str(path)!r}, which is not a folder{hint if started.is_dir() else ''}"
+        )
+    unfinished = Path(path).name.endswith(UNFINISHED)
     try:
-        dataset = xr.open_zarr(path, chunks=None)
+        dataset = xr.open_zarr(path, chunks=chunks, consolidated=not unfinished)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"path must be a Zarr store, got {str(path)!r}: {reason}") from error
     kind = dataset.attrs.get("boundarygeo_type")
     if kind not in Result.registry:
         raise ValueError(f"path must hold a result of boundarygeo, got {str(path)!r} of type {kind!r}")
-    if dataset.attrs["boundarygeo_format"] > FORMAT_VERSION:
+    check_format(path, dataset.attrs["boundarygeo_format"])
+    return dataset.isel(example=_finished_examples(Path(path))) if unfinished else dataset
+
+
+def _finished_examples(store: Path) -> list[int]:
+    """Positions of the examples that a run has finished so far."""
+    plan = json.loads((store / PLAN).read_text())
+    size, total = plan["chunk_size"], plan["examples"]
+    done = sorted(int(entry.stem) for entry in (store / PLAN).parent.glob("[0-9]*.json"))
+    return [number for chunk in done for number in range(chunk * size, min((chunk + 1) * size, total))]
+
+
+def check_format(path: str | os.PathLike[str], found: int) -> None:
+    """Refuse a store of a later version of the format.
+
+    Args:
+        path: of the store.
+        found: the version that the store names.
+
+    Raises:
+        ValueError: if it is newer than this version of the package reads.
+    """
+    if found > FORMAT_VERSION:
         raise ValueError(
-            f"{str(path)!r} has format {dataset.attrs['boundarygeo_format']}, newer than this version of "
-            f"boundarygeo reads ({FORMAT_VERSION}): please upgrade"
+            f"{str(path)!r} has format {found}, newer than this version of boundarygeo reads ({FORMAT_VERSION}): "
+            "please upgrade"
         )
-    return Result.registry[kind].from_xarray(dataset)

@@ -51,9 +51,13 @@ def test_a_command_gets_what_it_was_called_with_and_its_own_defaults() -> None:
         call(model=["a"], colour="red")
 
 
+def _command(options: StudyOptions) -> None:
+    """A command without options of its own."""
+
+
 def test_commands_that_cannot_be_expanded_are_refused() -> None:
     with pytest.raises(TypeError, match=r"defaults must be of fields of StudyOptions, got \['colour'\]"):
-        study_command(colour="red")
+        study_command(colour="red")(_command)
     with pytest.raises(TypeError, match="command must have one parameter of type StudyOptions, got 0"):
         study_command()(lambda extent: None)
 

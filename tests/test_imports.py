@@ -41,18 +41,20 @@ ALLOWED: dict[str, set[str]] = {
         "attacks", "classifier", "defences", "directions", "evaluation", "results", "sections", "statistics",
         "subspace", "transfer",
     },
+    # Any analysis in chunks: it is told which, and knows none.
+    "runs": {"classifier", "directions", "evaluation", "results"},
     "plots": {"comparison", "defences", "results", "sections", "statistics", "subspace", "transfer"},
     "explorer": {"plots", "sections"},
     "statistics": set(),
     "zoo": set(),
     "training": {"attacks", "classifier", "losses", "results", "zoo"},
     "cli": {
-        "classifier", "comparison", "directions", "evaluation", "explorer", "plots", "results",
+        "classifier", "comparison", "directions", "evaluation", "explorer", "plots", "results", "runs",
         "sections", "statistics", "subspace", "training", "transfer", "zoo",
     },
     "__main__": {"cli"},
     "__init__": {
-        "_version", "attacks", "classifier", "defences", "results",
+        "_version", "attacks", "classifier", "defences", "results", "runs",
         "sections", "directions", "plots", "subspace", "transfer",
     },
 }  # fmt: skip

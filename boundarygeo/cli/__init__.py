@@ -20,6 +20,7 @@ from boundarygeo.cli import (
     lines,
     maps,
     pieces,
+    status,
     train,
     transfer,
 )
@@ -44,6 +45,7 @@ app.command("transfer")(transfer.transfer)
 app.command("compare")(compare.compare)
 app.command("accuracy")(accuracy.accuracy)
 app.command("pieces")(pieces.pieces)
+app.command("status")(status.status)
 app.command("train")(train.train)
 app.command("info")(info.info)
 

@@ -1,13 +1,16 @@
 """`boundarygeo accuracy`: accuracy against ε under attacks, for several models in one figure."""
 
 import enum
+from collections.abc import Sequence
+from itertools import product, zip_longest
 from typing import Annotated, Any
 
 import typer
 
 from boundarygeo import plots
-from boundarygeo.cli.options import StudyOptions, study_command
-from boundarygeo.cli.outputs import check_figure, check_stores, table
+from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
+from boundarygeo.cli.options import RunOptions, study_command
+from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import open_study
 from boundarygeo.cli.words import ascending_sizes, at_least, each_once
 from boundarygeo.plots.curves import NORM_NAMES
@@ -33,7 +36,7 @@ class Norm(enum.StrEnum):
 
 @study_command(examples=1000)
 def accuracy(
-    options: StudyOptions,
+    options: RunOptions,
     attack: Annotated[list[Attack], typer.Option(help="Repeat it for several.")] = [Attack.FGSM],  # noqa: B006 (only typer reads it)
     norm: Annotated[Norm, typer.Option(help="Norm of the perturbations.")] = Norm.LINF,
     eps: Annotated[
@@ -51,37 +54,24 @@ def accuracy(
         raise ValueError(f"--steps must be given with --attack pgd, got {', '.join(attacks)}")
     pgd_steps = PGD_STEPS if steps is None else at_least(steps, 1, "--steps")
     settings: dict[str, dict[str, Any]] = {"fgsm": {}, "pgd": {"steps": pgd_steps}}
-    stores = check_stores(options, attack=attacks)
+    stores = resumable_stores(options, attack=attacks)
     check_figure(options)
     study = open_study(options, correct_only=False)
-    drawn = study.examples
-    curves: list[AccuracyCurve] = []
-    names: list[str] = []
-    for name, called, clf in zip(options.model, study.names, study.classifiers, strict=True):
-        here = [
-            accuracy_curve(
-                clf,
-                drawn.x,
-                drawn.y,
-                attack=chosen,
-                norm=norm.value,
-                eps=sizes,
-                seed=options.seed,
-                index=drawn.index,
-                **settings[chosen],
-            )
-            for chosen in attacks
-        ]
+    common = {"norm": norm.value, "eps": sizes, "seed": options.seed}
+    problems = [
+        Problem(clf, {"attack": chosen, **common, **settings[chosen]}, store)
+        for (clf, chosen), store in zip_longest(product(study.classifiers, attacks), stores)
+    ]
+    curves: list[AccuracyCurve] = results_of(accuracy_curve, problems, study.examples, options)
+    for number, name in enumerate(options.model):
+        here = curves[number * len(attacks) : (number + 1) * len(attacks)]
         print(f"{name}:\n{accuracy_table(here, eps.split(','))}")
-        curves += here
-        names += [called] * len(here)
-    for curve, store in zip(curves, stores, strict=False):
-        print(f"saved {curve.save(store, overwrite=options.overwrite)}")
+    names = [called for called in study.names for _ in attacks]
     if options.figure is not None:
         print(f"saved {plots.save_figure(plots.accuracy_curves(curves, names=names), options.figure)}")
 
 
-def accuracy_table(curves: list[AccuracyCurve], words: list[str]) -> str:
+def accuracy_table(curves: Sequence[AccuracyCurve], words: Sequence[str]) -> str:
     """Per ε: accuracy under each attack; below, what each cost.
 
     Args:

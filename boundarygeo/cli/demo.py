@@ -8,14 +8,13 @@ import typer
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
 from boundarygeo.cli import measures
-from boundarygeo.cli.maps import PlaneKind, axis_table, cost_line, make_planes
+from boundarygeo.cli.maps import PlaneKind, axis_table, cost_line
 from boundarygeo.cli.measures import Comparison
 from boundarygeo.cli.sources import draw_examples
 from boundarygeo.cli.train import train_checkpoint
 from boundarygeo.sections.accuracy import accuracy_curve
+from boundarygeo.sections.example_maps import example_maps
 from boundarygeo.sections.lines import logit_lines
-from boundarygeo.sections.maps import boundary_maps
-from boundarygeo.sections.regions import region_summary
 from boundarygeo.subspace.dimension import adversarial_dimension
 from boundarygeo.subspace.summary import dimension_summary
 from boundarygeo.training import load_checkpoint
@@ -46,12 +45,13 @@ def demo(
     clf, mlp = (_trained(arch, data, out, seed=seed, device=device) for arch in ("small_cnn", "mlp"))
     examples = draw_examples(clf, data, 100, correct_only=True, seed=seed)
     for kind, title in TITLES.items():
-        maps = boundary_maps(clf, make_planes(kind, clf, examples, seed=seed), extent=EXTENT)
+        x, y, index = examples.x, examples.y, examples.index
+        maps = example_maps(clf, x, y, planes=kind.value, extent=EXTENT, seed=seed, index=index)
         stem = out / f"maps-{kind.value}"
         maps.save(stem.with_suffix(".zarr"), overwrite=True)
         drawing = plots.map_grid(maps, class_names=data.class_names, title=f"small CNN on MNIST: {title}")
         plots.save_figure(drawing, stem.with_suffix(".png"))
-        print(f"\n{title}: {stem}.png\n{axis_table(maps, region_summary(maps))}\n{cost_line(maps)}")
+        print(f"\n{title}: {stem}.png\n{axis_table([maps])}\n{cost_line([maps])}")
     line = logit_lines(clf, examples.x[:6], examples.y[:6], extent=LINE_EXTENT, index=examples.index[:6])
     line.save(out / "lines-fgsm.zarr", overwrite=True)
     plots.save_figure(plots.lines(line, cells=range(6), class_names=data.class_names), out / "lines-fgsm.png")

@@ -1,16 +1,19 @@
 """`boundarygeo distances`: how far the decision boundary is along directions, both ways."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from torch import Tensor
 
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
-from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, StudyOptions, study_command
-from boundarygeo.cli.outputs import check_figure, check_stores, table
-from boundarygeo.cli.sources import Examples, directions_of, open_study
+from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
+from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, RunOptions, study_command
+from boundarygeo.cli.outputs import check_figure, table
+from boundarygeo.cli.sources import AT_ONCE, directions_of, open_study
 from boundarygeo.cli.words import at_least, each_once, positive_number
+from boundarygeo.directions import named_directions
 from boundarygeo.sections.distances import BoundaryDistances, boundary_distance
 from boundarygeo.statistics import median, share
 
@@ -19,7 +22,7 @@ WAYS = {"along": 1, "against": -1}
 
 @study_command(examples=1000)
 def distances(
-    options: StudyOptions,
+    options: RunOptions,
     direction: Annotated[list[Direction], typer.Option(help="Repeat it for several.")] = [Direction.FGSM],  # noqa: B006 (only typer reads it)
     max_distance: Annotated[
         list[str], typer.Option(help="How far to look, in steps of the direction: one for all, or one for each.")
@@ -41,44 +44,54 @@ def distances(
         )
     at_least(scan, 1, "--scan")
     kept = list(WAYS) if "{way}" in str(options.out) else ["along"]
-    stores = check_stores(options, direction=directions, way=kept)
+    stores = iter(resumable_stores(options, direction=directions, way=kept))
     check_figure(options)
     study = open_study(options, correct_only=not include_misclassified)
-    results: list[tuple[str, BoundaryDistances]] = []
-    saved: list[BoundaryDistances] = []
-    for name, called, clf in zip(options.model, study.names, study.classifiers, strict=True):
-        rows = []
-        for number, chosen in enumerate(directions):
-            reach = reaches[number % len(reaches)]
-            both = _both_ways(clf, study.examples, chosen, max_distance=reach, scan=scan, clip=clip, seed=options.seed)
-            rows += both
-            saved += both[: len(kept)]
-        print(f"{name}:\n{distance_table(rows)}")
-        results += [(called, result) for result in rows]
-    for result, store in zip(saved, stores, strict=False):
-        print(f"saved {result.save(store, overwrite=options.overwrite)}")
+    for clf in study.classifiers:
+        for chosen in directions:
+            directions_of(clf, study.examples.first(AT_ONCE), chosen, seed=options.seed)  # is there any?
+    common = {"scan": scan, "clip": clip, "seed": options.seed}
+    problems = [
+        Problem(
+            clf,
+            {"direction": chosen, "way": way, "max_distance": reaches[number % len(reaches)], **common},
+            next(stores, None) if way in kept else None,
+        )
+        for clf in study.classifiers
+        for number, chosen in enumerate(directions)
+        for way in WAYS
+    ]
+    results: list[BoundaryDistances] = results_of(distances_one_way, problems, study.examples, options)
+    rows = len(directions) * len(WAYS)  # of each model
+    for number, name in enumerate(options.model):
+        print(f"{name}:\n{distance_table(results[number * rows : (number + 1) * rows])}")
     if options.figure is not None:
-        drawing = plots.distances([result for _, result in results], names=[called for called, _ in results])
+        drawing = plots.distances(results, names=[called for called in study.names for _ in range(rows)])
         print(f"saved {plots.save_figure(drawing, options.figure)}")
 
 
-def _both_ways(
-    clf: Classifier, drawn: Examples, direction: str, *, max_distance: float, scan: int, clip: bool, seed: int
-) -> list[BoundaryDistances]:
-    along = directions_of(clf, drawn, direction, seed=seed)
-    return [
-        boundary_distance(
-            clf,
-            drawn.x,
-            drawn.y,
-            direction=replace(along, vectors=sign * along.vectors, name=f"{word} {along.name}"),
-            max_distance=max_distance,
-            scan=scan,
-            clip=clip,
-            index=drawn.index,
-        )
-        for sign, word in zip(WAYS.values(), ("+", "-"), strict=True)
-    ]
+def distances_one_way(
+    clf: Classifier, x: Tensor, y: Tensor, *, direction: str, way: str, seed: int, index: Tensor, **settings: Any
+) -> BoundaryDistances:
+    """Distances along a direction by name, or against it.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]`.
+        y: true classes, int64 `[example]`.
+        direction: `"fgsm"`, `"gradient"` or `"random"`.
+        way: `"along"` or `"against"`.
+        seed: seed of random directions.
+        index: number of each example, int64 `[example]`.
+        **settings: as in `boundary_distance`.
+
+    Returns:
+        The distances.
+    """
+    along = named_directions(clf, x, y, direction, seed=seed, index=index)
+    sign = WAYS[way]
+    ray = replace(along, vectors=sign * along.vectors, name=f"{'+' if sign > 0 else '-'} {along.name}")
+    return boundary_distance(clf, x, y, direction=ray, index=index, **settings)
 
 
 def distance_table(results: list[BoundaryDistances]) -> str:

@@ -1,15 +1,17 @@
 """`boundarygeo lines`: all classes' logits along a direction through test examples."""
 
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
 
 from boundarygeo import plots
-from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, StudyOptions, study_command
-from boundarygeo.cli.outputs import check_figures, check_stores
+from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
+from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, RunOptions, study_command
+from boundarygeo.cli.outputs import check_figures
 from boundarygeo.cli.sources import open_study
 from boundarygeo.cli.words import at_least, positive_number
-from boundarygeo.sections.lines import logit_lines
+from boundarygeo.sections.lines import LogitLines, logit_lines
 from boundarygeo.statistics import share
 
 MOST_DRAWN = 12
@@ -17,7 +19,7 @@ MOST_DRAWN = 12
 
 @study_command(examples=6)
 def lines(
-    options: StudyOptions,
+    options: RunOptions,
     direction: Annotated[Direction, typer.Option(help="Direction of the lines.")] = Direction.FGSM,
     extent: Annotated[str, typer.Option(help="Half-length of the line, in steps of the direction.")] = "16/255",
     points: Annotated[int, typer.Option(help="Points per line.")] = 201,
@@ -30,29 +32,16 @@ def lines(
     """
     half = positive_number(extent, "--extent")
     at_least(points, 2, "--points")
-    stores, figures = check_stores(options), check_figures(options)
+    stores, figures = resumable_stores(options), check_figures(options)
     study = open_study(options, correct_only=not include_misclassified)
-    drawn = study.examples
-    results = []
-    for name, clf in zip(options.model, study.classifiers, strict=True):
-        result = logit_lines(
-            clf,
-            drawn.x,
-            drawn.y,
-            direction=direction.value,
-            extent=half,
-            points=points,
-            clip=clip,
-            seed=options.seed,
-            index=drawn.index,
-        )
-        results.append(result)
+    settings = {"direction": direction.value, "extent": half, "points": points, "clip": clip, "seed": options.seed}
+    problems = [Problem(clf, settings, store) for clf, store in zip_longest(study.classifiers, stores)]
+    results: list[LogitLines] = results_of(logit_lines, problems, study.examples, options)
+    for name, result in zip(options.model, results, strict=True):
         right = result.labels() == result.true_labels[:, None]
         ends = [share(int(right[:, end].sum()), len(right)).percent() for end in (0, -1)]
         print(f"{name}: right at -{half:.4g} {ends[0]}, at +{half:.4g} {ends[1]} (n = {len(right)}, 95 % intervals)")
-    for result, store in zip(results, stores, strict=False):
-        print(f"saved {result.save(store, overwrite=options.overwrite)}")
-    cells = range(min(len(drawn.x), MOST_DRAWN))
+    cells = range(min(len(study.examples.y), MOST_DRAWN))
     for result, figure in zip(results, figures, strict=False):
         drawing = plots.lines(result, cells=cells, class_names=study.class_names)
         print(f"saved {plots.save_figure(drawing, figure)}")

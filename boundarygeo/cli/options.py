@@ -12,7 +12,7 @@ import enum
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,17 +61,42 @@ class StudyOptions:
         at_least(self.seed, 0, "--seed")
 
 
+class EngineName(enum.StrEnum):
+    """Where chunks are computed."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True)
+class RunOptions(StudyOptions):
+    """Options of a command whose result is kept chunk by chunk, so that the same command goes on where it stopped."""
+
+    chunk_size: Annotated[
+        int | None, typer.Option(help="Examples per chunk of --out; by default 32 on a CPU, 256 on a GPU.")
+    ] = field(default=None, kw_only=True)
+    engine: Annotated[EngineName, typer.Option(help="local: in this process; ray: on all workers of Ray.")] = field(
+        default=EngineName.LOCAL, kw_only=True
+    )
+    workers: Annotated[
+        int | None, typer.Option(help="Workers of Ray; by default one per GPU, or else one per CPU core.")
+    ] = field(default=None, kw_only=True)
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to use; by default one is started on this machine.")
+    ] = field(default=None, kw_only=True)
+
+
 def study_command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function with a parameter of type `StudyOptions` a command, with the fields as its options.
+    """Make a function with a parameter of type `StudyOptions`, or one derived from it, a command with these options.
 
     Args:
-        **defaults: defaults of this command that differ from those of `StudyOptions`.
+        **defaults: defaults of this command that differ from those of the fields.
 
     Returns:
-        A decorator. What it gives takes the fields in the parameter's place and hands them on as one `StudyOptions`.
+        A decorator. What it gives takes the fields in the parameter's place and hands them on as one object.
 
     Raises:
-        TypeError: if a default is not of a field; from the decorator, if the function has not one such parameter.
+        TypeError: from the decorator, if a default is not of a field, or the function has not one such parameter.
 
     Examples:
         >>> @study_command(examples=6)
@@ -82,37 +107,34 @@ def study_command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[.
         >>> command(model=["net.pt"], extent="2")
         ['net.pt'] 6 0 2
     """
-    fields = dataclasses.fields(StudyOptions)
-    unknown = sorted(defaults.keys() - {field.name for field in fields})
-    if unknown:
-        raise TypeError(f"defaults must be of fields of StudyOptions, got {unknown}")
-    places: dict[bool, list[inspect.Parameter]] = {False: [], True: []}
-    for field in fields:
-        default = defaults.get(field.name, field.default)
-        places[field.kw_only is True].append(
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,  # any order of those with and without a default
-                default=inspect.Parameter.empty if default is dataclasses.MISSING else default,
-                annotation=field.type,
-            )
-        )
 
     def expand(command: Callable[..., None]) -> Callable[..., None]:
         parameters = inspect.signature(command).parameters.values()
-        expanded = [parameter.name for parameter in parameters if parameter.annotation is StudyOptions]
+        expanded = [each for each in parameters if _is_options(each.annotation)]
         if len(expanded) != 1:
             raise TypeError(f"command must have one parameter of type StudyOptions, got {len(expanded)}")
-        own = [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for parameter in parameters
-            if parameter.name != expanded[0]
-        ]
+        (bundle,) = expanded
+        fields = dataclasses.fields(bundle.annotation)
+        unknown = sorted(defaults.keys() - {option.name for option in fields})
+        if unknown:
+            raise TypeError(f"defaults must be of fields of {bundle.annotation.__name__}, got {unknown}")
+        places: dict[bool, list[inspect.Parameter]] = {False: [], True: []}
+        for option in fields:
+            default = defaults.get(option.name, option.default)
+            places[option.kw_only is True].append(
+                inspect.Parameter(
+                    option.name,
+                    inspect.Parameter.KEYWORD_ONLY,  # any order of those with and without a default
+                    default=inspect.Parameter.empty if default is dataclasses.MISSING else default,
+                    annotation=option.type,
+                )
+            )
+        own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters if each is not bundle]
 
         @functools.wraps(command)
         def call(**values: Any) -> None:
-            chosen = defaults | {field.name: values.pop(field.name) for field in fields if field.name in values}
-            command(**{expanded[0]: StudyOptions(**chosen)}, **values)
+            chosen = defaults | {option.name: values.pop(option.name) for option in fields if option.name in values}
+            command(**{bundle.name: bundle.annotation(**chosen)}, **values)
 
         signature = inspect.Signature([*places[False], *own, *places[True]], return_annotation=None)
         call.__signature__ = signature  # type: ignore[attr-defined]
@@ -120,6 +142,10 @@ def study_command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[.
         return call
 
     return expand
+
+
+def _is_options(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, StudyOptions)
 
 
 class Direction(enum.StrEnum):

@@ -10,7 +10,23 @@ from boundarygeo.results import check_free
 
 
 def check_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
-    """The stores that `--out` names, refused where one exists or several results would share one.
+    """The stores that `--out` names, as `named_stores`, refused where one exists.
+
+    Args:
+        options: of the study.
+        **parts: as in `named_stores`.
+
+    Returns:
+        The stores.
+
+    Raises:
+        ValueError: as `named_stores`, or if a store exists.
+    """
+    return [check_free(store, overwrite=options.overwrite) for store in named_stores(options, **parts)]
+
+
+def named_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
+    """The stores that `--out` names, refused where several results would share one.
 
     Args:
         options: of the study; `{model}` in `--out` counts the models.
@@ -21,7 +37,7 @@ def check_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
         One store for each model and each choice of the parts, in this order, the last part fastest; or none.
 
     Raises:
-        ValueError: if a store exists, or a word that stands for several things is missing.
+        ValueError: if a word that stands for several things is missing.
     """
     if options.out is None:
         return []
@@ -37,7 +53,7 @@ def check_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
         path = template
         for word, value in zip(words, choice, strict=True):
             path = path.replace(f"{{{word}}}", value)
-        stores.append(check_free(path, overwrite=options.overwrite))
+        stores.append(Path(path))
     return stores
 
 

@@ -5,7 +5,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,9 +18,32 @@ from boundarygeo.directions import Directions, named_directions
 from boundarygeo.training import load_checkpoint
 from boundarygeo.zoo import Dataset, load_data, load_weights
 
+AT_ONCE = 1000  # examples looked at together, however many are asked for
 MODEL_FORMS = (
     "a checkpoint that `boundarygeo train` wrote, package.module:factory (with --weights FILE), or torchvision:NAME"
 )
+
+
+class Rows:
+    """Some examples of a split, copied when a range of them is asked for.
+
+    Args:
+        x: all inputs of the split, `[example, *input]`.
+        index: which, int64 `[example]`.
+    """
+
+    def __init__(self, x: Tensor, index: Tensor) -> None:
+        self._x, self._index = x, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self._x[self._index[rows]]
+
+    def first(self, count: int) -> "Rows":
+        """The first of them."""
+        return Rows(self._x, self._index[:count])
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,18 +51,28 @@ class Examples:
     """Examples drawn from a test split.
 
     Attributes:
-        x: images in [0, 1], float32 `[example, channel, row, col]`.
+        inputs: images in [0, 1]: slices of it are float32 `[example, channel, row, col]`.
         y: true classes, int64 `[example]`.
         index: their numbers in the split, int64 `[example]`.
         accuracy: share of the examples looked at that the classifier gets right.
         looked_at: how many that are.
     """
 
-    x: Tensor
+    inputs: Rows
     y: Tensor
     index: Tensor
     accuracy: float
     looked_at: int
+
+    @property
+    def x(self) -> Tensor:
+        """All images at once."""
+        return self.inputs[:]
+
+    def first(self, count: int) -> "Examples":
+        """The first of them, all if there are not so many."""
+        rows = slice(count)
+        return replace(self, inputs=self.inputs.first(count), y=self.y[rows], index=self.index[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +224,7 @@ def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: b
     taken: list[Tensor] = []
     found = right = looked_at = 0
     while found < count and looked_at < len(order):
-        part = order[looked_at : looked_at + max(count, 100)]
+        part = order[looked_at : looked_at + min(max(count, 100), AT_ONCE)]
         correct = clf.predict(data.test.x[part]) == data.test.y[part]
         taken.append(part[correct] if correct_only else part)
         found += len(taken[-1])
@@ -206,7 +239,7 @@ def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: b
             f"only {len(index)} of the {count} {kind}examples asked for are there: using {len(index)}",
             stacklevel=2,
         )
-    return Examples(data.test.x[index], data.test.y[index], index, right / looked_at, looked_at)
+    return Examples(Rows(data.test.x, index), data.test.y[index], index, right / looked_at, looked_at)
 
 
 def directions_of(clf: Classifier, examples: Examples, name: str, *, seed: int) -> Directions:

@@ -11,6 +11,7 @@ from boundarygeo.evaluation.forms import (
     precision_ladder,
 )
 from boundarygeo.evaluation.inspection import check_module, few_inputs, fingerprint
+from boundarygeo.evaluation.operations import steady_size
 
 __all__ = [
     "PRECISIONS",
@@ -27,4 +28,5 @@ __all__ = [
     "in_batches",
     "precision_ladder",
     "progress_bar",
+    "steady_size",
 ]

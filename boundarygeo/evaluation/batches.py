@@ -32,15 +32,16 @@ class BatchTuner:
 
     Args:
         device: device the work runs on.
+        size: a size to keep instead, or None to look for the best.
 
     Attributes:
         size: examples the next batch should hold.
         settled: whether the size is final (but for lack of memory).
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.size = FIRST_SIZE.get(device.type, FIRST_SIZE["cuda"])
-        self.settled = False
+    def __init__(self, device: torch.device, size: int | None = None) -> None:
+        self.size = FIRST_SIZE.get(device.type, FIRST_SIZE["cuda"]) if size is None else size
+        self.settled = size is not None
         self._largest = LARGEST_SIZE.get(device.type, LARGEST_SIZE["cuda"])
         self._rates: list[float] = []
         self._best_rate = 0.0

@@ -1,9 +1,9 @@
 """Accuracy against ε: the share of examples that a classifier still gets right under an attack."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class AccuracyCurve(Result):
         norm: `"l2"` or `"linf"`.
     """
 
+    pooled: ClassVar[tuple[str, ...]] = ("accuracy", "low", "high", "n")
+
     eps: Tensor = array("eps", unit="input units", coordinate=True)
     accuracy: Tensor = array("eps")
     low: Tensor = array("eps")
@@ -46,6 +48,11 @@ class AccuracyCurve(Result):
     n: int
     attack: str
     norm: str
+
+    def pool(self) -> "AccuracyCurve":
+        """The curve with accuracy, interval and n of its examples."""
+        n = self.correct.shape[1]
+        return replace(self, n=n, **_shares(self.correct))
 
 
 def accuracy_curve(
@@ -96,7 +103,6 @@ def accuracy_curve(
         correct = _right_under_fgsm(clf, x, y, sizes, norm, progress=progress)
     else:
         correct = _right_under_pgd(clf, x, y, sizes, norm=norm, seed=seed, index=numbers, progress=progress, **settings)
-    shares = [share(int(right.sum()), len(x)) for right in correct]
     told = "".join(f", {name}={value!r}" for name, value in settings.items())
     return AccuracyCurve(
         provenance=provenance(
@@ -104,15 +110,22 @@ def accuracy_curve(
             seed=seed if attack == "pgd" else None,
         ),
         eps=torch.tensor(sizes, dtype=torch.float64),
-        accuracy=torch.tensor([estimate.value for estimate in shares], dtype=torch.float64),
-        low=torch.tensor([estimate.low for estimate in shares], dtype=torch.float64),
-        high=torch.tensor([estimate.high for estimate in shares], dtype=torch.float64),
+        **_shares(correct),
         correct=correct,
         index=numbers,
         n=len(x),
         attack=attack,
         norm=norm,
     )
+
+
+def _shares(correct: Tensor) -> dict[str, Tensor]:
+    """Share of the examples that are right at each size, and the ends of its interval, float64 `[eps]`."""
+    estimates = [share(int(right.sum()), correct.shape[1]) for right in correct]
+    return {
+        name: torch.tensor([getattr(estimate, of) for estimate in estimates], dtype=torch.float64)
+        for name, of in (("accuracy", "value"), ("low", "low"), ("high", "high"))
+    }
 
 
 def _right_under_fgsm(

@@ -1,0 +1,33 @@
+"""Batch sizes by the number of operations of a module: good ones, and the same at every run."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from boundarygeo.evaluation.batches import FIRST_SIZE, LARGEST_SIZE
+
+# Where throughput stops growing: on CPUs a ResNet-20 (82 million operations) is fastest at 64, and a GPU wants about
+# a thousand times as much work at once.
+OPERATIONS_AT_ONCE = {"cpu": 6e9, "cuda": 1e12}
+
+
+def steady_size(module: nn.Module, probe: Tensor, device: str) -> int:
+    """The power of two below which a batch costs less than `OPERATIONS_AT_ONCE`.
+
+    A clock finds a better size, and another one every time; where results must be equal to the last bit, the size may
+    not depend on it.
+
+    Args:
+        module: maps inputs to logits.
+        probe: one input `[1, *input]`, normalised.
+        device: kind of device that the batches are for.
+
+    Returns:
+        Number of examples per batch, within the limits that tuned sizes have, too.
+    """
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(probe)
+    kind = device if device in OPERATIONS_AT_ONCE else "cuda"
+    fitting = int(OPERATIONS_AT_ONCE[kind] / max(counter.get_total_flops(), 1))
+    least, most = FIRST_SIZE[kind], LARGEST_SIZE[kind]
+    return 1 << (min(max(fitting, least), most).bit_length() - 1)

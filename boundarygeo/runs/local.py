@@ -1,0 +1,118 @@
+"""Chunks one after another in this process."""
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from boundarygeo.results import Result
+from boundarygeo.runs.plan import Job, classifiers_in
+
+
+class Task(NamedTuple):
+    """One chunk of one job.
+
+    Attributes:
+        job: number of the job.
+        chunk: number of the chunk.
+        start: its first example.
+        stop: the one after its last.
+    """
+
+    job: int
+    chunk: int
+    start: int
+    stop: int
+
+
+class Done(NamedTuple):
+    """A chunk that was computed.
+
+    Attributes:
+        task: which.
+        result: of its examples.
+        worker: who computed it.
+        seconds: how long that took, in s.
+    """
+
+    task: Task
+    result: Result
+    worker: str
+    seconds: float
+
+
+class Worker:
+    """Computes chunks, and remembers how many examples at once fit into memory.
+
+    Args:
+        jobs: what is computed.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self.name = f"{platform.node()}:{os.getpid()}"
+        self._fitting: dict[int, int] = {}
+
+    def compute(self, number: int, x: Tensor, y: Tensor, index: Tensor) -> tuple[Result, float]:
+        """The result of some examples of a job, and how many seconds it took.
+
+        An analysis makes its own batches smaller when memory runs out. Where that is not enough, fewer examples are
+        given to it at once, for this chunk and all that follow.
+
+        Args:
+            number: of the job.
+            x: inputs `[example, *input]`.
+            y: true classes, int64 `[example]`.
+            index: number of each example, int64 `[example]`.
+
+        Returns:
+            Result and time.
+
+        Raises:
+            torch.OutOfMemoryError: if not even one example fits.
+        """
+        began = time.perf_counter()
+        parts: list[Result] = []
+        start = 0
+        while start < len(x):
+            rows = slice(start, min(start + self._fitting.get(number, len(x)), len(x)))
+            try:
+                parts.append(self.jobs[number].compute(x[rows], y[rows], index[rows]))
+            except torch.OutOfMemoryError:
+                if rows.stop - start == 1:
+                    raise
+                self._fitting[number] = (rows.stop - start) // 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+            else:
+                start = rows.stop
+        whole = parts[0] if len(parts) == 1 else type(parts[0]).concatenate(parts)
+        return whole, time.perf_counter() - began
+
+
+class LocalEngine:
+    """This process, on the classifiers' own device."""
+
+    def device(self, jobs: Sequence[Job]) -> str:
+        """Kind of device that the jobs are computed on."""
+        return next(classifiers_in(jobs[0].classifiers)).device.type
+
+    def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
+        """Compute chunks, in order.
+
+        Args:
+            jobs: what the tasks' job numbers mean.
+            tasks: the chunks.
+
+        Yields:
+            Each chunk when it is done.
+        """
+        worker = Worker(jobs)
+        for task in tasks:
+            job, rows = jobs[task.job], slice(task.start, task.stop)
+            result, seconds = worker.compute(task.job, job.x[rows], job.y[rows], job.index[rows])
+            yield Done(task, result, worker.name, seconds)

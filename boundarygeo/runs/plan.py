@@ -1,0 +1,200 @@
+"""What a long run computes: decided before it begins, and compared when it goes on."""
+
+import dataclasses
+import enum
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.results import FORMAT_VERSION, Result, module_hash, software_versions
+
+CHUNK_SIZE = {"cpu": 32, "cuda": 256}
+"""Examples per chunk: enough to fill batches, few enough that losing one costs little."""
+
+
+FIRST_INPUTS = 32
+"""How many of a job's inputs a classifier is shown before any chunk."""
+
+
+class Inputs(Protocol):
+    """Inputs `[example, *input]` of which a range is read at a time: a tensor, or what reads them from a disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Job:
+    """One analysis of one classifier (or of several together) on many examples, for one store.
+
+    Attributes:
+        analysis: called as `analysis(classifiers, x, y, index=..., **settings)`, without a progress bar.
+        classifiers: a classifier, or what else the analysis takes in its place.
+        x: inputs within the bounds.
+        y: true classes, int64 `[example]`.
+        index: number of each example, int64 `[example]`.
+        settings: what else the analysis is told: plain values, tensors or classifiers.
+        out: path of the store.
+    """
+
+    analysis: Callable[..., Result]
+    classifiers: Any
+    x: Inputs
+    y: Tensor
+    index: Tensor
+    settings: Mapping[str, Any]
+    out: Path
+
+    def compute(self, x: Tensor, y: Tensor, index: Tensor) -> Result:
+        """The result for some examples."""
+        quiet = {"progress": False} if "progress" in inspect.signature(self.analysis).parameters else {}
+        return self.analysis(self.classifiers, x, y, index=index, **quiet, **self.settings)
+
+    def look(self) -> None:
+        """Show the classifiers the first inputs.
+
+        How a module is rearranged to run fast is decided with the inputs that are seen first: these must be the same
+        ones where a run goes on in its middle, and on every worker.
+        """
+        for clf in classifiers_in([self.classifiers, dict(self.settings)]):
+            clf.predict(self.x[:FIRST_INPUTS])
+
+    def changed(self, change: Callable[[Classifier], Classifier]) -> "Job":
+        """The job with every classifier in it changed."""
+        return dataclasses.replace(
+            self,
+            classifiers=changed_classifiers(self.classifiers, change),
+            settings=changed_classifiers(dict(self.settings), change),
+        )
+
+
+def changed_classifiers(value: Any, change: Callable[[Classifier], Classifier]) -> Any:
+    """A classifier, or a list, tuple or mapping with some in it, with each of them changed."""
+    if isinstance(value, Classifier):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: changed_classifiers(one, change) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(changed_classifiers(one, change) for one in value)
+    return value
+
+
+def classifiers_in(value: Any) -> Iterator[Classifier]:
+    """The classifiers in a list, tuple or mapping, or the one that the value is."""
+    if isinstance(value, Classifier):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from classifiers_in(one)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides the content of a store, as plain values.
+
+    Attributes:
+        analysis: full name of the function.
+        settings: of the analysis.
+        classifiers: hash of the weights, bounds, normalisation and batch size of each.
+        examples: number of examples.
+        data: first 16 digits of the SHA-256 of their numbers and classes, and of the first `FIRST_INPUTS` inputs.
+        chunk_size: examples per chunk; the last may hold fewer.
+        device: kind of device, `"cpu"` or `"cuda"`.
+        versions: versions of the software that decides numbers.
+        format: version of the layout.
+    """
+
+    analysis: str
+    settings: dict[str, Any]
+    classifiers: Any
+    examples: int
+    data: str
+    chunk_size: int
+    device: str
+    versions: dict[str, str] = dataclasses.field(default_factory=software_versions)
+    format: int = FORMAT_VERSION
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return -(-self.examples // self.chunk_size)
+
+    def rows(self, chunk: int) -> tuple[int, int]:
+        """First example of a chunk, and the one after its last."""
+        return chunk * self.chunk_size, min((chunk + 1) * self.chunk_size, self.examples)
+
+    def differences(self, other: "Plan") -> list[str]:
+        """Where another plan differs, as `name: this one's value, other one's value`."""
+        own, theirs = (dict(_flat(dataclasses.asdict(plan))) for plan in (self, other))
+        names = dict.fromkeys([*own, *theirs])
+        missing = "nothing"
+        return [
+            f"{name}: {own.get(name, missing)}, now {theirs.get(name, missing)}"
+            for name in names
+            if own.get(name, missing) != theirs.get(name, missing)
+        ]
+
+
+def plan_of(job: Job, *, chunk_size: int, device: str) -> Plan:
+    """The plan of a job.
+
+    Args:
+        job: what is to be computed.
+        chunk_size: examples per chunk.
+        device: kind of device it is computed on.
+
+    Returns:
+        The plan, which travels through JSON unchanged.
+
+    Raises:
+        TypeError: if a setting is of a kind that cannot be written down.
+    """
+    digest = hashlib.sha256()
+    for tensor in (job.index.long(), job.y.long(), job.x[:FIRST_INPUTS].float()):
+        digest.update(_bytes(tensor))
+    return Plan(
+        analysis=f"{job.analysis.__module__}.{job.analysis.__qualname__}",
+        settings={name: _plain(value, name) for name, value in sorted(job.settings.items())},
+        classifiers=_plain(job.classifiers, "classifiers"),
+        examples=len(job.y),
+        data=digest.hexdigest()[:16],
+        chunk_size=chunk_size,
+        device=device,
+    )
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A value as JSON knows it."""
+    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
+        return value
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Classifier):
+        return {"model": module_hash(value.module), **value.settings()}
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {list(value.shape)} {hashlib.sha256(_bytes(value)).hexdigest()[:16]}"
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one, f"{name}.{key}") for key, one in value.items()}
+    if isinstance(value, Sequence | set | frozenset):
+        return [_plain(one, name) for one in (value if isinstance(value, Sequence) else sorted(value))]
+    raise TypeError(f"{name} must be plain values, tensors or classifiers, got {type(value).__name__}")
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings, by their dotted names."""
+    if isinstance(value, Mapping) and value:
+        for key, one in value.items():
+            yield from _flat(one, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value

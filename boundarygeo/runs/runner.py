@@ -1,0 +1,254 @@
+"""Long runs: analyses in chunks, kept as they are finished, and gone on with where they stopped."""
+
+import contextlib
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import progress_bar
+from boundarygeo.results import Result, check_free
+from boundarygeo.runs.local import Done, LocalEngine, Task
+from boundarygeo.runs.plan import CHUNK_SIZE, FIRST_INPUTS, Inputs, Job, classifiers_in, plan_of
+from boundarygeo.runs.store import ChunkStore, unfinished
+
+
+class Engine(Protocol):
+    """Where chunks are computed."""
+
+    def device(self, jobs: Sequence[Job]) -> str:
+        """Kind of device that the jobs are computed on: `"cpu"` or `"cuda"`."""
+        ...
+
+    def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
+        """Compute chunks, in any order, and yield each when it is done."""
+        ...
+
+
+def run(
+    analysis: Callable[..., Result],
+    clf: Classifier | Sequence[Classifier] | Mapping[str, Classifier],
+    x: Inputs,
+    y: Tensor,
+    *,
+    out: str | os.PathLike[str],
+    index: Sequence[int] | Tensor | None = None,
+    chunk_size: int | None = None,
+    batch_size: int | None = None,
+    engine: Engine = LocalEngine(),
+    overwrite: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> Path:
+    """Run an analysis on many examples, chunk by chunk, into a Zarr store.
+
+    Each chunk is written whole or not at all. The same call continues a run that was killed, and the store is then
+    equal to that of a run that was not, to the last bit on one kind of device (in all files but the log); a call that
+    differs is refused. Chunks that were damaged since are computed again. Until it is whole, the store is at
+    `out` + `".partial"`.
+
+    Args:
+        analysis: a function of the package, or one's own, that is called as
+            `analysis(clf, x, y, index=index, **settings)`, and with `progress=False` where it takes that, and gives a
+            `Result` with one entry per example, which must not depend on the other examples.
+        clf: the classifier, or what else the analysis takes first.
+        x: inputs `[example, *input]`: a tensor, or anything that has a length and gives tensors for slices.
+        y: true classes, int64 `[example]`.
+        out: path of the store.
+        index: number of each example, which decides its random draws; by default 0, 1, 2, ….
+        chunk_size: examples per chunk; by default 32 on a CPU, 256 on a GPU.
+        batch_size: examples per batch inside a chunk; by default the classifier's, or a good one by the number of the
+            module's operations. It is fixed, as results could differ in their last digits otherwise.
+        engine: where to compute: `LocalEngine()`, or `RayEngine()`.
+        overwrite: whether a store that exists may be replaced; it is, once the new one is whole.
+        progress: whether to show a bar when it takes more than two seconds.
+        **settings: what else the analysis is told: plain values, tensors or classifiers.
+
+    Returns:
+        The path of the store.
+
+    Raises:
+        TypeError: if the analysis cannot be run in chunks, or a setting cannot be written down.
+        ValueError: if an argument or a setting is not usable, the store was begun with others, another process is
+            writing to it, or it exists and is not the store of a run.
+        OSError: if the store cannot be written; what is in it is kept.
+    """
+    job = Job(
+        analysis=analysis,
+        classifiers=clf,
+        x=x,
+        y=y,
+        index=numbers_of(index, len(x)),
+        settings=settings,
+        out=Path(out),
+    )
+    (path,) = run_jobs(
+        [job], chunk_size=chunk_size, batch_size=batch_size, engine=engine, overwrite=overwrite, progress=progress
+    )
+    return path
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    chunk_size: int | None = None,
+    batch_size: int | None = None,
+    engine: Engine = LocalEngine(),
+    overwrite: bool = False,
+    progress: bool = True,
+) -> list[Path]:
+    """Run several jobs, each into its own store, with all their chunks in one queue; as `run`.
+
+    Args:
+        jobs: what to compute: one per model, for example.
+        chunk_size: as in `run`.
+        batch_size: as in `run`.
+        engine: as in `run`.
+        overwrite: as in `run`.
+        progress: as in `run`.
+
+    Returns:
+        The path of each store.
+
+    Raises:
+        TypeError: as `run`.
+        ValueError: as `run`.
+        OSError: as `run`.
+    """
+    for job in jobs:
+        _check(job)
+    _check_size(chunk_size, "chunk_size")
+    _check_size(batch_size, "batch_size")
+    paths = [job.out.absolute() for job in jobs]
+    if len(set(paths)) < len(paths):
+        raise ValueError("out must be a different path for each job, got one twice")
+    device = engine.device(jobs)
+    steady = [_with_steady_batches(job, batch_size, device) for job in jobs]
+    size = chunk_size or CHUNK_SIZE.get(device, CHUNK_SIZE["cuda"])
+    with contextlib.ExitStack() as locks:
+        for path in paths:
+            locks.enter_context(_writing(path))
+        stores = [_open(job, path, size, device, overwrite) for job, path in zip(steady, paths, strict=True)]
+        tasks = [
+            Task(number, chunk, *store.plan.rows(chunk))
+            for number, store in enumerate(stores)
+            for chunk in store.missing
+        ]
+        total = sum(store.plan.examples for store in stores)
+        with progress_bar(total, description="examples", unit="examples", progress=progress) as bar:
+            bar.update(total - sum(task.stop - task.start for task in tasks))
+            for done in engine.compute(steady, tasks):
+                store = stores[done.task.job]
+                try:
+                    store.write(done.task.chunk, done.result, worker=done.worker, seconds=done.seconds)
+                except OSError as error:
+                    raise type(error)(
+                        f"{str(store.root)!r} could not be written ({error.strerror or error}): {len(store.done)} of "
+                        f"{store.plan.chunks} chunks are safe, and the same call goes on from there"
+                    ) from error
+                bar.update(done.task.stop - done.task.start)
+        for store, path in zip(stores, paths, strict=True):
+            store.finish(path)
+    return [job.out for job in jobs]
+
+
+def begun(path: str | os.PathLike[str]) -> bool:
+    """Whether a run has begun to write a store: it may be finished, or go on.
+
+    Args:
+        path: of the store, as it is given to `run`.
+
+    Returns:
+        Whether there is one.
+
+    Raises:
+        ValueError: if its format is newer than this version reads.
+    """
+    return ChunkStore.at(Path(path)) is not None or ChunkStore.at(unfinished(Path(path))) is not None
+
+
+def _check(job: Job) -> None:
+    """Refuse a job before any work is done."""
+    if "index" not in inspect.signature(job.analysis).parameters:
+        raise TypeError(
+            f"analysis must take index=, the numbers of its examples, got {job.analysis.__qualname__}, which does not"
+        )
+    clf = next(classifiers_in(job.classifiers), None)
+    if clf is None:
+        raise TypeError(f"clf must be a Classifier, or several, got {type(job.classifiers).__name__}")
+    if not len(job.x):
+        raise ValueError("x must hold at least one example, got none")
+    clf.check_labels(job.y, len(job.x))
+    if len(job.index.unique()) < len(job.index):
+        raise ValueError("index must be a different number for each example, got one twice")
+
+
+def _check_size(size: int | None, name: str) -> None:
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise ValueError(f"{name} must be a positive whole number, or None, got {size!r}")
+
+
+def _with_steady_batches(job: Job, batch_size: int | None, device: str) -> Job:
+    """The job with batch sizes that no clock decides, and its classifiers ready."""
+
+    def fix(clf: Classifier) -> Classifier:
+        first = job.x[:FIRST_INPUTS]
+        return clf.with_batch_size(batch_size or clf.batch_size or clf.steady_batch_size(first, device=device))
+
+    steady = job.changed(fix)
+    steady.look()
+    return steady
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to the same store."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"out must not be written by another process at the same time, got {str(path)!r}") from None
+    except OSError as error:
+        raise type(error)(f"out must be in a folder that can be written to, got {str(path)!r} ({error})") from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _open(job: Job, path: Path, chunk_size: int, device: str, overwrite: bool) -> ChunkStore:
+    """The store of a job: what is there of it, less what is damaged, or a new one."""
+    plan = plan_of(job, chunk_size=chunk_size, device=device)
+    finished, begun = ChunkStore.at(path), ChunkStore.at(unfinished(path))
+    store = begun if overwrite else finished or begun
+    if store is None:
+        check_free(path, overwrite=overwrite)
+    else:
+        differences = store.plan.differences(plan)
+        if differences and not overwrite:
+            raise ValueError(
+                f"{str(store.root)!r} was begun with other settings ({'; '.join(differences)}): use those, or pass "
+                "overwrite to begin anew"
+            )
+        if not differences:
+            damaged = store.damaged()
+            for chunk, file in damaged.items():
+                start, stop = store.plan.rows(chunk)
+                warnings.warn(
+                    f"chunk {chunk} (examples {start} to {stop - 1}) of {str(store.root)!r} is damaged ({file}): it is "
+                    "computed again",
+                    stacklevel=2,
+                )
+            store.forget(list(damaged))
+            if store.done:
+                return store
+    return ChunkStore(unfinished(path), plan, anew=True)

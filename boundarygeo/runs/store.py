@@ -1,0 +1,309 @@
+"""A Zarr store that is filled chunk by chunk, so that a killed run loses no chunk that was finished.
+
+Beside the arrays, each in pieces of one chunk along `example`, the store has a folder `chunks`: `plan.json` (what is
+computed), `layout.json` (what all chunks have in common), one `000012.json` per finished chunk (its cost, and the
+SHA-256 of every file it wrote; written last, and moved into place whole), and `log.jsonl` (when, where and how long:
+the one file in which two runs differ). Until all chunks are there, the store is called `NAME.partial`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from torch import Tensor
+
+from boundarygeo.results import (
+    COSTS,
+    LOG,
+    UNFINISHED,
+    Provenance,
+    Result,
+    check_format,
+    example_axis,
+    move_into_place,
+)
+from boundarygeo.runs.plan import Plan
+
+JOURNAL = "chunks"
+
+
+class ChunkStore:
+    """A store that is being filled, or is full.
+
+    Args:
+        root: folder that it is in now, or will be in from the first chunk on.
+        plan: what it is to hold.
+        anew: whether it begins empty: what is in the folder goes when the first chunk is written, and not before.
+
+    Attributes:
+        done: numbers of the finished chunks.
+    """
+
+    def __init__(self, root: Path, plan: Plan, *, anew: bool = False) -> None:
+        self.root = root
+        self.plan = plan
+        self.journal = root / JOURNAL
+        self.done = set() if anew else {int(entry.stem) for entry in self.journal.glob("[0-9]*.json")}
+        self._anew = anew
+
+    @classmethod
+    def at(cls, root: Path) -> "ChunkStore | None":
+        """The store in a folder; None where there is none that a run has begun.
+
+        Args:
+            root: the folder.
+
+        Returns:
+            The store.
+
+        Raises:
+            ValueError: if its format is newer than this version reads, or its plan is no plan.
+        """
+        file = root / JOURNAL / "plan.json"
+        if not file.is_file():
+            return None
+        read = _read_json(file)
+        check_format(root, read.get("format", 0))
+        if set(read) != {field.name for field in dataclasses.fields(Plan)}:
+            raise ValueError(f"{str(file)!r} must hold the plan of a run, got {sorted(read)}")
+        return cls(root, Plan(**read))
+
+    @property
+    def finished(self) -> bool:
+        """Whether all chunks are there and the store has its final name."""
+        return not self.root.name.endswith(UNFINISHED)
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of the chunks that are not there."""
+        return [chunk for chunk in range(self.plan.chunks) if chunk not in self.done]
+
+    def write(self, chunk: int, result: Result, *, worker: str, seconds: float) -> None:
+        """Write a chunk; it counts from the moment its entry in the journal has its name.
+
+        Args:
+            chunk: its number.
+            result: of its examples.
+            worker: who computed it, for the log.
+            seconds: how long that took, in s.
+
+        Raises:
+            ValueError: if the result does not go with the other chunks.
+            OSError: if it cannot be written.
+        """
+        start, stop = self.plan.rows(chunk)
+        varying = {
+            field.name: (axis, getattr(result, field.name).detach().cpu().numpy())
+            for field in dataclasses.fields(result)
+            if (axis := example_axis(field)) is not None and getattr(result, field.name) is not None
+        }
+        if not varying or any(values.shape[axis] != stop - start for axis, values in varying.values()):
+            raise ValueError(f"analysis must give one entry per example ({stop - start}), got {result!r}")
+        if self._anew:
+            self._begin()
+        layout = self._layout(result, varying)
+        group = zarr.open_group(self.root, mode="r+", use_consolidated=False)
+        files: dict[str, str | None] = {}
+        for name, (axis, values) in varying.items():
+            stored = group[name]
+            assert isinstance(stored, zarr.Array)
+            stored[(slice(None),) * axis + (slice(start, stop),)] = values
+            key = _key(name, axis, values.ndim, chunk)
+            files[key] = _digest(self.root / key)
+        entry = {cost: getattr(result.provenance, cost) for cost in COSTS if cost != "seconds"}
+        write_json(self._entry(chunk), {**entry, "layout": layout, "files": files})
+        self.done.add(chunk)
+        line = {"chunk": chunk, "worker": worker, "seconds": round(seconds, 3), "at": round(time.time(), 3)}
+        with (self.root / LOG).open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def damaged(self) -> dict[int, str]:
+        """The finished chunks whose files are not those that were written, each with the first such file.
+
+        What all chunks have in common is checked, too: where that is damaged, so are all of them.
+        """
+        layout = self.journal / "layout.json"
+        if not self.done:
+            return {}
+        expected = None
+        if layout.is_file():
+            read = _read_json(layout)
+            expected = read.get("fields")
+            for key, digest in read.get("files", {}).items():
+                if _digest(self.root / key) != digest:
+                    return {chunk: str(key) for chunk in sorted(self.done)}
+        found: dict[int, str] = {}
+        for chunk in sorted(self.done):
+            entry = _read_json(self._entry(chunk))
+            if not entry or expected is None or entry["layout"] != _digest_of(expected):
+                found[chunk] = self._entry(chunk).name
+                continue
+            for key, digest in entry["files"].items():
+                if _digest(self.root / key) != digest:
+                    found[chunk] = key
+                    break
+        return found
+
+    def forget(self, chunks: list[int]) -> None:
+        """Take chunks out of the journal, so that they are computed again."""
+        for chunk in chunks:
+            self._entry(chunk).unlink(missing_ok=True)
+            self.done.discard(chunk)
+
+    def finish(self, path: Path) -> None:
+        """Write what is known of all chunks together and give the store its final name.
+
+        Args:
+            path: the final path; what is there is replaced.
+        """
+        file = self.root / "zarr.json"
+        metadata = _read_json(file)
+        attributes = metadata["attributes"]
+        parts = [_read_json(self._entry(chunk)) for chunk in range(self.plan.chunks)]
+        counted = {cost: sum(part[cost] for part in parts) for cost in parts[0] if cost in COSTS}
+        attributes["provenance"] = json.dumps(json.loads(attributes["provenance"]) | counted)
+        kind = Result.registry[attributes["boundarygeo_type"]]
+        if kind.pooled:
+            attributes |= self._pool(kind)
+        # What zarr calls consolidated metadata, in one write that is there whole or not at all, and in a fixed order.
+        arrays = {each.parent.name: _read_json(each) for each in sorted(self.root.glob("*/zarr.json"))}
+        inline = {"kind": "inline", "must_understand": False, "metadata": arrays}
+        write_json(file, {**metadata, "attributes": attributes, "consolidated_metadata": inline})
+        if self.root != path:
+            move_into_place(self.root, path)
+
+    def _pool(self, kind: type[Result]) -> dict[str, str]:
+        """Compute fields over all examples together: arrays are written, the attributes of the others returned."""
+        whole = kind.from_xarray(xr.open_zarr(self.root, chunks=None, consolidated=False)).pool()
+        group = zarr.open_group(self.root, mode="r+", use_consolidated=False)
+        attributes = {}
+        for name in kind.pooled:
+            value = getattr(whole, name)
+            if isinstance(value, Tensor):
+                stored = group[name]
+                assert isinstance(stored, zarr.Array)
+                stored[...] = value.numpy()
+            else:
+                attributes[name] = json.dumps(value)
+        return attributes
+
+    def _layout(self, result: Result, varying: dict[str, tuple[int, np.ndarray]]) -> str:
+        """Make the arrays with the first chunk; later ones must fit. Gives the layout's digest."""
+        file = self.journal / "layout.json"
+        common = {
+            field.name: _common(getattr(result, field.name))
+            for field in dataclasses.fields(result)
+            if field.name not in varying and field.name not in (*result.pooled, "provenance")
+        }
+        arrays = {
+            name: [str(values.dtype), list(values.shape[:axis] + values.shape[axis + 1 :])]
+            for name, (axis, values) in varying.items()
+        }
+        provenance = dataclasses.asdict(dataclasses.replace(result.provenance, **dict.fromkeys(COSTS, 0)))
+        fields = {"type": type(result).__name__, **common, **arrays, "provenance": provenance}
+        if not file.is_file():
+            self._create(result, varying, provenance)
+            # No chunk is written yet: all that is there, but for the group's own file, stays as it is.
+            changing = {JOURNAL, "zarr.json", *result.pooled}
+            files = {
+                each.relative_to(self.root).as_posix(): _digest(each)
+                for each in sorted(self.root.rglob("*"))
+                if each.is_file() and each.relative_to(self.root).parts[0] not in changing
+            }
+            write_json(file, {"fields": fields, "files": files})
+        else:
+            expected = _read_json(file)["fields"]
+            now = json.loads(json.dumps(fields))
+            differing = [name for name in {**expected, **now} if expected.get(name) != now.get(name)]
+            if differing:
+                before, here = expected.get(differing[0]), now.get(differing[0])
+                either = ", or have one entry of it per example" if isinstance(before, list) else ""
+                raise ValueError(
+                    f"analysis must give every chunk the same {differing[0]!r}{either}, got {before} and {here}"
+                )
+        return _digest_of(fields)
+
+    def _create(self, result: Result, varying: dict[str, tuple[int, np.ndarray]], provenance: dict[str, Any]) -> None:
+        """The arrays, empty, of their final shapes: xarray writes them without examples, then they are stretched."""
+        kept = self.plan.chunk_size
+        template = dataclasses.replace(result, provenance=Provenance(**provenance)).to_xarray()
+        encoding = {
+            name: {"chunks": tuple(kept if i == axis else max(size, 1) for i, size in enumerate(values.shape))}
+            for name, (axis, values) in varying.items()
+        }
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            template.isel(example=slice(0)).to_zarr(self.root, mode="a", consolidated=False, encoding=encoding)
+        group = zarr.open_group(self.root, mode="r+", use_consolidated=False)
+        for name, (axis, values) in varying.items():
+            stored = group[name]
+            assert isinstance(stored, zarr.Array)
+            stored.resize((*values.shape[:axis], self.plan.examples, *values.shape[axis + 1 :]))
+
+    def _begin(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.journal.mkdir(parents=True)
+        write_json(self.journal / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
+        write_json(self.journal / "plan.json", dataclasses.asdict(self.plan))
+        self._anew = False
+
+    def _entry(self, chunk: int) -> Path:
+        return self.journal / f"{chunk:06d}.json"
+
+
+def _common(value: Any) -> Any:
+    """What all chunks have in common, as JSON; tensors by their digest."""
+    if isinstance(value, Tensor):
+        array = value.detach().cpu().contiguous().numpy()
+        return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _key(name: str, axis: int, ndim: int, chunk: int) -> str:
+    """The file of one chunk of an array, which is whole in all dimensions but that of the examples."""
+    return "/".join([name, "c", *(str(chunk if i == axis else 0) for i in range(ndim))])
+
+
+def _digest(file: Path) -> str | None:
+    """SHA-256 of a file; None where there is none, as for chunks that hold nothing but the fill value."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+
+def _digest_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a file that is there whole or not at all."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with partial.open("w") as stream:
+            json.dump(value, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """A file of the store; empty where it cannot be read."""
+    try:
+        read = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def unfinished(path: Path) -> Path:
+    """Where a store is before it is whole."""
+    return path.with_name(path.name + UNFINISHED)

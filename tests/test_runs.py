@@ -1,0 +1,648 @@
+"""Long runs: killed anywhere, they end with the store that they would have ended with."""
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import xarray as xr
+import zarr
+from command_line import base, make_folder, run
+from filelock import FileLock
+from torch import Tensor, nn
+
+import boundarygeo as bg
+from boundarygeo.cli import main
+from boundarygeo.runs import Job, LocalEngine, run_jobs
+from boundarygeo.runs.local import Task, Worker
+
+EXAMPLES, CHUNK = 45, 4
+TRACE = "BOUNDARYGEO_TEST_TRACE"
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+
+
+def problem(examples: int = EXAMPLES) -> tuple[bg.Classifier, Tensor, Tensor]:
+    clf = bg.Classifier(network(), device="cpu")
+    x = torch.rand(examples, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    return clf, x, clf.predict(x)
+
+
+def traced_maps(clf: bg.Classifier, x: Tensor, y: Tensor, *, index: Tensor, **settings: Any) -> bg.BoundaryMaps:
+    """Maps; every beginning of a chunk is written down."""
+    if TRACE in os.environ:
+        with Path(os.environ[TRACE]).open("a") as trace:
+            trace.write(f"{int(index[0])}\n")
+    return bg.example_maps(clf, x, y, index=index, progress=False, **settings)
+
+
+SETTINGS: dict[str, Any] = {
+    "extent": 0.5, "resolution": 17, "keep": ("margin", "planes"), "chunk_size": CHUNK, "progress": False,
+}  # fmt: skip
+
+
+def whole_run(out: Path, **changes: Any) -> Path:
+    clf, x, y = problem()
+    return bg.run(traced_maps, clf, x, y, out=out, **(SETTINGS | changes))
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """All files of a store but the log."""
+    files = {path.relative_to(store).as_posix(): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    assert files.pop("chunks/log.jsonl")
+    return files
+
+
+# --- what a run gives -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("analysis", "settings"),
+    [
+        (bg.example_maps, {"extent": 0.3, "resolution": 9, "keep": ("margin", "probability", "planes")}),
+        (bg.example_maps, {"extent": 0.3, "resolution": 9, "planes": "random", "seed": 4, "class_names": tuple("abc")}),
+        (bg.boundary_distance, {"direction": "fgsm", "max_distance": 0.5}),
+        (bg.logit_lines, {"extent": 0.2, "points": 5}),
+        (bg.accuracy_curve, {"attack": "pgd", "eps": [0.0, 0.1], "seed": 2, "steps": 3}),
+        (bg.adversarial_dimension, {"eps": 1.0}),
+        (bg.adversarial_dimension, {"eps": 2.0, "method": "sequential", "max_dimension": 3}),
+        (bg.pgd, {"eps": 0.1, "seed": 1, "steps": 2}),
+        (bg.noise_success, {"eps": 0.5, "draws": 5}),
+        (bg.local_smoothness, {"eps": 0.1}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_a_run_gives_what_the_analysis_gives_at_once(analysis: Any, settings: dict[str, Any], tmp_path: Path) -> None:
+    clf, x, y = problem(11)
+    index = torch.arange(11) * 3 + 2
+    path = bg.run(analysis, clf, x, y, out=tmp_path / "run.zarr", index=index, chunk_size=4, **settings)
+    kept, direct = bg.load(path), analysis(clf, x, y, index=index, **settings)
+    assert type(kept) is type(direct)
+    for name, value in vars(direct).items():
+        if isinstance(value, Tensor):
+            got = getattr(kept, name)
+            assert got.dtype == value.dtype
+            torch.testing.assert_close(got, value, equal_nan=True, atol=1e-4, rtol=1e-4, msg=name)
+        elif name == "provenance":
+            assert got_cost(kept) == got_cost(direct)
+            assert kept.provenance.seconds > 0
+        else:
+            assert getattr(kept, name) == value
+    assert [file.name for file in tmp_path.iterdir()] == ["run.zarr"]
+
+
+def got_cost(result: bg.Result) -> tuple[Any, ...]:
+    cost = result.provenance
+    return cost.command, cost.seed, cost.model, cost.device, cost.forwards, cost.backwards
+
+
+def test_xarray_reads_the_store_lazily_and_without_a_warning(tmp_path: Path) -> None:
+    path = whole_run(tmp_path / "run.zarr")
+    dataset = xr.open_zarr(path, chunks=None)
+    assert dataset["labels"].dims == ("example", "row", "col")
+    assert set(dataset.coords) == {"u", "v", "index"}
+    assert dataset["u"].attrs["units"] == "axis units"
+    lazy = bg.open_store(path)
+    assert not lazy["labels"].variable._in_memory
+    both = xr.concat([lazy.isel(example=slice(0, 20)), lazy.isel(example=slice(20, None))], dim="example")
+    assert both["labels"].equals(dataset["labels"])
+
+
+def test_part_of_a_store_is_read_alone(tmp_path: Path) -> None:
+    path = whole_run(tmp_path / "run.zarr")
+    whole = bg.load(path)
+    assert isinstance(whole, bg.BoundaryMaps)
+    for examples, rows in ((slice(3, 7), [3, 4, 5, 6]), ([40, 2], [40, 2])):
+        part = bg.load(path, examples=examples)
+        assert isinstance(part, bg.BoundaryMaps)
+        assert torch.equal(part.labels, whole.labels[rows])
+        assert torch.equal(part.u, whole.u)
+    for damaged in path.glob("labels/c/*"):
+        if damaged.name != "0":
+            shutil.rmtree(damaged)
+            damaged.write_text("never read")
+    assert torch.equal(bg.load(path, examples=slice(4)).labels, whole.labels[:4])  # type: ignore[attr-defined]
+    for bad in (slice(45, 50), [45], [], [-1]):
+        with pytest.raises(ValueError, match="examples must be some of the 45 in"):
+            bg.load(path, examples=bad)
+
+
+def test_pooled_fields_are_those_of_all_examples_or_of_those_read(tmp_path: Path) -> None:
+    clf, x, y = problem()
+    y = (y + (torch.arange(EXAMPLES) < 9).long()) % 3  # the first nine are wrong
+    path = bg.run(bg.accuracy_curve, clf, x, y, out=tmp_path / "run.zarr", eps=[0.0, 0.01], chunk_size=CHUNK)
+    direct = bg.accuracy_curve(clf, x, y, eps=[0.0, 0.01])
+    kept, part = bg.load(path), bg.load(path, examples=slice(0, 18))
+    assert isinstance(kept, bg.AccuracyCurve)
+    assert isinstance(part, bg.AccuracyCurve)
+    assert kept.n == EXAMPLES
+    assert torch.equal(kept.accuracy, direct.accuracy)
+    assert torch.equal(kept.low, direct.low)
+    assert (part.n, float(part.accuracy[0])) == (18, 0.5)
+
+
+def test_results_of_parts_are_joined() -> None:
+    clf, x, y = problem(10)
+    curves = [
+        bg.accuracy_curve(clf, x[rows], y[rows], eps=[0.0, 0.1], index=range(10)[rows])
+        for rows in (slice(0, 3), slice(3, 10))
+    ]
+    whole, direct = bg.AccuracyCurve.concatenate(curves), bg.accuracy_curve(clf, x, y, eps=[0.0, 0.1])
+    assert torch.equal(whole.correct, direct.correct)
+    assert torch.equal(whole.low, direct.low)
+    assert whole.provenance.forwards == sum(curve.provenance.forwards for curve in curves)
+    other = bg.accuracy_curve(clf, x, y, eps=[0.0, 0.2])
+    with pytest.raises(ValueError, match=r"parts must have the same 'command' in their provenance|same 'eps'"):
+        bg.AccuracyCurve.concatenate([direct, other])
+    with pytest.raises(ValueError, match="parts must be one AccuracyCurve or more"):
+        bg.AccuracyCurve.concatenate([])
+
+
+def test_several_classifiers_have_their_stores_filled_in_one_run(tmp_path: Path) -> None:
+    clf, x, y = problem(9)
+    index = torch.arange(9)
+    other = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval(), device="cpu")
+    settings = {"extent": 0.4, "resolution": 9, "planes_of": clf}
+    jobs = [
+        Job(analysis=bg.example_maps, classifiers=one, x=x, y=y, index=index, settings=settings, out=tmp_path / name)
+        for name, one in (("a.zarr", clf), ("b.zarr", other))
+    ]
+    first, second = (bg.load(path) for path in run_jobs(jobs, chunk_size=4))
+    planes = bg.fgsm_random_planes(clf, x, y)
+    for result, one in ((first, clf), (second, other)):
+        assert torch.equal(result.labels, bg.boundary_maps(one, planes, extent=0.4, resolution=9).labels)
+    with pytest.raises(ValueError, match="out must be a different path for each job"):
+        run_jobs([jobs[0], jobs[0]])
+
+
+# --- killed, and gone on with ---------------------------------------------------------------------------------------
+
+
+def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace, out = tmp_path / "trace", tmp_path / "run.zarr"
+    expected = contents(whole_run(tmp_path / "uninterrupted.zarr"))
+    monkeypatch.setenv(TRACE, str(trace))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["boundarygeo", "test_runs"])
+    draw = random.Random(0)
+    kills = here = finished = 0
+    while kills < 20 or finished == 0:
+        done = len(list(out.with_name("run.zarr.partial").glob("chunks/[0-9]*.json")))
+        begun = len(trace.read_text().split()) if trace.exists() else 0
+        process = context.Process(target=whole_run, args=(out,))
+        process.start()
+        if kills < 20:
+            while process.is_alive() and begun == (len(trace.read_text().split()) if trace.exists() else 0):
+                time.sleep(0.002)
+            time.sleep(draw.uniform(0, 0.12))
+            process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        if process.exitcode:
+            kills, here = kills + 1, here + 1
+            assert not out.exists()  # never there before it is whole
+        else:
+            assert contents(out) == expected
+            chunks = -(-EXAMPLES // CHUNK)
+            assert len(trace.read_text().split()) <= chunks + here  # at most one chunk per kill was computed twice
+            shutil.rmtree(out)
+            trace.unlink()
+            here, finished = 0, finished + 1
+        assert done <= len(expected)
+
+
+def test_a_finished_run_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace, out = tmp_path / "trace", tmp_path / "run.zarr"
+    monkeypatch.setenv(TRACE, str(trace))
+    whole_run(out)
+    before, log = contents(out), (out / "chunks/log.jsonl").read_text()
+    begun = trace.read_text()
+    whole_run(out)
+    assert trace.read_text() == begun
+    assert contents(out) == before
+    assert (out / "chunks/log.jsonl").read_text() == log
+
+
+def interrupted(out: Path, chunks: int) -> None:
+    """Leave a run after some chunks."""
+
+    class Impatient(LocalEngine):
+        def compute(self, jobs, tasks):
+            yield from super().compute(jobs, tasks[:chunks])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        whole_run(out, engine=Impatient())
+
+
+def test_an_interrupted_run_goes_on_and_what_is_finished_can_be_read(tmp_path: Path) -> None:
+    out = tmp_path / "run.zarr"
+    expected = bg.load(whole_run(tmp_path / "uninterrupted.zarr"))
+    assert isinstance(expected, bg.BoundaryMaps)
+    interrupted(out, 3)
+    with pytest.raises(ValueError, match=r"run\.zarr.partial' has been begun: the command that did goes on"):
+        bg.load(out)
+    read = bg.load(out.with_name("run.zarr.partial"))
+    assert isinstance(read, bg.BoundaryMaps)
+    assert torch.equal(read.labels, expected.labels[:12])
+    assert (
+        not xr.open_zarr(out.with_name("run.zarr.partial"), chunks=None, consolidated=False)["labels"][:12]
+        .isnull()
+        .any()
+    )
+    whole_run(out)
+    assert contents(out) == contents(tmp_path / "uninterrupted.zarr")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.zarr", "uninterrupted.zarr"]
+
+
+OTHERS = {
+    "settings": ({"extent": 0.4}, r"settings.extent: 0.5, now 0.4"),
+    "new setting": ({"seed": 1}, r"settings.seed: nothing, now 1"),
+    "chunk size": ({"chunk_size": 5}, r"chunk_size: 4, now 5"),
+    "batch size": ({"batch_size": 8}, r"classifiers.batch_size: 2048, now 8"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_with_other_settings_is_refused_and_the_difference_named(
+    case: str, finished: bool, tmp_path: Path
+) -> None:
+    changes, message = OTHERS[case]
+    out = tmp_path / "run.zarr"
+    if finished:
+        whole_run(out)
+    else:
+        interrupted(out, 2)
+    store = out if finished else out.with_name("run.zarr.partial")
+    before = contents(store)
+    with pytest.raises(ValueError, match=rf"was begun with other settings \({message}\): use those, or pass overwrite"):
+        whole_run(out, **changes)
+    assert contents(store) == before
+    whole_run(out, overwrite=True, **changes)
+    assert contents(out) == contents(whole_run(tmp_path / "other.zarr", **changes))
+
+
+def test_other_examples_weights_bounds_and_analyses_are_refused(tmp_path: Path) -> None:
+    clf, x, y = problem()
+    out = whole_run(tmp_path / "run.zarr")
+    brighter = x.clone()
+    brighter[0] = brighter[0] * 0.5
+    weights = network()
+    with torch.no_grad():
+        weights[1].bias += 1e-3
+    cases = [
+        (traced_maps, clf, brighter, y, "data: "),
+        (traced_maps, clf, x[:44], y[:44], "examples: 45, now 44"),
+        (traced_maps, bg.Classifier(weights, device="cpu"), x, y, "classifiers.model: "),
+        (traced_maps, bg.Classifier(network(), bounds=(0, 2), device="cpu"), x, y, r"classifiers.bounds: \[0.0, 1.0\]"),
+        (traced_maps, bg.Classifier(network(), mean=0.5, device="cpu"), x, y, r"classifiers.mean: None, now \[0.5\]"),
+        (bg.example_maps, clf, x, y, "analysis: test_runs.traced_maps, now boundarygeo.sections"),
+    ]
+    for analysis, other, inputs, labels, message in cases:
+        with pytest.raises(ValueError, match=message):
+            bg.run(analysis, other, inputs, labels, out=out, **SETTINGS)
+
+
+def test_an_old_result_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    out = whole_run(tmp_path / "run.zarr")
+    before = contents(out)
+
+    class Fails(LocalEngine):
+        def compute(self, jobs, tasks):
+            yield from super().compute(jobs, tasks[:2])
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        whole_run(out, extent=0.2, overwrite=True, engine=Fails())
+    assert contents(out) == before
+    with pytest.raises(ValueError, match="extent must be a positive number"):
+        whole_run(out, extent=-1.0, overwrite=True)
+    assert contents(out) == before
+    whole_run(out, extent=0.2, overwrite=True)
+    assert contents(out) == contents(whole_run(tmp_path / "new.zarr", extent=0.2))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new.zarr", "run.zarr"]
+
+
+def test_what_is_no_run_is_not_touched(tmp_path: Path) -> None:
+    clf, x, y = problem(4)
+    saved = bg.boundary_distance(clf, x, y, direction="random", max_distance=1.0).save(tmp_path / "run.zarr")
+    with pytest.raises(ValueError, match="path must not exist yet"):
+        whole_run(saved)
+    assert isinstance(bg.load(saved), bg.BoundaryDistances)
+    whole_run(saved, overwrite=True)
+    assert isinstance(bg.load(saved), bg.BoundaryMaps)
+
+
+def test_two_processes_do_not_write_to_one_store(tmp_path: Path) -> None:
+    out = tmp_path / "run.zarr"
+    with FileLock(tmp_path / ".run.zarr.lock"), pytest.raises(ValueError, match="out must not be written by another"):
+        whole_run(out)
+    whole_run(out)
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+def damage(file: Path, how: str) -> None:
+    if how == "truncated":
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif how == "changed":
+        file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+    else:
+        file.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "changed", "missing"])
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("name", ["labels/c/1/0/0", "chunks/000001.json"])
+def test_a_damaged_chunk_is_found_named_and_computed_again(
+    how: str, finished: bool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, trace = tmp_path / "run.zarr", tmp_path / "trace"
+    expected = contents(whole_run(tmp_path / "uninterrupted.zarr"))
+    if finished:
+        whole_run(out)
+    else:
+        interrupted(out, 5)
+    store = out if finished else out.with_name("run.zarr.partial")
+    damage(store / name, how)
+    unlisted = how == "missing" and name.startswith("chunks")  # then it was never finished
+    if not unlisted:
+        assert bg.run_status(out, verify=True).damaged == {1: Path(name).name if "chunks" in name else name}
+    monkeypatch.setenv(TRACE, str(trace))
+    if unlisted:
+        whole_run(out)
+    else:
+        with pytest.warns(UserWarning, match=r"chunk 1 \(examples 4 to 7\) of .* is damaged"):
+            whole_run(out)
+    assert contents(out) == expected
+    assert trace.read_text().split() == (["4"] if finished else ["4", *(str(first) for first in range(20, 45, 4))])
+    assert bg.run_status(out, verify=True).damaged == {}
+
+
+@pytest.mark.parametrize("name", ["u/c/0", "labels/zarr.json", "chunks/layout.json"])
+def test_where_what_all_chunks_share_is_damaged_all_are_computed_again(name: str, tmp_path: Path) -> None:
+    out = whole_run(tmp_path / "run.zarr")
+    expected = contents(out)
+    damage(out / name, "truncated")
+    assert len(bg.run_status(out, verify=True).damaged or {}) == 12
+    with pytest.warns(UserWarning, match="is damaged"):
+        whole_run(out)
+    assert contents(out) == expected
+
+
+def test_a_store_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run.zarr", 2)
+    plan = tmp_path / "run.zarr.partial/chunks/plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format": 2}))
+    for use in (whole_run, bg.run_status):
+        with pytest.raises(ValueError, match="has format 2, newer than this version of boundarygeo reads"):
+            use(tmp_path / "run.zarr")
+
+
+def test_a_full_disk_is_said_and_what_is_there_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run.zarr"
+    written = 0
+    write = zarr.Array.__setitem__
+
+    def fail(self: zarr.Array, *arguments: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == 60:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, *arguments)
+
+    with monkeypatch.context() as full:
+        full.setattr(zarr.Array, "__setitem__", fail)
+        with pytest.raises(OSError, match=r"written \(No space left on device\): \d of 12 chunks are safe"):
+            whole_run(out)
+    done = bg.run_status(out, verify=True)
+    assert 0 < done.done < 12
+    assert done.damaged == {}
+    assert len(bg.load(out.with_name("run.zarr.partial")).labels) == done.examples_done  # type: ignore[attr-defined]
+    whole_run(out)
+    assert contents(out) == contents(whole_run(tmp_path / "uninterrupted.zarr"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system with room for a few chunks."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.name != "posix" or subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
+    ).returncode:  # fmt: skip
+        pytest.skip("this user may not mount a small file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_is_really_full_or_read_only(small_disk: Path) -> None:
+    out = small_disk / "run.zarr"
+    with pytest.raises(OSError, match=r"could not be written \(No space left on device\)"):
+        whole_run(out)
+    done = bg.run_status(out, verify=True)
+    assert 0 < done.done < 12
+    assert done.damaged == {}
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(OSError, match="out must be in a folder that can be written to, got .*Read-only file system"):
+        whole_run(out)
+    subprocess.run(["mount", "-o", "remount,rw,size=64m", str(small_disk)], check=True)
+    whole_run(out)
+    assert contents(out) == contents(whole_run(small_disk / "uninterrupted.zarr"))
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_where_memory_runs_out_fewer_examples_are_given_at_once_and_that_is_remembered() -> None:
+    clf, x, y = problem(40)
+    sizes = []
+
+    def hungry(clf: bg.Classifier, x: Tensor, y: Tensor, *, index: Tensor) -> bg.BoundaryDistances:
+        sizes.append(len(x))
+        if len(x) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return bg.boundary_distance(clf, x, y, direction="random", max_distance=1.0, index=index)
+
+    index = torch.arange(40)
+    job = Job(analysis=hungry, classifiers=clf, x=x, y=y, index=index, settings={}, out=Path("never"))
+    tasks = [Task(0, chunk, 20 * chunk, 20 * chunk + 20) for chunk in range(2)]
+    done = list(LocalEngine().compute([job], tasks))
+    assert sizes == [20, 10, 5, 5, 5, 5, 5, 5, 5, 5]
+    direct = bg.boundary_distance(clf, x, y, direction="random", max_distance=1.0)
+    assert torch.equal(torch.cat([each.result.distance for each in done]), direct.distance)  # type: ignore[attr-defined]
+    sizes.clear()
+
+    def starving(*arguments: Any, index: Tensor) -> bg.Result:
+        sizes.append(len(index))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Worker([Job(analysis=starving, classifiers=clf, x=x, y=y, index=index, settings={}, out=Path("no"))]).compute(
+            0, x, y, index
+        )
+    assert sizes == [40, 20, 10, 5, 2, 1]
+
+
+def test_batches_are_of_a_size_that_no_clock_decides() -> None:
+    clf, x, _ = problem()
+    assert clf.steady_batch_size(x) == 2048  # 2 * (12 * 6 + 6 * 3) operations per example: as many as are allowed
+    heavy = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 1_000_000), nn.Linear(1_000_000, 3)).eval())
+    assert heavy.steady_batch_size(x) == 128  # 6e9 / (2 * 15e6) = 200
+    sizes = []
+    fixed = clf.with_batch_size(7)
+    with fixed.running(x):
+        fixed.in_batches(lambda start, stop: sizes.append(stop - start), 45, x.shape[1:], kind="gradient")
+    assert sizes == [7] * 6 + [3]
+    assert clf.batch_size is None
+    with pytest.raises(ValueError, match="batch_size must be a positive whole number, or None, got 0"):
+        clf.with_batch_size(0)
+
+
+@pytest.mark.slow
+def test_the_peak_of_memory_does_not_grow_with_the_number_of_examples(tmp_path: Path) -> None:
+    program = """
+import resource, sys, torch, boundarygeo as bg
+count, out = int(sys.argv[1]), sys.argv[2]
+class Drawn:
+    def __len__(self): return count
+    def __getitem__(self, rows):
+        numbers = range(count)[rows]
+        return torch.stack([torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(n)) for n in numbers])
+torch.manual_seed(0)
+clf = bg.Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10)).eval(), device="cpu")
+y = torch.zeros(count, dtype=torch.int64)
+bg.run(bg.example_maps, clf, Drawn(), y, out=out, extent=0.1, resolution=33, keep=("margin", "planes"), progress=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    peaks = [
+        int(subprocess.run([sys.executable, "-c", program, str(count), str(tmp_path / f"{count}.zarr")],
+                           check=True, capture_output=True, text=True).stdout)
+        for count in (1_000, 10_000)
+    ]  # fmt: skip
+    assert peaks[1] < 1.1 * peaks[0], peaks
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "chunk size": ({"chunk_size": 0}, ValueError, "chunk_size must be a positive whole number, or None, got 0"),
+    "batch size": ({"batch_size": True}, ValueError, "batch_size must be a positive whole number, or None, got True"),
+    "setting": ({"extra": object()}, TypeError, "extra must be plain values, tensors or classifiers, got object"),
+    "unknown": ({"colour": 1}, TypeError, "unexpected keyword argument 'colour'"),
+    "no index": ({"analysis": bg.region_summary}, TypeError, "analysis must take index=, the numbers of its examples"),
+    "no classifier": ({"clf": network()}, TypeError, "clf must be a Classifier, or several, got Sequential"),
+    "labels": ({"y": torch.zeros(3, dtype=torch.int64)}, ValueError, r"y must have shape \[45\]"),
+    "twice": ({"index": [0] * EXAMPLES}, ValueError, "index must be a different number for each example"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_before_anything_is_written(case: str, tmp_path: Path) -> None:
+    changes, kind, message = BAD[case]
+    clf, x, y = problem()
+    arguments = {"analysis": traced_maps, "clf": clf, "x": x, "y": y, "out": tmp_path / "run.zarr"} | SETTINGS
+    with pytest.raises(kind, match=message):
+        bg.run(**(arguments | changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_analysis_that_depends_on_the_other_examples_is_refused(tmp_path: Path) -> None:
+    clf, x, y = problem(8)
+
+    def of_all(clf: bg.Classifier, x: Tensor, y: Tensor, *, index: Tensor) -> bg.BoundaryDistances:
+        reach = float(x.max())
+        return bg.boundary_distance(clf, x, y, direction="random", max_distance=reach, index=index)
+
+    with pytest.raises(ValueError, match="analysis must give every chunk the same 'max_distance', got"):
+        bg.run(of_all, clf, x, y, out=tmp_path / "run.zarr", chunk_size=4)
+
+
+def test_an_analysis_that_gives_more_than_one_entry_per_example_is_refused(tmp_path: Path) -> None:
+    clf, x, y = problem(8)
+    with pytest.raises(ValueError, match="analysis must give every chunk the same 'perturbations', or have one entry"):
+        bg.run(
+            bg.adversarial_dimension, clf, x, y, out=tmp_path / "run.zarr", chunk_size=4, eps=1.0, keep_directions=True
+        )
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("runs"))
+
+
+COMMANDS = {
+    "maps": ["--resolution", 9, "--extent", 0.3],
+    "lines": ["--points", 5],
+    "distances": ["--scan", 8],
+    "accuracy": ["--eps", "0,0.1"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_same_command_goes_on_and_says_so(
+    command: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [command, *base(folder)[1:], *COMMANDS[command], "--examples", 10, "--chunk-size", 3]
+    whole, out = tmp_path / "whole.zarr", tmp_path / "run.zarr"
+    status, _, _ = run(capsys, *words, "--out", whole)
+    assert status == 0
+    compute, calls = LocalEngine.compute, []
+
+    def stops(self: LocalEngine, jobs, tasks):
+        for done in compute(self, jobs, tasks):
+            yield done
+            calls.append(done.task.chunk)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalEngine, "compute", stops)
+    assert run(capsys, *words, "--out", out)[0] == 130
+    status, said, _ = run(capsys, "status", out)
+    assert "unfinished, 2 of 4 chunks, 6 of 10 examples" in said
+    assert run(capsys, *words, "--out", out)[0] == 0
+    assert calls == [0, 1, 2, 3]
+    assert contents(out) == contents(whole)
+    status, said, _ = run(capsys, "status", out, "--verify")
+    assert status == 0
+    assert "finished, 4 of 4 chunks, 10 of 10 examples" in said
+    assert "no chunk is damaged" in said
+
+
+def test_options_of_runs_are_refused_where_they_say_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, message in (
+        (["--chunk-size", 0, "--out", tmp_path / "x"], "--chunk-size must be at least 1, got 0"),
+        (["--chunk-size", 5], "--engine and --chunk-size must be given with --out"),
+        (["--engine", "ray"], "--engine and --chunk-size must be given with --out"),
+        (["--workers", 2, "--out", tmp_path / "x"], "--workers and --address must be given with --engine ray"),
+    ):
+        status, _, complaint = run(capsys, *base(folder), *words)
+        assert status == 2
+        assert message in complaint
+    status, _, complaint = run(capsys, "status", tmp_path / "nowhere.zarr")
+    assert (status, complaint.count("\n")) == (2, 1)
+    assert "path must be the store of a run, got" in complaint
+    assert main is not None
+    assert not list(tmp_path.iterdir())
