@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait for others sleep: spinning makes training 10 times slower when the cores are not ours alone.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-all notebooks lint format bench mnist-models clean
+.PHONY: demo test test-all notebooks docs figures lint format bench mnist-models clean
 
 demo: $(INSTALLED)  ## train a small network, draw its boundary maps in figures/demo/
 	$(BIN)/boundarygeo demo
@@ -23,6 +23,13 @@ notebooks: $(VENV)/.notebooks  ## run the notebooks into figures/notebooks/; EXA
 	for each in notebooks/*.ipynb; do echo $$each; \
 	    $(BIN)/papermill --no-progress-bar --log-level WARNING --execution-timeout 600 --cwd notebooks \
 	        $(if $(EXAMPLES),-p EXAMPLES $(EXAMPLES)) $$each figures/$$each || exit; done
+
+figures: mnist-models  ## the README's figures and their captions; only drawn where results/figures/ has what was measured
+	$(BIN)/python benchmarks/figures.py
+
+docs: $(VENV)/.docs  ## the reference, from the docstrings: docs/_build/html/index.html, which needs no network
+	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 lint: $(INSTALLED)  ## style and types
 	$(BIN)/ruff check .
@@ -48,7 +55,7 @@ mnist-models: $(INSTALLED)  ## the networks of some benchmarks, trained on all o
 	        --out models/$$arch-mnist-seed$$seed.pt || exit; done; done
 
 clean:
-	rm -rf $(VENV) figures/demo figures/notebooks
+	rm -rf $(VENV) figures/demo figures/notebooks docs/_build
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("boundarygeo needs Python 3.11 or newer, got " + sys.version.split()[0])'
@@ -58,4 +65,8 @@ $(INSTALLED): pyproject.toml
 
 $(VENV)/.notebooks: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
+	@touch $@
+
+$(VENV)/.docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@

