@@ -47,6 +47,7 @@ bench: demo mnist-models  ## speed and agreement, as in benchmarks/README.md (ne
 	$(BIN)/python benchmarks/dimension_speed.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transfer_speed.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reproducibility.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/runs_speed.py
 
 mnist-models: $(INSTALLED)  ## the networks of some benchmarks, trained on all of MNIST (needs BOUNDARYGEO_DATA)
 	@test -n "$(BOUNDARYGEO_DATA)" || { echo "set BOUNDARYGEO_DATA to the folder that holds mnist.npz"; exit 2; }

@@ -124,6 +124,10 @@ BAD_WORDS = {
     "even resolution": (["--resolution", "128"], "resolution must be an odd number of pixels, at least 5, got 128"),
     "tiny resolution": (["--resolution", "1"], "resolution must be an odd number"),
     "unknown planes": (["--planes", "curved"], "--planes"),
+    "unknown to keep": (
+        ["--keep", "logits"],
+        "--keep must be none, or some of margin,probability,planes, got 'logits'",
+    ),
     "unknown method": (["--method", "clever"], "method must be one of"),
     "unknown precision": (["--precision", "half"], "precision must be 'auto' or one of"),
     "no examples": (["--examples", "0"], "--examples must be at least 1, got 0"),

@@ -66,6 +66,11 @@ def contents(store: Path) -> dict[str, bytes]:
     return files
 
 
+def drawn_alike(clf: bg.Classifier, x: Tensor, y: Tensor, *, seed: int = 0) -> bg.Result:
+    """An analysis that draws the same for the first example of every chunk."""
+    return bg.boundary_distance(clf, x, y, direction="random", max_distance=1.0, seed=seed)
+
+
 # --- what a run gives -----------------------------------------------------------------------------------------------
 
 
@@ -80,6 +85,9 @@ def contents(store: Path) -> dict[str, bytes]:
         (bg.adversarial_dimension, {"eps": 1.0}),
         (bg.adversarial_dimension, {"eps": 2.0, "method": "sequential", "max_dimension": 3}),
         (bg.pgd, {"eps": 0.1, "seed": 1, "steps": 2}),
+        (bg.minimal_norm, {}),
+        (bg.certify, {"sigma": 0.2, "n": 100}),
+        (bg.exact_boundary_distance, {"direction": "fgsm", "max_distance": 0.2}),
         (bg.noise_success, {"eps": 0.5, "draws": 5}),
         (bg.local_smoothness, {"eps": 0.1}),
     ],
@@ -89,7 +97,8 @@ def test_a_run_gives_what_the_analysis_gives_at_once(analysis: Any, settings: di
     clf, x, y = problem(11)
     index = torch.arange(11) * 3 + 2
     path = bg.run(analysis, clf, x, y, out=tmp_path / "run.zarr", index=index, chunk_size=4, **settings)
-    kept, direct = bg.load(path), analysis(clf, x, y, index=index, **settings)
+    numbers = {} if analysis is bg.minimal_norm else {"index": index}
+    kept, direct = bg.load(path), analysis(clf, x, y, **numbers, **settings)
     assert type(kept) is type(direct)
     for name, value in vars(direct).items():
         if isinstance(value, Tensor):
@@ -109,6 +118,20 @@ def got_cost(result: bg.Result) -> tuple[Any, ...]:
     return cost.command, cost.seed, cost.model, cost.device, cost.forwards, cost.backwards
 
 
+def test_analyses_of_several_classifiers_run_in_chunks(tmp_path: Path) -> None:
+    clf, x, y = problem(11)
+    other = bg.Classifier(network(), device="cpu")
+    with torch.no_grad():
+        other.module[1].weight *= 1.001  # type: ignore[index,operator,union-attr]
+    models = {"one": clf, "other": other}
+    settings: dict[str, Any] = {"eps": 0.1, "attack": "pgd", "seed": 3}
+    path = bg.run(bg.transfer_matrix, models, x, y, out=tmp_path / "run.zarr", chunk_size=4, **settings)
+    kept, direct = bg.load(path), bg.transfer_matrix(models, x, y, **settings)
+    assert isinstance(kept, bg.TransferMatrix)
+    assert torch.equal(kept.labels, direct.labels)
+    assert kept.rate("shared").tolist() == direct.rate("shared").tolist()
+
+
 def test_xarray_reads_the_store_lazily_and_without_a_warning(tmp_path: Path) -> None:
     path = whole_run(tmp_path / "run.zarr")
     dataset = xr.open_zarr(path, chunks=None)
@@ -119,6 +142,19 @@ def test_xarray_reads_the_store_lazily_and_without_a_warning(tmp_path: Path) -> 
     assert not lazy["labels"].variable._in_memory
     both = xr.concat([lazy.isel(example=slice(0, 20)), lazy.isel(example=slice(20, None))], dim="example")
     assert both["labels"].equals(dataset["labels"])
+
+
+def test_stores_of_several_models_are_merged_by_xarray(tmp_path: Path) -> None:
+    _, x, y = problem(9)
+    paths = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        clf = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval(), device="cpu")
+        out = tmp_path / f"{seed}.zarr"
+        paths.append(bg.run(bg.boundary_distance, clf, x, y, out=out, direction="random", max_distance=2.0))
+    merged = xr.concat([bg.open_store(path) for path in paths], "model")
+    assert merged["distance"].dims == ("model", "example")
+    assert merged["distance"].sel(model=1).values.tolist() == bg.load(paths[1]).distance.tolist()  # type: ignore[attr-defined]
 
 
 def test_part_of_a_store_is_read_alone(tmp_path: Path) -> None:
@@ -396,11 +432,17 @@ def test_a_damaged_chunk_is_found_named_and_computed_again(
     assert bg.run_status(out, verify=True).damaged == {}
 
 
+@pytest.mark.parametrize("how", ["truncated", "edited"])
 @pytest.mark.parametrize("name", ["u/c/0", "labels/zarr.json", "chunks/layout.json"])
-def test_where_what_all_chunks_share_is_damaged_all_are_computed_again(name: str, tmp_path: Path) -> None:
+def test_where_what_all_chunks_share_is_damaged_all_are_computed_again(name: str, how: str, tmp_path: Path) -> None:
     out = whole_run(tmp_path / "run.zarr")
     expected = contents(out)
-    damage(out / name, "truncated")
+    if how == "edited":
+        file = out / name
+        file.write_bytes(file.read_bytes().replace(b"17", b"19").replace(b"\x80", b"\x81"))
+    else:
+        damage(out / name, how)
+    assert contents(out) != expected
     assert len(bg.run_status(out, verify=True).damaged or {}) == 12
     with pytest.warns(UserWarning, match="is damaged"):
         whole_run(out)
@@ -428,11 +470,12 @@ def test_a_full_disk_is_said_and_what_is_there_can_be_read(tmp_path: Path, monke
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(self, *arguments)
 
-    with monkeypatch.context() as full:
-        full.setattr(zarr.Array, "__setitem__", fail)
-        with pytest.raises(OSError, match=r"written \(No space left on device\): \d of 12 chunks are safe"):
+    with monkeypatch.context() as disk:
+        disk.setattr(zarr.Array, "__setitem__", fail)
+        with pytest.raises(OSError, match=r"written \(No space left on device\): \d of 12 chunks") as full:
             whole_run(out)
     done = bg.run_status(out, verify=True)
+    assert f"{done.done} of 12 chunks are safe, and the same call goes on from there" in str(full.value)
     assert 0 < done.done < 12
     assert done.damaged == {}
     assert len(bg.load(out.with_name("run.zarr.partial")).labels) == done.examples_done  # type: ignore[attr-defined]
@@ -463,6 +506,7 @@ def test_a_disk_that_is_really_full_or_read_only(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(OSError, match="out must be in a folder that can be written to, got .*Read-only file system"):
         whole_run(out)
+    assert len(bg.load(out.with_name("run.zarr.partial")).labels) == done.examples_done  # type: ignore[attr-defined]
     subprocess.run(["mount", "-o", "remount,rw,size=64m", str(small_disk)], check=True)
     whole_run(out)
     assert contents(out) == contents(whole_run(small_disk / "uninterrupted.zarr"))
@@ -547,7 +591,11 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "batch size": ({"batch_size": True}, ValueError, "batch_size must be a positive whole number, or None, got True"),
     "setting": ({"extra": object()}, TypeError, "extra must be plain values, tensors or classifiers, got object"),
     "unknown": ({"colour": 1}, TypeError, "unexpected keyword argument 'colour'"),
-    "no index": ({"analysis": bg.region_summary}, TypeError, "analysis must take index=, the numbers of its examples"),
+    "no index": (
+        {"analysis": drawn_alike},
+        TypeError,
+        "analysis must take index=, the numbers of its examples, where it",
+    ),
     "no classifier": ({"clf": network()}, TypeError, "clf must be a Classifier, or several, got Sequential"),
     "labels": ({"y": torch.zeros(3, dtype=torch.int64)}, ValueError, r"y must have shape \[45\]"),
     "twice": ({"index": [0] * EXAMPLES}, ValueError, "index must be a different number for each example"),
@@ -627,6 +675,17 @@ def test_the_same_command_goes_on_and_says_so(
     assert status == 0
     assert "finished, 4 of 4 chunks, 10 of 10 examples" in said
     assert "no chunk is damaged" in said
+
+
+def test_what_maps_keep_is_chosen(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, kept in (
+        ([], {"margin", "origin", "axes"}),
+        (["--keep", "none"], set()),
+        (["--keep", "margin"], {"margin"}),
+    ):
+        out = tmp_path / f"{len(kept)}.zarr"
+        assert run(capsys, *base(folder), "--resolution", 9, "--examples", 4, "--out", out, *words)[0] == 0
+        assert set(bg.open_store(out)) & {"margin", "probability", "origin", "axes"} == kept
 
 
 def test_options_of_runs_are_refused_where_they_say_nothing(

@@ -18,7 +18,7 @@ from boundarygeo.cli.sources import Examples, open_study
 from boundarygeo.cli.words import positive_number
 from boundarygeo.results import load
 from boundarygeo.sections.example_maps import example_maps
-from boundarygeo.sections.maps import BoundaryMaps
+from boundarygeo.sections.maps import KEEPABLE, BoundaryMaps
 from boundarygeo.sections.regions import agreement, region_summary
 from boundarygeo.statistics import median, share
 
@@ -45,6 +45,9 @@ def maps(
     precision: Annotated[str, typer.Option(help="auto, float32, float64 or bfloat16.")] = "auto",
     coarse: Annotated[int | None, typer.Option(help="Spacing of the adaptive method's coarse grid, in pixels.")] = None,
     clip: Clip = True,
+    keep: Annotated[
+        str, typer.Option(help="What --out holds besides labels: some of margin,probability,planes; or none.")
+    ] = "margin,planes",
     plane_figure: Annotated[
         Path | None, typer.Option(help="Figure of one plane: regions of each model, and all their outlines.")
     ] = None,
@@ -52,9 +55,13 @@ def maps(
     """Draw the decision regions of models on planes through test examples.
 
     The figure shows the first 100 planes of one model, or the outlines of the true class's region of several on the
-    first 12. --plane-figure shows the first plane alone, with the regions of each model.
+    first 12. --plane-figure shows the first plane alone, with the regions of each model. `boundarygeo explore` needs
+    the planes in --out; without them a store of large images is a hundred times smaller.
     """
     half = positive_number(extent, "--extent")
+    kept = () if keep == "none" else tuple(word.strip() for word in keep.split(","))
+    if set(kept) - set(KEEPABLE):
+        raise ValueError(f"--keep must be none, or some of {','.join(KEEPABLE)}, got {keep!r}")
     stores = resumable_stores(options)
     check_figure(options)
     check_figure(replace(options, figure=plane_figure))
@@ -70,7 +77,7 @@ def maps(
         "precision": precision,
         "coarse": coarse,
         "clip": clip,
-        "keep": ("margin", "planes") if stores else (),
+        "keep": kept if stores else (),
         "class_names": study.class_names,  # for `boundarygeo explore`
         "seed": options.seed,
     }
