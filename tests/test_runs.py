@@ -67,7 +67,7 @@ def contents(store: Path) -> dict[str, bytes]:
 
 
 def drawn_alike(clf: bg.Classifier, x: Tensor, y: Tensor, *, seed: int = 0) -> bg.Result:
-    """An analysis that draws the same for the first example of every chunk."""
+    """An analysis that would draw the same for the first example of every chunk."""
     return bg.boundary_distance(clf, x, y, direction="random", max_distance=1.0, seed=seed)
 
 
@@ -86,6 +86,7 @@ def drawn_alike(clf: bg.Classifier, x: Tensor, y: Tensor, *, seed: int = 0) -> b
         (bg.adversarial_dimension, {"eps": 2.0, "method": "sequential", "max_dimension": 3}),
         (bg.pgd, {"eps": 0.1, "seed": 1, "steps": 2}),
         (bg.minimal_norm, {}),
+        (bg.fgsm, {"eps": 0.1}),
         (bg.certify, {"sigma": 0.2, "n": 100}),
         (bg.exact_boundary_distance, {"direction": "fgsm", "max_distance": 0.2}),
         (bg.noise_success, {"eps": 0.5, "draws": 5}),
@@ -97,8 +98,7 @@ def test_a_run_gives_what_the_analysis_gives_at_once(analysis: Any, settings: di
     clf, x, y = problem(11)
     index = torch.arange(11) * 3 + 2
     path = bg.run(analysis, clf, x, y, out=tmp_path / "run.zarr", index=index, chunk_size=4, **settings)
-    numbers = {} if analysis is bg.minimal_norm else {"index": index}
-    kept, direct = bg.load(path), analysis(clf, x, y, **numbers, **settings)
+    kept, direct = bg.load(path), analysis(clf, x, y, index=index, **settings)
     assert type(kept) is type(direct)
     for name, value in vars(direct).items():
         if isinstance(value, Tensor):
@@ -274,7 +274,7 @@ def test_a_finished_run_is_not_computed_again(tmp_path: Path, monkeypatch: pytes
     assert (out / "chunks/log.jsonl").read_text() == log
 
 
-def interrupted(out: Path, chunks: int) -> None:
+def interrupted(out: Path, chunks: int, **changes: Any) -> None:
     """Leave a run after some chunks."""
 
     class Impatient(LocalEngine):
@@ -283,7 +283,7 @@ def interrupted(out: Path, chunks: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        whole_run(out, engine=Impatient())
+        whole_run(out, engine=Impatient(), **changes)
 
 
 def test_an_interrupted_run_goes_on_and_what_is_finished_can_be_read(tmp_path: Path) -> None:
@@ -373,6 +373,21 @@ def test_an_old_result_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     whole_run(out, extent=0.2, overwrite=True)
     assert contents(out) == contents(whole_run(tmp_path / "new.zarr", extent=0.2))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["new.zarr", "run.zarr"]
+
+
+def test_overwriting_begins_anew_and_goes_on_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, trace = whole_run(tmp_path / "run.zarr"), tmp_path / "trace"
+    expected = contents(out)
+    monkeypatch.setenv(TRACE, str(trace))
+    interrupted(out, 3, overwrite=True)
+    assert trace.read_text().split() == ["0", "4", "8"]
+    trace.unlink()
+    whole_run(out, overwrite=True)
+    assert trace.read_text().split()[0] == "12"
+    assert contents(out) == expected
+    assert not out.with_name("run.zarr.partial").exists()
 
 
 def test_what_is_no_run_is_not_touched(tmp_path: Path) -> None:
@@ -594,7 +609,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no index": (
         {"analysis": drawn_alike},
         TypeError,
-        "analysis must take index=, the numbers of its examples, where it",
+        "analysis must take index=, the numbers of its examples",
     ),
     "no classifier": ({"clf": network()}, TypeError, "clf must be a Classifier, or several, got Sequential"),
     "labels": ({"y": torch.zeros(3, dtype=torch.int64)}, ValueError, r"y must have shape \[45\]"),

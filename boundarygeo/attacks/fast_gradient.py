@@ -1,5 +1,7 @@
 """FGSM: one step along the gradient (Goodfellow et al. 2015, arXiv 1412.6572)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_eps, labels_of
@@ -15,6 +17,7 @@ def fgsm(
     eps: float,
     norm: str = "linf",
     targeted: bool = False,
+    index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
 ) -> AdversarialExamples:
     r"""Fast gradient (sign) method: one step of length ε, then the bounds.
@@ -32,6 +35,7 @@ def fgsm(
         eps: length of the step in `norm`, in input units.
         norm: `"linf"` or `"l2"`.
         targeted: whether `y` are classes to reach.
+        index: number of each example, by which the result names them; by default 0, 1, 2, ….
         progress: whether to show a bar when it takes more than two seconds.
 
     Returns:
@@ -64,5 +68,6 @@ def fgsm(
         eps=radius,
         targeted=targeted,
         settings="",
+        index=index,
         progress=progress,
     )

@@ -1,6 +1,7 @@
 """The nearest adversarial example: linearise the boundary and go to its nearest point, then shrink a ball."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ def minimal_norm(
     norm: str = "l2",
     steps: int = 30,
     max_norm: float | None = None,
+    index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
 ) -> AdversarialExamples:
     """The smallest perturbation found that changes the label: an upper bound of the distance to the boundary.
@@ -56,6 +58,7 @@ def minimal_norm(
         steps: number of forward passes per example, at least 4.
         max_norm: longest perturbation to accept, in input units: where none that is as short is found, `found` is
             False.
+        index: number of each example, by which the result names them; by default 0, 1, 2, ….
         progress: whether to show a bar when it takes more than two seconds.
 
     Returns:
@@ -92,6 +95,7 @@ def minimal_norm(
         eps=max_norm,
         targeted=False,
         settings=f"steps={steps}",
+        index=index,
         progress=progress,
     )
 

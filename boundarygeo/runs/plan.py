@@ -35,8 +35,8 @@ class Job:
     """One analysis of one classifier (or of several together) on many examples, for one store.
 
     Attributes:
-        analysis: called as `analysis(classifiers, x, y, index=..., progress=False, **settings)`, less what of `index`
-            and `progress` it does not take.
+        analysis: called as `analysis(classifiers, x, y, index=..., progress=False, **settings)`, without `progress` where
+            it does not take it.
         classifiers: a classifier, or what else the analysis takes in its place.
         x: inputs within the bounds.
         y: true classes, int64 `[example]`.
@@ -55,11 +55,8 @@ class Job:
 
     def compute(self, x: Tensor, y: Tensor, index: Tensor) -> Result:
         """The result for some examples."""
-        policy = {"index": index, "progress": False}
-        known = inspect.signature(self.analysis).parameters
-        return self.analysis(
-            self.classifiers, x, y, **{name: policy[name] for name in policy if name in known}, **self.settings
-        )
+        quiet = {"progress": False} if "progress" in inspect.signature(self.analysis).parameters else {}
+        return self.analysis(self.classifiers, x, y, index=index, **quiet, **self.settings)
 
     def look(self) -> None:
         """Show the classifiers the first inputs.

@@ -56,8 +56,8 @@ def run(
 
     Args:
         analysis: a function of the package, or one's own, that is called as
-            `analysis(clf, x, y, index=index, progress=False, **settings)`, less what of `index` and `progress` it does
-            not take, and gives a `Result` with one entry per example, which must not depend on the other examples.
+            `analysis(clf, x, y, index=index, progress=False, **settings)`, without `progress` where it does not
+            take it, and gives a `Result` with one entry per example, which must not depend on the other examples.
         clf: the classifier, or what else the analysis takes first.
         x: inputs `[example, *input]`: a tensor, or anything that has a length and gives tensors for slices.
         y: true classes, int64 `[example]`.
@@ -176,11 +176,9 @@ def begun(path: str | os.PathLike[str]) -> bool:
 
 def _check(job: Job) -> None:
     """Refuse a job before any work is done."""
-    known = inspect.signature(job.analysis).parameters
-    if "seed" in known and "index" not in known:
+    if "index" not in inspect.signature(job.analysis).parameters:
         raise TypeError(
-            "analysis must take index=, the numbers of its examples, where it takes seed=: each chunk would draw the "
-            f"same; {job.analysis.__qualname__} does not"
+            f"analysis must take index=, the numbers of its examples, got {job.analysis.__qualname__}, which does not"
         )
     clf = next(classifiers_in(job.classifiers), None)
     if clf is None:
