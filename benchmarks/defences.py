@@ -1,6 +1,7 @@
 """Defences at test time under oblivious and adaptive attacks, on MNIST, and the radii that smoothing certifies.
 
     python benchmarks/defences.py MODEL.pt [MODEL.pt ...] [--examples 500] [--eps 0.1] [--steps 20]
+    python benchmarks/defences.py models/training/mixup-*-seed0.pt --defences pl ol --certified 0   # mixup inference
 
 Needs BOUNDARYGEO_DATA; the models are checkpoints trained on MNIST. Accuracy on the first test digits, those that are
 misclassified without an attack included, in %: oblivious, PGD on the bare module; adaptive, PGD through the samples of
@@ -11,8 +12,9 @@ examples sent through a defence with other samples (seed 1).
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from real import machine
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from boundarygeo.training import load_checkpoint
 from boundarygeo.zoo import load_data
 
 SIGMA = 0.25
+DEFENCES = ("pl", "ol", "both", "smoothing")
 RADII = (0.0, 0.25, 0.5, 0.75)
 
 
@@ -32,7 +35,8 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=0.1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--samples", type=int, default=32, help="noise vectors of the smoothed module")
-    parser.add_argument("--certified", type=int, default=100, help="examples to certify")
+    parser.add_argument("--defences", nargs="+", default=DEFENCES, choices=DEFENCES)
+    parser.add_argument("--certified", type=int, default=100, help="examples to certify, 0 for none")
     parser.add_argument("--votes", type=int, default=10_000, help="noise vectors of a certificate")
     arguments = parser.parse_args()
     folder = os.environ.get("BOUNDARYGEO_DATA")
@@ -43,42 +47,50 @@ def main() -> None:
     settings = {"eps": arguments.eps, "norm": "linf", "steps": arguments.steps}
     settings["early_stop"] = False  # deep in the wrong region: examples at its edge seldom fool another module
     certificates = []
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     columns = ("model", "defence", "clean", "oblivious", "adaptive", "worse of the two", "unknown")
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for path in arguments.models:
         module, checkpoint = load_checkpoint(path)
-        clf = bg.Classifier(module, mean=checkpoint.mean, std=checkpoint.std)
+        clf = bg.Classifier(module, mean=checkpoint.mean, std=checkpoint.std, device=device)
         attacked = bg.pgd(clf, x, y, **settings).x_adv
         print(f"| {path} | none | {_right(clf, x, y)} | | {_right(clf, attacked, y)} | | |", flush=True)
-        for name, make in _defences(data.train.x, data.train.y, arguments.samples).items():
+        for name, make in _defences(data.train.x, data.train.y, arguments.samples, arguments.defences).items():
             defended, other = make(clf, 0), make(clf, 1)
             adaptive = bg.pgd(defended, x, y, **settings).x_adv
             standing = (defended.predict(attacked) == y) & (defended.predict(adaptive) == y)
             cells = [_right(defended, points, y) for points in (x, attacked, adaptive)]
             cells += [share(int(standing.sum()), len(x)).percent(), _right(other, adaptive, y)]
             print(f"| {path} | {name} | {' | '.join(cells)} |", flush=True)
-        count = arguments.certified
+        if not (count := arguments.certified):
+            continue
         radii = bg.certify(clf, x[:count], y[:count], sigma=SIGMA, n=arguments.votes)
         accuracies = [estimate.percent() for estimate in radii.accuracy_at(RADII)]
         certificates.append(f"| {path} | {' | '.join(accuracies)} | {int(radii.abstained.sum())} |")
-    print(f"\nn = {len(x)} digits, 95 % Wilson intervals; PGD, {settings}; {machine(clf.device)}")
+    print(f"\nn = {len(x)} digits, 95 % Wilson intervals; PGD, {settings}; {machine(torch.device(device))}")
+    if not certificates:
+        return
     print(f"\n| certified at | {' | '.join(str(r) for r in RADII)} | abstained |\n|---|{'---|' * len(RADII)}---|")
     print("\n".join(certificates))
     print(f"\nσ = {SIGMA}, {arguments.votes} noise vectors, n = {arguments.certified} digits, α = 0.001")
 
 
-def _defences(pool_x: Tensor, pool_y: Tensor, samples: int) -> dict[str, Callable[[bg.Classifier, int], bg.Classifier]]:
+def _defences(
+    pool_x: Tensor, pool_y: Tensor, samples: int, chosen: Sequence[str]
+) -> dict[str, Callable[[bg.Classifier, int], bg.Classifier]]:
     shape = tuple(pool_x.shape[1:])
-    mixed = {
+    made: dict[str, Callable[[bg.Classifier, int], bg.Classifier]] = {
         f"mixup inference, {mode}": lambda clf, seed, mode=mode: bg.with_mixup_inference(
             clf, pool_x, pool_y, mode=mode, seed=seed
         )
-        for mode in ("pl", "ol", "both")
+        for mode in chosen
+        if mode != "smoothing"
     }
-    smoothed = f"smoothing, σ = {SIGMA}, {samples} samples"
-    return mixed | {
-        smoothed: lambda clf, seed: bg.with_smoothing(clf, sigma=SIGMA, input_shape=shape, samples=samples, seed=seed)
-    }
+    if "smoothing" in chosen:
+        made[f"smoothing, σ = {SIGMA}, {samples} samples"] = lambda clf, seed: bg.with_smoothing(
+            clf, sigma=SIGMA, input_shape=shape, samples=samples, seed=seed
+        )
+    return made
 
 
 def _right(clf: bg.Classifier, x: Tensor, y: Tensor) -> str:

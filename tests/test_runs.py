@@ -538,14 +538,15 @@ def test_where_memory_runs_out_fewer_examples_are_given_at_once_and_that_is_reme
         sizes.append(len(x))
         if len(x) > 6:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return bg.boundary_distance(clf, x, y, direction="random", max_distance=1.0, index=index)
+        return bg.boundary_distance(clf, x, y, direction="fgsm", max_distance=1.0, index=index)
 
     index = torch.arange(40)
     job = Job(analysis=hungry, classifiers=clf, x=x, y=y, index=index, settings={}, out=Path("never"))
     tasks = [Task(0, chunk, 20 * chunk, 20 * chunk + 20) for chunk in range(2)]
     done = list(LocalEngine().compute([job], tasks))
     assert sizes == [20, 10, 5, 5, 5, 5, 5, 5, 5, 5]
-    direct = bg.boundary_distance(clf, x, y, direction="random", max_distance=1.0)
+    direct = bg.boundary_distance(clf, x, y, direction="fgsm", max_distance=1.0)
+    assert len(direct.distance.unique()) > 20
     assert torch.equal(torch.cat([each.result.distance for each in done]), direct.distance)  # type: ignore[attr-defined]
     sizes.clear()
 
@@ -680,7 +681,9 @@ def test_the_same_command_goes_on_and_says_so(
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(LocalEngine, "compute", stops)
-    assert run(capsys, *words, "--out", out)[0] == 130
+    status, _, complaint = run(capsys, *words, "--out", out)
+    assert status == 130
+    assert "finished chunks are kept; the same command goes on from there" in complaint
     status, said, _ = run(capsys, "status", out)
     assert "unfinished, 2 of 4 chunks, 6 of 10 examples" in said
     assert run(capsys, *words, "--out", out)[0] == 0

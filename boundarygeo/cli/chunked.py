@@ -1,5 +1,6 @@
 """Commands whose results are kept chunk by chunk, so that the same command goes on where it was stopped."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,12 @@ def run_stores(
     ]
     if not jobs:
         return
-    for path in run_jobs(jobs, chunk_size=options.chunk_size, engine=_engine(options), overwrite=options.overwrite):
+    try:
+        paths = run_jobs(jobs, chunk_size=options.chunk_size, engine=_engine(options), overwrite=options.overwrite)
+    except KeyboardInterrupt:
+        print("boundarygeo: finished chunks are kept; the same command goes on from there", file=sys.stderr)
+        raise
+    for path in paths:
         print(f"saved {path}")
 
 

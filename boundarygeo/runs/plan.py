@@ -35,8 +35,8 @@ class Job:
     """One analysis of one classifier (or of several together) on many examples, for one store.
 
     Attributes:
-        analysis: called as `analysis(classifiers, x, y, index=..., progress=False, **settings)`, without `progress` where
-            it does not take it.
+        analysis: called as `analysis(classifiers, x, y, index=..., progress=False, **settings)`, less `progress` where
+            it does not take that.
         classifiers: a classifier, or what else the analysis takes in its place.
         x: inputs within the bounds.
         y: true classes, int64 `[example]`.
