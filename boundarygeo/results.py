@@ -5,6 +5,7 @@ names its dimensions with `array(...)`; everything else travels as JSON attribut
 by xarray, so that `xarray.open_zarr(path)` reads it without this package.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -331,7 +332,7 @@ def load(path: str | os.PathLike[str], *, examples: slice | Sequence[int] | None
     dataset = open_store(path)
     kind = Result.registry[dataset.attrs["boundarygeo_type"]]
     if (Path(path) / LOG).is_file():  # of a long run: the clock's readings are kept apart from what can be repeated
-        seconds = sum(json.loads(line)["seconds"] for line in (Path(path) / LOG).read_text().splitlines())
+        seconds = sum(line["seconds"] for line in read_log(Path(path)))
         dataset.attrs["provenance"] = json.dumps(json.loads(dataset.attrs["provenance"]) | {"seconds": seconds})
     if examples is None:
         whole = kind.from_xarray(dataset)
@@ -375,6 +376,22 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
         raise ValueError(f"path must hold a result of boundarygeo, got {str(path)!r} of type {kind!r}")
     check_format(path, dataset.attrs["boundarygeo_format"])
     return dataset.isel(example=_finished_examples(Path(path))) if unfinished else dataset
+
+
+def read_log(store: Path) -> list[dict[str, Any]]:
+    """The log of a long run, less lines that were cut off when it was killed.
+
+    Args:
+        store: folder of the store.
+
+    Returns:
+        One entry per chunk that was computed, in this order; none where there is no log.
+    """
+    entries = []
+    for line in (store / LOG).read_text().splitlines() if (store / LOG).is_file() else ():
+        with contextlib.suppress(ValueError):
+            entries.append(json.loads(line))
+    return entries
 
 
 def _finished_examples(store: Path) -> list[int]:

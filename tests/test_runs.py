@@ -306,6 +306,20 @@ def test_an_interrupted_run_goes_on_and_what_is_finished_can_be_read(tmp_path: P
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run.zarr", "uninterrupted.zarr"]
 
 
+def test_a_line_of_the_log_that_was_cut_off_harms_nobody(tmp_path: Path) -> None:
+    out = tmp_path / "run.zarr"
+    interrupted(out, 3)
+    log = out.with_name("run.zarr.partial") / "chunks/log.jsonl"
+    log.write_text(log.read_text()[:-9])
+    assert bg.run_status(out).done == 3
+    whole_run(out)
+    lines = (out / "chunks/log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["chunk"] for line in lines if line.endswith("}")] == [0, 1, *range(3, 12)]
+    assert bg.load(out).provenance.seconds == pytest.approx(
+        sum(json.loads(line)["seconds"] for line in lines if line.endswith("}"))
+    )
+
+
 OTHERS = {
     "settings": ({"extent": 0.4}, r"settings.extent: 0.5, now 0.4"),
     "new setting": ({"seed": 1}, r"settings.seed: nothing, now 1"),

@@ -1,12 +1,11 @@
 """How far a long run is."""
 
-import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from boundarygeo.results import LOG
+from boundarygeo.results import read_log
 from boundarygeo.runs.store import ChunkStore, unfinished
 
 
@@ -78,8 +77,7 @@ def run_status(path: str | os.PathLike[str], *, verify: bool = False) -> RunStat
     store = ChunkStore.at(Path(path)) or ChunkStore.at(unfinished(Path(path)))
     if store is None:
         raise ValueError(f"path must be the store of a run, got {str(path)!r}")
-    log = store.root / LOG
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")] if log.is_file() else []
+    lines = read_log(store.root)
     sizes = [stop - start for start, stop in (store.plan.rows(chunk) for chunk in store.done)]
     seconds = sum(line["seconds"] for line in lines)
     computed = [stop - start for start, stop in (store.plan.rows(line["chunk"]) for line in lines)]

@@ -124,7 +124,7 @@ class ChunkStore:
         self.done.add(chunk)
         line = {"chunk": chunk, "worker": worker, "seconds": round(seconds, 3), "at": round(time.time(), 3)}
         with (self.root / LOG).open("a") as log:
-            log.write(json.dumps(line) + "\n")
+            log.write("\n" * self._log_is_cut() + json.dumps(line) + "\n")
 
     def damaged(self) -> dict[int, str]:
         """The finished chunks whose files are not those that were written, each with the first such file.
@@ -248,6 +248,11 @@ class ChunkStore:
             stored = group[name]
             assert isinstance(stored, zarr.Array)
             stored.resize((*values.shape[:axis], self.plan.examples, *values.shape[axis + 1 :]))
+
+    def _log_is_cut(self) -> bool:
+        """Whether the log's last line was not written whole."""
+        written = (self.root / LOG).read_bytes() if (self.root / LOG).is_file() else b""
+        return bool(written) and not written.endswith(b"\n")
 
     def _begin(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
