@@ -367,7 +367,7 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
         )
     unfinished = Path(path).name.endswith(UNFINISHED)
     try:
-        dataset = xr.open_zarr(path, chunks=chunks, consolidated=not unfinished)
+        dataset = xr.open_zarr(path, chunks=chunks, consolidated=False if unfinished else None)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"path must be a Zarr store, got {str(path)!r}: {reason}") from error

@@ -306,6 +306,15 @@ def test_an_interrupted_run_goes_on_and_what_is_finished_can_be_read(tmp_path: P
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run.zarr", "uninterrupted.zarr"]
 
 
+def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    out = tmp_path / "run.zarr"
+    interrupted(out, 3)
+    for name in ("labels/c/1/0/0.2880eefc.partial", "chunks/.000004.json.8858.partial", ".zarr.json.partial"):
+        (out.with_name("run.zarr.partial") / name).write_text("half")
+    whole_run(out)
+    assert contents(out) == contents(whole_run(tmp_path / "uninterrupted.zarr"))
+
+
 def test_a_line_of_the_log_that_was_cut_off_harms_nobody(tmp_path: Path) -> None:
     out = tmp_path / "run.zarr"
     interrupted(out, 3)

@@ -165,6 +165,9 @@ class ChunkStore:
         Args:
             path: the final path; what is there is replaced.
         """
+        for left in self.root.rglob("*"):  # by processes that were killed while they wrote
+            if left.name.endswith(UNFINISHED):  # as zarr calls them, too
+                left.unlink()
         file = self.root / "zarr.json"
         metadata = _read_json(file)
         attributes = metadata["attributes"]
@@ -289,7 +292,7 @@ def _digest_of(value: Any) -> str:
 
 def write_json(file: Path, value: Any) -> None:
     """Write a file that is there whole or not at all."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial = file.with_name(f".{file.name}.{os.getpid()}{UNFINISHED}")
     try:
         with partial.open("w") as stream:
             json.dump(value, stream, indent=1)
