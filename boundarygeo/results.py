@@ -360,14 +360,14 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
         ValueError: as in `load`.
     """
     if not Path(path).is_dir():
-        started = Path(f"{os.fspath(path).rstrip('/')}{UNFINISHED}")
+        started = unfinished(Path(path))
         hint = f", but {str(started)!r} has been begun: the command that did goes on where it stopped"
         raise ValueError(
             f"path must be a Zarr store, got {str(path)!r}, which is not a folder{hint if started.is_dir() else ''}"
         )
-    unfinished = Path(path).name.endswith(UNFINISHED)
+    partial = Path(path).name.endswith(UNFINISHED)
     try:
-        dataset = xr.open_zarr(path, chunks=chunks, consolidated=False if unfinished else None)
+        dataset = xr.open_zarr(path, chunks=chunks, consolidated=False if partial else None)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"path must be a Zarr store, got {str(path)!r}: {reason}") from error
@@ -375,7 +375,19 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
     if kind not in Result.registry:
         raise ValueError(f"path must hold a result of boundarygeo, got {str(path)!r} of type {kind!r}")
     check_format(path, dataset.attrs["boundarygeo_format"])
-    return dataset.isel(example=_finished_examples(Path(path))) if unfinished else dataset
+    return dataset.isel(example=_finished_examples(Path(path))) if partial else dataset
+
+
+def unfinished(path: Path) -> Path:
+    """Where a long run collects a store before it is whole.
+
+    Args:
+        path: final path of the store.
+
+    Returns:
+        The folder.
+    """
+    return path.with_name(path.name + UNFINISHED)
 
 
 def read_log(store: Path) -> list[dict[str, Any]]:

@@ -131,6 +131,11 @@ class Plan:
         """First example of a chunk, and the one after its last."""
         return chunk * self.chunk_size, min((chunk + 1) * self.chunk_size, self.examples)
 
+    def size(self, chunk: int) -> int:
+        """Number of examples in a chunk."""
+        start, stop = self.rows(chunk)
+        return stop - start
+
     def differences(self, other: "Plan") -> list[str]:
         """Where another plan differs, as `name: this one's value, other one's value`."""
         own, theirs = (dict(_flat(dataclasses.asdict(plan))) for plan in (self, other))

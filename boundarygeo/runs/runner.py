@@ -16,10 +16,10 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import progress_bar
-from boundarygeo.results import Result, check_free
+from boundarygeo.results import Result, check_free, unfinished
 from boundarygeo.runs.local import Done, LocalEngine, Task
 from boundarygeo.runs.plan import CHUNK_SIZE, FIRST_INPUTS, Inputs, Job, classifiers_in, plan_of
-from boundarygeo.runs.store import ChunkStore, unfinished
+from boundarygeo.runs.store import ChunkStore
 
 
 class Engine(Protocol):
@@ -175,7 +175,7 @@ def begun(path: str | os.PathLike[str]) -> bool:
     Raises:
         ValueError: if its format is newer than this version reads.
     """
-    return ChunkStore.at(Path(path)) is not None or ChunkStore.at(unfinished(Path(path))) is not None
+    return ChunkStore.find(Path(path)) is not None
 
 
 def _give_memory_back() -> None:
@@ -242,8 +242,7 @@ def _writing(path: Path) -> Iterator[None]:
 def _open(job: Job, path: Path, chunk_size: int, device: str, overwrite: bool) -> ChunkStore:
     """The store of a job: what is there of it, less what is damaged, or a new one."""
     plan = plan_of(job, chunk_size=chunk_size, device=device)
-    finished, begun = ChunkStore.at(path), ChunkStore.at(unfinished(path))
-    store = begun if overwrite else finished or begun
+    store = ChunkStore.at(unfinished(path)) if overwrite else ChunkStore.find(path)
     if store is None:
         check_free(path, overwrite=overwrite)
     else:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from boundarygeo.results import read_log
-from boundarygeo.runs.store import ChunkStore, unfinished
+from boundarygeo.runs.store import ChunkStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +74,13 @@ def run_status(path: str | os.PathLike[str], *, verify: bool = False) -> RunStat
     Raises:
         ValueError: if there is no store of a run, or its format is newer than this version reads.
     """
-    store = ChunkStore.at(Path(path)) or ChunkStore.at(unfinished(Path(path)))
+    store = ChunkStore.find(Path(path))
     if store is None:
         raise ValueError(f"path must be the store of a run, got {str(path)!r}")
     lines = read_log(store.root)
-    sizes = [stop - start for start, stop in (store.plan.rows(chunk) for chunk in store.done)]
+    done = sum(store.plan.size(chunk) for chunk in store.done)
     seconds = sum(line["seconds"] for line in lines)
-    computed = [stop - start for start, stop in (store.plan.rows(line["chunk"]) for line in lines)]
+    computed = sum(store.plan.size(line["chunk"]) for line in lines)
     return RunStatus(
         root=store.root,
         analysis=store.plan.analysis,
@@ -88,10 +88,10 @@ def run_status(path: str | os.PathLike[str], *, verify: bool = False) -> RunStat
         chunks=store.plan.chunks,
         done=len(store.done),
         examples=store.plan.examples,
-        examples_done=sum(sizes),
+        examples_done=done,
         seconds=seconds,
         workers=len({line["worker"] for line in lines}),
-        remaining=seconds / sum(computed) * (store.plan.examples - sum(sizes)) if lines else None,
+        remaining=seconds / computed * (store.plan.examples - done) if lines else None,
         last=datetime.fromtimestamp(max(line["at"] for line in lines), UTC) if lines else None,
         damaged=store.damaged() if verify else None,
     )

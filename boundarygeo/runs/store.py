@@ -24,12 +24,14 @@ from torch import Tensor
 from boundarygeo.results import (
     COSTS,
     LOG,
+    PLAN,
     UNFINISHED,
     Provenance,
     Result,
     check_format,
     example_axis,
     move_into_place,
+    unfinished,
 )
 from boundarygeo.runs.plan import Plan
 
@@ -68,7 +70,7 @@ class ChunkStore:
         Raises:
             ValueError: if its format is newer than this version reads, or its plan is no plan.
         """
-        file = root / JOURNAL / "plan.json"
+        file = root / PLAN
         if not file.is_file():
             return None
         read = _read_json(file)
@@ -76,6 +78,21 @@ class ChunkStore:
         if set(read) != {field.name for field in dataclasses.fields(Plan)}:
             raise ValueError(f"{str(file)!r} must hold the plan of a run, got {sorted(read)}")
         return cls(root, Plan(**read))
+
+    @classmethod
+    def find(cls, path: Path) -> "ChunkStore | None":
+        """The store of a run, finished or not; None where none has begun.
+
+        Args:
+            path: its final path.
+
+        Returns:
+            The store.
+
+        Raises:
+            ValueError: as `at`.
+        """
+        return cls.at(path) or cls.at(unfinished(path))
 
     @property
     def finished(self) -> bool:
@@ -254,14 +271,18 @@ class ChunkStore:
 
     def _log_is_cut(self) -> bool:
         """Whether the log's last line was not written whole."""
-        written = (self.root / LOG).read_bytes() if (self.root / LOG).is_file() else b""
-        return bool(written) and not written.endswith(b"\n")
+        log = self.root / LOG
+        if not log.is_file() or not log.stat().st_size:
+            return False
+        with log.open("rb") as written:
+            written.seek(-1, os.SEEK_END)
+            return written.read() != b"\n"
 
     def _begin(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         self.journal.mkdir(parents=True)
         write_json(self.journal / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
-        write_json(self.journal / "plan.json", dataclasses.asdict(self.plan))
+        write_json(self.root / PLAN, dataclasses.asdict(self.plan))
         self._anew = False
 
     def _entry(self, chunk: int) -> Path:
@@ -310,8 +331,3 @@ def _read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return read if isinstance(read, dict) else {}
-
-
-def unfinished(path: Path) -> Path:
-    """Where a store is before it is whole."""
-    return path.with_name(path.name + UNFINISHED)
