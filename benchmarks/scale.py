@@ -198,11 +198,12 @@ def row(workers: int, arguments: argparse.Namespace) -> str:
                 y=torch.zeros(count, dtype=torch.int64),
                 index=torch.arange(count),
                 settings={"keep": tuple(arguments.keep), "number": number},
-                out=folder / f"{number}.zarr",
+                stores=(folder / f"{number}.zarr",),
             )
             for number in range(arguments.stores)
         ]
-        stores = run_jobs(jobs, chunk_size=arguments.chunk_size, engine=engine, progress=False)
+        run_jobs(jobs, chunk_size=arguments.chunk_size, engine=engine, progress=False)
+        stores = [store for job in jobs for store in job.stores]
         states = [bg.run_status(store, verify=True) for store in stores]
         assert not any(state.damaged for state in states)
         size = sum(file.stat().st_size for store in stores for file in store.rglob("*") if file.is_file())

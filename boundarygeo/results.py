@@ -41,7 +41,7 @@ FORMAT_VERSION = 1
 """Version of the layout of the stores. A store with a higher number is refused, never guessed at."""
 
 
-def array(*dims: str, unit: str = "", coordinate: bool = False) -> Any:
+def array(*dims: str, unit: str = "", coordinate: bool = False, padding: float | None = None) -> Any:
     """A dataclass field that holds a tensor (or None) with the named dimensions.
 
     Args:
@@ -49,11 +49,13 @@ def array(*dims: str, unit: str = "", coordinate: bool = False) -> Any:
             all the dimensions that are left.
         unit: unit of the values, written to the store.
         coordinate: whether it is written as a coordinate of the data set and not as a variable.
+        padding: where the size of the dimension after `"example"` depends on the examples: what stands beyond the last
+            entry of one that has fewer.
 
     Returns:
         The dataclass field, without a default.
     """
-    return dataclasses.field(metadata={"dims": dims, "unit": unit, "coordinate": coordinate})
+    return dataclasses.field(metadata={"dims": dims, "unit": unit, "coordinate": coordinate, "padding": padding})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +202,7 @@ class Result:
             elif axis is not None and given[0] is not None:
                 if any(one is None or one.ndim != given[0].ndim for one in given):
                     raise ValueError(f"parts must all have {field.name!r} of the same dimensions")
-                values[field.name] = torch.cat(given, axis)
+                values[field.name] = torch.cat(_of_one_size(given, field), axis)
             else:
                 values[field.name] = given[0]
                 if field.name not in cls.pooled and not all(equal_values(given[0], one) for one in given):
@@ -257,6 +259,26 @@ def example_axis(field: dataclasses.Field[Any]) -> int | None:
     """Which dimension of a field counts examples, or None."""
     dims = field.metadata.get("dims", ())
     return dims.index("example") if "example" in dims else None
+
+
+def growing_axis(field: dataclasses.Field[Any]) -> int | None:
+    """Which dimension of a field is as long as the examples need, or None where its size does not depend on them."""
+    axis = example_axis(field)
+    return None if axis is None or field.metadata["padding"] is None else axis + 1
+
+
+def _of_one_size(parts: list[Tensor], field: dataclasses.Field[Any]) -> list[Tensor]:
+    """Parts of a field, padded where that is how they differ."""
+    axis = growing_axis(field)
+    if axis is None:
+        return parts
+    longest = max(part.shape[axis] for part in parts)
+    padded = []
+    for part in parts:
+        more = list(part.shape)
+        more[axis] = longest - part.shape[axis]
+        padded.append(torch.cat([part, torch.full(more, field.metadata["padding"], dtype=part.dtype)], axis))
+    return padded
 
 
 def equal_values(one: Any, other: Any) -> bool:

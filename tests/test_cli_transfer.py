@@ -10,6 +10,8 @@ from command_line import classifier, make_folder, refused, run, train
 
 import boundarygeo as bg
 from boundarygeo.cli.measures import Comparison, agreement, dimension, distances, matrix, overlap, shared
+from boundarygeo.cli.options import RunOptions
+from boundarygeo.cli.sources import Examples, Rows
 from boundarygeo.cli.transfer import BELONGS, Measure, TransferAttack
 from boundarygeo.transfer.matrix import SETTINGS
 from boundarygeo.zoo import load_data
@@ -51,7 +53,8 @@ def these(folder: Path) -> Comparison:
     data = load_data(f"npz:{folder}/data.npz")
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:20]
     classifiers = {name: classifier(folder / f"{name}.pt") for name in ("model", "other")}
-    return Comparison(classifiers, data.test.x[order], data.test.y[order], order, (data.test.x, data.test.y), 0)
+    examples = Examples(Rows(data.test.x, order), data.test.y[order], order, 1.0, 20)
+    return Comparison(classifiers, examples, (data.test.x, data.test.y), RunOptions(model=list(classifiers)))
 
 
 def start(folder: Path, *models: str) -> list[object]:
@@ -70,10 +73,10 @@ def test_the_matrix_is_printed_with_both_denominators_and_kept(
     assert status == 0
     kept = bg.load(tmp_path / "result.zarr")
     assert isinstance(kept, bg.TransferMatrix)
-    expected = bg.transfer_matrix(these.classifiers, these.x, these.y, eps=89 / 255, index=these.index)
+    expected = bg.transfer_matrix(these.classifiers, these.examples.x, these.examples.y, eps=89 / 255, index=these.examples.index)
     assert torch.equal(kept.labels, expected.labels)
     assert (kept.names, kept.attack, kept.norm) == (("model", "other"), "pgd", "linf")
-    assert kept.index.tolist() == these.index.tolist()
+    assert kept.index.tolist() == these.examples.index.tolist()
     rate = expected.rate()
     assert 0 < rate[0, 1] < rate[1, 0]  # or the case could not tell source from target
     for over in ("shared", "fooled"):

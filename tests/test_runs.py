@@ -5,11 +5,14 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,16 @@ import pytest
 import torch
 import xarray as xr
 import zarr
-from command_line import base, make_folder, run
+from command_line import base, make_folder, run, train
 from filelock import FileLock
 from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.cli import main
 from boundarygeo.runs import Job, LocalEngine, run_jobs
-from boundarygeo.runs.local import Task, Worker
+from boundarygeo.runs.local import Done, Task, Worker
+from boundarygeo.runs.store import ChunkStore
+from boundarygeo.transfer.dimension import dimension_and_transfer
 
 EXAMPLES, CHUNK = 45, 4
 TRACE = "BOUNDARYGEO_TEST_TRACE"
@@ -213,15 +218,138 @@ def test_several_classifiers_have_their_stores_filled_in_one_run(tmp_path: Path)
     other = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval(), device="cpu")
     settings = {"extent": 0.4, "resolution": 9, "planes_of": clf}
     jobs = [
-        Job(analysis=bg.example_maps, classifiers=one, x=x, y=y, index=index, settings=settings, out=tmp_path / name)
+        Job(
+            analysis=bg.example_maps,
+            classifiers=one,
+            x=x,
+            y=y,
+            index=index,
+            settings=settings,
+            stores=(tmp_path / name,),
+        )
         for name, one in (("a.zarr", clf), ("b.zarr", other))
     ]
-    first, second = (bg.load(path) for path in run_jobs(jobs, chunk_size=4))
+    run_jobs(jobs, chunk_size=4)
+    first, second = (bg.load(path) for job in jobs for path in job.stores)
     planes = bg.fgsm_random_planes(clf, x, y)
     for result, one in ((first, clf), (second, other)):
         assert torch.equal(result.labels, bg.boundary_maps(one, planes, extent=0.4, resolution=9).labels)
-    with pytest.raises(ValueError, match="out must be a different path for each job"):
+    with pytest.raises(ValueError, match="out must be a different path for each result"):
         run_jobs([jobs[0], jobs[0]])
+
+
+def test_an_analysis_may_give_several_results_each_with_a_store(tmp_path: Path) -> None:
+    clf, x, y = problem(11)
+    alike = network()
+    with torch.no_grad():
+        for parameter in alike.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    other = bg.Classifier(alike, device="cpu")
+    stores = (tmp_path / "own.zarr", tmp_path / "sent.zarr")
+    job = Job(
+        analysis=dimension_and_transfer,
+        classifiers=[clf, other],
+        x=x,
+        y=y,
+        index=torch.arange(11),
+        settings={"eps": 1.5, "box": "ignore"},
+        stores=stores,
+    )
+    run_jobs([job], chunk_size=4)
+    source = bg.adversarial_dimension(clf, x, y, eps=1.5, box="ignore", keep_directions=True)
+    sent = bg.transferred_dimension(other, x, source)
+    kept = [bg.load(store) for store in stores]
+    assert torch.equal(kept[0].verified, source.verified)  # type: ignore[attr-defined]
+    assert torch.equal(kept[1].count, sent.count)  # type: ignore[attr-defined]
+    assert sent.count.sum() > 0
+    assert kept[0].provenance.forwards == source.provenance.forwards
+    assert kept[1].provenance.forwards == sent.provenance.forwards
+    # A chunk that one of them lacks is computed for that one; nothing is written to the other.
+    before = [contents(store) for store in stores]
+    (stores[1] / "chunks" / "000001.json").unlink()
+    logs = [(store / "chunks" / "log.jsonl").read_text() for store in stores]
+    run_jobs([job], chunk_size=4)
+    assert [contents(store) for store in stores] == before
+    assert (stores[0] / "chunks" / "log.jsonl").read_text() == logs[0]
+    assert len((stores[1] / "chunks" / "log.jsonl").read_text().splitlines()) == len(logs[1].splitlines()) + 1
+    # The time that a chunk took is divided among its results.
+    later = tuple(tmp_path / f"later-{store.name}" for store in stores)
+    run_jobs([replace(job, stores=later)], chunk_size=4, engine=Slow())
+    seconds = [bg.load(store).provenance.seconds for store in later]
+    assert min(seconds) > 0
+    assert sum(seconds) == pytest.approx(30, abs=0.01)
+    with pytest.raises(ValueError, match="was begun with other settings .*part: 1, now 0"):
+        run_jobs([replace(job, stores=stores[::-1])], chunk_size=4)
+    with pytest.raises(ValueError, match="analysis must give 1 results, one for each store, got 2"):
+        run_jobs([replace(job, stores=(tmp_path / "one.zarr",))], chunk_size=4)
+
+
+# --- as many entries as an example needs ----------------------------------------------------------------------------
+
+
+def pieces_of(clf: bg.Classifier, x: Tensor, y: Tensor, *, index: Tensor, extent: float) -> bg.LinearPieces:
+    """Pieces along directions that grow with the number of the example, and so do their numbers."""
+    growing = torch.linspace(0.01, 1, 45)[index % 45].view(-1, 1, 1, 1) * torch.ones_like(x)
+    return bg.linear_pieces(clf, x, growing, extent=extent, clip=False, progress=False)
+
+
+def test_examples_may_have_different_numbers_of_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clf, x, y = problem()
+    index = torch.arange(EXAMPLES)
+    direct = pieces_of(clf, x, y, index=index, extent=2.0)
+    widths = [pieces_of(clf, x[i : i + 4], y, index=index[i : i + 4], extent=2.0).layer.shape[1] for i in (0, 24, 40)]
+    assert widths[0] < widths[1]
+    path = bg.run(pieces_of, clf, x, y, out=tmp_path / "run.zarr", chunk_size=4, extent=2.0)
+    kept = bg.load(path)
+    assert isinstance(kept, bg.LinearPieces)
+    for name in ("breakpoints", "logits", "layer", "bends", "count"):
+        torch.testing.assert_close(getattr(kept, name), getattr(direct, name), equal_nan=True, msg=name)
+    assert xr.open_zarr(path)["layer"].dtype == "int64"
+    # In pieces of few columns, in any order of the chunks, and after chunks were lost: always the same files.
+    monkeypatch.setattr("boundarygeo.runs.arrays.COLUMNS", 3)
+    run = {"extent": 2.0, "chunk_size": 4}
+    straight = contents(bg.run(pieces_of, clf, x, y, out=tmp_path / "straight.zarr", **run))
+    assert any(key.startswith("logits/c/10/1/") for key in straight)
+    turned = bg.run(pieces_of, clf, x, y, out=tmp_path / "turned.zarr", engine=Backwards(), **run)
+    assert contents(turned) == straight
+    narrow = turned / "layer" / "zarr.json"
+    whole = narrow.read_text()
+    for broken, name in (
+        (whole.replace(f"{direct.layer.shape[1]}", "1", 1), "layer/zarr.json"),
+        ("{", "layer/zarr.json"),
+    ):
+        assert broken != whole
+        narrow.write_text(broken)
+        assert name in bg.run_status(turned, verify=True).damaged.values()  # type: ignore[union-attr]
+        narrow.write_text(whole)
+    (turned / "logits" / "c" / "10" / "1" / "0").write_bytes(b"nothing")
+    with pytest.warns(UserWarning, match=r"chunk 10 .* is damaged \(logits/c/10/1/0\): it is computed again"):
+        bg.run(pieces_of, clf, x, y, out=turned, **run)
+    assert contents(turned) == straight
+
+
+def test_parts_with_different_numbers_of_entries_are_joined() -> None:
+    clf, x, y = problem(45)
+    index = torch.arange(45)
+    parts = [pieces_of(clf, x[rows], y, index=index[rows], extent=2.0) for rows in (slice(0, 4), slice(4, 45))]
+    whole, direct = bg.LinearPieces.concatenate(parts), pieces_of(clf, x, y, index=index, extent=2.0)
+    assert parts[0].layer.shape[1] < parts[1].layer.shape[1]
+    for name in ("breakpoints", "logits", "layer", "bends", "count"):
+        torch.testing.assert_close(getattr(whole, name), getattr(direct, name), equal_nan=True, msg=name)
+
+
+class Slow(LocalEngine):
+    """Takes ten seconds for every chunk, or says so."""
+
+    def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
+        return (done._replace(seconds=10.0) for done in super().compute(jobs, tasks))
+
+
+class Backwards(LocalEngine):
+    """Computes the last chunk first."""
+
+    def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
+        return super().compute(jobs, tasks[::-1])
 
 
 # --- killed, and gone on with ---------------------------------------------------------------------------------------
@@ -564,13 +692,13 @@ def test_where_memory_runs_out_fewer_examples_are_given_at_once_and_that_is_reme
         return bg.boundary_distance(clf, x, y, direction="fgsm", max_distance=1.0, index=index)
 
     index = torch.arange(40)
-    job = Job(analysis=hungry, classifiers=clf, x=x, y=y, index=index, settings={}, out=Path("never"))
+    job = Job(analysis=hungry, classifiers=clf, x=x, y=y, index=index, settings={}, stores=(Path("never"),))
     tasks = [Task(0, chunk, 20 * chunk, 20 * chunk + 20) for chunk in range(2)]
     done = list(LocalEngine().compute([job], tasks))
     assert sizes == [20, 10, 5, 5, 5, 5, 5, 5, 5, 5]
     direct = bg.boundary_distance(clf, x, y, direction="fgsm", max_distance=1.0)
     assert len(direct.distance.unique()) > 20
-    assert torch.equal(torch.cat([each.result.distance for each in done]), direct.distance)  # type: ignore[attr-defined]
+    assert torch.equal(torch.cat([each.results[0].distance for each in done]), direct.distance)  # type: ignore[attr-defined]
     sizes.clear()
 
     def starving(*arguments: Any, index: Tensor) -> bg.Result:
@@ -578,9 +706,7 @@ def test_where_memory_runs_out_fewer_examples_are_given_at_once_and_that_is_reme
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Worker([Job(analysis=starving, classifiers=clf, x=x, y=y, index=index, settings={}, out=Path("no"))]).compute(
-            0, x, y, index
-        )
+        Worker([replace(job, analysis=starving)]).compute(Task(0, 0, 0, 40), x, y, index)
     assert sizes == [40, 20, 10, 5, 2, 1]
 
 
@@ -675,7 +801,9 @@ def test_an_analysis_that_gives_more_than_one_entry_per_example_is_refused(tmp_p
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("runs"))
+    folder = make_folder(tmp_path_factory.mktemp("runs"))
+    train(folder / "other.pt", folder / "data.npz", "mlp", "--seed", 1)
+    return folder
 
 
 COMMANDS = {
@@ -710,12 +838,100 @@ def test_the_same_command_goes_on_and_says_so(
     status, said, _ = run(capsys, "status", out)
     assert "unfinished, 2 of 4 chunks, 6 of 10 examples" in said
     assert run(capsys, *words, "--out", out)[0] == 0
-    assert calls == [0, 1, 2, 3]
+    assert calls == [0, 1, 2, 3] * (2 if command == "distances" else 1)  # both ways, of which one is kept
     assert contents(out) == contents(whole)
     status, said, _ = run(capsys, "status", out, "--verify")
     assert status == 0
     assert "finished, 4 of 4 chunks, 10 of 10 examples" in said
     assert "no chunk is damaged" in said
+
+
+SEVERAL = {
+    "distances, one way kept": ["distances", "--max-distance", "0.5", "--out", "{model}.zarr"],
+    "dims, all kinds": ["dims", "--eps", "2,6", "--out", "{model}-{kind}-{size}.zarr"],
+    "dims, own alone": ["dims", "--eps", "6", "--out", "{model}.zarr"],
+    "dims, sequential": ["dims", "--eps", "6", "--method", "sequential", "--max-dimension", 2, "--out", "{model}.zarr"],
+    "pieces": ["pieces", "--extent", "0.05", "--out", "{model}.zarr"],
+    "matrix": ["transfer", "--eps", "0.3", "--out", "matrix.zarr"],
+    "dimension": ["transfer", "--measure", "dimension", "--eps", "6", "--out", "{source}-{target}.zarr"],
+    "shared": ["transfer", "--measure", "shared", "--eps", "6", "--out", "shared.zarr"],
+    "between boundaries": ["transfer", "--measure", "distances", "--max-distance", "9", "--out", "between.zarr"],
+    "overlap": ["transfer", "--measure", "overlap", "--eps", "6", "--dimension", 2, "--restarts", 4, "--out", "o.zarr"],
+}
+HIDDEN = {"distances, one way kept", "dims, own alone", "dims, sequential", "pieces", "overlap"}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_commands_with_several_results_go_on_with_all_of_them(
+    name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, *words = SEVERAL[name]
+    words = [*base(folder, command), "--model", folder / "other.pt", *words, "--examples", 9]
+    compute, calls, stops_at = LocalEngine.compute, [], [10**9]
+
+    def stops(self: LocalEngine, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
+        for number, done in enumerate(compute(self, jobs, tasks)):
+            yield done
+            calls.append(done.task)
+            if number + 1 == stops_at[0]:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalEngine, "compute", stops)
+    (whole := tmp_path / "whole").mkdir()
+    monkeypatch.chdir(whole)
+    status, expected, _ = run(capsys, *words, "--chunk-size", 4)
+    assert status == 0
+    needed, out = len(calls), tmp_path / "run"
+    assert needed >= 3
+    calls.clear()
+    stops_at[0] = max(2, needed // 3)
+    out.mkdir()
+    monkeypatch.chdir(out)
+    status, said, complaint = run(capsys, *words, "--chunk-size", 4)
+    assert status == 130
+    assert "the same command goes on from there" in complaint
+    assert bool(list(out.glob(".*.unkept"))) == (name in HIDDEN)
+    for _ in range(3):
+        if status:
+            status, said, _ = run(capsys, *words, "--chunk-size", 4)
+    assert status == 0
+    assert len(calls) == needed  # nothing was computed twice
+    seconds = r"[\d.]+ s\b"
+    assert re.sub(seconds, "", said) == re.sub(seconds, "", expected)
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+    for store in out.glob("*.zarr"):
+        if name == "overlap":
+            assert bg.load(store).random_p_all == bg.load(whole / store.name).random_p_all  # type: ignore[attr-defined]
+        else:
+            assert contents(store) == contents(whole / store.name)
+
+
+def test_what_was_not_to_be_kept_is_dropped_with_the_stores_that_it_belongs_to(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*base(folder, "dims"), "--examples", 4, "--out", tmp_path / "own.zarr"]
+    finish = ChunkStore.finish
+    monkeypatch.setattr(ChunkStore, "finish", killed)
+    assert run(capsys, *words, "--eps", 6)[0] == 130
+    monkeypatch.setattr(ChunkStore, "finish", finish)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".own.zarr.unkept", "own.zarr.partial"]
+    status, _, complaint = run(capsys, *words, "--eps", 5)
+    assert status == 2
+    assert "own.zarr.partial' was begun with other settings (settings.eps: 6.0, now 5.0)" in complaint
+    shutil.rmtree(tmp_path / "own.zarr.partial")
+    assert run(capsys, *words, "--eps", 5)[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["own.zarr"]
+    assert bg.load(tmp_path / "own.zarr").eps == 5.0  # type: ignore[attr-defined]
+    kept = contents(tmp_path / "own.zarr")
+    assert run(capsys, *words, "--eps", 5)[0] == 0  # what is kept is read; what is not is computed for the table
+    assert contents(tmp_path / "own.zarr") == kept
+    assert run(capsys, *words, "--eps", 6, "--overwrite")[0] == 0
+    assert bg.load(tmp_path / "own.zarr").eps == 6.0  # type: ignore[attr-defined]
+
+
+def killed(*arguments: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_what_maps_keep_is_chosen(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,10 +59,10 @@ def accuracy(
     study = open_study(options, correct_only=False)
     common = {"norm": norm.value, "eps": sizes, "seed": options.seed}
     problems = [
-        Problem(clf, {"attack": chosen, **common, **settings[chosen]}, store)
+        Problem(accuracy_curve, clf, {"attack": chosen, **common, **settings[chosen]}, (store,))
         for (clf, chosen), store in zip_longest(product(study.classifiers, attacks), stores)
     ]
-    curves: list[AccuracyCurve] = results_of(accuracy_curve, problems, study.examples, options)
+    curves: list[AccuracyCurve] = results_of(problems, study.examples, options)
     for number, name in enumerate(options.model):
         here = curves[number * len(attacks) : (number + 1) * len(attacks)]
         print(f"{name}:\n{accuracy_table(here, eps.split(','))}")

@@ -1,8 +1,10 @@
 """Commands whose results are kept chunk by chunk, so that the same command goes on where it was stopped."""
 
+import itertools
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,16 @@ class Problem:
     """What an analysis is called with, besides the examples.
 
     Attributes:
-        clf: the classifier.
+        analysis: called as `analysis(classifiers, x, y, index=..., **settings)`; gives a result, or a tuple of them.
+        classifiers: the classifier, or several.
         settings: everything else that it is told.
-        store: where its result is kept, or None.
+        stores: where each of its results is kept, or None.
     """
 
-    clf: Classifier
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    store: Path | None = None
+    analysis: Callable[..., Result | tuple[Result, ...]]
+    classifiers: Classifier | Sequence[Classifier] | Mapping[str, Classifier]
+    settings: Mapping[str, Any]
+    stores: tuple[Path | None, ...] = (None,)
 
 
 def resumable_stores(options: RunOptions, **parts: Sequence[str]) -> list[Path]:
@@ -57,62 +61,79 @@ def resumable_stores(options: RunOptions, **parts: Sequence[str]) -> list[Path]:
     return stores
 
 
-def results_of(
-    analysis: Callable[..., Result], problems: Sequence[Problem], examples: Examples, options: RunOptions
-) -> list[Any]:
-    """The results of an analysis: those with a store chunk by chunk, the others at once.
+def results_of(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> list[Any]:
+    """The results of analyses: chunk by chunk where `--out` is given, at once otherwise.
+
+    With `--out`, results that are not to be kept are written, too, so that they need not be computed again after the
+    command was killed: to a hidden folder beside the stores, which is deleted when all results are there.
 
     Args:
-        analysis: called as `analysis(clf, x, y, index=..., **settings)`.
-        problems: what it is called with.
+        problems: what is analysed.
         examples: all examples.
         options: of the command.
 
     Returns:
-        One result per problem.
+        Their results, one after another.
     """
-    run_stores(analysis, problems, examples, options)
-    return [
-        load(problem.store)
-        if problem.store is not None
-        else analysis(problem.clf, examples.x, examples.y, index=examples.index, **problem.settings)
+    if options.out is None:
+        return [result for problem in problems for result in at_once(problem, examples)]
+    kept = [store for problem in problems for store in problem.stores if store is not None]
+    unkept = (kept or [options.out])[0]
+    unkept = unkept.with_name(f".{unkept.name}.unkept")
+    if kept and not any(begun(store) for store in kept):
+        shutil.rmtree(unkept, ignore_errors=True)  # of a command that the kept stores know nothing of
+    numbers = itertools.count()
+    stored = [
+        replace(problem, stores=tuple(store or unkept / f"{next(numbers)}.zarr" for store in problem.stores))
         for problem in problems
     ]
+    run_stores(stored, examples, options)
+    results = [load(store) for problem in stored for store in problem.stores if store is not None]
+    shutil.rmtree(unkept, ignore_errors=True)
+    for store in kept:
+        print(f"saved {store}")
+    return results
 
 
-def run_stores(
-    analysis: Callable[..., Result], problems: Sequence[Problem], examples: Examples, options: RunOptions
-) -> None:
-    """Fill the stores of the problems that have one.
+def run_stores(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> None:
+    """Fill the stores of problems, all of which have one.
 
     Args:
-        analysis: as in `results_of`.
         problems: as in `results_of`.
         examples: as in `results_of`.
         options: of the command.
     """
     jobs = [
         Job(
-            analysis=analysis,
-            classifiers=problem.clf,
+            analysis=problem.analysis,
+            classifiers=problem.classifiers,
             x=examples.inputs,
             y=examples.y,
             index=examples.index,
             settings=problem.settings,
-            out=problem.store,
+            stores=tuple(store for store in problem.stores if store is not None),
         )
         for problem in problems
-        if problem.store is not None
     ]
-    if not jobs:
-        return
     try:
-        paths = run_jobs(jobs, chunk_size=options.chunk_size, engine=_engine(options), overwrite=options.overwrite)
+        run_jobs(jobs, chunk_size=options.chunk_size, engine=_engine(options), overwrite=options.overwrite)
     except KeyboardInterrupt:
         print("boundarygeo: finished chunks are kept; the same command goes on from there", file=sys.stderr)
         raise
-    for path in paths:
-        print(f"saved {path}")
+
+
+def at_once(problem: Problem, examples: Examples) -> tuple[Any, ...]:
+    """The results of an analysis of all examples together.
+
+    Args:
+        problem: what is analysed.
+        examples: the examples.
+
+    Returns:
+        Its results.
+    """
+    found = problem.analysis(problem.classifiers, examples.x, examples.y, index=examples.index, **problem.settings)
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _engine(options: RunOptions) -> Engine:

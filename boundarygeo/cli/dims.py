@@ -2,8 +2,10 @@
 
 import enum
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,20 +16,20 @@ from torch import Tensor
 
 from boundarygeo import plots
 from boundarygeo.cli.accuracy import Norm
-from boundarygeo.cli.options import StudyOptions, study_command
-from boundarygeo.cli.outputs import check_figure, check_stores, table
+from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
+from boundarygeo.cli.options import RunOptions, study_command
+from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import Study, open_study
 from boundarygeo.cli.words import ascending_sizes, at_least
 from boundarygeo.plots.captions import settings_of
 from boundarygeo.plots.curves import NORM_NAMES
-from boundarygeo.results import Result
 from boundarygeo.statistics import Estimate, mean, rank_correlation, share
 from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
 from boundarygeo.subspace.noise import NoiseSuccess, cone_probability, noise_success
 from boundarygeo.subspace.summary import QUANTILES, DimensionSummary, dimension_summary, included
-from boundarygeo.transfer.dimension import TransferredDimension, transferred_dimension
+from boundarygeo.transfer.dimension import TransferredDimension, dimension_and_transfer
 
-KINDS = ("own", "transferred", "noise")
+KINDS: tuple[str, ...] = ("own", "transferred", "noise")
 NOISE_DRAWS = 100
 REASONS = ("max_norm", "failures", "no_gradient")
 
@@ -69,14 +71,10 @@ class Measured:
     transferred: TransferredDimension | None
     noise: NoiseSuccess
 
-    def stored(self, kind: str) -> Result | None:
-        """The result of a kind."""
-        return {"own": self.own, "transferred": self.transferred, "noise": self.noise}[kind]
-
 
 @study_command(examples=100)
 def dims(
-    options: StudyOptions,
+    options: RunOptions,
     eps: Annotated[
         str, typer.Option(help="Norms of the perturbations, ascending, in input units, e.g. 1,2,4 or 8/255.")
     ],
@@ -126,7 +124,8 @@ def dims(
     at_least(restarts, 1, "--restarts")
     words = [word.strip() for word in eps.split(",")]
     kinds = KINDS if "{kind}" in str(options.out) else KINDS[:1]
-    stores = check_stores(options, size=[word.replace("/", "_") for word in words], kind=kinds)
+    named = resumable_stores(options, size=[word.replace("/", "_") for word in words], kind=kinds)
+    stores = dict(zip(product(range(len(options.model)), range(len(sizes)), kinds), named, strict=False))
     check_figure(options)
     study = open_study(options, correct_only=True)
     drawn = study.examples
@@ -136,34 +135,51 @@ def dims(
                 f"--model must get one of the first model's {len(drawn.x)} examples right, got none for {name!r}"
             )
     settings = {"method": method.value, "rule": rule.value, "max_dimension": max_dimension, "restarts": restarts}
-    models = _measure(study, sizes, norm=norm.value, box=box.value, seed=options.seed, **settings)
+    common = {"norm": norm.value, "box": box.value, "seed": options.seed}
+    models = _measure(study, sizes, stores, options, settings | common)
     for name, measured in zip(options.model, models, strict=True):
         print(f"{name}:\n{dimension_table(measured, words, source=study.names[0], inputs=drawn.x[0].numel())}")
-    results = [one.stored(kind) for measured in models for one in measured for kind in kinds]
-    for result, store in zip(results, stores, strict=False):
-        if result is not None:
-            print(f"saved {result.save(store, overwrite=options.overwrite)}")
     if options.figure is not None:
         print(f"saved {plots.save_figure(_drawing(models, study.names), options.figure)}")
 
 
 def _measure(
-    study: Study, sizes: Sequence[float], *, norm: str, box: str, seed: int, **settings: Any
+    study: Study,
+    sizes: Sequence[float],
+    stores: Mapping[tuple[int, int, str], Path],
+    options: RunOptions,
+    settings: Mapping[str, Any],
 ) -> list[list[Measured]]:
-    """Everything about each model, at each ε."""
-    x, y, index = study.examples.x, study.examples.y, study.examples.index
-    common = {"norm": norm, "seed": seed, "index": index}
-    models: list[list[Measured]] = [[] for _ in study.classifiers]
-    for eps in sizes:
-        source: AdversarialDimension | None = None
-        for clf, measured in zip(study.classifiers, models, strict=True):
-            sent_on = source is None and len(models) > 1
-            own = adversarial_dimension(clf, x, y, eps=eps, box=box, keep_directions=sent_on, **common, **settings)
-            transferred = None if source is None else transferred_dimension(clf, x, source)
-            source = own if source is None else source
-            noise = noise_success(clf, x, y, eps=eps, draws=NOISE_DRAWS, clip=box != Box.IGNORE, **common)
-            measured.append(Measured(replace(own, perturbations=None, owner=None, met=None), transferred, noise))
-    return models
+    """Everything about each model, at each ε; what `stores` names by model, ε and kind is kept there."""
+    first, *others = study.classifiers
+    noise = {name: settings[name] for name in ("norm", "seed")}
+    noise |= {"draws": NOISE_DRAWS, "clip": settings["box"] != Box.IGNORE}
+    problems: list[Problem] = []
+    keys: list[tuple[int, int, str]] = []
+
+    def ask(analysis: Any, classifiers: Any, told: dict[str, Any], *gives: tuple[int, int, str]) -> None:
+        problems.append(Problem(analysis, classifiers, told, tuple(stores.get(key) for key in gives)))
+        keys.extend(gives)
+
+    for size, eps in enumerate(sizes):
+        told = {**settings, "eps": eps}
+        sent = [(model, size, "transferred") for model in range(1, len(study.classifiers))]
+        if others:
+            ask(dimension_and_transfer, study.classifiers, told, (0, size, "own"), *sent)
+        else:
+            ask(adversarial_dimension, first, told, (0, size, "own"))
+        for model, clf in enumerate(others, 1):
+            ask(adversarial_dimension, clf, told, (model, size, "own"))
+        for model, clf in enumerate(study.classifiers):
+            ask(noise_success, clf, {**noise, "eps": eps}, (model, size, "noise"))
+    found = dict(zip(keys, results_of(problems, study.examples, options), strict=True))
+    return [
+        [
+            Measured(found[model, size, "own"], found.get((model, size, "transferred")), found[model, size, "noise"])
+            for size in range(len(sizes))
+        ]
+        for model in range(len(study.classifiers))
+    ]
 
 
 def _drawing(models: Sequence[Sequence[Measured]], names: Sequence[str]) -> Axes | Figure:

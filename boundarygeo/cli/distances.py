@@ -53,15 +53,16 @@ def distances(
     common = {"scan": scan, "clip": clip, "seed": options.seed}
     problems = [
         Problem(
+            distances_one_way,
             clf,
             {"direction": chosen, "way": way, "max_distance": reaches[number % len(reaches)], **common},
-            next(stores, None) if way in kept else None,
+            (next(stores, None) if way in kept else None,),
         )
         for clf in study.classifiers
         for number, chosen in enumerate(directions)
         for way in WAYS
     ]
-    results: list[BoundaryDistances] = results_of(distances_one_way, problems, study.examples, options)
+    results: list[BoundaryDistances] = results_of(problems, study.examples, options)
     rows = len(directions) * len(WAYS)  # of each model
     for number, name in enumerate(options.model):
         print(f"{name}:\n{distance_table(results[number * rows : (number + 1) * rows])}")

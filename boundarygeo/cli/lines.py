@@ -35,8 +35,8 @@ def lines(
     stores, figures = resumable_stores(options), check_figures(options)
     study = open_study(options, correct_only=not include_misclassified)
     settings = {"direction": direction.value, "extent": half, "points": points, "clip": clip, "seed": options.seed}
-    problems = [Problem(clf, settings, store) for clf, store in zip_longest(study.classifiers, stores)]
-    results: list[LogitLines] = results_of(logit_lines, problems, study.examples, options)
+    problems = [Problem(logit_lines, clf, settings, (store,)) for clf, store in zip_longest(study.classifiers, stores)]
+    results: list[LogitLines] = results_of(problems, study.examples, options)
     for name, result in zip(options.model, results, strict=True):
         right = result.labels() == result.true_labels[:, None]
         ends = [share(int(right[:, end].sum()), len(right)).percent() for end in (0, -1)]

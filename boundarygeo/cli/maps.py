@@ -11,7 +11,7 @@ import torch
 import typer
 
 from boundarygeo import plots
-from boundarygeo.cli.chunked import Problem, resumable_stores, run_stores
+from boundarygeo.cli.chunked import Problem, at_once, resumable_stores, run_stores
 from boundarygeo.cli.options import Clip, IncludeMisclassified, RunOptions, study_command
 from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import Examples, open_study
@@ -81,8 +81,11 @@ def maps(
         "class_names": study.class_names,  # for `boundarygeo explore`
         "seed": options.seed,
     }
-    problems = [Problem(clf, settings, store) for clf, store in zip_longest(study.classifiers, stores)]
-    run_stores(example_maps, problems, study.examples, options)
+    problems = [Problem(example_maps, clf, settings, (store,)) for clf, store in zip_longest(study.classifiers, stores)]
+    if stores:
+        run_stores(problems, study.examples, options)
+        for store in stores:
+            print(f"saved {store}")
     results = [_Maps(problem, study.examples) for problem in problems]
     for number, (name, result) in enumerate(zip(options.model, results, strict=True)):
         told = f" accuracy {100 * study.examples.accuracy:.1f} % (n = {study.examples.looked_at})"
@@ -112,12 +115,11 @@ class _Maps:
     """The maps of one model: in memory, or read from their store, some at a time."""
 
     def __init__(self, problem: Problem, examples: Examples) -> None:
-        self._store = problem.store
+        (self._store,) = problem.stores
         self._count = len(examples.y)
         self._whole: BoundaryMaps | None = None
-        if problem.store is None:
-            settings = dict(problem.settings)
-            self._whole = example_maps(problem.clf, examples.x, examples.y, index=examples.index, **settings)
+        if self._store is None:
+            (self._whole,) = at_once(problem, examples)
 
     def parts(self) -> Iterator[BoundaryMaps]:
         """All maps, at most `READ_AT_ONCE` at a time where they are in a store."""

@@ -1,10 +1,10 @@
 """What `boundarygeo transfer` measures: each in a function that gives a table, results to keep, and figures to draw."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,16 +13,19 @@ from torch import Tensor
 
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
+from boundarygeo.cli.chunked import Problem, results_of
+from boundarygeo.cli.options import RunOptions
 from boundarygeo.cli.outputs import table
+from boundarygeo.cli.sources import Examples
 from boundarygeo.plots.captions import BOX_NAMES, METHOD_NAMES
 from boundarygeo.plots.curves import NORM_NAMES
 from boundarygeo.plots.transfer import OVER_NAMES
 from boundarygeo.results import Provenance, Result
 from boundarygeo.statistics import mean, share
-from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
+from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import Counted, dimension_summary
 from boundarygeo.transfer.boundaries import inter_boundary_distance
-from boundarygeo.transfer.dimension import TransferredDimension, transferred_dimension
+from boundarygeo.transfer.dimension import TransferredDimension, dimension_and_transfer
 from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
 from boundarygeo.transfer.mistakes import OUTCOMES, TransferMistakes, transfer_mistakes
 from boundarygeo.transfer.overlap import subspace_overlap
@@ -36,29 +39,30 @@ class Comparison:
 
     Attributes:
         classifiers: by name.
-        x: inputs, float32 `[example, *input]`.
-        y: true classes, int64 `[example]`.
-        index: number of each example in the test split, int64 `[example]`.
+        examples: the examples.
         pool: all inputs of the test split, and their true classes.
-        seed: decides everything random.
+        options: of the command; its seed decides everything random.
+        stores: where results are kept, in the order of the measure; none if they are not.
     """
 
     classifiers: dict[str, Classifier]
-    x: Tensor
-    y: Tensor
-    index: Tensor
+    examples: Examples
     pool: tuple[Tensor, Tensor]
-    seed: int
+    options: RunOptions
+    stores: Sequence[Path] = ()
 
     @property
-    def names(self) -> list[str]:
-        """Names of the models."""
-        return list(self.classifiers)
+    def seed(self) -> int:
+        """Decides everything random."""
+        return self.options.seed
 
-    @property
-    def drawn(self) -> dict[str, Any]:
-        """The keywords that decide what is random."""
-        return {"seed": self.seed, "index": self.index}
+    def store(self, number: int = 0) -> Path | None:
+        """Where a result is kept, or None."""
+        return self.stores[number] if self.stores else None
+
+    def results(self, *problems: Problem) -> list[Any]:
+        """The results of analyses, kept chunk by chunk where that is wanted."""
+        return results_of(problems, self.examples, self.options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,8 @@ def matrix(these: Comparison, **settings: Any) -> Report:
     Returns:
         The matrix; the second figure is that of the mistakes.
     """
-    result = transfer_matrix(these.classifiers, these.x, these.y, **these.drawn, **settings)
+    told = {"seed": these.seed, **settings}
+    (result,) = these.results(Problem(transfer_matrix, these.classifiers, told, (these.store(),)))
     made = transfer_mistakes(result)
     return Report(
         f"{_matrix_text(result)}\n\n{_mistakes_text(made)}\n{_cost(result.provenance)}",
@@ -105,14 +110,18 @@ def dimension(these: Comparison, **settings: Any) -> Report:
     Returns:
         Results of all pairs of source and target, the source's own where both are the same; a figure for each source.
     """
-    own: dict[str, AdversarialDimension] = {}
-    sent: dict[tuple[str, str], TransferredDimension] = {}
-    for name, clf in these.classifiers.items():
-        found = adversarial_dimension(clf, these.x, these.y, keep_directions=True, **these.drawn, **settings)
-        for target, other in these.classifiers.items():
-            if target != name:
-                sent[name, target] = transferred_dimension(other, these.x, found)
-        own[name] = dataclasses.replace(found, perturbations=None, owner=None, met=None)
+    names = list(these.classifiers)
+    pairs: list[tuple[str, str]] = []
+    problems = []
+    for number, source in enumerate(names):
+        reached = [source, *(name for name in names if name != source)]
+        stores = tuple(these.store(number * len(names) + names.index(name)) for name in reached)
+        several = [these.classifiers[name] for name in reached]
+        problems.append(Problem(dimension_and_transfer, several, {"seed": these.seed, **settings}, stores))
+        pairs += [(source, name) for name in reached]
+    found = dict(zip(pairs, these.results(*problems), strict=True))
+    own: dict[str, AdversarialDimension] = {name: found[name, name] for name in names}
+    sent: dict[tuple[str, str], TransferredDimension] = {pair: found[pair] for pair in permutations(names, 2)}
 
     def drawing(source: str) -> Callable[[], Axes]:
         others = [target for target in own if target != source]
@@ -125,20 +134,20 @@ def dimension(these: Comparison, **settings: Any) -> Report:
         summary, claimed = dimension_summary(result), dimension_summary(result, counts=result.claimed)
         shares = (summary.at_zero.percent(), summary.at_cap.percent())
         rows.append((name, f"{summary.mean.n:,}", claimed.mean.plain(2), summary.mean.plain(2), *shares))
-    pairs = [("source → target", "n", "fool the source", "fool the target", "none", "with the source's label")]
+    sent_rows = [("source → target", "n", "fool the source", "fool the target", "none", "with the source's label")]
     for (source, target), result in sent.items():
         fooled = dimension_summary(result)
         means = (dimension_summary(result, counts=counts).mean for counts in (result.source, result.count, result.same))
         first, second, same = (estimate.plain(2) for estimate in means)
-        pairs.append((f"{source} → {target}", f"{fooled.mean.n:,}", first, second, fooled.at_zero.percent(), same))
+        sent_rows.append((f"{source} → {target}", f"{fooled.mean.n:,}", first, second, fooled.at_zero.percent(), same))
     first = next(iter(own.values()))
     notes = (
         f"{_setting(first.eps, first.norm)}, {METHOD_NAMES[first.method]}, {BOX_NAMES[first.box]}; means over the n "
         "examples that the model, or both, get right; 95 % intervals"
     )
-    kept: list[Result] = [own[i] if i == j else sent[i, j] for i in own for j in own]
+    kept: list[Result] = [found[source, target] for source in names for target in names]
     cost = _cost(*(result.provenance for result in kept))
-    return Report(f"{table(rows)}\n\n{table(pairs)}\n{notes}\n{cost}", kept, [drawing(name) for name in own])
+    return Report(f"{table(rows)}\n\n{table(sent_rows)}\n{notes}\n{cost}", kept, [drawing(name) for name in own])
 
 
 def shared(these: Comparison, **settings: Any) -> Report:
@@ -151,7 +160,8 @@ def shared(these: Comparison, **settings: Any) -> Report:
     Returns:
         The shared dimension.
     """
-    result = shared_dimension(these.classifiers, these.x, these.y, **these.drawn, **settings)
+    told = {"seed": these.seed, **settings}
+    (result,) = these.results(Problem(shared_dimension, these.classifiers, told, (these.store(),)))
     columns = (
         ("claimed to first order", result.claimed, result.null_claimed),
         ("verified on all networks", result.verified, result.null_verified),
@@ -183,7 +193,8 @@ def overlap(these: Comparison, **settings: Any) -> Report:
     Returns:
         The overlap.
     """
-    result = subspace_overlap(these.classifiers, these.x, these.y, **these.drawn, **settings)
+    drawn = these.examples
+    result = subspace_overlap(these.classifiers, drawn.x, drawn.y, seed=these.seed, index=drawn.index, **settings)
     degrees = f"{math.degrees(result.tolerance):.0f}°"
     heading = ["models", "n", "shared energy", "random: k₁k₂/d", "p", "another example's", "p", f"angles ≤ {degrees}"]
     rows: list[Sequence[str]] = [heading]
@@ -219,7 +230,8 @@ def distances(these: Comparison, **settings: Any) -> Report:
     Returns:
         The distances; a figure for each source.
     """
-    result = inter_boundary_distance(these.classifiers, these.x, these.y, pool=these.pool, **these.drawn, **settings)
+    told = {"seed": these.seed, "pool": these.pool, **settings}
+    (result,) = these.results(Problem(inter_boundary_distance, these.classifiers, told, (these.store(),)))
     rows = [("source → target", "direction", "n", "both known", "MD", "ID", "ID < MD", "of all n")]
     for source, target in permutations(result.names, 2):
         for direction in result.directions:
@@ -260,7 +272,8 @@ def agreement(these: Comparison, *, planes: int, resolution: int) -> Report:
     Returns:
         The agreement.
     """
-    result = reproducibility(these.classifiers, these.x, these.y, planes=planes, resolution=resolution, seed=these.seed)
+    drawn = these.examples
+    result = reproducibility(these.classifiers, drawn.x, drawn.y, planes=planes, resolution=resolution, seed=these.seed)
     rows = [("models", "equal labels", "intersection over union, mean of classes")]
     for pair, (i, j) in enumerate(result.pairs.tolist()):
         alike = result.estimate(i, j).percent()

@@ -1,18 +1,22 @@
 """`boundarygeo pieces`: exact affine pieces along a direction, and how straight the logits are."""
 
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from torch import Tensor
 
 from boundarygeo import plots
-from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, StudyOptions, study_command
-from boundarygeo.cli.outputs import check_figure, check_figures, check_stores, table
-from boundarygeo.cli.sources import directions_of, open_study
+from boundarygeo.classifier import Classifier
+from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
+from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, RunOptions, study_command
+from boundarygeo.cli.outputs import check_figure, check_figures, table
+from boundarygeo.cli.sources import AT_ONCE, directions_of, open_study
 from boundarygeo.cli.words import positive_number
+from boundarygeo.directions import named_directions
 from boundarygeo.sections.pieces import LinearPieces, linear_pieces
 from boundarygeo.sections.straightness import GradientCosines, Straightness, gradient_cosines, straightness
 from boundarygeo.statistics import median, share
@@ -23,7 +27,7 @@ COSINE_POINTS = 41  # of the curve in --cosine-figure
 
 @study_command(examples=20)
 def pieces(
-    options: StudyOptions,
+    options: RunOptions,
     direction: Annotated[Direction, typer.Option(help="Direction of the segments.")] = Direction.FGSM,
     extent: Annotated[str, typer.Option(help="Half-length of the segment, in steps of the direction.")] = "1/255",
     include_misclassified: IncludeMisclassified = False,
@@ -38,24 +42,23 @@ def pieces(
     its name.
     """
     half = positive_number(extent, "--extent")
-    stores, figures = check_stores(options), check_figures(options)
+    stores, figures = resumable_stores(options), check_figures(options)
     check_figure(replace(options, figure=cosine_figure))
     if cosine_figure is not None and cosine_figure in figures:
         raise ValueError(f"--figure and --cosine-figure must be different files, got {str(cosine_figure)!r} twice")
     study = open_study(options, correct_only=not include_misclassified)
-    results: list[LinearPieces] = []
-    cosines: list[GradientCosines] = []
-    for name, clf in zip(options.model, study.classifiers, strict=True):
-        drawn = study.examples
-        along = directions_of(clf, drawn, direction.value, seed=options.seed)
-        result = linear_pieces(clf, drawn.x, along, extent=half, clip=clip)
-        at = torch.linspace(-half, half, 3 if cosine_figure is None else COSINE_POINTS, dtype=torch.float64)
-        turning = gradient_cosines(clf, drawn.x, drawn.y, along, at=at, clip=clip)
+    for clf in study.classifiers:
+        directions_of(clf, study.examples.first(AT_ONCE), direction.value, seed=options.seed)  # is there any?
+    at = torch.linspace(-half, half, 3 if cosine_figure is None else COSINE_POINTS, dtype=torch.float64)
+    common = {"direction": direction.value, "clip": clip, "seed": options.seed}
+    problems = []
+    for clf, store in zip_longest(study.classifiers, stores):
+        problems.append(Problem(pieces_along, clf, {**common, "extent": half}, (store,)))
+        problems.append(Problem(cosines_along, clf, {**common, "at": at}))
+    found = results_of(problems, study.examples, options)
+    results, cosines = found[::2], found[1::2]
+    for name, result, turning in zip(options.model, results, cosines, strict=True):
         print(f"{name}:\n{piece_table(result, turning)}")
-        results.append(result)
-        cosines.append(turning)
-    for result, store in zip(results, stores, strict=False):
-        print(f"saved {result.save(store, overwrite=options.overwrite)}")
     for result, figure in zip(results, figures, strict=False):
         drawing = plots.pieces(
             result,
@@ -68,6 +71,66 @@ def pieces(
     if cosine_figure is not None:
         drawing = plots.straightness(cosines, names=study.names)
         print(f"saved {plots.save_figure(drawing, cosine_figure)}")
+
+
+def pieces_along(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    direction: str,
+    seed: int,
+    index: Tensor,
+    progress: bool = True,
+    **settings: Any,
+) -> LinearPieces:
+    """Pieces along a direction by name.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]`.
+        y: true classes, int64 `[example]`.
+        direction: `"fgsm"`, `"gradient"` or `"random"`.
+        seed: seed of random directions.
+        index: number of each example, int64 `[example]`.
+        progress: whether to show a bar.
+        **settings: as in `linear_pieces`.
+
+    Returns:
+        The pieces.
+    """
+    along = named_directions(clf, x, y, direction, seed=seed, index=index)
+    return linear_pieces(clf, x, along, progress=progress, **settings)
+
+
+def cosines_along(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    direction: str,
+    seed: int,
+    index: Tensor,
+    progress: bool = True,
+    **settings: Any,
+) -> GradientCosines:
+    """How the input gradient turns along a direction by name.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]`.
+        y: true classes, int64 `[example]`.
+        direction: as in `pieces_along`.
+        seed: as in `pieces_along`.
+        index: number of each example, int64 `[example]`.
+        progress: whether to show a bar.
+        **settings: as in `gradient_cosines`.
+
+    Returns:
+        The cosines.
+    """
+    along = named_directions(clf, x, y, direction, seed=seed, index=index)
+    return gradient_cosines(clf, x, y, along, progress=progress, **settings)
 
 
 def piece_table(pieces: LinearPieces, cosines: GradientCosines) -> str:

@@ -12,10 +12,11 @@ import typer
 from boundarygeo import plots
 from boundarygeo.cli import measures
 from boundarygeo.cli.accuracy import Norm
+from boundarygeo.cli.chunked import resumable_stores
 from boundarygeo.cli.dims import Box, Method
 from boundarygeo.cli.measures import Comparison, Report, accuracy_lines
-from boundarygeo.cli.options import StudyOptions, study_command
-from boundarygeo.cli.outputs import check_figure, check_figures, check_stores
+from boundarygeo.cli.options import EngineName, RunOptions, StudyOptions, study_command
+from boundarygeo.cli.outputs import check_figure, check_figures
 from boundarygeo.cli.sources import open_study, short_names
 from boundarygeo.cli.words import at_least, positive_number
 from boundarygeo.transfer.problem import check_classifiers
@@ -47,6 +48,7 @@ class TransferAttack(enum.StrEnum):
 
 _SUBSPACES = (Measure.DIMENSION, Measure.SHARED)
 _WITH_EPS = (Measure.MATRIX, *_SUBSPACES, Measure.OVERLAP)
+_OF_ALL = (Measure.OVERLAP, Measure.AGREEMENT)  # results in which no part belongs to one example
 _PER_SOURCE = (Measure.DIMENSION, Measure.DISTANCES)
 BELONGS: dict[str, tuple[Measure, ...]] = {
     "--eps": _WITH_EPS,
@@ -68,7 +70,7 @@ BELONGS: dict[str, tuple[Measure, ...]] = {
 
 @study_command(examples=200)
 def transfer(
-    options: StudyOptions,
+    options: RunOptions,
     measure: Annotated[
         Measure,
         typer.Option(
@@ -129,6 +131,8 @@ def transfer(
             raise ValueError(f"{option} must be given with --measure {where}, got {measure.value}")
     names = _names(options.model, name)
     settings = _settings(measure, {option: value for option, value in given.items() if value is not None})
+    if measure is Measure.AGREEMENT and (options.chunk_size is not None or options.engine is not EngineName.LOCAL):
+        raise ValueError("--engine and --chunk-size must be given with another --measure: planes are no examples")
     stores = _stores(options, measure)
     figures = _figures(options, measure)
     if mistakes_figure is not None:
@@ -143,11 +147,12 @@ def transfer(
     problem = check_classifiers(classifiers, drawn.x, drawn.y)
     print(accuracy_lines(names, problem.labels == problem.y), end="\n\n")
     pool = (study.data.test.x, study.data.test.y)
-    these = Comparison(classifiers, drawn.x, drawn.y, drawn.index, pool, options.seed)
+    these = Comparison(classifiers, drawn, pool, options, stores)
     report: Report = getattr(measures, measure.value)(these, **settings)
     print(report.text)
-    for result, store in zip(report.results, stores, strict=False):
-        print(f"saved {result.save(store, overwrite=options.overwrite)}")
+    if measure in _OF_ALL:
+        for result, store in zip(report.results, stores, strict=False):
+            print(f"saved {result.save(store, overwrite=options.overwrite)}")
     for draw, figure in zip(report.drawings, figures, strict=False):
         print(f"saved {plots.save_figure(draw(), figure)}")
     if mistakes_figure is not None:
@@ -168,13 +173,13 @@ def _names(models: Sequence[str], given: Sequence[str] | None) -> list[str]:
     return names
 
 
-def _stores(options: StudyOptions, measure: Measure) -> list[Path]:
+def _stores(options: RunOptions, measure: Measure) -> list[Path]:
     """One store, or one for each pair of source and target."""
     one = replace(options, model=options.model[:1])
     if measure is not Measure.DIMENSION:
-        return check_stores(one)
+        return resumable_stores(one)
     numbers = [str(number) for number in range(1, len(options.model) + 1)]
-    return check_stores(one, source=numbers, target=numbers)
+    return resumable_stores(one, source=numbers, target=numbers)
 
 
 def _figures(options: StudyOptions, measure: Measure) -> list[Path]:

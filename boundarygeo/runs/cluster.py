@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from boundarygeo.results import Result
 from boundarygeo.runs.local import Done, Task, Worker
 from boundarygeo.runs.plan import FIRST_INPUTS, Job, classifiers_in
 
@@ -87,7 +85,7 @@ class RayEngine:
         def give(worker: Any) -> None:
             task = waiting.popleft()
             job, rows = jobs[task.job], slice(task.start, task.stop)
-            busy[worker.named.remote(task.job, job.x[rows], job.y[rows], job.index[rows])] = (worker, task)
+            busy[worker.compute.remote(task, job.x[rows], job.y[rows], job.index[rows])] = (worker, task)
 
         try:
             for _ in range(min(self._count(device), len(tasks))):
@@ -96,7 +94,7 @@ class RayEngine:
                 (ready,), _ = ray.wait(list(busy), num_returns=1)
                 worker, task = busy.pop(ready)
                 try:
-                    result, seconds, name = ray.get(ready)
+                    done = ray.get(ready)
                 except self._errors.RayTaskError as error:
                     raise error.cause from None  # what the analysis itself raised
                 except self._errors.RayError as error:
@@ -110,7 +108,7 @@ class RayEngine:
                     continue
                 if waiting:
                     give(worker)
-                yield Done(task, result, name, seconds)
+                yield done
         finally:
             for worker, _ in busy.values():
                 ray.kill(worker)
@@ -147,10 +145,6 @@ class _Worker(Worker):
         super().__init__([job.changed(lambda clf: clf.on(device)) for job in jobs])
         for job in self.jobs:
             job.look()
-
-    def named(self, number: int, x: Tensor, y: Tensor, index: Tensor) -> tuple[Result, float, str]:
-        """The result of some examples, how many seconds it took, and who computed it."""
-        return *self.compute(number, x, y, index), self.name
 
 
 def _portable(job: Job) -> Job:

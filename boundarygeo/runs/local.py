@@ -34,13 +34,13 @@ class Done(NamedTuple):
 
     Attributes:
         task: which.
-        result: of its examples.
+        results: of its examples, one for each store of the job.
         worker: who computed it.
         seconds: how long that took, in s.
     """
 
     task: Task
-    result: Result
+    results: tuple[Result, ...]
     worker: str
     seconds: float
 
@@ -57,41 +57,43 @@ class Worker:
         self.name = f"{platform.node()}:{os.getpid()}"
         self._fitting: dict[int, int] = {}
 
-    def compute(self, number: int, x: Tensor, y: Tensor, index: Tensor) -> tuple[Result, float]:
-        """The result of some examples of a job, and how many seconds it took.
+    def compute(self, task: Task, x: Tensor, y: Tensor, index: Tensor) -> Done:
+        """Compute a chunk.
 
         An analysis makes its own batches smaller when memory runs out. Where that is not enough, fewer examples are
         given to it at once, for this chunk and all that follow.
 
         Args:
-            number: of the job.
+            task: which.
             x: inputs `[example, *input]`.
             y: true classes, int64 `[example]`.
             index: number of each example, int64 `[example]`.
 
         Returns:
-            Result and time.
+            Its results.
 
         Raises:
             torch.OutOfMemoryError: if not even one example fits.
         """
         began = time.perf_counter()
-        parts: list[Result] = []
+        parts: list[tuple[Result, ...]] = []
         start = 0
         while start < len(x):
-            rows = slice(start, min(start + self._fitting.get(number, len(x)), len(x)))
+            rows = slice(start, min(start + self._fitting.get(task.job, len(x)), len(x)))
             try:
-                parts.append(self.jobs[number].compute(x[rows], y[rows], index[rows]))
+                parts.append(self.jobs[task.job].compute(x[rows], y[rows], index[rows]))
             except torch.OutOfMemoryError:
                 if rows.stop - start == 1:
                     raise
-                self._fitting[number] = (rows.stop - start) // 2
+                self._fitting[task.job] = (rows.stop - start) // 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
             else:
                 start = rows.stop
-        whole = parts[0] if len(parts) == 1 else type(parts[0]).concatenate(parts)
-        return whole, time.perf_counter() - began
+        whole = (
+            parts[0] if len(parts) == 1 else tuple(type(each[0]).concatenate(each) for each in zip(*parts, strict=True))
+        )
+        return Done(task, whole, self.name, time.perf_counter() - began)
 
 
 class LocalEngine:
@@ -114,5 +116,4 @@ class LocalEngine:
         worker = Worker(jobs)
         for task in tasks:
             job, rows = jobs[task.job], slice(task.start, task.stop)
-            result, seconds = worker.compute(task.job, job.x[rows], job.y[rows], job.index[rows])
-            yield Done(task, result, worker.name, seconds)
+            yield worker.compute(task, job.x[rows], job.y[rows], job.index[rows])

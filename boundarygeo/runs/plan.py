@@ -32,31 +32,35 @@ class Inputs(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Job:
-    """One analysis of one classifier (or of several together) on many examples, for one store.
+    """One analysis of one classifier (or of several together) on many examples.
 
     Attributes:
         analysis: called as `analysis(classifiers, x, y, index=..., progress=False, **settings)`, less `progress` where
-            it does not take that.
+            it does not take that; gives a result, or a tuple of them.
         classifiers: a classifier, or what else the analysis takes in its place.
         x: inputs within the bounds.
         y: true classes, int64 `[example]`.
         index: number of each example, int64 `[example]`.
         settings: what else the analysis is told: plain values, tensors or classifiers.
-        out: path of the store.
+        stores: path of the store of each result.
     """
 
-    analysis: Callable[..., Result]
+    analysis: Callable[..., Result | tuple[Result, ...]]
     classifiers: Any
     x: Inputs
     y: Tensor
     index: Tensor
     settings: Mapping[str, Any]
-    out: Path
+    stores: tuple[Path, ...]
 
-    def compute(self, x: Tensor, y: Tensor, index: Tensor) -> Result:
-        """The result for some examples."""
+    def compute(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Result, ...]:
+        """The results for some examples, one for each store."""
         quiet = {"progress": False} if "progress" in inspect.signature(self.analysis).parameters else {}
-        return self.analysis(self.classifiers, x, y, index=index, **quiet, **self.settings)
+        found = self.analysis(self.classifiers, x, y, index=index, **quiet, **self.settings)
+        several = found if isinstance(found, tuple) else (found,)
+        if len(several) != len(self.stores):
+            raise ValueError(f"analysis must give {len(self.stores)} results, one for each store, got {len(several)}")
+        return several
 
     def look(self) -> None:
         """Show the classifiers the first inputs.
@@ -102,6 +106,7 @@ class Plan:
 
     Attributes:
         analysis: full name of the function.
+        part: which of its results it is, from 0.
         settings: of the analysis.
         classifiers: hash of the weights, bounds, normalisation and batch size of each.
         examples: number of examples.
@@ -113,6 +118,7 @@ class Plan:
     """
 
     analysis: str
+    part: int
     settings: dict[str, Any]
     classifiers: Any
     examples: int
@@ -148,11 +154,12 @@ class Plan:
         ]
 
 
-def plan_of(job: Job, *, chunk_size: int, device: str) -> Plan:
-    """The plan of a job.
+def plan_of(job: Job, part: int, *, chunk_size: int, device: str) -> Plan:
+    """The plan of one store of a job.
 
     Args:
         job: what is to be computed.
+        part: which of its stores, from 0.
         chunk_size: examples per chunk.
         device: kind of device it is computed on.
 
@@ -167,6 +174,7 @@ def plan_of(job: Job, *, chunk_size: int, device: str) -> Plan:
         digest.update(_bytes(tensor))
     return Plan(
         analysis=f"{job.analysis.__module__}.{job.analysis.__qualname__}",
+        part=part,
         settings={name: _plain(value, name) for name, value in sorted(job.settings.items())},
         classifiers=_plain(job.classifiers, "classifiers"),
         examples=len(job.y),

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import inspect
+import itertools
 import os
 import sys
 import warnings
@@ -18,7 +19,7 @@ from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.results import Result, check_free, unfinished
 from boundarygeo.runs.local import Done, LocalEngine, Task
-from boundarygeo.runs.plan import CHUNK_SIZE, FIRST_INPUTS, Inputs, Job, classifiers_in, plan_of
+from boundarygeo.runs.plan import CHUNK_SIZE, FIRST_INPUTS, Inputs, Job, Plan, classifiers_in, plan_of
 from boundarygeo.runs.store import ChunkStore
 
 
@@ -89,12 +90,10 @@ def run(
         y=y,
         index=numbers_of(index, len(x)),
         settings=settings,
-        out=Path(out),
+        stores=(Path(out),),
     )
-    (path,) = run_jobs(
-        [job], chunk_size=chunk_size, batch_size=batch_size, engine=engine, overwrite=overwrite, progress=progress
-    )
-    return path
+    run_jobs([job], chunk_size=chunk_size, batch_size=batch_size, engine=engine, overwrite=overwrite, progress=progress)
+    return Path(out)
 
 
 def run_jobs(
@@ -105,8 +104,8 @@ def run_jobs(
     engine: Engine = LocalEngine(),
     overwrite: bool = False,
     progress: bool = True,
-) -> list[Path]:
-    """Run several jobs, each into its own store, with all their chunks in one queue; as `run`.
+) -> None:
+    """Run several jobs, each into its own stores, with all their chunks in one queue; as `run`.
 
     Args:
         jobs: what to compute: one per model, for example.
@@ -116,51 +115,47 @@ def run_jobs(
         overwrite: as in `run`.
         progress: as in `run`.
 
-    Returns:
-        The path of each store.
-
     Raises:
         TypeError: as `run`.
-        ValueError: as `run`.
+        ValueError: as `run`, or if two results are to have the same store.
         OSError: as `run`.
     """
     for job in jobs:
         _check(job)
     _check_size(chunk_size, "chunk_size")
     _check_size(batch_size, "batch_size")
-    paths = [job.out.absolute() for job in jobs]
-    if len(set(paths)) < len(paths):
-        raise ValueError("out must be a different path for each job, got one twice")
+    paths = [[path.absolute() for path in job.stores] for job in jobs]
+    every = [path for several in paths for path in several]
+    if len(set(every)) < len(every):
+        raise ValueError("out must be a different path for each result, got one twice")
     device = engine.device(jobs)
     steady = [_with_steady_batches(job, batch_size, device) for job in jobs]
     size = chunk_size or CHUNK_SIZE.get(device, CHUNK_SIZE["cuda"])
     with contextlib.ExitStack() as locks:
-        for path in paths:
+        for path in every:
             locks.enter_context(_writing(path))
-        stores = [_open(job, path, size, device, overwrite) for job, path in zip(steady, paths, strict=True)]
-        tasks = [
-            Task(number, chunk, *store.plan.rows(chunk))
-            for number, store in enumerate(stores)
-            for chunk in store.missing
+        stores = [
+            [
+                _open(plan_of(job, part, chunk_size=size, device=device), path, overwrite)
+                for part, path in enumerate(several)
+            ]
+            for job, several in zip(steady, paths, strict=True)
         ]
-        total = sum(store.plan.examples for store in stores)
+        tasks = [
+            Task(number, chunk, *several[0].plan.rows(chunk))
+            for number, several in enumerate(stores)
+            for chunk in sorted({chunk for store in several for chunk in store.missing})
+        ]
+        total = sum(several[0].plan.examples for several in stores)
         with progress_bar(total, description="examples", unit="examples", progress=progress) as bar:
             bar.update(total - sum(task.stop - task.start for task in tasks))
             for done in engine.compute(steady, tasks):
-                store = stores[done.task.job]
-                try:
-                    store.write(done.task.chunk, done.result, worker=done.worker, seconds=done.seconds)
-                except OSError as error:
-                    raise type(error)(
-                        f"{str(store.root)!r} could not be written ({error.strerror or error}): {len(store.done)} of "
-                        f"{store.plan.chunks} chunks are safe, and the same call goes on from there"
-                    ) from error
+                _keep(stores[done.task.job], done)
                 bar.update(done.task.stop - done.task.start)
-                del done  # with its result, before the next one is computed
+                del done  # with its results, before the next one is computed
                 _give_memory_back()
-        for store, path in zip(stores, paths, strict=True):
+        for store, path in zip(itertools.chain(*stores), every, strict=True):
             store.finish(path)
-    return [job.out for job in jobs]
 
 
 def begun(path: str | os.PathLike[str]) -> bool:
@@ -239,9 +234,24 @@ def _writing(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _open(job: Job, path: Path, chunk_size: int, device: str, overwrite: bool) -> ChunkStore:
-    """The store of a job: what is there of it, less what is damaged, or a new one."""
-    plan = plan_of(job, chunk_size=chunk_size, device=device)
+def _keep(stores: Sequence[ChunkStore], done: Done) -> None:
+    """Write a chunk to the stores that lack it; where that is not possible, say what is safe."""
+    own = [result.provenance.seconds for result in done.results]
+    for store, result in zip(stores, done.results, strict=True):
+        if done.task.chunk in store.done:
+            continue
+        share = result.provenance.seconds / sum(own) if sum(own) else 1 / len(own)
+        try:
+            store.write(done.task.chunk, result, worker=done.worker, seconds=share * done.seconds)
+        except OSError as error:
+            raise type(error)(
+                f"{str(store.root)!r} could not be written ({error.strerror or error}): {len(store.done)} of "
+                f"{store.plan.chunks} chunks are safe, and the same call goes on from there"
+            ) from error
+
+
+def _open(plan: Plan, path: Path, overwrite: bool) -> ChunkStore:
+    """The store of a plan: what is there of it, less what is damaged, or a new one."""
     store = ChunkStore.at(unfinished(path)) if overwrite else ChunkStore.find(path)
     if store is None:
         check_free(path, overwrite=overwrite)

@@ -16,7 +16,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 import zarr
 from torch import Tensor
@@ -29,10 +28,10 @@ from boundarygeo.results import (
     Provenance,
     Result,
     check_format,
-    example_axis,
     move_into_place,
     unfinished,
 )
+from boundarygeo.runs.arrays import ChunkArray, arrays_of
 from boundarygeo.runs.plan import Plan
 
 JOURNAL = "chunks"
@@ -118,26 +117,25 @@ class ChunkStore:
             OSError: if it cannot be written.
         """
         start, stop = self.plan.rows(chunk)
-        varying = {
-            field.name: (axis, getattr(result, field.name).detach().cpu().numpy())
-            for field in dataclasses.fields(result)
-            if (axis := example_axis(field)) is not None and getattr(result, field.name) is not None
-        }
-        if not varying or any(values.shape[axis] != stop - start for axis, values in varying.values()):
+        varying = arrays_of(result)
+        if not varying or any(each.values.shape[each.axis] != stop - start for each in varying.values()):
             raise ValueError(f"analysis must give one entry per example ({stop - start}), got {result!r}")
         if self._anew:
             self._begin()
         layout = self._layout(result, varying)
         group = zarr.open_group(self.root, mode="r+", use_consolidated=False)
         files: dict[str, str | None] = {}
-        for name, (axis, values) in varying.items():
+        for name, each in varying.items():
             stored = group[name]
             assert isinstance(stored, zarr.Array)
-            stored[(slice(None),) * axis + (slice(start, stop),)] = values
-            key = _key(name, axis, values.ndim, chunk)
-            files[key] = _digest(self.root / key)
+            if each.growing is not None and stored.shape[each.growing] < each.longest:
+                stored.resize(each.sized(self.plan.examples, each.longest))
+            stored[each.region(start, stop)] = each.values
+            for key in each.keys(name, chunk):
+                files[key] = _digest(self.root / key)
         entry = {cost: getattr(result.provenance, cost) for cost in COSTS if cost != "seconds"}
-        write_json(self._entry(chunk), {**entry, "layout": layout, "files": files})
+        longest = {f"{name}/zarr.json": [each.growing, each.longest] for name, each in varying.items() if each.grows}
+        write_json(self._entry(chunk), {**entry, "layout": layout, "longest": longest, "files": files})
         self.done.add(chunk)
         line = {"chunk": chunk, "worker": worker, "seconds": round(seconds, 3), "at": round(time.time(), 3)}
         with (self.root / LOG).open("a") as log:
@@ -148,26 +146,29 @@ class ChunkStore:
 
         What all chunks have in common is checked, too: where that is damaged, so are all of them.
         """
-        layout = self.journal / "layout.json"
         if not self.done:
             return {}
-        expected = None
-        if layout.is_file():
-            read = _read_json(layout)
-            expected = read.get("fields")
-            for key, digest in read.get("files", {}).items():
-                if _digest(self.root / key) != digest:
-                    return {chunk: str(key) for chunk in sorted(self.done)}
+        layout = _read_json(self.journal / "layout.json")
+        expected = layout.get("fields")
+        for key, digest in layout.get("files", {}).items():
+            if _digest(self.root / key) != digest:
+                return {chunk: str(key) for chunk in sorted(self.done)}
+        shapes: dict[str, list[int]] = {}
+        for key, digest in layout.get("growing", {}).items():
+            metadata = _read_json(self.root / key)
+            if _digest_but_shape(metadata) != digest:
+                return {chunk: str(key) for chunk in sorted(self.done)}
+            shapes[key] = metadata["shape"]
         found: dict[int, str] = {}
         for chunk in sorted(self.done):
             entry = _read_json(self._entry(chunk))
             if not entry or expected is None or entry["layout"] != _digest_of(expected):
                 found[chunk] = self._entry(chunk).name
                 continue
-            for key, digest in entry["files"].items():
-                if _digest(self.root / key) != digest:
-                    found[chunk] = key
-                    break
+            short = [key for key, (axis, size) in entry["longest"].items() if shapes[key][axis] < size]
+            other = [key for key, digest in entry["files"].items() if _digest(self.root / key) != digest]
+            if short or other:
+                found[chunk] = (short + other)[0]
         return found
 
     def forget(self, chunks: list[int]) -> None:
@@ -216,7 +217,7 @@ class ChunkStore:
                 attributes[name] = json.dumps(value)
         return attributes
 
-    def _layout(self, result: Result, varying: dict[str, tuple[int, np.ndarray]]) -> str:
+    def _layout(self, result: Result, varying: dict[str, ChunkArray]) -> str:
         """Make the arrays with the first chunk; later ones must fit. Gives the layout's digest."""
         file = self.journal / "layout.json"
         common = {
@@ -224,22 +225,23 @@ class ChunkStore:
             for field in dataclasses.fields(result)
             if field.name not in varying and field.name not in (*result.pooled, "provenance")
         }
-        arrays = {
-            name: [str(values.dtype), list(values.shape[:axis] + values.shape[axis + 1 :])]
-            for name, (axis, values) in varying.items()
-        }
+        arrays = {name: [str(each.values.dtype), each.fixed] for name, each in varying.items()}
         provenance = dataclasses.asdict(dataclasses.replace(result.provenance, **dict.fromkeys(COSTS, 0)))
         fields = {"type": type(result).__name__, **common, **arrays, "provenance": provenance}
         if not file.is_file():
             self._create(result, varying, provenance)
             # No chunk is written yet: all that is there, but for the group's own file, stays as it is.
             changing = {JOURNAL, "zarr.json", *result.pooled}
+            growing = [f"{name}/zarr.json" for name, each in varying.items() if each.grows]
             files = {
-                each.relative_to(self.root).as_posix(): _digest(each)
+                key: _digest(each)
                 for each in sorted(self.root.rglob("*"))
-                if each.is_file() and each.relative_to(self.root).parts[0] not in changing
+                if each.is_file()
+                and (key := each.relative_to(self.root).as_posix()) not in growing
+                and key.split("/")[0] not in changing
             }
-            write_json(file, {"fields": fields, "files": files})
+            shapes = {key: _digest_but_shape(_read_json(self.root / key)) for key in growing}
+            write_json(file, {"fields": fields, "files": files, "growing": shapes})
         else:
             expected = _read_json(file)["fields"]
             now = json.loads(json.dumps(fields))
@@ -252,22 +254,18 @@ class ChunkStore:
                 )
         return _digest_of(fields)
 
-    def _create(self, result: Result, varying: dict[str, tuple[int, np.ndarray]], provenance: dict[str, Any]) -> None:
-        """The arrays, empty, of their final shapes: xarray writes them without examples, then they are stretched."""
-        kept = self.plan.chunk_size
+    def _create(self, result: Result, varying: dict[str, ChunkArray], provenance: dict[str, Any]) -> None:
+        """The arrays, empty: xarray writes them without examples, then they are stretched."""
         template = dataclasses.replace(result, provenance=Provenance(**provenance)).to_xarray()
-        encoding = {
-            name: {"chunks": tuple(kept if i == axis else max(size, 1) for i, size in enumerate(values.shape))}
-            for name, (axis, values) in varying.items()
-        }
+        encoding = {name: each.encoding(self.plan.chunk_size) for name, each in varying.items()}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             template.isel(example=slice(0)).to_zarr(self.root, mode="a", consolidated=False, encoding=encoding)
         group = zarr.open_group(self.root, mode="r+", use_consolidated=False)
-        for name, (axis, values) in varying.items():
+        for name, each in varying.items():
             stored = group[name]
             assert isinstance(stored, zarr.Array)
-            stored.resize((*values.shape[:axis], self.plan.examples, *values.shape[axis + 1 :]))
+            stored.resize(each.sized(self.plan.examples, each.longest))
 
     def _log_is_cut(self) -> bool:
         """Whether the log's last line was not written whole."""
@@ -297,14 +295,14 @@ def _common(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _key(name: str, axis: int, ndim: int, chunk: int) -> str:
-    """The file of one chunk of an array, which is whole in all dimensions but that of the examples."""
-    return "/".join([name, "c", *(str(chunk if i == axis else 0) for i in range(ndim))])
-
-
 def _digest(file: Path) -> str | None:
     """SHA-256 of a file; None where there is none, as for chunks that hold nothing but the fill value."""
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+
+def _digest_but_shape(metadata: dict[str, Any]) -> str:
+    """Digest of what Zarr's file of an array says of it, except how large it is so far."""
+    return _digest_of(metadata | {"shape": None})
 
 
 def _digest_of(value: Any) -> str:

@@ -69,10 +69,10 @@ class LinearPieces(Result):
         clip: whether points were clipped to the bounds.
     """
 
-    breakpoints: Tensor = array("example", "breakpoint", unit="direction units")
-    logits: Tensor = array("example", "breakpoint", "class", unit="logits")
-    layer: Tensor = array("example", "breakpoint")
-    bends: Tensor = array("example", "breakpoint")
+    breakpoints: Tensor = array("example", "breakpoint", unit="direction units", padding=torch.nan)
+    logits: Tensor = array("example", "breakpoint", "class", unit="logits", padding=torch.nan)
+    layer: Tensor = array("example", "breakpoint", padding=-1)
+    bends: Tensor = array("example", "breakpoint", padding=False)
     count: Tensor = array("example")
     length: Tensor = array("example", unit="L2 in input units")
     layers: tuple[str, ...]

@@ -75,8 +75,8 @@ class AdversarialDimension(Result):
     found: Tensor = array("example")
     correct: Tensor = array("example")
     valid: Tensor = array("example")
-    tried: Tensor = array("example", "attempt")
-    successes: Tensor = array("example", "attempt")
+    tried: Tensor = array("example", "attempt", padding=0)
+    successes: Tensor = array("example", "attempt", padding=0)
     first_order: Tensor | None = array("example")
     distance: Tensor | None = array("example", "rank", unit="input units")
     stopped: Tensor | None = array("example")
@@ -154,7 +154,6 @@ def adversarial_dimension(
         y: true classes, int64 `[example]`.
         eps: norm of the perturbations, in input units; for `method="sequential"` the largest.
         norm: `"l2"` or `"linf"`.
-        method: `"gaas"` or `"frame"`.
         method: `"gaas"`, `"frame"` or `"sequential"`.
         rule: `"all"`: the largest k such that all k directions of a frame succeed; `"count"`: the most successes in any
             one frame. `method="sequential"` takes nothing but `"all"`, no `grid`, no `restarts` and no `targets`.

@@ -1,6 +1,8 @@
 """Transferred dimension: how many of one model's orthogonal adversarial directions fool another."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import labels_of
 from boundarygeo.classifier import Classifier
 from boundarygeo.results import Result, array
-from boundarygeo.subspace.dimension import AdversarialDimension
+from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
 from boundarygeo.subspace.goal import Goal
 
 
@@ -98,3 +100,35 @@ def transferred_dimension(
         source_model=dimension.provenance.model,
         max_dimension=dimension.max_dimension,
     )
+
+
+def dimension_and_transfer(
+    classifiers: Sequence[Classifier],
+    x: Tensor,
+    y: Tensor,
+    *,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> tuple[Result, ...]:
+    """A source's adversarial directions, and how many of them fool each target; no direction is kept.
+
+    Args:
+        classifiers: the source, then the targets.
+        x: examples `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        index: number of each example; by default 0, 1, 2, ….
+        progress: whether to show bars when it takes more than two seconds.
+        **settings: of `adversarial_dimension`.
+
+    Returns:
+        The source's `AdversarialDimension`, and the `TransferredDimension` of each target.
+
+    Raises:
+        TypeError: as `adversarial_dimension`.
+        ValueError: as `adversarial_dimension`.
+    """
+    source, *targets = classifiers
+    own = adversarial_dimension(source, x, y, keep_directions=True, index=index, progress=progress, **settings)
+    sent = [transferred_dimension(target, x, own, progress=progress) for target in targets]
+    return replace(own, perturbations=None, owner=None, met=None), *sent
