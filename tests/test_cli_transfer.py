@@ -73,7 +73,9 @@ def test_the_matrix_is_printed_with_both_denominators_and_kept(
     assert status == 0
     kept = bg.load(tmp_path / "result.zarr")
     assert isinstance(kept, bg.TransferMatrix)
-    expected = bg.transfer_matrix(these.classifiers, these.examples.x, these.examples.y, eps=89 / 255, index=these.examples.index)
+    expected = bg.transfer_matrix(
+        these.classifiers, these.examples.x, these.examples.y, eps=89 / 255, index=these.examples.index
+    )
     assert torch.equal(kept.labels, expected.labels)
     assert (kept.names, kept.attack, kept.norm) == (("model", "other"), "pgd", "linf")
     assert kept.index.tolist() == these.examples.index.tolist()

@@ -63,6 +63,21 @@ def test_a_size_that_cannot_be_filled_is_not_tried() -> None:
     assert tuner.fitting(1000) == 32
 
 
+def test_few_sizes_exist_of_what_does_not_fill_a_fixed_batch() -> None:
+    def pieces(left: int) -> list[int]:
+        sizes = []
+        while left:
+            sizes.append(BatchTuner(CPU, 2000).fitting(left))
+            left -= sizes[-1]
+        return sizes
+
+    assert pieces(5337) == [2000, 2000, 1024, 256, 56, 1]
+    assert pieces(7) == [7]
+    seen = {size for left in range(1, 4000) for size in pieces(left)}
+    assert len(seen) <= 4 * 7 + 1
+    assert BatchTuner(CPU).fitting(13) == 13
+
+
 def test_tuner_does_not_exceed_the_largest_size() -> None:
     sizes = drive(BatchTuner(CPU), {16 * 2**k: 100 * 2**k for k in range(8)})
     assert sizes[-1] == 2048

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "defences": {"attacks", "classifier", "directions", "evaluation", "results", "statistics"},
     # Everything that measures, on many classifiers: it stands above all instruments, and knows no checkpoints.
     "comparison": {
-        "attacks", "classifier", "defences", "directions", "evaluation", "results", "sections", "statistics",
+        "attacks", "classifier", "defences", "directions", "evaluation", "results", "runs", "sections", "statistics",
         "subspace", "transfer",
     },
     # Any analysis in chunks: it is told which, and knows none.

@@ -1,6 +1,6 @@
 """`boundarygeo compare`: checkpoints under every instrument, in one table grouped by training method."""
 
-import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,8 @@ from boundarygeo.cli.words import at_least, positive_number
 from boundarygeo.comparison import INSTRUMENTS, Comparison, Settings, Subject, default_eps
 from boundarygeo.comparison import compare as measure
 from boundarygeo.comparison.compare import check_instruments
-from boundarygeo.comparison.tables import csv_text, instrument_table, markdown, overview, remarks
+from boundarygeo.comparison.journal import check_out
+from boundarygeo.comparison.tables import instrument_table, overview, remarks
 from boundarygeo.results import check_free
 from boundarygeo.training import METHODS, Checkpoint, load_checkpoint
 from boundarygeo.training.layers import hidden_layers
@@ -53,7 +54,8 @@ def compare(
 ) -> None:
     """Compare checkpoints by every instrument: accuracy under attack, signs of masked gradients, geometry.
 
-    Checkpoints that differ by their seed alone are one row: mean ± standard deviation over the seeds.
+    Checkpoints that differ by their seed alone are one row: mean ± standard deviation over the seeds. With --out, each
+    instrument on each checkpoint is kept when it is finished: the same command goes on where it was stopped.
     """
     at_least(examples, 1, "--examples")
     at_least(seed, 0, "--seed")
@@ -89,50 +91,30 @@ def compare(
     chosen = None if instruments is None else [word.strip() for word in instruments.split(",") if word.strip()]
     used = check_instruments(subjects, settings, chosen)
     drawings = {} if figures is None else {name: figures / f"{name}.png" for name in used}
-    for file in ([] if out is None else [out]) + list(drawings.values()):
+    if out is not None:
+        check_out(out, overwrite=overwrite)
+    for file in drawings.values():
         check_free(file, overwrite=overwrite)
     if out is not None and out == figures:
         raise ValueError(f"--out and --figures must be different folders, got {str(out)!r} twice")
     dataset = load_data(_data_of(names, described) if data is None else data)
     _check_data(dataset, described[0])
     drawn = draw_examples(subjects[0].classifier, dataset, examples, correct_only=False, seed=seed)
-    found = measure(subjects, drawn.x, drawn.y, settings=settings, instruments=used, seed=seed, index=drawn.index)
+    try:
+        found = measure(
+            subjects, drawn.x, drawn.y, settings=settings, instruments=used, seed=seed, index=drawn.index, out=out,
+            overwrite=overwrite,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if out is not None:
+            print("boundarygeo: finished measurements are kept; the same command goes on from there", file=sys.stderr)
+        raise
     _print(found)
     if out is not None:
-        print(f"saved {write(found, out, overwrite=overwrite)}")
+        print(f"saved {out}")
     for name, file in drawings.items():
         if found.quantities(name):
             print(f"saved {plots.save_figure(plots.measurements(found, name), file)}")
-
-
-def write(found: Comparison, out: Path, *, overwrite: bool = False) -> Path:
-    """Write a comparison: its table as CSV, or a folder with the table, also as Markdown, and all results.
-
-    Args:
-        found: what was measured.
-        out: a file that ends in .csv, or a folder.
-        overwrite: whether what exists may be replaced.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: if it exists and `overwrite` is false.
-    """
-    check_free(out, overwrite=overwrite)
-    if out.suffix.lower() == ".csv":
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(csv_text(found))
-        return out
-    results = out / "results"
-    for store in results.glob("*.zarr"):  # of what was there before, and may not be now
-        shutil.rmtree(store)
-    results.mkdir(parents=True, exist_ok=True)
-    (out / "table.csv").write_text(csv_text(found))
-    (out / "table.md").write_text(markdown(found))
-    for (instrument, name, word), result in found.results.items():
-        result.save(results / f"{instrument}-{name}-{word}.zarr")
-    return out
 
 
 def group_names(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> list[str]:

@@ -1,21 +1,27 @@
 """All instruments on all classifiers."""
 
+import contextlib
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from boundarygeo.attacks.examples import labels_of
 from boundarygeo.comparison.bench import Bench
-from boundarygeo.comparison.instruments import INSTRUMENTS, Found
+from boundarygeo.comparison.instruments import INSTRUMENTS, Found, hold_curves
+from boundarygeo.comparison.journal import Part, open_journal, plan_of
 from boundarygeo.comparison.rows import Comparison, Measurement, Row
 from boundarygeo.comparison.settings import Settings
 from boundarygeo.comparison.subjects import Subject, standard_partners
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import progress_bar
-from boundarygeo.results import Result
+from boundarygeo.runs.plan import FIRST_INPUTS, steady
 from boundarygeo.statistics import Estimate
+from boundarygeo.transfer.matrix import TransferMatrix
 
 
 def compare(
@@ -27,12 +33,19 @@ def compare(
     instruments: Sequence[str] | None = None,
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> Comparison:
     """Put classifiers under instruments, on the same examples with the same settings.
 
     Where an instrument cannot be used on a classifier (no piecewise affine network, say), the table has no number there
     and says why; the others go on.
+
+    With `out`, each instrument on each classifier is kept, whole or not at all, when it is finished. The same call
+    goes on with a comparison that was killed, and gives what one that was not gives, to the last bit on one kind of
+    device, in all but wall-clock times; a call that differs is refused. What was damaged since is measured again. Until
+    it is whole, all of it is in a folder `out` + `".partial"`.
 
     Args:
         subjects: classifiers with the same bounds and classes.
@@ -43,6 +56,10 @@ def compare(
             a standard classifier among others, `"certified"` the `sigma` of the settings.
         seed: decides everything random.
         index: number of each example, which decides what is drawn for it; by default 0, 1, 2, ….
+        out: folder for table.csv, table.md and all results as Zarr stores; or a .csv file, the table alone; or None,
+            and nothing is kept. With it, batches are of fixed sizes, as in `boundarygeo.run`.
+        overwrite: whether what exists may be replaced; it is, once the comparison is whole. What else is in a folder
+            stays.
         progress: whether to show bars when it takes more than two seconds.
 
     Returns:
@@ -51,42 +68,111 @@ def compare(
     Raises:
         TypeError: if an input is not a tensor of the right kind.
         ValueError: if classifiers do not fit together or to the examples, an instrument is unknown or lacks what it
-            needs, or a classifier does not give finite logits.
+            needs, or a classifier does not give finite logits; if `out` was begun with other settings, is being
+            written by another process, or is something else.
+        OSError: if `out` cannot be written; what is in it is kept.
     """
     chosen = check_instruments(subjects, settings, instruments)
     numbers = numbers_of(index, len(x))
     _check_subjects(subjects, x, y)
-    counts = [(s.classifier, s.classifier.counts.forwards, s.classifier.counts.backwards) for s in subjects]
-    began = time.perf_counter()
+    if out is not None:
+        _check_names(subjects)
+        subjects = [_with_steady_batches(subject, x) for subject in subjects]
     bench = Bench(subjects, x, y, settings, seed=seed, index=numbers, progress=progress)
-    rows: list[Row] = []
-    results: dict[tuple[str, str, str], Result] = {}
-    with progress_bar(
-        len(chosen) * len(subjects), description="compare", unit="measurements", progress=progress
-    ) as bar:
-        for name in chosen:
-            for subject in subjects:
-                found = _measure(name, bench, subject)
-                rows += [
-                    Row(name=subject.name, group=subject.group, seed=subject.seed, measured=measured)
-                    for measured in found.measurements
-                ]
-                results |= {(name, subject.name, word): result for word, result in found.results.items()}
-                bar.update()
-    if len(subjects) > 1 and {"masking", "transfer"} & set(chosen):
-        results["transfer", "all", "matrix"] = bench.matrix
-    return Comparison(
-        rows=tuple(rows),
-        names=tuple(subject.name for subject in subjects),
-        groups=tuple(subject.group for subject in subjects),
-        settings=settings,
-        notes={name: INSTRUMENTS[name].note(bench) for name in chosen},
-        results=results,
-        n=len(x),
-        forwards=sum(clf.counts.forwards - before for clf, before, _ in counts),
-        backwards=sum(clf.counts.backwards - before for clf, _, before in counts),
+    todo = list(_todo(chosen, subjects))
+    parts: list[Part] = []
+    with contextlib.ExitStack() as stack:
+        journal = None
+        if out is not None:
+            journal = stack.enter_context(open_journal(Path(out), plan_of(bench, chosen), overwrite=overwrite))
+        bar = stack.enter_context(
+            progress_bar(len(todo), description="compare", unit="measurements", progress=progress)
+        )
+        for number, (name, subject) in enumerate(todo):
+            part = journal.get(number) if journal else None
+            if part is not None:
+                _hold(bench, subject, part)
+            else:
+                part = _part(bench, name, subject)
+                if journal:
+                    journal.put(number, part)
+            parts.append(part)
+            bar.update()
+        whole = _together(bench, chosen, parts)
+        if journal:
+            journal.finish(whole)
+    return whole
+
+
+def _todo(chosen: Sequence[str], subjects: Sequence[Subject]) -> Iterator[tuple[str, Subject | None]]:
+    """Instruments and classifiers in order; None for the matrix of all classifiers, before what looks into it."""
+    matrix = len(subjects) > 1
+    for name in chosen:
+        if matrix and name in ("masking", "transfer"):
+            yield "transfer", None
+            matrix = False
+        for subject in subjects:
+            yield name, subject
+
+
+def _part(bench: Bench, name: str, subject: Subject | None) -> Part:
+    """What an instrument gives, and what it costs."""
+    classifiers = [subject.classifier for subject in bench.subjects]
+    before = [(clf.counts.forwards, clf.counts.backwards) for clf in classifiers]
+    began = time.perf_counter()
+    found = Found([], {"matrix": bench.matrix}) if subject is None else _measure(name, bench, subject)
+    return Part(
+        instrument=name,
+        name="all" if subject is None else subject.name,
+        found=found,
+        forwards=sum(clf.counts.forwards - old for clf, (old, _) in zip(classifiers, before, strict=True)),
+        backwards=sum(clf.counts.backwards - old for clf, (_, old) in zip(classifiers, before, strict=True)),
         seconds=time.perf_counter() - began,
     )
+
+
+def _hold(bench: Bench, subject: Subject | None, part: Part) -> None:
+    """Give a bench the attacks of a part that was kept, so that they are not made again."""
+    if subject is None:
+        matrix = part.found.results["matrix"]
+        assert isinstance(matrix, TransferMatrix)
+        bench.matrix = matrix
+    elif part.instrument == "accuracy" and part.found.results:
+        hold_curves(bench, subject, part.found)
+
+
+def _together(bench: Bench, chosen: Sequence[str], parts: Sequence[Part]) -> Comparison:
+    """The comparison of all parts; costs are added up."""
+    subjects = {subject.name: subject for subject in bench.subjects}
+    return Comparison(
+        rows=tuple(
+            Row(name=part.name, group=subjects[part.name].group, seed=subjects[part.name].seed, measured=measured)
+            for part in parts
+            for measured in part.found.measurements
+        ),
+        names=tuple(subjects),
+        groups=tuple(subject.group for subject in bench.subjects),
+        settings=bench.settings,
+        notes={name: INSTRUMENTS[name].note(bench) for name in chosen},
+        results={
+            (part.instrument, part.name, word): result for part in parts for word, result in part.found.results.items()
+        },
+        n=len(bench.x),
+        forwards=sum(part.forwards for part in parts),
+        backwards=sum(part.backwards for part in parts),
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+def _with_steady_batches(subject: Subject, x: Tensor) -> Subject:
+    """The subject with a batch size that no clock decides, and its classifier ready.
+
+    How a module is rearranged to run fast is decided with the inputs that are seen first: these must be the same ones
+    where a comparison goes on in its middle.
+    """
+    clf = steady(subject.classifier, x[:FIRST_INPUTS])
+    clf.predict(x[:FIRST_INPUTS])
+    return replace(subject, classifier=clf)
 
 
 def check_instruments(
@@ -153,3 +239,10 @@ def _check_subjects(subjects: Sequence[Subject], x: Tensor, y: Tensor) -> None:
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{value} ({name!r})" for name, value in values.items())
             raise ValueError(f"models must have the same {what}, got {listed}")
+
+
+def _check_names(subjects: Sequence[Subject]) -> None:
+    """Refuse names that cannot be part of a file's name."""
+    for subject in subjects:
+        if not subject.name or set(subject.name) & set("/\\\0"):
+            raise ValueError(f"names of subjects must be parts of file names, to be kept, got {subject.name!r}")

@@ -16,6 +16,7 @@ from boundarygeo.comparison.subjects import Subject
 from boundarygeo.defences.certification import certify
 from boundarygeo.directions import named_directions
 from boundarygeo.results import Result
+from boundarygeo.sections.accuracy import AccuracyCurve
 from boundarygeo.sections.distances import boundary_distance
 from boundarygeo.sections.pieces import linear_pieces
 from boundarygeo.sections.segments import random_pairs, segment_curves
@@ -67,6 +68,20 @@ def accuracy(bench: Bench, subject: Subject) -> Found:
     shares = {name: share(int(right.sum()), len(right)) for name, right in (rights | {"worst of these": every}).items()}
     rows = [_share("accuracy", name, estimate, main=name != "worst of these") for name, estimate in shares.items()]
     return Found(rows, {_word(name): curve for name, curve in curves.items()})
+
+
+def hold_curves(bench: Bench, subject: Subject, found: Found) -> None:
+    """Give a bench the curves that `accuracy` found before, for `masking`.
+
+    Args:
+        bench: what the curves are for.
+        subject: the classifier.
+        found: what `accuracy` gave.
+    """
+    for attack in bench.attacks:
+        curve = found.results[_word(attack)]
+        assert isinstance(curve, AccuracyCurve)
+        bench.hold(subject, attack, curve)
 
 
 def masking(bench: Bench, subject: Subject) -> Found:

@@ -17,6 +17,7 @@ LARGEST_SIZE = {"cpu": 2048, "cuda": 1 << 16}
 TIMED_BATCHES = 2  # per size, the best counts; one more batch before them warms up kernels for the new shape
 WORTH_GROWING = 1.04  # a doubled batch must be this much faster, or it counts as a failed try
 FAILED_TRIES = 2  # sizes in a row without gain that end the search
+GRAIN = 8  # what does not fill a batch of fixed size is cut at multiples of powers of this
 
 
 @dataclass
@@ -42,6 +43,7 @@ class BatchTuner:
     def __init__(self, device: torch.device, size: int | None = None) -> None:
         self.size = FIRST_SIZE.get(device.type, FIRST_SIZE["cuda"]) if size is None else size
         self.settled = size is not None
+        self._fixed = size is not None
         self._largest = LARGEST_SIZE.get(device.type, LARGEST_SIZE["cuda"])
         self._rates: list[float] = []
         self._best_rate = 0.0
@@ -51,8 +53,15 @@ class BatchTuner:
     def fitting(self, left: int) -> int:
         """Examples of the next batch, when so many are left.
 
-        A size that cannot be filled cannot be tried out: then it is the best size so far.
+        A size that cannot be filled cannot be tried out: then it is the best size so far. What does not fill a batch of
+        fixed size is cut into pieces of which few sizes exist: libraries keep a kernel for every size that they have
+        seen, and a long run would see them all.
         """
+        if self._fixed and left < self.size:
+            unit = 1
+            while unit * GRAIN <= left:
+                unit *= GRAIN
+            return left - left % unit
         compared = self._best_rate > 0 and not self.settled
         return min(left, self._best_size if compared and left < self.size else self.size)
 

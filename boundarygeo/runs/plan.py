@@ -142,6 +142,28 @@ class Plan:
         start, stop = self.rows(chunk)
         return stop - start
 
+    def continues(self, wanted: "Plan", root: Path, *, overwrite: bool) -> bool:
+        """Whether what was begun with this plan can be gone on with.
+
+        Args:
+            wanted: the plan of now.
+            root: folder of what was begun.
+            overwrite: whether it may be replaced.
+
+        Returns:
+            Whether the plans are the same.
+
+        Raises:
+            ValueError: if they are not, and it may not be replaced.
+        """
+        differences = self.differences(wanted)
+        if differences and not overwrite:
+            raise ValueError(
+                f"{str(root)!r} was begun with other settings ({'; '.join(differences)}): use those, or pass "
+                "overwrite to begin anew"
+            )
+        return not differences
+
     def differences(self, other: "Plan") -> list[str]:
         """Where another plan differs, as `name: this one's value, other one's value`."""
         own, theirs = (dict(_flat(dataclasses.asdict(plan))) for plan in (self, other))
@@ -152,6 +174,21 @@ class Plan:
             for name in names
             if own.get(name, missing) != theirs.get(name, missing)
         ]
+
+
+def steady(clf: Classifier, first: Tensor, *, batch_size: int | None = None, device: str | None = None) -> Classifier:
+    """A classifier whose batch sizes no clock decides, or results could differ in their last digits from run to run.
+
+    Args:
+        clf: the classifier.
+        first: a few inputs, `[example, *input]`.
+        batch_size: examples per batch; by default the classifier's own, or a good one by its number of operations.
+        device: kind of device that it will be on; by default its own.
+
+    Returns:
+        The classifier with batches of a fixed size.
+    """
+    return clf.with_batch_size(batch_size or clf.batch_size or clf.steady_batch_size(first, device=device))
 
 
 def plan_of(job: Job, part: int, *, chunk_size: int, device: str) -> Plan:

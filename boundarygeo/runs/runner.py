@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
@@ -19,7 +18,8 @@ from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.results import Result, check_free, unfinished
 from boundarygeo.runs.local import Done, LocalEngine, Task
-from boundarygeo.runs.plan import CHUNK_SIZE, FIRST_INPUTS, Inputs, Job, Plan, classifiers_in, plan_of
+from boundarygeo.runs.lock import writing
+from boundarygeo.runs.plan import CHUNK_SIZE, FIRST_INPUTS, Inputs, Job, Plan, classifiers_in, plan_of, steady
 from boundarygeo.runs.store import ChunkStore
 
 
@@ -133,7 +133,7 @@ def run_jobs(
     size = chunk_size or CHUNK_SIZE.get(device, CHUNK_SIZE["cuda"])
     with contextlib.ExitStack() as locks:
         for path in every:
-            locks.enter_context(_writing(path))
+            locks.enter_context(writing(path))
         stores = [
             [
                 _open(plan_of(job, part, chunk_size=size, device=device), path, overwrite)
@@ -206,32 +206,9 @@ def _check_size(size: int | None, name: str) -> None:
 
 def _with_steady_batches(job: Job, batch_size: int | None, device: str) -> Job:
     """The job with batch sizes that no clock decides, and its classifiers ready."""
-
-    def fix(clf: Classifier) -> Classifier:
-        first = job.x[:FIRST_INPUTS]
-        return clf.with_batch_size(batch_size or clf.batch_size or clf.steady_batch_size(first, device=device))
-
-    steady = job.changed(fix)
-    steady.look()
-    return steady
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Keep other processes from writing to the same store."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"out must not be written by another process at the same time, got {str(path)!r}") from None
-    except OSError as error:
-        raise type(error)(f"out must be in a folder that can be written to, got {str(path)!r} ({error})") from error
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+    changed = job.changed(lambda clf: steady(clf, job.x[:FIRST_INPUTS], batch_size=batch_size, device=device))
+    changed.look()
+    return changed
 
 
 def _keep(stores: Sequence[ChunkStore], done: Done) -> None:
@@ -256,13 +233,7 @@ def _open(plan: Plan, path: Path, overwrite: bool) -> ChunkStore:
     if store is None:
         check_free(path, overwrite=overwrite)
     else:
-        differences = store.plan.differences(plan)
-        if differences and not overwrite:
-            raise ValueError(
-                f"{str(store.root)!r} was begun with other settings ({'; '.join(differences)}): use those, or pass "
-                "overwrite to begin anew"
-            )
-        if not differences:
+        if store.plan.continues(plan, store.root, overwrite=overwrite):
             damaged = store.damaged()
             for chunk, file in damaged.items():
                 start, stop = store.plan.rows(chunk)

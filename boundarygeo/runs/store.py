@@ -162,7 +162,7 @@ class ChunkStore:
         found: dict[int, str] = {}
         for chunk in sorted(self.done):
             entry = _read_json(self._entry(chunk))
-            if not entry or expected is None or entry["layout"] != _digest_of(expected):
+            if not entry or expected is None or entry["layout"] != digest_of(expected):
                 found[chunk] = self._entry(chunk).name
                 continue
             short = [key for key, (axis, size) in entry["longest"].items() if shapes[key][axis] < size]
@@ -252,7 +252,7 @@ class ChunkStore:
                 raise ValueError(
                     f"analysis must give every chunk the same {differing[0]!r}{either}, got {before} and {here}"
                 )
-        return _digest_of(fields)
+        return digest_of(fields)
 
     def _create(self, result: Result, varying: dict[str, ChunkArray], provenance: dict[str, Any]) -> None:
         """The arrays, empty: xarray writes them without examples, then they are stretched."""
@@ -302,10 +302,11 @@ def _digest(file: Path) -> str | None:
 
 def _digest_but_shape(metadata: dict[str, Any]) -> str:
     """Digest of what Zarr's file of an array says of it, except how large it is so far."""
-    return _digest_of(metadata | {"shape": None})
+    return digest_of(metadata | {"shape": None})
 
 
-def _digest_of(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """SHA-256 of a value as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,0 +1,36 @@
+"""One process at a time writes to a path."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to the same path.
+
+    Args:
+        path: what is written; its folder is made where there is none.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: if another process is writing to it.
+        OSError: if its folder cannot be written to.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"out must not be written by another process at the same time, got {str(path)!r}") from None
+    except OSError as error:
+        raise type(error)(f"out must be in a folder that can be written to, got {str(path)!r} ({error})") from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
