@@ -9,7 +9,7 @@ from torch import Tensor
 
 import boundarygeo as bg
 from boundarygeo.statistics import mean, share
-from boundarygeo.transfer.boundaries import InterBoundaryDistance, inter_boundary_distance
+from boundarygeo.transfer.boundaries import InterBoundaryDistance, inter_boundary_distance, labelled_pool
 
 BOTH = ("legitimate", "random")
 MARGIN = torch.arange(1, 11).double() / 10
@@ -162,9 +162,32 @@ def test_examples_that_a_model_gets_wrong_are_left_out_and_counted() -> None:
     wrong = torch.cat([x, torch.tensor([[0.0, 1.0], [0.0, -1.0], [0.3, 0.0]])])
     classes = torch.cat([y, torch.tensor([1, 1, 0])])
     result = inter_boundary_distance(pair(60), wrong, classes, directions=("adversarial",), max_distance=3.0)
-    assert (result.given, result.correct.tolist()) == (13, [11, 11])
-    assert result.index.tolist() == list(range(10))
-    assert torch.equal(result.true_labels, y)
+    assert result.correct.sum(1).tolist() == [11, 11]
+    assert result.shared.tolist() == [True] * 10 + [False] * 3
+    assert result.distance[..., 10:].isnan().all()
+    assert torch.equal(result.valid[0, 0], result.shared)
+    alone = inter_boundary_distance(pair(60), x, y, directions=("adversarial",), max_distance=3.0)
+    assert torch.equal(result.distance[..., :10], alone.distance)
+    assert result.compare("adversarial", 0, 1) == alone.compare("adversarial", 0, 1)
+    # The others cost no more than their labels, by each of the two models.
+    assert result.provenance.forwards == alone.provenance.forwards + 3 * 2
+    none = inter_boundary_distance(pair(60), wrong[10:], classes[10:], max_distance=3.0)
+    assert none.distance.isnan().all()
+    assert none.compare("random", 0, 1).n == 0
+    assert none.censored.isnan().all()
+
+
+def test_labels_of_the_pool_may_be_known() -> None:
+    several, x, y = twins(12)
+    pool = labelled_pool(several, x, y)
+    assert pool[2].tolist() == [clf.predict(x).tolist() for clf in several]
+    known = inter_boundary_distance(several, x[:4], y[:4], max_distance=3.0, pool=pool, index=range(4))
+    found = inter_boundary_distance(several, x[:4], y[:4], max_distance=3.0, pool=(x, y), index=range(4))
+    assert torch.equal(known.distance, found.distance)
+    assert known.provenance.forwards == found.provenance.forwards - 12 * len(several)
+    other = (x, y, 1 - pool[2])  # a lie, which shows: random directions lead elsewhere
+    turned = inter_boundary_distance(several, x[:4], y[:4], max_distance=3.0, pool=other, index=range(4))
+    assert not torch.equal(turned.distance[2], found.distance[2])
 
 
 def test_missing_directions_are_marked() -> None:
@@ -215,6 +238,11 @@ def test_saved_distances_come_back(tmp_path) -> None:
         ({"pool": (torch.zeros(2, 3), torch.tensor([0, 1]))}, ValueError, r"shape \[2\] of x, got \[3\]"),
         ({"pool": (torch.zeros(2, 2) + 11, torch.tensor([0, 1]))}, ValueError, "pool must lie in the bounds"),
         ({"pool": (torch.zeros(2, 2), torch.tensor([0, 2]))}, ValueError, r"classes of the pool must be in \[0, 2\)"),
+        (
+            {"pool": (torch.zeros(2, 2), torch.tensor([0, 1]), torch.zeros(2, 3, dtype=torch.int64))},
+            ValueError,
+            r"labels of the pool must be int64 of shape \[2, 2\], got torch.int64 of \[2, 3\]",
+        ),
         ({"pool": (torch.ones(2, 2), torch.tensor([1, 1]))}, ValueError, "pool_y must hold another class"),
     ],
 )

@@ -14,7 +14,7 @@ from boundarygeo.results import Provenance
 from boundarygeo.statistics import share
 from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
 from boundarygeo.transfer.mistakes import TransferMistakes, transfer_mistakes
-from boundarygeo.transfer.problem import check_classifiers, position
+from boundarygeo.transfer.problem import check_classifiers, check_shared, position
 
 ANGLE = math.radians(60)
 QUIET = {"progress": False}
@@ -314,7 +314,11 @@ def test_no_example_that_all_get_right() -> None:
     weight = torch.tensor([1.0, 0.0, 0.0, 0.0])
     several = {"a": bg.Classifier(Linear(weight, -9)), "b": bg.Classifier(Linear(weight, 9))}
     with pytest.raises(ValueError, match=r"got none: of 3 are right 1 \('a'\), 2 \('b'\)"):
-        check_classifiers(several, X[:3], Y[:3])
+        check_shared(check_classifiers(several, X[:3], Y[:3]))
+    nothing = bg.transfer_matrix(several, X[:3], Y[:3], attack="fgsm", eps=0.1)  # as of a part of a long run
+    assert nothing.counts()[1].tolist() == [0, 0]
+    assert nothing.rate().isnan().all()
+    assert nothing.estimate("a", "b").n == 0
     with pytest.raises(ValueError, match=r"y must be in \[0, 2\), got values from 0 to 7 \(classifier 'a'\)"):
         check_classifiers(several, X, torch.tensor([0, 1, 0, 7]))
 

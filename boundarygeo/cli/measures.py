@@ -24,11 +24,12 @@ from boundarygeo.results import Provenance, Result
 from boundarygeo.statistics import mean, share
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import Counted, dimension_summary
-from boundarygeo.transfer.boundaries import inter_boundary_distance
+from boundarygeo.transfer.bases import perturbation_bases
+from boundarygeo.transfer.boundaries import inter_boundary_distance, labelled_pool
 from boundarygeo.transfer.dimension import TransferredDimension, dimension_and_transfer
 from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
 from boundarygeo.transfer.mistakes import OUTCOMES, TransferMistakes, transfer_mistakes
-from boundarygeo.transfer.overlap import subspace_overlap
+from boundarygeo.transfer.overlap import basis_overlap, seed_of_model
 from boundarygeo.transfer.reproducibility import reproducibility
 from boundarygeo.transfer.shared import shared_dimension
 
@@ -188,13 +189,17 @@ def overlap(these: Comparison, **settings: Any) -> Report:
 
     Args:
         these: what is compared.
-        **settings: of `subspace_overlap`.
+        **settings: of `perturbation_bases`.
 
     Returns:
         The overlap.
     """
-    drawn = these.examples
-    result = subspace_overlap(these.classifiers, drawn.x, drawn.y, seed=these.seed, index=drawn.index, **settings)
+    problems = [
+        Problem(perturbation_bases, clf, {"seed": seed_of_model(these.seed, number), **settings})
+        for number, clf in enumerate(these.classifiers.values())
+    ]
+    bases = dict(zip(these.classifiers, these.results(*problems), strict=True))
+    result = basis_overlap(bases, seed=these.seed)
     degrees = f"{math.degrees(result.tolerance):.0f}°"
     heading = ["models", "n", "shared energy", "random: k₁k₂/d", "p", "another example's", "p", f"angles ≤ {degrees}"]
     rows: list[Sequence[str]] = [heading]
@@ -230,7 +235,7 @@ def distances(these: Comparison, **settings: Any) -> Report:
     Returns:
         The distances; a figure for each source.
     """
-    told = {"seed": these.seed, "pool": these.pool, **settings}
+    told = {"seed": these.seed, "pool": labelled_pool(these.classifiers, *these.pool), **settings}
     (result,) = these.results(Problem(inter_boundary_distance, these.classifiers, told, (these.store(),)))
     rows = [("source → target", "direction", "n", "both known", "MD", "ID", "ID < MD", "of all n")]
     for source, target in permutations(result.names, 2):

@@ -19,7 +19,7 @@ from boundarygeo.cli.options import EngineName, RunOptions, StudyOptions, study_
 from boundarygeo.cli.outputs import check_figure, check_figures
 from boundarygeo.cli.sources import open_study, short_names
 from boundarygeo.cli.words import at_least, positive_number
-from boundarygeo.transfer.problem import check_classifiers
+from boundarygeo.transfer.problem import check_classifiers, check_shared
 
 DIMENSION = 10
 RESTARTS = 32
@@ -145,6 +145,7 @@ def transfer(
     drawn = study.examples
     classifiers = dict(zip(names, study.classifiers, strict=True))
     problem = check_classifiers(classifiers, drawn.x, drawn.y)
+    check_shared(problem)
     print(accuracy_lines(names, problem.labels == problem.y), end="\n\n")
     pool = (study.data.test.x, study.data.test.y)
     these = Comparison(classifiers, drawn, pool, options, stores)

@@ -75,19 +75,19 @@ class Turn:
 
     def __init__(self, shape: torch.Size, *, seed: int, draw: int) -> None:
         random = np.random.default_rng((seed, draw))
-        self._shape, size = shape, shape.numel()
+        size = shape.numel()
         self._place = torch.from_numpy(random.permutation(size))
         self._sign = torch.from_numpy(random.choice(np.array([-1.0, 1.0], dtype=np.float32), size))
 
     def __call__(self, v: Tensor) -> Tensor:
         """Perturbations `[row, *input]`, rotated."""
-        flat = v.reshape(len(v), -1)
-        return (flat[:, self._place.to(v.device)] * self._sign.to(v)).view(-1, *self._shape)
+        flat = v.flatten(1)
+        return (flat[:, self._place.to(v.device)] * self._sign.to(v)).view(v.shape)
 
     def back(self, v: Tensor) -> Tensor:
         """The inverse rotation, which takes gradients back, too."""
-        flat = v.reshape(len(v), -1) * self._sign.to(v)
-        return torch.empty_like(flat).index_copy_(1, self._place.to(v.device), flat).view(-1, *self._shape)
+        flat = v.flatten(1) * self._sign.to(v)
+        return torch.empty_like(flat).index_copy_(1, self._place.to(v.device), flat).view(v.shape)
 
 
 @dataclass(frozen=True, eq=False)

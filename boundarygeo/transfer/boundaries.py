@@ -61,14 +61,16 @@ class BoundaryComparison:
 class InterBoundaryDistance(Result):
     """How far each model's boundary is along the same directions, on the examples that all models get right.
 
+    The others have no distances, and are not counted anywhere.
+
     Attributes:
         distance: MD_d(f, x), the smallest ε at which the label of f at x + ε d differs from that at x, along the
             directions that belong to each source; in L2 input units, float64 `[direction, source, classifier,
-            example]`; inf where no change was found within reach, NaN where there is no direction.
+            example]`; inf where no change was found within reach, NaN where there is no direction or some model gets
+            the example wrong.
+        correct: whether each model gets the example right, bool `[classifier, example]`.
         true_labels: int64 `[example]`.
-        index: number of each example, int64 `[example]`: by default its position in the examples that were given.
-        correct: number of given examples that each model gets right, int64 `[classifier]`.
-        given: number of examples that were given; those that some model gets wrong are left out of the distances.
+        index: number of each example, int64 `[example]`: decides its random direction.
         names: name of each model, the same for sources and classifiers.
         directions: names of the directions.
         adversarial: what the adversarial directions are, `"gradient"` or `"fgsm"`.
@@ -79,10 +81,9 @@ class InterBoundaryDistance(Result):
     """
 
     distance: Tensor = array("direction", "source", "classifier", "example", unit="L2 input units")
+    correct: Tensor = array("classifier", "example")
     true_labels: Tensor = array("example")
     index: Tensor = array("example", coordinate=True)
-    correct: Tensor = array("classifier")
-    given: int
     names: tuple[str, ...]
     directions: tuple[str, ...]
     adversarial: str
@@ -97,8 +98,13 @@ class InterBoundaryDistance(Result):
         return self.distance.isfinite()
 
     @property
+    def shared(self) -> Tensor:
+        """Whether all models get the example right, bool `[example]`."""
+        return self.correct.all(0)
+
+    @property
     def valid(self) -> Tensor:
-        """Whether the direction exists, bool `[direction, source, example]`."""
+        """Whether all models get the example right and the direction exists, bool `[direction, source, example]`."""
         return ~self.distance[:, :, 0].isnan()
 
     @property
@@ -118,7 +124,7 @@ class InterBoundaryDistance(Result):
             model: name or number of the model whose boundary is met.
 
         Returns:
-            Distances in L2 input units, float64 `[example]`, inf where censored, NaN without a direction.
+            Distances in L2 input units, float64 `[example]`, inf where censored, NaN where not valid.
 
         Raises:
             ValueError: if there is no such direction or model.
@@ -186,7 +192,7 @@ def inter_boundary_distance(
     directions: Sequence[str] = DIRECTIONS,
     max_distance: float,
     adversarial: str = "gradient",
-    pool: tuple[Tensor, Tensor] | None = None,
+    pool: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | None = None,
     scan: int = 64,
     tolerance: float | None = None,
     clip: bool = True,
@@ -215,7 +221,9 @@ def inter_boundary_distance(
         max_distance: how far to look, in L2 input units.
         adversarial: `"gradient"` or `"fgsm"`.
         pool: points `[candidate, *input]` and their true classes, int64 `[candidate]`, towards which legitimate and
-            random directions go; by default the examples themselves.
+            random directions go, and the label that each model gives them, int64 `[classifier, candidate]`, if that is
+            known (`labelled_pool`). By default the examples themselves: then no example stands for itself, and a part
+            of them gives something else than all.
         scan: number of equally spaced points looked at first; a region thinner than their spacing can be missed.
         tolerance: how far a reported distance may lie beyond the change; by default a millionth of `max_distance`.
         clip: whether points are clipped to the bounds.
@@ -235,18 +243,16 @@ def inter_boundary_distance(
     numbers = numbers_of(index, len(x))
     candidates, classes, labels = _pool(problem, pool)
     keep = problem.shared
-    here, truth, numbers = problem.x[keep], problem.y[keep], numbers[keep]
+    here, truth, drawn = problem.x[keep], problem.y[keep], numbers[keep]
     count = len(problem.names)
-    distance = torch.empty(len(kinds), count, count, len(here), dtype=torch.float64)
-    spacing: dict[str, float] = {}
+    distance = torch.full((len(kinds), count, count, len(x)), torch.nan, dtype=torch.float64)
+    tolerance = 1e-6 * max_distance if tolerance is None else tolerance
+    settings = {"max_distance": max_distance, "scan": scan, "tolerance": tolerance, "clip": clip}
 
     def along(clf: Classifier, way: Directions) -> Tensor:
-        settings = {"scan": scan, "tolerance": tolerance, "clip": clip}
-        result = boundary_distance(clf, here, truth, direction=way, max_distance=max_distance, **settings)
-        spacing["tolerance"] = result.tolerance
-        return result.distance
+        return boundary_distance(clf, here, truth, direction=way, **settings).distance
 
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(kinds if len(here) else ()):
         if kind == "legitimate":
             way = towards(here, nearest_of_other_class(here, truth, candidates, classes), name=kind)
             ways: Iterator[Directions] = iter([way])
@@ -254,31 +260,30 @@ def inter_boundary_distance(
             ways = (_adversarial(clf, here, truth, adversarial) for clf in problem.classifiers)
         else:
             ways = (
-                towards(here, random_of_other_label(truth, candidates, seen, seed=seed, index=numbers), name=kind)
+                towards(here, random_of_other_label(truth, candidates, seen, seed=seed, index=drawn), name=kind)
                 for seen in labels  # the examples' own labels are the true ones, for all models
             )
         for source, way in enumerate(ways):
-            distance[number, source] = torch.stack([along(clf, way) for clf in problem.classifiers])
+            distance[number, source][:, keep] = torch.stack([along(clf, way) for clf in problem.classifiers])
         if kind == "legitimate":
             distance[number] = distance[number, :1].clone()
     return InterBoundaryDistance(
         provenance=problem.provenance(
             f"inter_boundary_distance(directions={list(kinds)}, max_distance={max_distance!r}, "
             f"adversarial={adversarial!r}, pool={'given' if pool else 'examples'}, scan={scan}, "
-            f"tolerance={spacing['tolerance']!r}, clip={clip})",
+            f"tolerance={tolerance!r}, clip={clip})",
             seed=seed,
         ),
         distance=distance,
-        true_labels=truth,
+        correct=problem.labels == problem.y,
+        true_labels=problem.y,
         index=numbers,
-        correct=(problem.labels == problem.y).sum(1),
-        given=len(x),
         names=problem.names,
         directions=kinds,
         adversarial=adversarial,
         max_distance=float(max_distance),
         scan=scan,
-        tolerance=spacing["tolerance"],
+        tolerance=float(tolerance),
         clip=bool(clip),
     )
 
@@ -294,11 +299,31 @@ def _check(directions: Sequence[str], adversarial: str, max_distance: float) -> 
     return kinds
 
 
-def _pool(problem: Problem, pool: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+def labelled_pool(classifiers: Classifiers, points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A pool with the labels that each model gives its points, which would be found again in every call otherwise.
+
+    Args:
+        classifiers: in a list or by name.
+        points: points `[candidate, *input]` within the bounds.
+        classes: their true classes, int64 `[candidate]`.
+
+    Returns:
+        Points, classes and labels, int64 `[classifier, candidate]`.
+
+    Raises:
+        TypeError: as `check_classifiers`.
+        ValueError: as `check_classifiers`.
+    """
+    return points, classes, check_classifiers(classifiers, points, classes).labels
+
+
+def _pool(
+    problem: Problem, pool: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Points, their true classes, and the labels that each model gives them."""
     if pool is None:
         return problem.x, problem.y, problem.labels
-    points, classes = pool
+    points, classes, *known = pool
     first = problem.classifiers[0]
     first.check_inputs(points, "pool")
     first.check_labels(classes, len(points), "classes of the pool")
@@ -306,7 +331,15 @@ def _pool(problem: Problem, pool: tuple[Tensor, Tensor] | None) -> tuple[Tensor,
         expected, got = list(problem.x.shape[1:]), list(points.shape[1:])
         raise ValueError(f"pool must have inputs of the shape {expected} of x, got {got}")
     points = points.detach().float().cpu().clamp(*first.bounds)
-    labels = torch.stack([labels_of(clf.logits(points)) for clf in problem.classifiers])
+    if known:
+        (labels,) = known
+        if labels.shape != (len(problem.classifiers), len(points)) or labels.dtype != torch.int64:
+            expected = [len(problem.classifiers), len(points)]
+            raise ValueError(
+                f"labels of the pool must be int64 of shape {expected}, got {labels.dtype} of {list(labels.shape)}"
+            )
+    else:
+        labels = torch.stack([labels_of(clf.logits(points)) for clf in problem.classifiers])
     return points, classes.detach().cpu().long(), labels
 
 

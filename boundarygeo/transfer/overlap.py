@@ -14,7 +14,7 @@ from boundarygeo.linalg import principal_angles
 from boundarygeo.results import Provenance, Result, array
 from boundarygeo.statistics import Estimate, mean
 from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases
-from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
+from boundarygeo.transfer.problem import Classifiers, check_classifiers, check_shared, position
 
 _ROUNDING = 1e-9  # two energies that differ by less are equal
 _FEW = 64  # means of more random energies are drawn from their normal limit
@@ -296,6 +296,7 @@ def subspace_overlap(
     """
     _check_settings(draws, tolerance)
     problem = check_classifiers(classifiers, x, y)
+    check_shared(problem)
     bases = {}
     for number, (name, clf) in enumerate(zip(problem.names, problem.classifiers, strict=True)):
         bases[name] = perturbation_bases(
@@ -307,7 +308,7 @@ def subspace_overlap(
             restarts=restarts,
             steps=steps,
             step_size=step_size,
-            seed=_seed_of(seed, number),
+            seed=seed_of_model(seed, number),
             index=index,
             progress=progress,
         )
@@ -482,8 +483,16 @@ def _spread(values: Tensor, valid: Tensor) -> Tensor:
     return whole
 
 
-def _seed_of(seed: int, number: int) -> int:
-    """A seed for each model: models with one seed would share their random starts."""
+def seed_of_model(seed: int, number: int) -> int:
+    """A seed for each model: models with one seed would share their random starts.
+
+    Args:
+        seed: seed of all.
+        number: position of the model.
+
+    Returns:
+        Its own seed.
+    """
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 

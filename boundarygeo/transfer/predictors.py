@@ -21,7 +21,7 @@ from boundarygeo.losses import loss_of
 from boundarygeo.results import Result, array
 from boundarygeo.statistics import Estimate, median, rank_correlation
 from boundarygeo.transfer.matrix import TransferMatrix
-from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers
+from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers, check_shared
 
 PREDICTORS = (
     "gradient_cosine",
@@ -182,6 +182,7 @@ def transfer_predictors(
         raise ValueError("radius must be given where the matrix has no eps, got None")
     size = check_eps(size, "radius")
     problem = check_classifiers(classifiers, x, y)
+    check_shared(problem)
     _check_same(problem, matrix)
     numbers = None if dimensions is None else _dimensions(dimensions, problem.names)
     keep = problem.shared

@@ -55,8 +55,8 @@ def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> Problem
 
     Raises:
         TypeError: if `classifiers` are no classifiers, or as `Classifier.logits`.
-        ValueError: if there are fewer than two, two have the same name, their bounds or numbers of classes differ, the
-            inputs do not fit one of them, or no example is right in all.
+        ValueError: if there are fewer than two, two have the same name, their bounds or numbers of classes differ, or
+            the inputs do not fit one of them.
     """
     names, several = _named(classifiers)
     bounds = {name: clf.bounds for name, clf in zip(names, several, strict=True)}
@@ -67,7 +67,7 @@ def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> Problem
     classes = {name: clf.num_classes for name, clf in zip(names, several, strict=True)}
     if len(set(classes.values())) > 1:
         raise ValueError(f"classifiers must have the same number of classes, got {_listed(classes)}")
-    problem = Problem(
+    return Problem(
         names=names,
         classifiers=several,
         x=x.detach().float().cpu().clamp(*several[0].bounds),
@@ -75,12 +75,25 @@ def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> Problem
         labels=torch.stack(rows),
         provenance=provenance,
     )
+
+
+def check_shared(problem: Problem) -> None:
+    """Refuse examples of which none is right in all classifiers.
+
+    That is for what begins with all examples: of those that belong to one part of a long run, none may be.
+
+    Args:
+        problem: what `check_classifiers` gave.
+
+    Raises:
+        ValueError: if there is none.
+    """
     if not bool(problem.shared.any()):
-        right = dict(zip(names, (problem.labels == problem.y).sum(1).tolist(), strict=True))
+        right = dict(zip(problem.names, (problem.labels == problem.y).sum(1).tolist(), strict=True))
         raise ValueError(
-            f"x must have an example that every classifier gets right, got none: of {len(x)} are right {_listed(right)}"
+            "x must have an example that every classifier gets right, got none: of "
+            f"{len(problem.y)} are right {_listed(right)}"
         )
-    return problem
 
 
 def position(names: Sequence[str], which: str | int, name: str) -> int:

@@ -144,10 +144,11 @@ def shared_dimension(
     with contextlib.ExitStack() as stack:
         for clf in dict.fromkeys(problem.classifiers):
             stack.enter_context(clf.running(problem.x, problem.y))
-        margins = torch.stack([clf.margin(inputs, goal.classes).double() for clf in problem.classifiers], 1)
-        gradients = torch.stack(
-            [goal.gradient(clf, inputs, "margin").double().flatten(1) for clf in problem.classifiers], 1
-        )
+        margins = torch.zeros(len(right), len(problem.classifiers), dtype=torch.float64)
+        gradients = torch.zeros(len(right), len(problem.classifiers), x[0].numel(), dtype=torch.float64)
+        for m, clf in enumerate(problem.classifiers if len(right) else ()):
+            margins[:, m] = clf.margin(inputs, goal.classes)
+            gradients[:, m] = goal.gradient(clf, inputs, "margin").flatten(1)
         slopes = gradients / margins[:, :, None]
         h, strength = common_ascent(slopes)
         turns = [None, *(Turn(x.shape[1:], seed=seed, draw=draw) for draw in range(1, len(problem.classifiers)))]
@@ -163,14 +164,14 @@ def shared_dimension(
             ]
 
         still: list[Turn | None] = [None] * len(turns)
-        along = h[usable].view(-1, *x.shape[1:])
+        along = h[usable].view(len(usable), *x.shape[1:])
         first, best, seen = _searched(
             opponents(usable, still), inputs[usable], along, settings, numbers[right][usable], keep_directions, progress
         )
         null_verified = None
         if box == "ignore":
             reachable = (null_strength > 0).nonzero()[:, 0]
-            against = null_h[reachable].view(-1, *x.shape[1:])
+            against = null_h[reachable].view(len(reachable), *x.shape[1:])
             _, _, chance = _searched(
                 opponents(reachable, turns),
                 inputs[reachable],
@@ -232,7 +233,7 @@ def _searched(
 
 
 def _back(slope: Tensor, turn: Turn | None, shape: torch.Size) -> Tensor:
-    return slope if turn is None else turn.back(slope.view(-1, *shape)).flatten(1)
+    return slope if turn is None else turn.back(slope.view(len(slope), *shape)).flatten(1)
 
 
 def _whole(values: Tensor, who: Tensor, examples: int) -> Tensor:
