@@ -153,6 +153,14 @@ def test_numbers_in_the_tables_are_those_of_the_results(these: Comparison) -> No
     kept = shared(these, eps=4.0, box="feasible")
     assert "chance is verified with --box ignore only" in kept.text
     kept = overlap(these, eps=4.0, dimension=2, restarts=4)
+    (found,) = kept.results
+    assert isinstance(found, bg.SubspaceOverlap)
+    drawn = these.examples
+    direct = bg.subspace_overlap(
+        these.classifiers, drawn.x, drawn.y, eps=4.0, dimension=2, restarts=4, index=drawn.index
+    )
+    torch.testing.assert_close(found.angles, direct.angles, equal_nan=True)
+    assert torch.equal(found.random_p_all, direct.random_p_all)
     (result,) = kept.results
     assert isinstance(result, bg.SubspaceOverlap)
     assert f"{float(result.expected[0]):.2f}" in kept.text
@@ -183,6 +191,11 @@ def test_the_same_file_twice_needs_names(folder: Path, tmp_path: Path, capsys: p
 
 
 BAD_WORDS = {
+    "chunks of planes": (
+        [],
+        ["--measure", "agreement", "--chunk-size", "3", "--out", "never.zarr"],
+        "--engine and --chunk-size must be given with another --measure: planes are no examples",
+    ),
     "one model": (["model.pt"], ["--eps", "1"], "--model must be given at least twice, got 1"),
     "names": ([], ["--eps", "1", "--name", "a"], "--name must be given once for each of 2 models, got 1"),
     "names alike": ([], ["--eps", "1", "--name", "a", "--name", "a"], "names of models must differ, got 'a' 2 times"),
