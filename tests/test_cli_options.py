@@ -9,7 +9,7 @@ from command_line import base, make_folder, refused, run, train
 
 from boundarygeo.cli.accuracy import Attack, Norm
 from boundarygeo.cli.options import Direction, StudyOptions, study_command
-from boundarygeo.cli.outputs import check_figures, check_stores
+from boundarygeo.cli.outputs import check_figures, named_stores
 from boundarygeo.directions import NAMED
 from boundarygeo.sections.accuracy import ATTACKS, NORMS
 
@@ -99,17 +99,17 @@ def test_words_are_those_of_the_library() -> None:
 
 def test_stores_count_models_and_name_parts() -> None:
     options = StudyOptions(["a", "b"], out=Path("{attack}/{model}.zarr"))
-    assert [str(path) for path in check_stores(options, attack=["x", "y"])] == [
+    assert [str(path) for path in named_stores(options, attack=["x", "y"])] == [
         "x/1.zarr",
         "y/1.zarr",
         "x/2.zarr",
         "y/2.zarr",
     ]
-    assert check_stores(StudyOptions(["a"]), attack=["x", "y"]) == []
+    assert named_stores(StudyOptions(["a"]), attack=["x", "y"]) == []
     one = StudyOptions(["a"], out=Path("plain.zarr"))
-    assert check_stores(one, attack=["x"]) == [Path("plain.zarr")]
+    assert named_stores(one, attack=["x"]) == [Path("plain.zarr")]
     with pytest.raises(ValueError, match=r"--out must hold \{attack\} for 2 attacks, e.g. result-\{attack\}.zarr"):
-        check_stores(one, attack=["x", "y"])
+        named_stores(one, attack=["x", "y"])
 
 
 def test_figures_are_one_or_one_for_each_model() -> None:

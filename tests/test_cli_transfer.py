@@ -10,7 +10,7 @@ from command_line import classifier, make_folder, refused, run, train
 
 import boundarygeo as bg
 from boundarygeo.cli.measures import Comparison, agreement, dimension, distances, matrix, overlap, shared
-from boundarygeo.cli.options import RunOptions
+from boundarygeo.cli.options import StudyOptions
 from boundarygeo.cli.sources import Examples, Rows
 from boundarygeo.cli.transfer import BELONGS, Measure, TransferAttack
 from boundarygeo.transfer.matrix import SETTINGS
@@ -54,7 +54,7 @@ def these(folder: Path) -> Comparison:
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:20]
     classifiers = {name: classifier(folder / f"{name}.pt") for name in ("model", "other")}
     examples = Examples(Rows(data.test.x, order), data.test.y[order], order, 1.0, 20)
-    return Comparison(classifiers, examples, (data.test.x, data.test.y), RunOptions(model=list(classifiers)))
+    return Comparison(classifiers, examples, (data.test.x, data.test.y), StudyOptions(model=list(classifiers)))
 
 
 def start(folder: Path, *models: str) -> list[object]:

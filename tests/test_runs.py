@@ -930,6 +930,21 @@ def test_what_was_not_to_be_kept_is_dropped_with_the_stores_that_it_belongs_to(
     assert bg.load(tmp_path / "own.zarr").eps == 6.0  # type: ignore[attr-defined]
 
 
+def test_what_another_process_has_just_begun_is_not_dropped(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / ".own.zarr.unkept" / "0.zarr.partial"
+    theirs.mkdir(parents=True)
+    words = [*base(folder, "dims"), "--examples", 4, "--eps", 6, "--out", tmp_path / "own.zarr"]
+    with FileLock(tmp_path / ".own.zarr.lock"):
+        status, _, complaint = run(capsys, *words)
+    assert status == 2
+    assert "out must not be written by another process at the same time" in complaint
+    assert theirs.is_dir()
+    assert run(capsys, *words)[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["own.zarr"]
+
+
 def killed(*arguments: Any) -> None:
     raise KeyboardInterrupt
 

@@ -9,7 +9,7 @@ import typer
 
 from boundarygeo import plots
 from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
-from boundarygeo.cli.options import RunOptions, study_command
+from boundarygeo.cli.options import StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import open_study
 from boundarygeo.cli.words import ascending_sizes, at_least, each_once
@@ -36,7 +36,7 @@ class Norm(enum.StrEnum):
 
 @study_command(examples=1000)
 def accuracy(
-    options: RunOptions,
+    options: StudyOptions,
     attack: Annotated[list[Attack], typer.Option(help="Repeat it for several.")] = [Attack.FGSM],  # noqa: B006 (only typer reads it)
     norm: Annotated[Norm, typer.Option(help="Norm of the perturbations.")] = Norm.LINF,
     eps: Annotated[

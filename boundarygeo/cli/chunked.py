@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.cli.options import EngineName, RunOptions
+from boundarygeo.cli.options import EngineName, StudyOptions
 from boundarygeo.cli.outputs import named_stores
 from boundarygeo.cli.sources import Examples
-from boundarygeo.cli.words import at_least
 from boundarygeo.results import Result, check_free, load
 from boundarygeo.runs import Engine, Job, LocalEngine, begun, run_jobs
+from boundarygeo.runs.lock import writing
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,22 +34,20 @@ class Problem:
     stores: tuple[Path | None, ...] = (None,)
 
 
-def resumable_stores(options: RunOptions, **parts: Sequence[str]) -> list[Path]:
+def resumable_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
     """The stores that `--out` names; one that exists is refused, unless it is that of a run, which may go on.
 
     Args:
         options: of the command.
-        **parts: as in `check_stores`.
+        **parts: as in `named_stores`.
 
     Returns:
-        The stores, as `check_stores` gives them.
+        The stores, as `named_stores` gives them.
 
     Raises:
-        ValueError: as `check_stores`; or if options ask for a run and there is no `--out`.
+        ValueError: as `named_stores`; if a store exists that no run has begun; or if options ask for a run and there is
+            no `--out`.
     """
-    for number, name in ((options.chunk_size, "--chunk-size"), (options.workers, "--workers")):
-        if number is not None:
-            at_least(number, 1, name)
     if options.engine is EngineName.LOCAL and (options.workers is not None or options.address is not None):
         raise ValueError("--workers and --address must be given with --engine ray")
     if options.out is None and (options.engine is not EngineName.LOCAL or options.chunk_size is not None):
@@ -61,7 +59,7 @@ def resumable_stores(options: RunOptions, **parts: Sequence[str]) -> list[Path]:
     return stores
 
 
-def results_of(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> list[Any]:
+def results_of(problems: Sequence[Problem], examples: Examples, options: StudyOptions) -> list[Any]:
     """The results of analyses: chunk by chunk where `--out` is given, at once otherwise.
 
     With `--out`, results that are not to be kept are written, too, so that they need not be computed again after the
@@ -81,7 +79,8 @@ def results_of(problems: Sequence[Problem], examples: Examples, options: RunOpti
     unkept = (kept or [options.out])[0]
     unkept = unkept.with_name(f".{unkept.name}.unkept")
     if kept and not any(begun(store) for store in kept):
-        shutil.rmtree(unkept, ignore_errors=True)  # of a command that the kept stores know nothing of
+        with writing(kept[0].absolute()):  # or it could be that of a command that has just begun
+            shutil.rmtree(unkept, ignore_errors=True)  # of a command that the kept stores know nothing of
     numbers = itertools.count()
     stored = [
         replace(problem, stores=tuple(store or unkept / f"{next(numbers)}.zarr" for store in problem.stores))
@@ -95,7 +94,7 @@ def results_of(problems: Sequence[Problem], examples: Examples, options: RunOpti
     return results
 
 
-def run_stores(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> None:
+def run_stores(problems: Sequence[Problem], examples: Examples, options: StudyOptions) -> None:
     """Fill the stores of problems, all of which have one.
 
     Args:
@@ -136,7 +135,7 @@ def at_once(problem: Problem, examples: Examples) -> tuple[Any, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def _engine(options: RunOptions) -> Engine:
+def _engine(options: StudyOptions) -> Engine:
     if options.engine is EngineName.LOCAL:
         return LocalEngine()
     from boundarygeo.runs.cluster import RayEngine  # Ray is an extra

@@ -17,7 +17,7 @@ from torch import Tensor
 from boundarygeo import plots
 from boundarygeo.cli.accuracy import Norm
 from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
-from boundarygeo.cli.options import RunOptions, study_command
+from boundarygeo.cli.options import StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import Study, open_study
 from boundarygeo.cli.words import ascending_sizes, at_least
@@ -74,7 +74,7 @@ class Measured:
 
 @study_command(examples=100)
 def dims(
-    options: RunOptions,
+    options: StudyOptions,
     eps: Annotated[
         str, typer.Option(help="Norms of the perturbations, ascending, in input units, e.g. 1,2,4 or 8/255.")
     ],
@@ -147,7 +147,7 @@ def _measure(
     study: Study,
     sizes: Sequence[float],
     stores: Mapping[tuple[int, int, str], Path],
-    options: RunOptions,
+    options: StudyOptions,
     settings: Mapping[str, Any],
 ) -> list[list[Measured]]:
     """Everything about each model, at each ε; what `stores` names by model, ε and kind is kept there."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
 from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
-from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, RunOptions, study_command
+from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import AT_ONCE, directions_of, open_study
 from boundarygeo.cli.words import at_least, each_once, positive_number
@@ -22,7 +22,7 @@ WAYS = {"along": 1, "against": -1}
 
 @study_command(examples=1000)
 def distances(
-    options: RunOptions,
+    options: StudyOptions,
     direction: Annotated[list[Direction], typer.Option(help="Repeat it for several.")] = [Direction.FGSM],  # noqa: B006 (only typer reads it)
     max_distance: Annotated[
         list[str], typer.Option(help="How far to look, in steps of the direction: one for all, or one for each.")

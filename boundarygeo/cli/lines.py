@@ -7,7 +7,7 @@ import typer
 
 from boundarygeo import plots
 from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
-from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, RunOptions, study_command
+from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figures
 from boundarygeo.cli.sources import open_study
 from boundarygeo.cli.words import at_least, positive_number
@@ -19,7 +19,7 @@ MOST_DRAWN = 12
 
 @study_command(examples=6)
 def lines(
-    options: RunOptions,
+    options: StudyOptions,
     direction: Annotated[Direction, typer.Option(help="Direction of the lines.")] = Direction.FGSM,
     extent: Annotated[str, typer.Option(help="Half-length of the line, in steps of the direction.")] = "16/255",
     points: Annotated[int, typer.Option(help="Points per line.")] = 201,

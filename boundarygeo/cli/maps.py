@@ -12,7 +12,7 @@ import typer
 
 from boundarygeo import plots
 from boundarygeo.cli.chunked import Problem, at_once, resumable_stores, run_stores
-from boundarygeo.cli.options import Clip, IncludeMisclassified, RunOptions, study_command
+from boundarygeo.cli.options import Clip, IncludeMisclassified, StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import Examples, open_study
 from boundarygeo.cli.words import positive_number
@@ -36,7 +36,7 @@ class PlaneKind(enum.StrEnum):
 
 @study_command(examples=100)
 def maps(
-    options: RunOptions,
+    options: StudyOptions,
     planes: Annotated[PlaneKind, typer.Option(help="What spans the planes.")] = PlaneKind.FGSM_RANDOM,
     extent: Annotated[str, typer.Option(help="Half-width of each map, in ε, e.g. 16/255.")] = "16/255",
     include_misclassified: IncludeMisclassified = False,

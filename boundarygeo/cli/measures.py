@@ -14,7 +14,7 @@ from torch import Tensor
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
 from boundarygeo.cli.chunked import Problem, results_of
-from boundarygeo.cli.options import RunOptions
+from boundarygeo.cli.options import StudyOptions
 from boundarygeo.cli.outputs import table
 from boundarygeo.cli.sources import Examples
 from boundarygeo.plots.captions import BOX_NAMES, METHOD_NAMES
@@ -49,7 +49,7 @@ class Comparison:
     classifiers: dict[str, Classifier]
     examples: Examples
     pool: tuple[Tensor, Tensor]
-    options: RunOptions
+    options: StudyOptions
     stores: Sequence[Path] = ()
 
     @property

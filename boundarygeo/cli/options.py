@@ -12,7 +12,7 @@ import enum
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,15 +21,22 @@ import typer
 from boundarygeo.cli.words import at_least
 
 
+class EngineName(enum.StrEnum):
+    """Where chunks are computed."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 @dataclass(frozen=True)
 class StudyOptions:
-    """Which models and data a command studies, and where its result and figure go.
+    """Which models and data a command studies, where its result and figure go, and who computes it.
 
     Each field is an option of the command line: its annotation says what it means, and its default may be changed for
     one command by `study_command`. Fields before `KW_ONLY` come first in `--help`, those after it last.
 
     Raises:
-        ValueError: if `examples` is less than 1 or `seed` less than 0.
+        ValueError: if `examples`, `chunk_size` or `workers` is less than 1, or `seed` less than 0.
     """
 
     model: Annotated[
@@ -55,35 +62,25 @@ class StudyOptions:
     ] = None
     figure: Annotated[Path | None, typer.Option(help="Figure: .png, .pdf or .svg.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False
+    chunk_size: Annotated[
+        int | None, typer.Option(help="Examples per chunk of --out; by default 32 on a CPU, 256 on a GPU.")
+    ] = None
+    engine: Annotated[EngineName, typer.Option(help="local: in this process; ray: on all workers of Ray.")] = (
+        EngineName.LOCAL
+    )
+    workers: Annotated[
+        int | None, typer.Option(help="Workers of Ray; by default one per GPU, or else one per CPU core.")
+    ] = None
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to use; by default one is started on this machine.")
+    ] = None
 
     def __post_init__(self) -> None:
         at_least(self.examples, 1, "--examples")
         at_least(self.seed, 0, "--seed")
-
-
-class EngineName(enum.StrEnum):
-    """Where chunks are computed."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-@dataclass(frozen=True)
-class RunOptions(StudyOptions):
-    """Options of a command whose result is kept chunk by chunk, so that the same command goes on where it stopped."""
-
-    chunk_size: Annotated[
-        int | None, typer.Option(help="Examples per chunk of --out; by default 32 on a CPU, 256 on a GPU.")
-    ] = field(default=None, kw_only=True)
-    engine: Annotated[EngineName, typer.Option(help="local: in this process; ray: on all workers of Ray.")] = field(
-        default=EngineName.LOCAL, kw_only=True
-    )
-    workers: Annotated[
-        int | None, typer.Option(help="Workers of Ray; by default one per GPU, or else one per CPU core.")
-    ] = field(default=None, kw_only=True)
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to use; by default one is started on this machine.")
-    ] = field(default=None, kw_only=True)
+        for number, name in ((self.chunk_size, "--chunk-size"), (self.workers, "--workers")):
+            if number is not None:
+                at_least(number, 1, name)
 
 
 def study_command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -9,22 +9,6 @@ from boundarygeo.cli.options import StudyOptions
 from boundarygeo.results import check_free
 
 
-def check_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
-    """The stores that `--out` names, as `named_stores`, refused where one exists.
-
-    Args:
-        options: of the study.
-        **parts: as in `named_stores`.
-
-    Returns:
-        The stores.
-
-    Raises:
-        ValueError: as `named_stores`, or if a store exists.
-    """
-    return [check_free(store, overwrite=options.overwrite) for store in named_stores(options, **parts)]
-
-
 def named_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
     """The stores that `--out` names, refused where several results would share one.
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -12,7 +12,7 @@ from torch import Tensor
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
 from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
-from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, RunOptions, study_command
+from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, check_figures, table
 from boundarygeo.cli.sources import AT_ONCE, directions_of, open_study
 from boundarygeo.cli.words import positive_number
@@ -27,7 +27,7 @@ COSINE_POINTS = 41  # of the curve in --cosine-figure
 
 @study_command(examples=20)
 def pieces(
-    options: RunOptions,
+    options: StudyOptions,
     direction: Annotated[Direction, typer.Option(help="Direction of the segments.")] = Direction.FGSM,
     extent: Annotated[str, typer.Option(help="Half-length of the segment, in steps of the direction.")] = "1/255",
     include_misclassified: IncludeMisclassified = False,
@@ -50,11 +50,10 @@ def pieces(
     for clf in study.classifiers:
         directions_of(clf, study.examples.first(AT_ONCE), direction.value, seed=options.seed)  # is there any?
     at = torch.linspace(-half, half, 3 if cosine_figure is None else COSINE_POINTS, dtype=torch.float64)
-    common = {"direction": direction.value, "clip": clip, "seed": options.seed}
-    problems = []
-    for clf, store in zip_longest(study.classifiers, stores):
-        problems.append(Problem(pieces_along, clf, {**common, "extent": half}, (store,)))
-        problems.append(Problem(cosines_along, clf, {**common, "at": at}))
+    settings = {"direction": direction.value, "extent": half, "at": at, "clip": clip, "seed": options.seed}
+    problems = [
+        Problem(pieces_along, clf, settings, (store, None)) for clf, store in zip_longest(study.classifiers, stores)
+    ]
     found = results_of(problems, study.examples, options)
     results, cosines = found[::2], found[1::2]
     for name, result, turning in zip(options.model, results, cosines, strict=True):
@@ -79,58 +78,33 @@ def pieces_along(
     y: Tensor,
     *,
     direction: str,
+    extent: float,
+    at: Tensor,
+    clip: bool,
     seed: int,
     index: Tensor,
     progress: bool = True,
-    **settings: Any,
-) -> LinearPieces:
-    """Pieces along a direction by name.
+) -> tuple[LinearPieces, GradientCosines]:
+    """Pieces along a direction by name, and how the input gradient turns.
 
     Args:
         clf: the classifier.
         x: inputs `[example, *input]`.
         y: true classes, int64 `[example]`.
         direction: `"fgsm"`, `"gradient"` or `"random"`.
+        extent: as in `linear_pieces`.
+        at: as in `gradient_cosines`.
+        clip: whether points are clipped to the bounds.
         seed: seed of random directions.
         index: number of each example, int64 `[example]`.
         progress: whether to show a bar.
-        **settings: as in `linear_pieces`.
 
     Returns:
-        The pieces.
+        Pieces and cosines.
     """
     along = named_directions(clf, x, y, direction, seed=seed, index=index)
-    return linear_pieces(clf, x, along, progress=progress, **settings)
-
-
-def cosines_along(
-    clf: Classifier,
-    x: Tensor,
-    y: Tensor,
-    *,
-    direction: str,
-    seed: int,
-    index: Tensor,
-    progress: bool = True,
-    **settings: Any,
-) -> GradientCosines:
-    """How the input gradient turns along a direction by name.
-
-    Args:
-        clf: the classifier.
-        x: inputs `[example, *input]`.
-        y: true classes, int64 `[example]`.
-        direction: as in `pieces_along`.
-        seed: as in `pieces_along`.
-        index: number of each example, int64 `[example]`.
-        progress: whether to show a bar.
-        **settings: as in `gradient_cosines`.
-
-    Returns:
-        The cosines.
-    """
-    along = named_directions(clf, x, y, direction, seed=seed, index=index)
-    return gradient_cosines(clf, x, y, along, progress=progress, **settings)
+    pieces = linear_pieces(clf, x, along, extent=extent, clip=clip, progress=progress)
+    return pieces, gradient_cosines(clf, x, y, along, at=at, clip=clip, progress=progress)
 
 
 def piece_table(pieces: LinearPieces, cosines: GradientCosines) -> str:

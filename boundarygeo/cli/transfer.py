@@ -15,7 +15,7 @@ from boundarygeo.cli.accuracy import Norm
 from boundarygeo.cli.chunked import resumable_stores
 from boundarygeo.cli.dims import Box, Method
 from boundarygeo.cli.measures import Comparison, Report, accuracy_lines
-from boundarygeo.cli.options import EngineName, RunOptions, StudyOptions, study_command
+from boundarygeo.cli.options import EngineName, StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, check_figures
 from boundarygeo.cli.sources import open_study, short_names
 from boundarygeo.cli.words import at_least, positive_number
@@ -70,7 +70,7 @@ BELONGS: dict[str, tuple[Measure, ...]] = {
 
 @study_command(examples=200)
 def transfer(
-    options: RunOptions,
+    options: StudyOptions,
     measure: Annotated[
         Measure,
         typer.Option(
@@ -174,7 +174,7 @@ def _names(models: Sequence[str], given: Sequence[str] | None) -> list[str]:
     return names
 
 
-def _stores(options: RunOptions, measure: Measure) -> list[Path]:
+def _stores(options: StudyOptions, measure: Measure) -> list[Path]:
     """One store, or one for each pair of source and target."""
     one = replace(options, model=options.model[:1])
     if measure is not Measure.DIMENSION:
