@@ -8,6 +8,7 @@ by xarray, so that `xarray.open_zarr(path)` reads it without this package.
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -36,6 +37,9 @@ PLAN = "chunks/plan.json"
 
 LOG = "chunks/log.jsonl"
 """Where in a store a long run writes down when, where and how long each chunk was computed."""
+
+OWNER = "owner"
+"""Field with the example that each entry of a list belongs to; the lists are all fields with its dimension."""
 
 FORMAT_VERSION = 1
 """Version of the layout of the stores. A store with a higher number is refused, never guessed at."""
@@ -196,7 +200,10 @@ class Result:
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             given = [getattr(part, field.name) for part in parts]
-            axis = example_axis(field)
+            axis = 0 if _is_list(cls, field) else example_axis(field)
+            if field.name == OWNER and all(one is not None for one in given):
+                before = itertools.accumulate((_count(part) for part in parts), initial=0)
+                given = [one + first for one, first in zip(given, before, strict=False)]
             if field.name == "provenance":
                 values[field.name] = sum_of_provenances(given)
             elif axis is not None and given[0] is not None:
@@ -259,6 +266,30 @@ def example_axis(field: dataclasses.Field[Any]) -> int | None:
     """Which dimension of a field counts examples, or None."""
     dims = field.metadata.get("dims", ())
     return dims.index("example") if "example" in dims else None
+
+
+def _is_list(kind: type[Result], field: dataclasses.Field[Any]) -> bool:
+    """Whether a field has one entry for each of the `OWNER` field."""
+    dims = {each.name: each.metadata.get("dims", ()) for each in dataclasses.fields(kind)}
+    return OWNER in dims and dims[field.name][:1] == dims[OWNER]
+
+
+def _count(result: Result) -> int:
+    """Number of examples of a result."""
+    fields = ((getattr(result, field.name), example_axis(field)) for field in dataclasses.fields(result))
+    return next(value.shape[axis] for value, axis in fields if axis is not None and value is not None)
+
+
+def _entries_of(dataset: xr.Dataset, chosen: Sequence[int]) -> xr.Dataset:
+    """A data set with the lists' entries that belong to some examples, in the order of these, and their new numbers."""
+    if OWNER not in dataset:
+        return dataset
+    owner = dataset[OWNER].values
+    order = np.argsort(owner, kind="stable")
+    low, high = (np.searchsorted(owner[order], chosen, side) for side in ("left", "right"))
+    entries = np.concatenate([order[start:stop] for start, stop in zip(low, high, strict=True)])
+    kept = dataset.isel({dataset[OWNER].dims[0]: entries})
+    return kept.assign({OWNER: (kept[OWNER].dims, np.repeat(np.arange(len(chosen)), high - low))})
 
 
 def growing_axis(field: dataclasses.Field[Any]) -> int | None:
@@ -365,7 +396,7 @@ def load(path: str | os.PathLike[str], *, examples: slice | Sequence[int] | None
     if not len(chosen) or not all(0 <= number < dataset.sizes["example"] for number in chosen):
         raise ValueError(f"examples must be some of the {dataset.sizes['example']} in {str(path)!r}, got {examples!r}")
     rows = examples if isinstance(examples, slice) else list(chosen)
-    return kind.from_xarray(dataset.isel(example=rows)).pool()
+    return kind.from_xarray(_entries_of(dataset, chosen).isel(example=rows)).pool()
 
 
 def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Dataset:

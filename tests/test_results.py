@@ -1,7 +1,7 @@
 """What every result shares: stores that come back, are never half written, and say where they came from."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -144,3 +144,42 @@ def test_the_hash_of_a_module_sees_shapes() -> None:
     flat, tall = nn.Linear(6, 1, bias=False), nn.Linear(1, 6, bias=False)
     tall.weight.data.copy_(flat.weight.data.view(6, 1))
     assert module_hash(flat) != module_hash(tall)
+
+
+def test_lists_follow_their_examples(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    clf = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)).eval(), device="cpu")
+    x = torch.rand(9, 3, 2, 2)
+    y = clf.predict(x)
+    y[4] = (y[4] + 1) % 3  # one without any
+    settings = {"eps": 1.5, "box": "ignore", "keep_directions": True}
+    whole = bg.adversarial_dimension(clf, x, y, **settings)
+    assert whole.owner is not None
+    assert whole.perturbations is not None
+    assert whole.met is not None
+    assert len(whole.owner.unique()) > 4
+
+    def of(result: bg.AdversarialDimension, example: int) -> torch.Tensor:
+        assert result.owner is not None
+        assert result.perturbations is not None
+        return result.perturbations[result.owner == example]
+
+    path = whole.save(tmp_path / "whole.zarr")
+    for chosen in ([7, 4, 0, 2], slice(3, 8), [5], [4]):
+        part = bg.load(path, examples=chosen)
+        assert isinstance(part, bg.AdversarialDimension)
+        assert part.met is not None
+        for new, old in enumerate(range(9)[chosen] if isinstance(chosen, slice) else chosen):
+            assert int(part.index[new]) == old
+            assert torch.equal(of(part, new), of(whole, old))
+        assert len(part.met) == int(part.verified.sum())
+        sent, all_sent = (bg.transferred_dimension(clf, x[one.index], one) for one in (part, whole))
+        assert torch.equal(sent.count, all_sent.count[part.index])
+    parts = [bg.adversarial_dimension(clf, x[rows], y[rows], index=range(9)[rows], **settings)
+             for rows in (slice(0, 4), slice(4, 5), slice(5, 9))]  # fmt: skip
+    joined = bg.AdversarialDimension.concatenate(parts)
+    assert torch.equal(joined.owner, whole.owner)
+    torch.testing.assert_close(joined.perturbations, whole.perturbations)
+    assert torch.equal(joined.met, whole.met)
+    with pytest.raises(ValueError, match="parts must all have 'perturbations' of the same dimensions"):
+        bg.AdversarialDimension.concatenate([parts[0], replace(parts[1], perturbations=None, owner=None, met=None)])
