@@ -151,10 +151,7 @@ class Result:
             if "dims" not in field.metadata:
                 plain[field.name] = dataclasses.asdict(value) if isinstance(value, Provenance) else value
             elif value is not None:
-                attributes = {"units": field.metadata["unit"]} if field.metadata["unit"] else {}
-                variable = xr.Variable(
-                    _expand(field.metadata["dims"], value.ndim), value.detach().cpu().numpy(), attributes
-                )
+                variable = variable_of(type(self), field.name, value.detach().cpu().numpy())
                 (coordinates if field.metadata["coordinate"] else variables)[field.name] = variable
         attributes = {"boundarygeo_type": type(self).__name__, "boundarygeo_format": FORMAT_VERSION}
         attributes |= {name: json.dumps(value) for name, value in plain.items()}
@@ -266,6 +263,32 @@ def example_axis(field: dataclasses.Field[Any]) -> int | None:
     """Which dimension of a field counts examples, or None."""
     dims = field.metadata.get("dims", ())
     return dims.index("example") if "example" in dims else None
+
+
+def variable_of(kind: type[Result], name: str, values: np.ndarray) -> xr.Variable:
+    """A field of a result as xarray has it: with the names of its dimensions, and its unit.
+
+    Args:
+        kind: type of the result.
+        name: of the field.
+        values: its values.
+
+    Returns:
+        The variable.
+    """
+    metadata = next(field for field in dataclasses.fields(kind) if field.name == name).metadata
+    attributes = {"units": metadata["unit"]} if metadata["unit"] else {}
+    return xr.Variable(_expand(metadata["dims"], values.ndim), values, attributes)
+
+
+def lists_in(result: Result) -> list[str]:
+    """Names of the fields with one entry for each of the `OWNER` field, as far as the result has them."""
+    kind = type(result)
+    return [
+        each.name
+        for each in dataclasses.fields(kind)
+        if _is_list(kind, each) and getattr(result, each.name) is not None
+    ]
 
 
 def _is_list(kind: type[Result], field: dataclasses.Field[Any]) -> bool:

@@ -185,7 +185,7 @@ def test_labels_of_the_pool_may_be_known() -> None:
     found = inter_boundary_distance(several, x[:4], y[:4], max_distance=3.0, pool=(x, y), index=range(4))
     assert torch.equal(known.distance, found.distance)
     assert known.provenance.forwards == found.provenance.forwards - 12 * len(several)
-    other = (x, y, 1 - pool[2])  # a lie, which shows: random directions lead elsewhere
+    other = (x, y, (pool[2] + 1) % 5)  # a lie, which shows: random directions lead elsewhere
     turned = inter_boundary_distance(several, x[:4], y[:4], max_distance=3.0, pool=other, index=range(4))
     assert not torch.equal(turned.distance[2], found.distance[2])
 
@@ -243,6 +243,17 @@ def test_saved_distances_come_back(tmp_path) -> None:
             ValueError,
             r"labels of the pool must be int64 of shape \[2, 2\], got torch.int64 of \[2, 3\]",
         ),
+        (
+            {"pool": (torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([[0, 1], [0, 2]]))},
+            ValueError,
+            r"labels of the pool must be in \[0, 2\), got values from 0 to 2",
+        ),
+        (
+            {"pool": (torch.zeros(2, 2), torch.tensor([0, 1]), [[0, 1], [0, 1]])},
+            TypeError,
+            r"labels of the pool must be a tensor of shape \[2, 2\], got list",
+        ),
+        ({"tolerance": 0.0}, ValueError, "tolerance must be a positive number, got 0.0"),
         ({"pool": (torch.ones(2, 2), torch.tensor([1, 1]))}, ValueError, "pool_y must hold another class"),
     ],
 )
@@ -250,6 +261,20 @@ def test_bad_input_is_refused(settings: dict, error: type, match: str) -> None:
     x, y = on_the_bisector(60)
     with pytest.raises(error, match=match):
         inter_boundary_distance(pair(60), x, y, **({"max_distance": 1.0} | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"max_distance": -1.0}, "max_distance must be a positive number, got -1.0"),
+        ({"scan": 0}, "scan must be a whole number"),
+        ({"tolerance": -1.0}, "tolerance must be a positive number, got -1.0"),
+    ],
+)
+def test_bad_input_is_refused_where_there_is_nothing_to_do(settings: dict, match: str) -> None:
+    x, y = on_the_bisector(60)
+    with pytest.raises(ValueError, match=match):
+        inter_boundary_distance(pair(60), x, 1 - y, **({"max_distance": 1.0} | settings))
 
 
 def test_bad_queries_are_refused() -> None:

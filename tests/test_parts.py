@@ -1,6 +1,7 @@
 """Analyses of which each example stands for itself: a part of the examples gives that part of the result."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -61,14 +62,20 @@ ANALYSES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "count": (of_one(bg.adversarial_dimension), {"eps": 1.5, "rule": "count", "box": "clip", "restarts": 2}),
     "frame": (of_one(bg.adversarial_dimension), {"eps": 1.5, "method": "frame", "steps": 8}),
     "sequential": (of_one(bg.adversarial_dimension), {"eps": 2.0, "method": "sequential", "max_dimension": 3}),
+    "noise, linf": (of_one(bg.noise_success), {"eps": 0.3, "norm": "linf", "draws": 7, "clip": False}),
     "noise": (of_one(bg.noise_success), {"eps": 0.8, "draws": 7}),
     "distance": (of_one(boundary_distance), {"direction": "fgsm", "max_distance": 0.8}),
     "bases": (of_one(perturbation_bases), {"dimension": 2, "eps": 1.5, "restarts": 4, "steps": 5}),
     "transfer": (dimension_and_transfer, {"eps": 1.5, "box": "ignore"}),
     "matrix": (bg.transfer_matrix, {"eps": 0.3}),
+    "matrix, fgsm": (bg.transfer_matrix, {"eps": 0.3, "attack": "fgsm", "eight_bit": True}),
+    "matrix, l2": (bg.transfer_matrix, {"eps": 0.8, "norm": "l2", "restarts": 2, "steps": 5}),
+    "matrix, minimal": (bg.transfer_matrix, {"attack": "minimal_norm", "norm": "l2", "steps": 20}),
     "shared": (bg.shared_dimension, {"eps": 2.5, "box": "ignore"}),
+    "shared, count": (bg.shared_dimension, {"eps": 2.5, "rule": "count", "box": "clip"}),
     "shared frame": (bg.shared_dimension, {"eps": 2.5, "method": "frame", "steps": 8}),
     "between": (between_boundaries, {"max_distance": 2.0}),
+    "between, fgsm": (between_boundaries, {"max_distance": 0.6, "adversarial": "fgsm", "scan": 8}),
 }
 
 
@@ -81,7 +88,7 @@ def several(result: Any) -> tuple[Result, ...]:
 def test_each_example_stands_for_itself(name: str) -> None:
     analysis, settings = ANALYSES[name]
     x, y, index = examples()
-    takes_progress = {} if name in ("between", "distance") else {"progress": False}
+    takes_progress = {} if name.startswith(("between", "distance")) else {"progress": False}
     whole = several(analysis(models(), x, y, index=index, **settings, **takes_progress))
     parts = [
         several(analysis(models(), x[i : i + 1], y[i : i + 1], index=index[i : i + 1], **settings, **takes_progress))
@@ -131,3 +138,38 @@ def test_no_example_need_be_right(name: str) -> None:
                 assert one.ndim == other.ndim
         if hasattr(result, "verified"):
             assert result.verified.tolist() == [0] * COUNT
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_no_example_are_unknown() -> None:
+    x, _, index = examples()
+    # Another class than any model gives, where they do not give all three.
+    labels = torch.stack([clf.predict(x) for clf in models()])
+    wrong = torch.tensor([min({0, 1, 2} - set(column)) for column in labels.T.tolist()])
+    matrix = bg.transfer_matrix(models(), x, wrong, eps=0.3, index=index, progress=False)
+    assert not matrix.correct.any()
+    assert matrix.counts()[1].tolist() == matrix.counts("fooled")[1].tolist() == [0] * 3
+    assert matrix.rate().isnan().all()
+    assert matrix.intervals().isnan().all()
+    mistakes = bg.transfer_mistakes(matrix)
+    unknown = [matrix.estimate(0, 1), mistakes.same_share(0, 1), mistakes.chance_share(0, 1)]
+    unknown += mistakes.shares(0, 1).values()
+    shared = bg.shared_dimension(models(), x, wrong, eps=2.5, box="ignore", index=index, progress=False)
+    own = dimension_and_transfer(models(), x, wrong, eps=1.5, index=index, progress=False)
+    counted: list[Any] = [shared, *own]
+    for result in counted:
+        summary = bg.dimension_summary(result)
+        assert (summary.excluded, summary.quantiles) == (COUNT, ())
+        unknown += [summary.mean, summary.at_zero, summary.at_cap]
+    between: Any = between_boundaries(models(), x, wrong, max_distance=2.0, index=index)
+    assert not between.valid.any()
+    assert between.censored.isnan().all()
+    for direction in between.directions:
+        seen = between.compare(direction, 0, 1)
+        assert (seen.n, seen.source_censored, seen.target_censored, seen.both_censored) == (0, 0, 0, 0)
+        unknown += [seen.distance, seen.inter, seen.difference, seen.nearer, seen.conservative]
+    for estimate in unknown:
+        assert estimate.n == 0
+        assert math.isnan(estimate.value)
+    agreement = bg.reproducibility(models(), x, wrong, planes=3, resolution=8, progress=False)
+    assert agreement.valid.any()  # planes need examples, right or wrong

@@ -1,6 +1,8 @@
 """Figures of transfer: numbers in cells, lengths of bars, what is written about censoring."""
 
+import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +78,14 @@ def distances() -> InterBoundaryDistance:
         tolerance=1e-6,
         clip=True,
     )
+
+
+def unshared(result: Any) -> Any:
+    """The same result, had the last model got every example wrong."""
+    name = "clean" if isinstance(result, TransferMatrix) else "correct"
+    values = getattr(result, name).clone()
+    values[-1] = 1 if name == "clean" else False
+    return dataclasses.replace(result, **{name: values})
 
 
 def cells(axes: Axes) -> dict[tuple[int, int], str]:
@@ -165,6 +175,9 @@ def test_fewer_targets_leave_fewer_out() -> None:
         (lambda: plots.boundary_distances(distances(), source="z"), ValueError, "model must be one of .* got 'z'"),
         (lambda: plots.boundary_distances(distances(), source=3), ValueError, "a number below 3, got 3"),
         (lambda: plots.boundary_distances(distances(), targets=[]), ValueError, "targets must have at least one"),
+        (lambda: plots.boundary_distances(unshared(distances())), ValueError, "result must have an example that all"),
+        (lambda: plots.transfer_matrix(unshared(matrix())), ValueError, "matrix must have an example that all models"),
+        (lambda: plots.transfer_matrix(unshared(matrix()), over="fooled"), ValueError, "matrix must have an example"),
     ],
 )
 def test_bad_input_is_refused(call, error: type, match: str) -> None:

@@ -351,6 +351,124 @@ class Backwards(LocalEngine):
         return super().compute(jobs, tasks[::-1])
 
 
+# --- lists of which every example has another number ----------------------------------------------------------------
+
+DIRECTIONS: dict[str, Any] = {"eps": 1.5, "box": "ignore", "keep_directions": True, "chunk_size": 4, "progress": False}
+LISTS = ("perturbations", "owner", "met")
+
+
+def with_one_wrong() -> tuple[bg.Classifier, Tensor, Tensor]:
+    """Examples of which a whole chunk is wrong, and has no direction."""
+    clf, x, y = problem()
+    y[8:12] = (y[8:12] + 1) % 3
+    return clf, x, y
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of three directions, so that chunks share them."""
+    monkeypatch.setattr("boundarygeo.runs.lists.BYTES_PER_FILE", 3 * 12 * 4)
+
+
+def test_directions_are_kept(tmp_path: Path, few_rows: None) -> None:
+    clf, x, y = with_one_wrong()
+    path = bg.run(bg.adversarial_dimension, clf, x, y, out=tmp_path / "run.zarr", **DIRECTIONS)
+    kept = bg.load(path)
+    settings = {name: DIRECTIONS[name] for name in ("eps", "box", "keep_directions")}
+    direct = bg.adversarial_dimension(clf, x, y, **settings)
+    assert isinstance(kept, bg.AdversarialDimension)
+    assert kept.owner is not None
+    assert direct.owner is not None
+    assert len(kept.owner) > 45
+    assert torch.equal(kept.owner, direct.owner)
+    assert kept.met is not None
+    assert direct.met is not None
+    assert torch.equal(kept.met, direct.met)
+    torch.testing.assert_close(kept.perturbations, direct.perturbations)
+    opened, saved = (xr.open_zarr(each) for each in (path, direct.save(tmp_path / "direct.zarr")))
+    for name in LISTS:
+        assert opened[name].dims == saved[name].dims
+        assert opened[name].attrs == saved[name].attrs
+        assert opened[name].dtype == saved[name].dtype
+    part = bg.load(path, examples=slice(20, 23))
+    assert isinstance(part, bg.AdversarialDimension)
+    assert part.perturbations is not None
+    assert kept.perturbations is not None
+    assert torch.equal(part.perturbations, kept.perturbations[(kept.owner >= 20) & (kept.owner < 23)])
+    found = bg.load(
+        bg.run(bg.sequential_directions, clf, x, y, out=tmp_path / "s.zarr", chunk_size=4, max_directions=2)
+    )
+    whole = bg.sequential_directions(clf, x, y, max_directions=2)
+    assert isinstance(found, bg.SequentialDirections)
+    assert torch.equal(found.owner, whole.owner)
+    assert torch.equal(found.rank, whole.rank)
+
+
+def test_directions_are_the_same_in_any_order_and_after_any_end(
+    tmp_path: Path, few_rows: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clf, x, y = with_one_wrong()
+    expected = contents(bg.run(bg.adversarial_dimension, clf, x, y, out=tmp_path / "whole.zarr", **DIRECTIONS))
+    assert not [key for key in expected if key.startswith("chunks/lists/")]
+    out = tmp_path / "run.zarr"
+
+    def go(**changes: Any) -> Path:
+        return bg.run(bg.adversarial_dimension, clf, x, y, out=out, **(DIRECTIONS | changes))
+
+    assert contents(go(engine=Backwards())) == expected
+    shutil.rmtree(out)
+    write, count = ChunkStore.write, iter(range(10**6))
+    monkeypatch.setattr(
+        ChunkStore, "write", lambda *given, **told: killed() if next(count) == 5 else write(*given, **told)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        go()
+    partial = bg.load(out.with_name("run.zarr.partial"))
+    assert isinstance(partial, bg.AdversarialDimension)
+    assert (len(partial.verified), partial.owner) == (20, None)  # lists are there when all chunks are
+    for name in ("lists.write_json", "lists.digest_of_file", "store.write_json"):  # at three moments of joining them
+        with monkeypatch.context() as stopping:
+            stopping.setattr(f"boundarygeo.runs.{name}", killed)
+            with pytest.raises(KeyboardInterrupt):
+                go()
+        assert not out.exists()
+    assert contents(go()) == expected
+
+
+def test_damaged_directions_are_named_and_computed_again(tmp_path: Path, few_rows: None) -> None:
+    clf, x, y = with_one_wrong()
+
+    def go() -> Path:
+        return bg.run(bg.adversarial_dimension, clf, x, y, out=tmp_path / "run.zarr", **DIRECTIONS)
+
+    expected = contents(go())
+    out, plain = tmp_path / "run.zarr", bg.load(tmp_path / "run.zarr")
+    assert isinstance(plain, bg.AdversarialDimension)
+    assert plain.owner is not None
+    here = sorted({int(owner) // 4 for owner in plain.owner[6:9]})  # whose directions are in the third file
+    for broken in (b"nothing", None):
+        file = out / "perturbations" / "c" / "2" / "0" / "0" / "0"
+        file.unlink() if broken is None else file.write_bytes(broken)
+        assert bg.run_status(out, verify=True).damaged == dict.fromkeys(here, "perturbations/c/2/0/0/0")
+        with pytest.warns(UserWarning, match=r"is damaged \(perturbations/c/2/0/0/0\): it is computed again"):
+            go()
+        assert contents(out) == expected
+    (out / "owner" / "zarr.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"is damaged \(owner/zarr.json\): it is computed again"):
+        go()
+    assert contents(out) == expected
+    # While chunks are missing, it is the part of a chunk that is compared.
+    shutil.rmtree(out)
+    with pytest.MonkeyPatch.context() as stopping:
+        stopping.setattr(ChunkStore, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            go()
+    (out.with_name("run.zarr.partial") / "chunks" / "lists" / "000003.npz").write_bytes(b"PK")
+    with pytest.warns(UserWarning, match=r"chunk 3 .* is damaged \(chunks/lists/000003.npz\): it is computed again"):
+        go()
+    assert contents(out) == expected
+
+
 # --- killed, and gone on with ---------------------------------------------------------------------------------------
 
 
@@ -789,14 +907,6 @@ def test_an_analysis_that_depends_on_the_other_examples_is_refused(tmp_path: Pat
 
     with pytest.raises(ValueError, match="analysis must give every chunk the same 'max_distance', got"):
         bg.run(of_all, clf, x, y, out=tmp_path / "run.zarr", chunk_size=4)
-
-
-def test_an_analysis_that_gives_more_than_one_entry_per_example_is_refused(tmp_path: Path) -> None:
-    clf, x, y = problem(8)
-    with pytest.raises(ValueError, match="analysis must give every chunk the same 'perturbations', or have one entry"):
-        bg.run(
-            bg.adversarial_dimension, clf, x, y, out=tmp_path / "run.zarr", chunk_size=4, eps=1.0, keep_directions=True
-        )
 
 
 # --- the command line -----------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ from boundarygeo.comparison.rows import Comparison, Measurement
 from boundarygeo.comparison.tables import csv_text, markdown
 from boundarygeo.results import check_format, check_free, load, module_hash, move_into_place, unfinished
 from boundarygeo.runs import Plan
+from boundarygeo.runs.files import digest_of, write_json
 from boundarygeo.runs.lock import writing
-from boundarygeo.runs.store import digest_of, write_json
 from boundarygeo.statistics import Estimate
 
 JOURNAL, RESULTS = "journal", "results"

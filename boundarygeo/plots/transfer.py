@@ -57,10 +57,12 @@ def transfer_matrix(matrix: TransferMatrix, *, over: str = "shared", ax: Axes | 
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if `over` is unknown.
+        ValueError: if `over` is unknown, or needs an example that all models get right and there is none.
     """
     check_results([matrix], TransferMatrix, "matrix")
     rate = matrix.rate(over).numpy()
+    if over != "all":
+        _check_shared(matrix, "matrix")
     n = matrix.counts(over)[1].tolist()
     with styled():
         axes = _heat_map(rate, matrix.names, ax)
@@ -175,9 +177,10 @@ def boundary_distances(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there is no such model, or no target.
+        ValueError: if there is no such model, no target, or no example that all models get right.
     """
     check_results([result], InterBoundaryDistance, "result")
+    _check_shared(result, "result")
     others = [name for name in result.names if name != _name(result, source)] if targets is None else list(targets)
     if not others:
         raise ValueError("targets must have at least one entry, got none")
@@ -239,6 +242,11 @@ def _heat_map(shares: NDArray[np.float64], names: Sequence[str], ax: Axes | None
             label.set_rotation_mode("anchor")
     axes.tick_params(length=0)
     return axes
+
+
+def _check_shared(result: TransferMatrix | InterBoundaryDistance, name: str) -> None:
+    if not bool(result.shared.any()):
+        raise ValueError(f"{name} must have an example that all models classify correctly, got none")
 
 
 def _name(result: InterBoundaryDistance, model: str | int) -> str:

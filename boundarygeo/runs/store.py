@@ -28,10 +28,13 @@ from boundarygeo.results import (
     Provenance,
     Result,
     check_format,
+    lists_in,
     move_into_place,
     unfinished,
 )
 from boundarygeo.runs.arrays import ChunkArray, arrays_of
+from boundarygeo.runs.files import digest_of, digest_of_file, read_json, write_json
+from boundarygeo.runs.lists import FOLDER, ChunkLists
 from boundarygeo.runs.plan import Plan
 
 JOURNAL = "chunks"
@@ -55,6 +58,7 @@ class ChunkStore:
         self.journal = root / JOURNAL
         self.done = set() if anew else {int(entry.stem) for entry in self.journal.glob("[0-9]*.json")}
         self._anew = anew
+        self._lists = ChunkLists(root, plan.chunk_size)
 
     @classmethod
     def at(cls, root: Path) -> "ChunkStore | None":
@@ -72,7 +76,7 @@ class ChunkStore:
         file = root / PLAN
         if not file.is_file():
             return None
-        read = _read_json(file)
+        read = read_json(file)
         check_format(root, read.get("format", 0))
         if set(read) != {field.name for field in dataclasses.fields(Plan)}:
             raise ValueError(f"{str(file)!r} must hold the plan of a run, got {sorted(read)}")
@@ -132,8 +136,9 @@ class ChunkStore:
                 stored.resize(each.sized(self.plan.examples, each.longest))
             stored[each.region(start, stop)] = each.values
             for key in each.keys(name, chunk):
-                files[key] = _digest(self.root / key)
+                files[key] = digest_of_file(self.root / key)
         entry = {cost: getattr(result.provenance, cost) for cost in COSTS if cost != "seconds"}
+        files |= self._lists.write(chunk, result)
         longest = {f"{name}/zarr.json": [each.growing, each.longest] for name, each in varying.items() if each.grows}
         write_json(self._entry(chunk), {**entry, "layout": layout, "longest": longest, "files": files})
         self.done.add(chunk)
@@ -148,25 +153,29 @@ class ChunkStore:
         """
         if not self.done:
             return {}
-        layout = _read_json(self.journal / "layout.json")
+        layout = read_json(self.journal / "layout.json")
         expected = layout.get("fields")
         for key, digest in layout.get("files", {}).items():
-            if _digest(self.root / key) != digest:
+            if digest_of_file(self.root / key) != digest:
                 return {chunk: str(key) for chunk in sorted(self.done)}
         shapes: dict[str, list[int]] = {}
         for key, digest in layout.get("growing", {}).items():
-            metadata = _read_json(self.root / key)
+            metadata = read_json(self.root / key)
             if _digest_but_shape(metadata) != digest:
                 return {chunk: str(key) for chunk in sorted(self.done)}
             shapes[key] = metadata["shape"]
-        found: dict[int, str] = {}
+        found = self._lists.damaged()
         for chunk in sorted(self.done):
-            entry = _read_json(self._entry(chunk))
+            entry = read_json(self._entry(chunk))
             if not entry or expected is None or entry["layout"] != digest_of(expected):
                 found[chunk] = self._entry(chunk).name
                 continue
             short = [key for key, (axis, size) in entry["longest"].items() if shapes[key][axis] < size]
-            other = [key for key, digest in entry["files"].items() if _digest(self.root / key) != digest]
+            other = [
+                key
+                for key, digest in entry["files"].items()
+                if digest_of_file(self.root / key) != digest and not (self._lists.joined and key.startswith(FOLDER))
+            ]
             if short or other:
                 found[chunk] = (short + other)[0]
         return found
@@ -176,6 +185,8 @@ class ChunkStore:
         for chunk in chunks:
             self._entry(chunk).unlink(missing_ok=True)
             self.done.discard(chunk)
+        if chunks:
+            self._lists.forget()
 
     def finish(self, path: Path) -> None:
         """Write what is known of all chunks together and give the store its final name.
@@ -187,16 +198,17 @@ class ChunkStore:
             if left.name.endswith(UNFINISHED):  # as zarr calls them, too
                 left.unlink()
         file = self.root / "zarr.json"
-        metadata = _read_json(file)
+        metadata = read_json(file)
         attributes = metadata["attributes"]
-        parts = [_read_json(self._entry(chunk)) for chunk in range(self.plan.chunks)]
+        kind = Result.registry[attributes["boundarygeo_type"]]
+        self._lists.join(kind)
+        parts = [read_json(self._entry(chunk)) for chunk in range(self.plan.chunks)]
         counted = {cost: sum(part[cost] for part in parts) for cost in parts[0] if cost in COSTS}
         attributes["provenance"] = json.dumps(json.loads(attributes["provenance"]) | counted)
-        kind = Result.registry[attributes["boundarygeo_type"]]
         if kind.pooled:
             attributes |= self._pool(kind)
         # What zarr calls consolidated metadata, in one write that is there whole or not at all, and in a fixed order.
-        arrays = {each.parent.name: _read_json(each) for each in sorted(self.root.glob("*/zarr.json"))}
+        arrays = {each.parent.name: read_json(each) for each in sorted(self.root.glob("*/zarr.json"))}
         inline = {"kind": "inline", "must_understand": False, "metadata": arrays}
         write_json(file, {**metadata, "attributes": attributes, "consolidated_metadata": inline})
         if self.root != path:
@@ -220,12 +232,14 @@ class ChunkStore:
     def _layout(self, result: Result, varying: dict[str, ChunkArray]) -> str:
         """Make the arrays with the first chunk; later ones must fit. Gives the layout's digest."""
         file = self.journal / "layout.json"
+        lists = lists_in(result)
         common = {
             field.name: _common(getattr(result, field.name))
             for field in dataclasses.fields(result)
-            if field.name not in varying and field.name not in (*result.pooled, "provenance")
+            if field.name not in varying and field.name not in (*result.pooled, *lists, "provenance")
         }
         arrays = {name: [str(each.values.dtype), each.fixed] for name, each in varying.items()}
+        arrays |= {name: [str(getattr(result, name).dtype), list(getattr(result, name).shape[1:])] for name in lists}
         provenance = dataclasses.asdict(dataclasses.replace(result.provenance, **dict.fromkeys(COSTS, 0)))
         fields = {"type": type(result).__name__, **common, **arrays, "provenance": provenance}
         if not file.is_file():
@@ -234,16 +248,16 @@ class ChunkStore:
             changing = {JOURNAL, "zarr.json", *result.pooled}
             growing = [f"{name}/zarr.json" for name, each in varying.items() if each.grows]
             files = {
-                key: _digest(each)
+                key: digest_of_file(each)
                 for each in sorted(self.root.rglob("*"))
                 if each.is_file()
                 and (key := each.relative_to(self.root).as_posix()) not in growing
                 and key.split("/")[0] not in changing
             }
-            shapes = {key: _digest_but_shape(_read_json(self.root / key)) for key in growing}
+            shapes = {key: _digest_but_shape(read_json(self.root / key)) for key in growing}
             write_json(file, {"fields": fields, "files": files, "growing": shapes})
         else:
-            expected = _read_json(file)["fields"]
+            expected = read_json(file)["fields"]
             now = json.loads(json.dumps(fields))
             differing = [name for name in {**expected, **now} if expected.get(name) != now.get(name)]
             if differing:
@@ -256,7 +270,8 @@ class ChunkStore:
 
     def _create(self, result: Result, varying: dict[str, ChunkArray], provenance: dict[str, Any]) -> None:
         """The arrays, empty: xarray writes them without examples, then they are stretched."""
-        template = dataclasses.replace(result, provenance=Provenance(**provenance)).to_xarray()
+        without = dict.fromkeys(lists_in(result))
+        template = dataclasses.replace(result, provenance=Provenance(**provenance), **without).to_xarray()
         encoding = {name: each.encoding(self.plan.chunk_size) for name, each in varying.items()}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata")
@@ -295,38 +310,6 @@ def _common(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _digest(file: Path) -> str | None:
-    """SHA-256 of a file; None where there is none, as for chunks that hold nothing but the fill value."""
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
-
-
 def _digest_but_shape(metadata: dict[str, Any]) -> str:
     """Digest of what Zarr's file of an array says of it, except how large it is so far."""
     return digest_of(metadata | {"shape": None})
-
-
-def digest_of(value: Any) -> str:
-    """SHA-256 of a value as JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}{UNFINISHED}")
-    try:
-        with partial.open("w") as stream:
-            json.dump(value, stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """A file of the store; empty where it cannot be read."""
-    try:
-        read = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}

@@ -91,13 +91,7 @@ def boundary_distance(
         TypeError: if an argument or the module's output has the wrong type.
         ValueError: if an argument is out of its range.
     """
-    if not 0 < max_distance < math.inf:
-        raise ValueError(f"max_distance must be a positive number, got {max_distance}")
-    if not isinstance(scan, int) or scan < 1:
-        raise ValueError(f"scan must be a whole number, at least 1, got {scan}")
-    tolerance = 1e-6 * max_distance if tolerance is None else tolerance
-    if not 0 < tolerance < math.inf:
-        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
+    tolerance = check_reach(max_distance, scan, tolerance)
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
     numbers = numbers_of(index, len(x))
@@ -132,6 +126,30 @@ def boundary_distance(
         unit=directions.unit,
         clip=clip,
     )
+
+
+def check_reach(max_distance: float, scan: int, tolerance: float | None) -> float:
+    """Refuse settings of the search before any work.
+
+    Args:
+        max_distance: as in `boundary_distance`.
+        scan: as there.
+        tolerance: as there.
+
+    Returns:
+        The tolerance.
+
+    Raises:
+        ValueError: if one of them is out of its range.
+    """
+    if not 0 < max_distance < math.inf:
+        raise ValueError(f"max_distance must be a positive number, got {max_distance}")
+    if not isinstance(scan, int) or scan < 1:
+        raise ValueError(f"scan must be a whole number, at least 1, got {scan}")
+    tolerance = 1e-6 * max_distance if tolerance is None else tolerance
+    if not 0 < tolerance < math.inf:
+        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
+    return tolerance
 
 
 class _Ray:

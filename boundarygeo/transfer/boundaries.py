@@ -1,6 +1,5 @@
 """Distances between the decision boundaries of different models (Tramèr et al. 2017, arXiv 1704.03453, §4)."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from boundarygeo.directions import (
 )
 from boundarygeo.linalg import scaled_to
 from boundarygeo.results import Result, array
-from boundarygeo.sections.distances import boundary_distance
+from boundarygeo.sections.distances import boundary_distance, check_reach
 from boundarygeo.statistics import Estimate, mean, share
 from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers, position
 
@@ -238,7 +237,8 @@ def inter_boundary_distance(
         ValueError: if an argument is out of its range, the pool has no point of another class (or label) for some
             example, or the classifiers cannot be compared, see `boundarygeo.transfer.problem.check_classifiers`.
     """
-    kinds = _check(directions, adversarial, max_distance)
+    kinds = _check(directions, adversarial)
+    tolerance = check_reach(max_distance, scan, tolerance)
     problem = check_classifiers(classifiers, x, y)
     numbers = numbers_of(index, len(x))
     candidates, classes, labels = _pool(problem, pool)
@@ -246,7 +246,6 @@ def inter_boundary_distance(
     here, truth, drawn = problem.x[keep], problem.y[keep], numbers[keep]
     count = len(problem.names)
     distance = torch.full((len(kinds), count, count, len(x)), torch.nan, dtype=torch.float64)
-    tolerance = 1e-6 * max_distance if tolerance is None else tolerance
     settings = {"max_distance": max_distance, "scan": scan, "tolerance": tolerance, "clip": clip}
 
     def along(clf: Classifier, way: Directions) -> Tensor:
@@ -288,14 +287,12 @@ def inter_boundary_distance(
     )
 
 
-def _check(directions: Sequence[str], adversarial: str, max_distance: float) -> tuple[str, ...]:
+def _check(directions: Sequence[str], adversarial: str) -> tuple[str, ...]:
     kinds = (directions,) if isinstance(directions, str) else tuple(directions)
     if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(DIRECTIONS):
         raise ValueError(f"directions must be different ones of {list(DIRECTIONS)}, got {list(kinds)}")
     if adversarial not in ADVERSARIAL:
         raise ValueError(f"adversarial must be one of {list(ADVERSARIAL)}, got {adversarial!r}")
-    if not 0 < max_distance < math.inf:
-        raise ValueError(f"max_distance must be a positive number, got {max_distance}")
     return kinds
 
 
@@ -333,11 +330,16 @@ def _pool(
     points = points.detach().float().cpu().clamp(*first.bounds)
     if known:
         (labels,) = known
-        if labels.shape != (len(problem.classifiers), len(points)) or labels.dtype != torch.int64:
-            expected = [len(problem.classifiers), len(points)]
+        expected = [len(problem.classifiers), len(points)]
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"labels of the pool must be a tensor of shape {expected}, got {type(labels).__name__}")
+        if list(labels.shape) != expected or labels.dtype != torch.int64:
             raise ValueError(
                 f"labels of the pool must be int64 of shape {expected}, got {labels.dtype} of {list(labels.shape)}"
             )
+        for clf, row in zip(problem.classifiers, labels, strict=True):
+            clf.check_labels(row, len(points), "labels of the pool")
+        labels = labels.cpu()
     else:
         labels = torch.stack([labels_of(clf.logits(points)) for clf in problem.classifiers])
     return points, classes.detach().cpu().long(), labels

@@ -292,7 +292,8 @@ def subspace_overlap(
 
     Raises:
         TypeError: if the classifiers, `x` or `y` are not of the right kind.
-        ValueError: if there are fewer than two classifiers, they do not fit together, or a setting is out of range.
+        ValueError: if there are fewer than two classifiers, they do not fit together, no example is right in all, or a
+            setting is out of range.
     """
     _check_settings(draws, tolerance)
     problem = check_classifiers(classifiers, x, y)

@@ -170,7 +170,8 @@ def transfer_predictors(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of its range, or the matrix is one of other models or examples.
+        ValueError: if an argument is out of its range, no example is right in all models, or the matrix is one of
+            other models or examples.
     """
     if not isinstance(matrix, TransferMatrix):
         raise TypeError(f"matrix must be a TransferMatrix, got {type(matrix).__name__}")

@@ -20,7 +20,7 @@ COARSE_CELLS = 7
 there moves no average (benchmarks/README.md)."""
 
 CHECKED = 500
-"""Examples on which the classifiers are compared with the true classes before work: one must be right in all."""
+"""Examples on which the classifiers are compared with the true classes before work."""
 
 MARGIN = 0.1
 """Space around the three examples, as a share of the triangle's width and height (dbViz)."""
