@@ -432,7 +432,44 @@ def test_directions_are_the_same_in_any_order_and_after_any_end(
             with pytest.raises(KeyboardInterrupt):
                 go()
         assert not out.exists()
+        parts = out.with_name("run.zarr.partial") / "chunks" / "lists"
+        if name == "lists.write_json":
+            one = (parts / "000004.npz").read_bytes()
+    assert not parts.exists()
+    parts.mkdir()
+    (parts / "000004.npz").write_bytes(one)  # as if killed while the parts were deleted
     assert contents(go()) == expected
+
+
+def test_directions_that_do_not_go_with_the_others_are_refused(tmp_path: Path, few_rows: None) -> None:
+    clf, x, y = with_one_wrong()
+    refuse = {"other dtype": False, "fewer": False}
+
+    def changing(clf: bg.Classifier, x: Tensor, y: Tensor, *, index: Tensor, **settings: Any) -> bg.Result:
+        found = bg.adversarial_dimension(clf, x, y, index=index, progress=False, **settings)
+        assert found.owner is not None
+        assert found.perturbations is not None
+        assert found.met is not None
+        if refuse["other dtype"] and int(index[0]) >= 4:
+            return replace(found, perturbations=found.perturbations.double())
+        if refuse["fewer"]:
+            return replace(found, perturbations=found.perturbations[1:], owner=found.owner[1:], met=found.met[1:])
+        return found
+
+    def go(name: str) -> Path:
+        return bg.run(changing, clf, x, y, out=tmp_path / name, **DIRECTIONS)
+
+    refuse["other dtype"] = True
+    with pytest.raises(ValueError, match=r"analysis must give every chunk the same 'perturbations'.*float32.*float64"):
+        go("types.zarr")
+    refuse["other dtype"] = False
+    (go("run.zarr") / "met" / "c" / "0").write_bytes(b"nothing")
+    refuse["fewer"] = True
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(ValueError, match=r"analysis must give chunk 0 as many entries as before \(\d+\), got \d+"),
+    ):
+        go("run.zarr")
 
 
 def test_damaged_directions_are_named_and_computed_again(tmp_path: Path, few_rows: None) -> None:
