@@ -82,7 +82,7 @@ class SimulatedEngine:
             job = jobs[task.job]
             sent = pickle.dumps(made_up(task.stop - task.start, job.index[task.start : task.stop], job.settings))
             began = time.perf_counter()
-            yield Done(task, pickle.loads(sent), "simulated", self.seconds)
+            yield Done(task, (pickle.loads(sent),), "simulated", self.seconds)
             self._work(time.perf_counter() - began)
 
     def _work(self, seconds: float) -> None:

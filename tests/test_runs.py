@@ -907,6 +907,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     assert peaks[1] < 1.1 * peaks[0], peaks
 
 
+# --- how far it scales ----------------------------------------------------------------------------------------------
+
+
+def test_the_simulation_of_many_workers_writes_whole_stores() -> None:
+    scale = Path(__file__).parent.parent / "benchmarks" / "scale.py"
+    words = ["--workers", "2", "--stores", "2", "--examples", "48", "--chunk-size", "16", "--seconds", "1"]
+    done = subprocess.run(
+        [sys.executable, str(scale), *words, "--failures", "0.5"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = re.findall(r"^\| 2 \|.*\| (\d+) of 6 \|", done.stdout, re.MULTILINE)
+    assert int(row) > 0  # chunks that were lost and computed again
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
