@@ -309,7 +309,7 @@ def _entries_of(dataset: xr.Dataset, chosen: Sequence[int]) -> xr.Dataset:
         return dataset
     owner = dataset[OWNER].values
     order = np.argsort(owner, kind="stable")
-    low, high = (np.searchsorted(owner[order], chosen, side) for side in ("left", "right"))
+    low, high = (np.searchsorted(owner, chosen, side, sorter=order) for side in ("left", "right"))
     entries = np.concatenate([order[start:stop] for start, stop in zip(low, high, strict=True)])
     kept = dataset.isel({dataset[OWNER].dims[0]: entries})
     return kept.assign({OWNER: (kept[OWNER].dims, np.repeat(np.arange(len(chosen)), high - low))})

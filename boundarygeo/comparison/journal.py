@@ -26,7 +26,7 @@ from boundarygeo.comparison.rows import Comparison, Measurement
 from boundarygeo.comparison.tables import csv_text, markdown
 from boundarygeo.results import check_format, check_free, load, module_hash, move_into_place, unfinished
 from boundarygeo.runs import Plan
-from boundarygeo.runs.files import digest_of, write_json
+from boundarygeo.runs.files import digest_of, digest_of_file, write_json, write_whole
 from boundarygeo.runs.lock import writing
 from boundarygeo.statistics import Estimate
 
@@ -106,7 +106,7 @@ class Journal:
         try:
             if self._anew:
                 self._begin()
-            files: dict[str, str] = {}
+            files: dict[str, str | None] = {}
             for word, result in part.found.results.items():
                 store = self._store(part.instrument, part.name, word)
                 files |= _digests(result.save(store, overwrite=True))  # one that was damaged, or has no entry yet
@@ -128,12 +128,12 @@ class Journal:
         for left in (*self.root.glob(f"{JOURNAL}/.*"), *self.root.glob(f"{RESULTS}/.*")):
             _delete(left)  # by processes that were killed while they wrote
         table = self.root / "table.csv"
-        _write_text(table, csv_text(comparison))
+        write_whole(table, csv_text(comparison).encode())
         if is_table(self.out):
             move_into_place(table, self.out)
             shutil.rmtree(self.root)
             return
-        _write_text(self.root / "table.md", markdown(comparison))
+        write_whole(self.root / "table.md", markdown(comparison).encode())
         if self.root != self.out:
             for theirs in self.out.iterdir() if self.out.is_dir() else ():
                 if theirs.name not in _OWN:  # figures, say: to replace a comparison is not to delete them
@@ -286,20 +286,13 @@ def _measurement(values: dict[str, Any]) -> Measurement:
     return Measurement(**{**values, "estimate": Estimate(**values["estimate"])})
 
 
-def _digests(store: Path) -> dict[str, str]:
+def _digests(store: Path) -> dict[str, str | None]:
     """SHA-256 of all files of a store, by their paths in the folder of stores."""
     return {
-        file.relative_to(store.parent).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        file.relative_to(store.parent).as_posix(): digest_of_file(file)
         for file in sorted(store.rglob("*"))
         if file.is_file()
     }
-
-
-def _write_text(file: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = file.with_name(f".{file.name}")
-    partial.write_text(text)
-    partial.replace(file)
 
 
 def _delete(path: Path) -> None:

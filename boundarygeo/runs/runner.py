@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import inspect
 import itertools
 import os
@@ -178,9 +179,15 @@ def _give_memory_back() -> None:
 
     Nothing is leaked: arrays of chunks leave holes in the heap that the next chunk's arrays do not quite fit into.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    trim = _malloc_trim()
     if trim is not None:
         trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """What gives memory back, looked up once, or None where there is no such function."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def _check(job: Job) -> None:
@@ -214,10 +221,11 @@ def _with_steady_batches(job: Job, batch_size: int | None, device: str) -> Job:
 def _keep(stores: Sequence[ChunkStore], done: Done) -> None:
     """Write a chunk to the stores that lack it; where that is not possible, say what is safe."""
     own = [result.provenance.seconds for result in done.results]
+    together = sum(own)
     for store, result in zip(stores, done.results, strict=True):
         if done.task.chunk in store.done:
             continue
-        share = result.provenance.seconds / sum(own) if sum(own) else 1 / len(own)
+        share = result.provenance.seconds / together if together else 1 / len(own)
         try:
             store.write(done.task.chunk, result, worker=done.worker, seconds=share * done.seconds)
         except OSError as error:
