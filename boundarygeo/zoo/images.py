@@ -1,0 +1,201 @@
+"""Image files as tensors: pixel formats, resizing, and decoding of only what is asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+HEADERS_READ = 100
+"""How many headers of a folder decide whether its images are grey."""
+
+_WHOLE_NUMBERS_OF_16_BITS = ("PNG", "PPM")
+"""Formats of which Pillow opens 16 bits as mode `I`; in other formats that mode is of 32 bits."""
+
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Resizing of the shorter side, then a crop from the centre, as the preprocessing of ImageNet's models.
+
+    Attributes:
+        rows: height after the crop, in pixels.
+        cols: width after the crop, in pixels.
+        resize: length of the shorter side before the crop, in pixels; None for 256/224 of what just covers the crop.
+    """
+
+    rows: int
+    cols: int
+    resize: int | None = None
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Resize and crop, with Pillow's bilinear filter and its antialiasing, as torchvision does."""
+        short, long = min(image.size), max(image.size)
+        covering = short * max(self.cols / image.width, self.rows / image.height)
+        side = self.resize or round(covering * 256 / 224)
+        other = int(side * long / short)
+        width, height = (side, other) if image.width == short else (other, side)
+        if width < self.cols or height < self.rows:
+            raise ValueError(
+                f"its size {width}x{height}, resized with resize={side}, is less than the crop of "
+                f"{self.cols}x{self.rows}"
+            )
+        left, top = round((width - self.cols) / 2), round((height - self.rows) / 2)
+        resized = image.resize((width, height), Image.Resampling.BILINEAR)
+        return resized.crop((left, top, left + self.cols, top + self.rows))
+
+
+class LazyImages:
+    """Images in files: indexed like a tensor `[example, channel, row, col]`, decoded when they are indexed.
+
+    An index of examples (a slice, list, mask or tensor of numbers) gives a float32 tensor in [0, 1]; `images[:]` reads
+    all of them. Pixels are value / 255 for 8 bits and value / 65535 for 16 bits of grey; floats must lie in [0, 1]. Of
+    16 bits of colour, Pillow keeps the upper 8. CMYK and palettes become RGB; transparent pixels are refused. The
+    orientation in EXIF is not applied, as in torchvision's `ImageFolder`.
+
+    Args:
+        files: paths of the images.
+        channels: 1 to refuse colour; 3 to repeat grey in three channels; by default 1 where the first 100 files are
+            all grey, by their headers, else 3.
+        crop: what images are resized and cropped to, or None for images that are all of one size.
+        progress: whether to show a bar where decoding takes more than two seconds.
+
+    Raises:
+        ValueError: if one of the first 100 headers cannot be read or has another size.
+    """
+
+    def __init__(
+        self, files: Sequence[str], *, channels: int | None = None, crop: Crop | None = None, progress: bool = True
+    ) -> None:
+        self._files, self._crop, self._progress = list(files), crop, progress
+        headers = [_header(file) for file in self._files[:HEADERS_READ]]
+        self._channels = channels or (1 if all(_is_grey(mode) for mode, _ in headers) else 3)
+        self._cols, self._rows = headers[0][1] if crop is None else (crop.cols, crop.rows)
+        for file, (_, size) in zip(self._files, headers, strict=False):
+            self._check_size(file, size)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __repr__(self) -> str:
+        return f"LazyImages({list(self.shape)})"
+
+    @property
+    def shape(self) -> torch.Size:
+        """Numbers of examples, channels, rows and columns."""
+        return torch.Size((len(self), self._channels, self._rows, self._cols))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        if not all(isinstance(part, int | slice) for part in rest):  # tensors would be paired with those of `first`
+            raise IndexError("after the index of the examples, LazyImages take numbers and slices only")
+        numbers = torch.arange(len(self))[first]
+        images = torch.empty(numbers.numel(), *self.shape[1:])
+        shown = tqdm(
+            numbers.flatten().tolist(), "images", delay=2, disable=None if self._progress else True, leave=False
+        )
+        for row, number in enumerate(shown):
+            images[row] = to_tensor(self.pixels(number))
+        return images.view(*numbers.shape, *self.shape[1:])[(slice(None),) * numbers.ndim + tuple(rest)]
+
+    def pixels(self, number: int) -> np.ndarray:
+        """One image.
+
+        Args:
+            number: which.
+
+        Returns:
+            `[row, col, channel]`, uint8, or float32 in [0, 1] where the file has more than 8 bits.
+
+        Raises:
+            ValueError: if the file cannot be read, its pixel format has no clear meaning, or it does not fit the rest.
+        """
+        file = self._files[number]
+        try:
+            with Image.open(file) as opened:
+                image = _plain(opened)
+                if self._crop is not None:
+                    image = self._crop(image)
+        except ValueError as error:
+            raise ValueError(f"image {file!r} cannot be used: {error}") from error
+        except Exception as error:  # Pillow's readers raise a dozen types for broken files
+            raise _unreadable(file, error) from error
+        self._check_size(file, image.size)
+        pixels = np.array(image)
+        if pixels.ndim == 3 and self._channels == 1:
+            raise ValueError(
+                f"images must all be grey, like the first ones, got colour in {file!r}: channels=3 reads all as RGB"
+            )
+        return pixels if pixels.ndim == 3 else pixels[..., None].repeat(self._channels, -1)
+
+    def _check_size(self, file: str, size: tuple[int, int]) -> None:
+        if self._crop is None and size != (self._cols, self._rows):
+            raise ValueError(
+                f"images must all be of one size, got {size[0]}x{size[1]} for {file!r} and {self._cols}x{self._rows} "
+                f"for {self._files[0]!r}: give the size that all are to be resized and cropped to"
+            )
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """Images as models take them.
+
+    Args:
+        images: `[..., row, col, channel]`, uint8, or floating in [0, 1].
+
+    Returns:
+        float32 `[..., channel, row, col]`, in [0, 1].
+    """
+    x = torch.from_numpy(np.moveaxis(images.astype(np.float32, copy=False), -1, -3)).contiguous()
+    return x / 255 if images.dtype == np.uint8 else x
+
+
+def _header(file: str) -> tuple[str, tuple[int, int]]:
+    try:
+        with Image.open(file) as image:
+            return image.mode, image.size
+    except Exception as error:  # Pillow's readers raise a dozen types for broken files
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: str, error: Exception) -> ValueError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ValueError(f"data must be readable images, got {file!r}: {reason}")
+
+
+def _is_grey(mode: str) -> bool:
+    return mode in ("1", "L", "LA", "F") or mode.startswith("I")
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The image in mode `L`, `RGB`, or `F` with values in [0, 1]."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _deep(image)
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise ValueError("it has transparent pixels, which have no colour of their own: save it without transparency")
+    return image.convert("L" if _is_grey(image.mode) else "RGB")
+
+
+def _deep(image: Image.Image) -> Image.Image:
+    """A grey image of more than 8 bits."""
+    tags = getattr(image, "tag_v2", {})
+    # Pillow leaves it to us that some TIFF files count from white, or have 12 bits of 16.
+    if tags and tags.get(_TIFF_PHOTOMETRIC, _BLACK_IS_ZERO) != _BLACK_IS_ZERO:
+        raise ValueError("its zero is white: save it as 8 or 16 bits of grey with zero for black")
+    if image.mode == "F":
+        values = np.asarray(image)
+        low, high = values.min(), values.max()
+        if not (low >= 0 and high <= 1):  # so written because NaN fails it too
+            raise ValueError(f"its floats must lie in [0, 1], got values from {low:.9g} to {high:.9g}")
+        return Image.fromarray(values)
+    has_16_bits = image.mode != "I" or image.format in _WHOLE_NUMBERS_OF_16_BITS
+    if not has_16_bits or tags.get(_TIFF_BITS, (16,)) != (16,):
+        raise ValueError("the range of its integers is not known: save it as 8 or 16 bits of grey")
+    values = np.asarray(image)
+    if (values == image.info.get("transparency")).any():
+        raise ValueError("it has transparent pixels, which have no colour of their own: save it without transparency")
+    return Image.fromarray(values.astype(np.float32) / 65535)
