@@ -199,7 +199,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     messages = dict.fromkeys(("code", "module", "pickle", "truncated", "text", "empty"), "must be a whole torch file")
     messages |= {
-        "list": "must hold a dict, got list",
+        "list": "must be a state dict, got .* with list",
         "numbers": "state dict, got .* with keys epoch, accuracy",
     }
     messages |= {"nothing": "weights must be a state dict", "absent": "No such file"}

@@ -92,8 +92,9 @@ class LazyImages:
 
     def __getitem__(self, index: Any) -> Tensor:
         first, *rest = index if isinstance(index, tuple) else (index,)
-        if not all(isinstance(part, int | slice) for part in rest):  # tensors would be paired with those of `first`
-            raise IndexError("after the index of the examples, LazyImages take numbers and slices only")
+        # A tensor behind another would be paired with it.
+        if first is None or first is ... or not all(isinstance(part, int | slice) for part in rest):
+            raise IndexError("LazyImages are indexed by examples first, and then by numbers and slices")
         numbers = torch.arange(len(self))[first]
         images = torch.empty(numbers.numel(), *self.shape[1:])
         shown = tqdm(

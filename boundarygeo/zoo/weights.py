@@ -1,45 +1,58 @@
 """Weights from other people's files: read without executing what is in them, checked before being copied."""
 
+import argparse
 import os
+import re
+import types
 import uuid
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 WRAPPING_KEYS = ("state_dict", "model_state_dict", "model", "net", "state")
-"""Keys under which training scripts keep the state dict in a larger checkpoint."""
+"""Keys under which training scripts keep the state dict in a larger checkpoint, before any others."""
 
-PREFIXES = ("module.", "_orig_mod.")
-"""What `DataParallel` and `torch.compile` put before each name."""
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""What `DataParallel`, `torch.compile` and others put into names, at the front or before a submodule's."""
+
+# Plain data that checkpoints often hold beside the weights; making these runs no code of the file's.
+_PLAIN_DATA: list[Any] = [
+    argparse.Namespace,
+    types.SimpleNamespace,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"},
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 
 
 def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
     """Copy the weights of a file into a module.
 
-    The file is a state dict written by `torch.save`, or a dict that holds one under a usual key such as
-    `state_dict`. Prefixes that `DataParallel` or `torch.compile` put before all names are taken off.
+    The file is a `.safetensors` file, a state dict written by `torch.save`, or a dict or list that holds one, at any
+    depth, under a usual key such as `state_dict` or as the only one. Names may have what `DataParallel` or
+    `torch.compile` add, and begin with parts that all of them share (`model.`), in any order and number; the counter
+    of `AveragedModel` is dropped.
 
     Args:
         module: the module, changed in place.
-        path: the file, read with `weights_only=True`.
+        path: the file; no code in it is run.
 
     Raises:
         ValueError: if the file cannot be read safely, holds no state dict, or does not fit the module, which
             is then as it was.
     """
-    content = read_tensors(path)
-    inner = next((content[key] for key in WRAPPING_KEYS if isinstance(content.get(key), Mapping)), content)
-    state = dict(inner)
-    own = module.state_dict()
-    for prefix in PREFIXES:
-        if _all_have(prefix, state) and not _all_have(prefix, own):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    if not any(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"weights must be a state dict, got {str(path)!r} with keys {_some(content)}")
-    copy_state(module, state, source=str(path))
+    content = _read_safetensors(path) if str(path).endswith(".safetensors") else _read_torch(path)
+    state = _find_state(content)
+    if state is None:
+        got = f"keys {_some(content)}" if isinstance(content, Mapping) else type(content).__name__
+        raise ValueError(f"weights must be a state dict, got {str(path)!r} with {got}")
+    copy_state(module, _rename(state, module.state_dict()), source=str(path))
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -54,17 +67,44 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: if the file is missing, broken, no dict, or holds anything but tensors and plain values.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers of torch raise a dozen types for files that are not theirs
-        # Its first sentence: the next ones advise to load the file with weights_only=False, which would run its code.
-        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"file must be a whole torch file of tensors and plain values only, got {str(path)!r}: {reason}"
-        ) from error
+    content = _read_torch(path)
     if not isinstance(content, dict):
         raise ValueError(f"file must hold a dict, got {type(content).__name__} in {str(path)!r}")
     return content
+
+
+def _read_torch(path: str | os.PathLike[str]) -> Any:
+    try:
+        with torch.serialization.safe_globals(_PLAIN_DATA), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*looks like a TorchScript archive")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers of torch raise a dozen types for files that are not theirs
+        text = str(error)
+        unknown = re.search(r"(?:GLOBAL|class) ([\w.]+) was not an allowed global", text)
+        if unknown or "TorchScript" in text:
+            held = f"an object of {unknown[1]}" if unknown else "a TorchScript module"
+            raise ValueError(
+                f"file must be a whole torch file of tensors and plain values only, got {str(path)!r} with {held}, "
+                "which is not read because it can hold code: save the weights alone, with "
+                "torch.save(model.state_dict(), FILE)"
+            ) from error
+        # Its first sentence: the next ones advise to load the file with weights_only=False, which would run its code.
+        reason = text.splitlines()[0].split(". ")[0] if text else type(error).__name__
+        raise ValueError(
+            f"file must be a whole torch file of tensors and plain values only, got {str(path)!r}: {reason}"
+        ) from error
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ValueError(f"{str(path)!r} can be read with safetensors only: pip install safetensors") from error
+    try:
+        return load_file(path)
+    except Exception as error:  # broken files raise the package's own error, OSError and more
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"weights must be a whole safetensors file, got {str(path)!r}: {reason}") from error
 
 
 def write_tensors(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -104,17 +144,84 @@ def copy_state(module: nn.Module, state: Mapping[str, Any], *, source: str) -> N
     shapes = [
         f"{key} {_shape(state[key])} for {_shape(value)}"
         for key, value in own.items()
-        if key in state and _shape(state[key]) != _shape(value)
+        if key in state and not is_lazy(value) and _shape(state[key]) != _shape(value)
     ]
+    if not missing and not unexpected and (classes := _other_classes(own, state)):
+        raise ValueError(
+            f"weights must fit the model, got {source!r}: its last layer has {classes[0]} classes, the model "
+            f"{classes[1]}: build the model with {classes[0]} classes"
+        )
     faults = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
     if any(faults.values()):
         found = "; ".join(f"{kind} {_some(names)}" for kind, names in faults.items() if names)
         raise ValueError(f"weights must fit the model, got {source!r}: {found}")
-    module.load_state_dict(state, strict=False)
+    # Into parameters of the meta device nothing can be copied.
+    module.load_state_dict(state, strict=False, assign=any(value.is_meta for value in module.parameters()))
 
 
-def _all_have(prefix: str, state: Mapping[str, Any]) -> bool:
-    return all(str(key).startswith(prefix) for key in state)
+def _find_state(content: Any) -> dict[str, Any] | None:
+    """The state dict in a checkpoint: under the first usual key that has one, else the only one."""
+    if isinstance(content, list | tuple):
+        return _find_state(content[0]) if len(content) == 1 else None
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        return None
+    inner = {key: value for key, value in content.items() if not key.endswith("_extra_state")}
+    found = {key: state for key, value in inner.items() if (state := _find_state(value)) is not None}
+    usual = next((found[key] for key in WRAPPING_KEYS if key in found), None)
+    if usual is not None or len(found) == 1:
+        return usual or next(iter(found.values()))
+    return dict(content) if any(isinstance(value, Tensor) for value in content.values()) else None
+
+
+def _rename(state: Mapping[str, Any], own: Iterable[str]) -> dict[str, Any]:
+    """The state with the module's own names, as far as wrappers and a shared beginning explain the difference."""
+    aliases = {_unwrapped(name): name for name in own}
+    names = {name: _unwrapped(name) for name in state}
+    if len(aliases) < len(set(own)) or len(set(names.values())) < len(names):
+        return dict(state)  # without the wrappers, two weights would have one name
+    counters = {name for name in state if name.rpartition(".")[2] == "n_averaged"}
+    best = names
+    while len(shared := {_first_part(short) for name, short in names.items() if name not in counters}) == 1:
+        beginning = shared.pop()
+        if not beginning:
+            break
+        names = {name: short.removeprefix(beginning) for name, short in names.items()}
+        if _hits(names, aliases) > _hits(best, aliases):
+            best = names
+    return {
+        aliases.get(short, short): state[name]
+        for name, short in best.items()
+        if name not in counters or short in aliases
+    }
+
+
+def _unwrapped(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _first_part(name: str) -> str:
+    """What a name has up to its first dot, which is included."""
+    return "".join(name.partition(".")[:2]) if "." in name else ""
+
+
+def _hits(names: Mapping[str, str], aliases: Mapping[str, str]) -> int:
+    return sum(short in aliases for short in names.values())
+
+
+def _other_classes(own: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Numbers of classes in a file and a model if they differ in nothing else, with the last layer among it."""
+    shapes = {
+        key: (_shape(state[key]), _shape(value)) for key, value in own.items() if key in state and not is_lazy(value)
+    }
+    differing = {key: pair for key, pair in shapes.items() if pair[0] != pair[1]}
+    if not differing or list(own)[-1] not in differing:
+        return None
+    heads = set()
+    for theirs, ours in differing.values():
+        if isinstance(theirs, str) or isinstance(ours, str) or len(theirs) != len(ours) or theirs[1:] != ours[1:]:
+            return None
+        heads.add((theirs[0], ours[0]))
+    return heads.pop() if len(heads) == 1 else None
 
 
 def _shape(value: Any) -> list[int] | str:
