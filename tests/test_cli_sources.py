@@ -2,14 +2,16 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from oracles import Linear
-from torch import Tensor, nn
+from torch import Tensor
 
 import boundarygeo as bg
-from boundarygeo.cli.sources import class_names, directions_of, draw_examples, load_classifiers, short_names
+from boundarygeo.cli.models import load_models, short_names
+from boundarygeo.cli.sources import directions_of, draw_examples, make_classifier, with_classes
 from boundarygeo.training import Checkpoint, save_checkpoint
 from boundarygeo.zoo import Dataset, build_model
 from boundarygeo.zoo.data import Split
@@ -60,9 +62,33 @@ def test_drawn_examples_are_the_first_of_an_order_that_the_seed_decides(data: Da
     assert 0 < right.sum() < 60
     only = draw_examples(clf, data, 40, correct_only=True, seed=3)
     assert torch.equal(only.index, many.index[right][:40])
-    assert few.looked_at == 100
-    order = draw_examples(clf, data, 100, correct_only=False, seed=3)
-    assert few.accuracy == float((clf.predict(order.x) == order.y).double().mean())
+    assert few.looked_at == 7
+    assert few.accuracy == float((clf.predict(few.x) == few.y).double().mean())
+
+
+class Looked:
+    """Inputs that remember which of them were asked for."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.seen, self.most = x, set[int](), 0
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        self.seen |= set(rows.tolist())
+        self.most = max(self.most, len(rows))
+        return self.x[rows]
+
+
+@pytest.mark.parametrize("count", [1, 10, 60])
+def test_only_what_is_drawn_is_looked_at(count: int, data: Dataset, clf: bg.Classifier) -> None:
+    looked: Any = Looked(data.test.x[:])
+    lazily = dataset(looked, data.test.y)
+    drawn = draw_examples(clf, lazily, count, correct_only=False, seed=3)
+    assert looked.seen == set(drawn.index.tolist())
+    assert torch.equal(drawn.inputs[2:5], data.test.x[drawn.index[2:5]])
+    looked.seen.clear()
+    right = draw_examples(clf, lazily, count, correct_only=True, seed=3)
+    assert len(looked.seen) == right.looked_at < 2 * count + 5  # a fifth is labelled wrongly
+    assert looked.most == count
 
 
 def test_fewer_examples_than_asked_for_are_a_warning_and_none_an_error(data: Dataset, clf: bg.Classifier) -> None:
@@ -78,14 +104,12 @@ def test_fewer_examples_than_asked_for_are_a_warning_and_none_an_error(data: Dat
         draw_examples(clf, wrong, 5, correct_only=True, seed=0)
 
 
-def test_classes_beyond_those_of_the_data_are_numbered(data: Dataset) -> None:
-    wide = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3, 4)), device="cpu")
-    wide.logits(data.test.x[:1])
-    assert class_names(wide, data) == ("a", "b", "2", "3")
-    assert class_names(bg.Classifier(nn.Identity()), data) == ("a", "b")
+SETTINGS: dict[str, Any] = {"mean": None, "std": None, "bounds": "0,1", "device": "cpu"}
 
 
-SETTINGS = {"weights": [], "mean": None, "std": None, "bounds": "0,1", "device": "cpu"}
+def one_classifier(path: Path, **words: str) -> bg.Classifier:
+    (model,) = load_models([str(path)], weights=[], classes=[])
+    return make_classifier(model, **(SETTINGS | words))
 
 
 def images_data(classes: int = 2) -> Dataset:
@@ -116,15 +140,12 @@ def checkpoint(path: Path) -> Path:
 def test_a_checkpoint_knows_its_normalisation_unless_another_is_said(
     words: dict, expected: float, tmp_path: Path
 ) -> None:
-    path = str(checkpoint(tmp_path / "model.pt"))
-    (clf,) = load_classifiers([path], data=images_data(), **(SETTINGS | words))
+    clf = one_classifier(checkpoint(tmp_path / "model.pt"), **words)
     assert clf.normalise(torch.full((1, 1, 8, 8), 0.5)).unique().tolist() == [expected]
 
 
 def test_bounds_reach_the_classifier(tmp_path: Path) -> None:
-    (clf,) = load_classifiers(
-        [str(checkpoint(tmp_path / "model.pt"))], data=images_data(), **(SETTINGS | {"bounds": "-1/2,3"})
-    )
+    clf = one_classifier(checkpoint(tmp_path / "model.pt"), bounds="-1/2,3")
     assert clf.bounds == (-0.5, 3.0)
 
 
@@ -146,19 +167,19 @@ def test_weights_go_to_the_models_without_any_in_order(factory: str, tmp_path: P
     models = [factory, str(checkpoint(tmp_path / "model.pt")), factory]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        classifiers = load_classifiers(models, data=images_data(), **(SETTINGS | {"weights": files}))
-    assert [classifiers[k].module.state_dict()["1.weight"][0, 0].item() for k in (0, 2)] == [1.0, 2.0]
+        loaded = load_models(models, weights=files, classes=[])
+    assert [loaded[k].module.state_dict()["1.weight"][0, 0].item() for k in (0, 2)] == [1.0, 2.0]
 
 
 def test_a_factory_without_weights_is_a_warning(factory: str) -> None:
     with pytest.warns(UserWarning, match="no --weights for factories_of_sources:flat"):
-        load_classifiers([factory], data=images_data(), **SETTINGS)
+        load_models([factory], weights=[], classes=[])
 
 
 def test_a_model_with_fewer_classes_than_the_data_is_refused(tmp_path: Path) -> None:
-    path = str(checkpoint(tmp_path / "model.pt"))
-    with pytest.raises(ValueError, match="--model must have at least the 3 classes of --data, got 2"):
-        load_classifiers([path], data=images_data(3), **SETTINGS)
+    models = load_models([str(checkpoint(tmp_path / "model.pt"))], weights=[], classes=[])
+    with pytest.raises(ValueError, match="the model has no class c .the data's classes: a, b, c; the model's: a, b"):
+        with_classes(images_data(3), models, [make_classifier(models[0], **SETTINGS)])
 
 
 def test_figures_call_checkpoints_by_their_file_where_that_tells_them_apart(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import typer
 
 from boundarygeo import plots
 from boundarygeo.classifier import Classifier
+from boundarygeo.cli.models import short_names
 from boundarygeo.cli.outputs import table
-from boundarygeo.cli.sources import draw_examples, short_names
+from boundarygeo.cli.sources import draw_examples, numbered_as
 from boundarygeo.cli.words import at_least, positive_number
 from boundarygeo.comparison import INSTRUMENTS, Comparison, Settings, Subject, default_eps
 from boundarygeo.comparison import compare as measure
@@ -22,6 +23,7 @@ from boundarygeo.training import METHODS, Checkpoint, load_checkpoint
 from boundarygeo.training.layers import hidden_layers
 from boundarygeo.training.method import settings_of
 from boundarygeo.zoo import Dataset, load_data
+from boundarygeo.zoo.classes import check_same_classes, match_classes
 
 _NOT_THE_METHOD = ("method", "settings", "device")
 """Parts of a checkpoint's configuration that are told otherwise, or do not matter."""
@@ -97,8 +99,7 @@ def compare(
         check_free(file, overwrite=overwrite)
     if out is not None and out == figures:
         raise ValueError(f"--out and --figures must be different folders, got {str(out)!r} twice")
-    dataset = load_data(_data_of(names, described) if data is None else data)
-    _check_data(dataset, described[0])
+    dataset = _load_data(_data_of(names, described) if data is None else data, names, described)
     drawn = draw_examples(subjects[0].classifier, dataset, examples, correct_only=False, seed=seed)
     try:
         found = measure(
@@ -182,6 +183,8 @@ def _check_alike(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> Non
                 raise ValueError(
                     f"checkpoints must have the same {what}, got {values[0]} ({names[0]}) and {value} ({name})"
                 )
+    pairs = zip(names, checkpoints, strict=True)
+    check_same_classes({name: checkpoint.class_names for name, checkpoint in pairs if checkpoint.class_names})
 
 
 def _data_of(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> str:
@@ -197,13 +200,20 @@ def _data_of(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> str:
     return checkpoints[0].data
 
 
-def _check_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    for what, theirs, own in (
-        ("classes", dataset.num_classes, checkpoint.num_classes),
-        ("input shape", list(dataset.input_shape), list(checkpoint.input_shape)),
-    ):
-        if theirs != own:
-            raise ValueError(f"--data must have the {what} of the checkpoints, {own}, got {theirs}")
+def _load_data(spec: str, names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> Dataset:
+    """The data with the checkpoints' numbers and names of classes."""
+    dataset = load_data(spec, channels=checkpoints[0].input_shape[0] if spec.startswith("folder:") else None)
+    if dataset.input_shape != checkpoints[0].input_shape:
+        raise ValueError(
+            f"--data must have the input shape of the checkpoints, {checkpoints[0].input_shape}, "
+            f"got {dataset.input_shape}"
+        )
+    pairs = zip(names, checkpoints, strict=True)
+    name, first = next((pair for pair in pairs if pair[1].class_names), (names[0], checkpoints[0]))
+    try:
+        return numbered_as(dataset, match_classes(dataset.class_names, first.class_names, first.num_classes))
+    except ValueError as error:
+        raise ValueError(f"classes of --data must be those of {name}: {error}") from error
 
 
 def _print(found: Comparison) -> None:

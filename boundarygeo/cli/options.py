@@ -36,7 +36,7 @@ class StudyOptions:
     one command by `study_command`. Fields before `KW_ONLY` come first in `--help`, those after it last.
 
     Raises:
-        ValueError: if `examples`, `chunk_size` or `workers` is less than 1, or `seed` less than 0.
+        ValueError: if `examples`, `resize`, `size`, `chunk_size` or `workers` is less than 1, or `seed` less than 0.
     """
 
     model: Annotated[
@@ -51,9 +51,22 @@ class StudyOptions:
     weights: Annotated[
         list[Path] | None, typer.Option(help="State dict for a factory or torchvision model; one per such model.")
     ] = None
+    classes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Text file that names the model's outputs, one a line; once, or once per model that has no names."
+        ),
+    ] = None
     mean: Annotated[str | None, typer.Option(help="Mean per channel, e.g. 0.485,0.456,0.406.")] = None
     std: Annotated[str | None, typer.Option(help="Standard deviation per channel.")] = None
     bounds: Annotated[str, typer.Option(help="Bounds of the inputs, before normalisation.")] = "0,1"
+    resize: Annotated[
+        int | None, typer.Option(help="Pixels of the shorter side, to which images of a folder are resized first.")
+    ] = None
+    size: Annotated[
+        int | None,
+        typer.Option(help="Rows and columns that they are cropped to; by default what torchvision's weights say."),
+    ] = None
     seed: Annotated[int, typer.Option(help="Decides the examples and everything random.")] = 0
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
     out: Annotated[
@@ -78,7 +91,12 @@ class StudyOptions:
     def __post_init__(self) -> None:
         at_least(self.examples, 1, "--examples")
         at_least(self.seed, 0, "--seed")
-        for number, name in ((self.chunk_size, "--chunk-size"), (self.workers, "--workers")):
+        for number, name in (
+            (self.resize, "--resize"),
+            (self.size, "--size"),
+            (self.chunk_size, "--chunk-size"),
+            (self.workers, "--workers"),
+        ):
             if number is not None:
                 at_least(number, 1, name)
 

@@ -1,38 +1,33 @@
 """From the words of the command line to classifiers and examples."""
 
-import importlib
-import re
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.cli.models import Model, load_models, short_names
 from boundarygeo.cli.options import StudyOptions
 from boundarygeo.cli.words import numbers
 from boundarygeo.directions import Directions, named_directions
-from boundarygeo.training import load_checkpoint
-from boundarygeo.zoo import Dataset, load_data, load_weights
+from boundarygeo.zoo import Dataset, load_data
+from boundarygeo.zoo.classes import ClassMatch, check_same_classes, match_classes
+from boundarygeo.zoo.images import LazyImages
 
 AT_ONCE = 1000  # examples looked at together, however many are asked for
-MODEL_FORMS = (
-    "a checkpoint that `boundarygeo train` wrote, package.module:factory (with --weights FILE), or torchvision:NAME"
-)
 
 
 class Rows:
-    """Some examples of a split, copied when a range of them is asked for.
+    """Some examples of a split, copied or read when a range of them is asked for.
 
     Args:
         x: all inputs of the split, `[example, *input]`.
         index: which, int64 `[example]`.
     """
 
-    def __init__(self, x: Tensor, index: Tensor) -> None:
+    def __init__(self, x: Tensor | LazyImages, index: Tensor) -> None:
         self._x, self._index = x, index
 
     def __len__(self) -> int:
@@ -80,11 +75,11 @@ class Study:
     """What every analysis command starts from.
 
     Attributes:
-        data: the data set.
+        data: the data set, with the classifiers' numbers and names of classes.
         classifiers: one per `--model`.
         names: what figures call each of them.
         examples: examples drawn by the first classifier.
-        class_names: names of the first classifier's classes.
+        class_names: names of the classifiers' classes.
     """
 
     data: Dataset
@@ -102,93 +97,146 @@ def open_study(options: StudyOptions, *, correct_only: bool) -> Study:
         correct_only: whether to pass over examples that the first classifier gets wrong.
 
     Returns:
-        The study.
+        The study: true classes are numbered as the models number them.
 
     Raises:
         ValueError: if an option is not usable.
     """
-    dataset = load_data(options.data)
-    classifiers = load_classifiers(
-        options.model,
-        weights=options.weights or [],
-        mean=options.mean,
-        std=options.std,
-        bounds=options.bounds,
-        device=options.device,
-        data=dataset,
-    )
+    models = load_models(options.model, weights=options.weights or [], classes=options.classes or [])
+    dataset = load_images(options.data, models, resize=options.resize, size=options.size)
+    classifiers = [
+        make_classifier(model, mean=options.mean, std=options.std, bounds=options.bounds, device=options.device)
+        for model in models
+    ]
+    dataset = with_classes(dataset, models, classifiers)
     drawn = draw_examples(classifiers[0], dataset, options.examples, correct_only=correct_only, seed=options.seed)
-    return Study(dataset, classifiers, short_names(options.model), drawn, class_names(classifiers[0], dataset))
+    return Study(dataset, classifiers, short_names(options.model), drawn, dataset.class_names)
 
 
-def short_names(models: Sequence[str]) -> list[str]:
-    """What figures call the models: checkpoints by the name of their file, where that tells them apart.
+def load_images(spec: str, models: Sequence[Model], *, resize: int | None, size: int | None) -> Dataset:
+    """The data set of `--data`; images of a folder are prepared as the models need them.
 
     Args:
-        models: values of `--model`.
+        spec: `--data`.
+        models: what is to classify them.
+        resize: `--resize`.
+        size: `--size`; if neither is given, both are what the models say, if they say anything.
 
     Returns:
-        One name per model.
+        The data set.
 
-    Examples:
-        >>> short_names(["nets.mlp:make", "torchvision:resnet18"])
-        ['nets.mlp:make', 'torchvision:resnet18']
+    Raises:
+        ValueError: if the data cannot be read, or the models need images of different sizes.
     """
-    names = [Path(model).stem if Path(model).is_file() else model for model in models]
-    return names if len(set(names)) == len(set(models)) else list(models)
+    if not spec.startswith("folder:"):
+        return load_data(spec, resize=resize, size=size)
+    if resize is None and size is None:
+        known = {(model.resize, model.size): model.word for model in models if model.size is not None}
+        if len(known) > 1:
+            said = ", ".join(f"{word} (--resize {side} --size {crop})" for (side, crop), word in known.items())
+            raise ValueError(f"--size must be given for models that take images of different sizes: {said}")
+        if known:
+            ((resize, size),) = known
+    channels = {model.channels for model in models if model.channels is not None}
+    return load_data(spec, resize=resize, size=size, channels=channels.pop() if len(channels) == 1 else None)
 
 
-def load_classifiers(
-    models: Sequence[str],
-    *,
-    weights: Sequence[Path],
-    mean: str | None,
-    std: str | None,
-    bounds: str,
-    device: str,
-    data: Dataset,
-) -> list[Classifier]:
-    """The classifiers that `--model` and its companions name.
+def make_classifier(model: Model, *, mean: str | None, std: str | None, bounds: str, device: str) -> Classifier:
+    """The classifier of a model.
 
     Args:
-        models: values of `--model`.
-        weights: state dicts, one for each model that is not a checkpoint, or none.
-        mean: `--mean`; by default what a checkpoint says, for others nothing.
+        model: the module, and what it comes with.
+        mean: `--mean`; by default what the model comes with.
         std: `--std`, likewise.
         bounds: `--bounds`.
         device: `--device`.
-        data: what they are to classify; their number of classes must fit.
 
     Returns:
-        The classifiers, in order.
+        The classifier.
 
     Raises:
-        ValueError: if a model cannot be found or read.
+        ValueError: if an option is not usable.
     """
     limits = numbers(bounds, "--bounds")
     if limits is None or len(limits) != 2:
         raise ValueError(f"--bounds must be two numbers LOW,HIGH, got {bounds!r}")
-    bare = [model for model in models if not Path(model).is_file()]
-    if weights and len(weights) != len(bare):
-        raise ValueError(
-            f"--weights must be given once per model without weights of its own ({len(bare)}), got {len(weights)}"
+    means, stds = numbers(mean, "--mean"), numbers(std, "--std")
+    return Classifier(
+        model.module,
+        bounds=(limits[0], limits[1]),
+        mean=model.mean if means is None else means,
+        std=model.std if stds is None else stds,
+        device=device,
+    )
+
+
+def with_classes(data: Dataset, models: Sequence[Model], classifiers: Sequence[Classifier]) -> Dataset:
+    """The data with labels that are the models' numbers of classes, and with the models' names.
+
+    Args:
+        data: the data.
+        models: what is known of the models.
+        classifiers: the classifiers made of them.
+
+    Returns:
+        The data; every output of the models is a class of it.
+
+    Raises:
+        ValueError: if a class of the data is not one of each model, or has other numbers in different models.
+    """
+    matches = []
+    for model, clf in zip(models, classifiers, strict=True):
+        outputs = _count_classes(clf, model.word, data)
+        try:
+            matches.append(match_classes(data.class_names, model.class_names, outputs))
+        except ValueError as error:
+            raise ValueError(
+                f"classes of --data must be those of {model.word}: {error}; "
+                "rename the data's folders, or say what the outputs are with --classes FILE, one name a line"
+            ) from error
+    _check_same(models, matches)
+    first = next((match for model, match in zip(models, matches, strict=True) if model.class_names), matches[0])
+    return numbered_as(data, first)
+
+
+def numbered_as(data: Dataset, match: ClassMatch) -> Dataset:
+    """The data with a model's numbers and names of classes.
+
+    Args:
+        data: the data.
+        match: which class of the model each of its classes is.
+
+    Returns:
+        The data, with other labels and names; its images are not touched. With a warning, where names of folders are
+        numbers and those of the model are not.
+    """
+    if match.by_number and not data.name.startswith("npz:"):  # whose labels are numbers and nothing else
+        one, number = data.class_names[-1], match.numbers[-1]
+        warnings.warn(
+            f"names of the data's classes are numbers, taken for those of the outputs: {one!r} is class {number}, "
+            f"{match.names[number]!r}",
+            stacklevel=2,
         )
-    files = iter(weights or [None] * len(bare))
-    classifiers = []
-    for model in models:
-        means, stds = numbers(mean, "--mean"), numbers(std, "--std")
-        if Path(model).is_file():
-            module, checkpoint = load_checkpoint(model)
-            means = checkpoint.mean if means is None else means
-            stds = checkpoint.std if stds is None else stds
-        else:
-            module = _bare_module(model, next(files))
-        clf = Classifier(module, bounds=(limits[0], limits[1]), mean=means, std=stds, device=device)
-        classes = _count_classes(clf, model, data)
-        if classes < data.num_classes:
-            raise ValueError(f"--model must have at least the {data.num_classes} classes of --data, got {classes}")
-        classifiers.append(clf)
-    return classifiers
+    places = torch.tensor(match.numbers)
+    return replace(
+        data,
+        test=replace(data.test, y=places[data.test.y]),
+        class_names=match.names,
+        read_train=lambda: replace(data.train, y=places[data.train.y]),
+    )
+
+
+def _check_same(models: Sequence[Model], matches: Sequence[ClassMatch]) -> None:
+    """Refuse models whose outputs are not the same classes in the same order, as far as that is known."""
+    check_same_classes(
+        {model.word: match.names for model, match in zip(models, matches, strict=True) if model.class_names}
+    )
+    for model, match in zip(models, matches, strict=True):
+        if (match.numbers, len(match.names)) != (matches[0].numbers, len(matches[0].names)):
+            raise ValueError(
+                f"models must have the same classes in the same order, and the outputs of {models[0].word} and "
+                f"{model.word} do not correspond: say what they are with --classes FILE, one name a line"
+            )
 
 
 def _count_classes(clf: Classifier, model: str, data: Dataset) -> int:
@@ -224,7 +272,7 @@ def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: b
     taken: list[Tensor] = []
     found = right = looked_at = 0
     while found < count and looked_at < len(order):
-        part = order[looked_at : looked_at + min(max(count, 100), AT_ONCE)]
+        part = order[looked_at : looked_at + min(count, AT_ONCE)]
         correct = clf.predict(data.test.x[part]) == data.test.y[part]
         taken.append(part[correct] if correct_only else part)
         found += len(taken[-1])
@@ -264,53 +312,3 @@ def directions_of(clf: Classifier, examples: Examples, name: str, *, seed: int) 
             "the logits do not depend on the input there"
         )
     return along
-
-
-def class_names(clf: Classifier, data: Dataset) -> tuple[str, ...]:
-    """Names of all the classifier's classes, numbers where the data does not name them."""
-    unnamed = range(data.num_classes, clf.num_classes or data.num_classes)
-    return (*data.class_names, *(str(number) for number in unnamed))
-
-
-def _bare_module(model: str, weights: Path | None) -> nn.Module:
-    """A module that a factory or torchvision makes, with the weights of a file."""
-    if model.startswith("torchvision:"):
-        module = _from_torchvision(model.removeprefix("torchvision:"), weights)
-    elif re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", model):
-        module = _from_factory(model)
-        if weights is None:
-            warnings.warn(f"no --weights for {model}: its parameters are what the factory left", stacklevel=2)
-    else:
-        raise ValueError(f"--model must be {MODEL_FORMS}, got {model!r}")
-    if weights is not None:
-        load_weights(module, weights)
-    return module
-
-
-def _from_factory(model: str) -> nn.Module:
-    name, _, attribute = model.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # the user's own files, as for `python -m`
-    try:
-        factory = importlib.import_module(name)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--model must name a factory that can be imported, got {model!r}: {error}") from error
-    module = factory() if callable(factory) and not isinstance(factory, nn.Module) else factory
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"--model must give a torch.nn.Module, got {type(module).__name__} from {model!r}")
-    return module
-
-
-def _from_torchvision(name: str, weights: Path | None) -> nn.Module:
-    from torchvision import models  # slow to import, and rarely needed
-
-    try:
-        return models.get_model(name, weights=None if weights is not None else "DEFAULT")
-    except ValueError as error:
-        raise ValueError(f"--model must name a model of torchvision, got {name!r}: {error}") from error
-    except OSError as error:
-        raise ValueError(
-            f"weights of torchvision:{name} could not be downloaded ({error}): pass --weights FILE"
-        ) from error

@@ -1,13 +1,17 @@
 """`boundarygeo transfer`: what adversarial examples, subspaces and boundaries of several models have in common."""
 
 import enum
+import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
+from torch import Tensor
 
 from boundarygeo import plots
 from boundarygeo.cli import measures
@@ -15,9 +19,10 @@ from boundarygeo.cli.accuracy import Norm
 from boundarygeo.cli.chunked import resumable_stores
 from boundarygeo.cli.dims import Box, Method
 from boundarygeo.cli.measures import Comparison, Report, accuracy_lines
+from boundarygeo.cli.models import short_names
 from boundarygeo.cli.options import EngineName, StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, check_figures
-from boundarygeo.cli.sources import open_study, short_names
+from boundarygeo.cli.sources import Study, open_study
 from boundarygeo.cli.words import at_least, positive_number
 from boundarygeo.transfer.problem import check_classifiers, check_shared
 
@@ -50,6 +55,7 @@ _SUBSPACES = (Measure.DIMENSION, Measure.SHARED)
 _WITH_EPS = (Measure.MATRIX, *_SUBSPACES, Measure.OVERLAP)
 _OF_ALL = (Measure.OVERLAP, Measure.AGREEMENT)  # results in which no part belongs to one example
 _PER_SOURCE = (Measure.DIMENSION, Measure.DISTANCES)
+_POOL_VALUES = 2**29  # 2 GB; 3,566 images of 224 by 224
 BELONGS: dict[str, tuple[Measure, ...]] = {
     "--eps": _WITH_EPS,
     "--norm": _WITH_EPS,
@@ -144,10 +150,11 @@ def transfer(
     study = open_study(options, correct_only=False)
     drawn = study.examples
     classifiers = dict(zip(names, study.classifiers, strict=True))
-    problem = check_classifiers(classifiers, drawn.x, drawn.y)
+    x = drawn.x
+    problem = check_classifiers(classifiers, x, drawn.y)
     check_shared(problem)
     print(accuracy_lines(names, problem.labels == problem.y), end="\n\n")
-    pool = (study.data.test.x, study.data.test.y)
+    pool = _pool(study, options.seed) if measure is Measure.DISTANCES else (x, drawn.y)
     these = Comparison(classifiers, drawn, pool, options, stores)
     report: Report = getattr(measures, measure.value)(these, **settings)
     print(report.text)
@@ -158,6 +165,22 @@ def transfer(
         print(f"saved {plots.save_figure(draw(), figure)}")
     if mistakes_figure is not None:
         print(f"saved {plots.save_figure(report.drawings[1](), mistakes_figure)}")
+
+
+def _pool(study: Study, seed: int) -> tuple[Tensor, Tensor]:
+    """The test split, or as much of it as fits."""
+    split = study.data.test
+    most = max(len(study.examples.index), _POOL_VALUES // math.prod(study.data.input_shape))
+    if len(split) <= most:
+        return split.x[:], split.y
+    warnings.warn(
+        f"--measure distances looks for neighbours among {most:,} of {len(split):,} test images", stacklevel=2
+    )
+    order = torch.randperm(
+        len(split), generator=torch.Generator().manual_seed(seed)
+    )  # the examples come from its start
+    rows = order[:most].sort().values
+    return split.x[rows], split.y[rows]
 
 
 def _names(models: Sequence[str], given: Sequence[str] | None) -> list[str]:

@@ -6,11 +6,12 @@ The file is a dict of tensors and one JSON string, written by `torch.save` and r
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from boundarygeo.results import check_free, software_versions
 from boundarygeo.training.loop import TrainingResult
@@ -19,6 +20,10 @@ from boundarygeo.zoo.weights import copy_state, read_tensors, write_tensors
 
 FORMAT_VERSION = 2  # 2: validation, best epoch and reason of a stop in the training
 """Version of the layout of the file. A file with a higher number is refused, never guessed at."""
+
+
+class NoCheckpointError(ValueError):
+    """A file is no checkpoint of boundarygeo, but may well be something else that is of use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +96,20 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint
         The model in evaluation mode, on the CPU and without normalisation, and what the file says about it.
 
     Raises:
-        ValueError: if the file is missing, broken, not a checkpoint of boundarygeo, or of a newer format.
+        NoCheckpointError: if the file is missing, broken, or not a checkpoint of boundarygeo.
+        ValueError: if it is of a newer format, or describes no model of the zoo.
     """
-    content = read_tensors(path)
+    try:
+        content = read_tensors(path)
+    except ValueError as error:
+        raise NoCheckpointError(f"file must be a checkpoint of boundarygeo: {error}") from error
     try:
         state, fields = dict(content["state"]), dict(json.loads(content["json"]))
         version = int(fields.pop("format"))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"file must be a checkpoint of boundarygeo, got {str(path)!r}") from error
+        raise NoCheckpointError(
+            f"file must be a checkpoint of boundarygeo, got {_kind_of(content)} in {str(path)!r}"
+        ) from error
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{str(path)!r} has format {version}, newer than this version of boundarygeo reads "
@@ -117,6 +128,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint
         raise ValueError(f"checkpoint {str(path)!r} must describe a model of the zoo: {error}") from error
     copy_state(module, state, source=str(path))
     return module.eval(), checkpoint
+
+
+def _kind_of(content: Mapping[str, Any]) -> str:
+    """What else a file of tensors may be."""
+    parts = [content, *(part for part in content.values() if isinstance(part, Mapping))]
+    if any(isinstance(value, Tensor) for part in parts for value in part.values()):
+        return "weights alone"
+    return f"a dict with the keys {', '.join(map(str, list(content)[:3])) or 'none'}"
 
 
 def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:

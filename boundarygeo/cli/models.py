@@ -1,0 +1,230 @@
+"""From the words of the command line to modules, and what is known of them: normalisation, sizes, names of classes."""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from boundarygeo.cli.factories import make_module
+from boundarygeo.training import load_checkpoint
+from boundarygeo.training.checkpoint import NoCheckpointError
+from boundarygeo.zoo import load_weights
+from boundarygeo.zoo.classes import are_numbers
+from boundarygeo.zoo.weights import read_tensors
+
+MODEL_FORMS = (
+    "a checkpoint that `boundarygeo train` wrote, package.module:factory (with --weights FILE), or torchvision:NAME"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A module and what it comes with.
+
+    Attributes:
+        word: value of `--model`.
+        module: without normalisation.
+        mean: mean per channel to subtract in front of it, or None.
+        std: standard deviation per channel to divide by then, or None.
+        class_names: names of its outputs, or none.
+        names_are_certain: whether these names came with the weights, and are more than numbers.
+        resize: to how many pixels its images' shorter side is resized, or None where that is not known.
+        size: to how many rows and columns they are cropped then, likewise.
+        channels: how many its images have, or None where that is not known.
+    """
+
+    word: str
+    module: nn.Module
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    class_names: tuple[str, ...] = ()
+    names_are_certain: bool = False
+    resize: int | None = None
+    size: int | None = None
+    channels: int | None = None
+
+
+def load_models(models: Sequence[str], *, weights: Sequence[Path], classes: Sequence[Path]) -> list[Model]:
+    """The modules that `--model` and its companions name.
+
+    Args:
+        models: values of `--model`.
+        weights: state dicts, one for each model that is not a checkpoint, or none.
+        classes: files with names of classes: one, or one for each model whose own names are not certain; where all are,
+            instead of them.
+
+    Returns:
+        The modules, in order.
+
+    Raises:
+        ValueError: if a model cannot be found or read, or the files are not as many as they must be.
+    """
+    bare = [model for model in models if not Path(model).is_file()]
+    if weights and len(weights) != len(bare):
+        raise ValueError(
+            f"--weights must be given once per model without weights of its own ({len(bare)}), got {len(weights)}"
+        )
+    named = [read_class_names(file) for file in classes]
+    files = iter(weights or [None] * len(bare))
+    loaded = [_checkpoint(model) if Path(model).is_file() else _bare(model, next(files)) for model in models]
+    if not named:
+        return loaded
+    needy = [k for k, model in enumerate(loaded) if not model.names_are_certain] or list(range(len(loaded)))
+    if len(named) not in (1, len(needy)):
+        raise ValueError(
+            f"--classes must be given once, or once per model without class names of its own ({len(needy)}), "
+            f"got {len(named)}"
+        )
+    for number, names in zip(needy, named * len(needy) if len(named) == 1 else named, strict=True):
+        loaded[number] = replace(loaded[number], class_names=names, names_are_certain=True)
+    return loaded
+
+
+def short_names(models: Sequence[str]) -> list[str]:
+    """What figures call the models: checkpoints by the name of their file, where that tells them apart.
+
+    Args:
+        models: values of `--model`.
+
+    Returns:
+        One name per model.
+
+    Examples:
+        >>> short_names(["nets.mlp:make", "torchvision:resnet18"])
+        ['nets.mlp:make', 'torchvision:resnet18']
+    """
+    names = [Path(model).stem if Path(model).is_file() else model for model in models]
+    return names if len(set(names)) == len(set(models)) else list(models)
+
+
+def read_class_names(file: Path) -> tuple[str, ...]:
+    """Names of classes from a text file, one a line.
+
+    Args:
+        file: UTF-8; empty lines at its end do not count.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: if the file cannot be read, or a line is empty.
+    """
+    try:
+        text = file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--classes must be a text file with one name a line, got {str(file)!r}: {error}") from error
+    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    if not all(names):
+        line = 1 + names.index("") if names else 1
+        raise ValueError(f"--classes must have one name a line, got none in line {line} of {str(file)!r}")
+    return names
+
+
+def _checkpoint(model: str) -> Model:
+    try:
+        module, said = load_checkpoint(model)
+    except NoCheckpointError as error:
+        raise ValueError(
+            f"{error}; for a model of your own, pass --model package.module:factory --weights FILE, "
+            "where FILE is from torch.save(module.state_dict(), FILE)"
+        ) from error
+    words = bool(said.class_names) and not are_numbers(said.class_names)
+    return Model(model, module, said.mean, said.std, said.class_names, words, channels=said.input_shape[0])
+
+
+def _bare(model: str, weights: Path | None) -> Model:
+    """A module that a factory or torchvision makes, with the weights of a file."""
+    if model.startswith("torchvision:"):
+        return _from_torchvision(model, weights)
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", model):
+        raise ValueError(f"--model must be {MODEL_FORMS}, got {model!r}")
+    module = make_module(model)
+    if weights is None:
+        warnings.warn(f"no --weights for {model}: its parameters are what the factory left", stacklevel=2)
+        return Model(model, module, channels=_channels(module))
+    try:
+        load_weights(module, weights)
+    except ValueError as error:
+        heads = _heads(module, weights)
+        if heads is None:
+            raise
+        raise ValueError(
+            f"the weights {str(weights)!r} have {heads[1]} classes, {model} makes {heads[0]}: "
+            f"the factory must make a model of {heads[1]} classes"
+        ) from error
+    return Model(model, module, channels=_channels(module))
+
+
+def _from_torchvision(model: str, weights: Path | None) -> Model:
+    from torchvision import models  # slow to import, and rarely needed
+
+    name = model.removeprefix("torchvision:")
+    try:
+        usual = models.get_model_weights(name)["DEFAULT"]
+        module = models.get_model(name, weights=usual if weights is None else None)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"--model must name a model of torchvision, got {name!r}: {error}") from error
+    except OSError as error:
+        raise ValueError(
+            f"weights of torchvision:{name} could not be downloaded ({error}): pass --weights FILE"
+        ) from error
+    if weights is not None:
+        try:
+            load_weights(module, weights)
+        except ValueError:
+            heads = _heads(module, weights)
+            if heads is None:
+                raise
+            module = models.get_model(name, weights=None, num_classes=heads[1])
+            load_weights(module, weights)
+            # Trained on other data, and how that was prepared is not known.
+            return Model(model, module, channels=_channels(module))
+    prepared = usual.transforms()
+    return Model(
+        model,
+        module,
+        mean=getattr(prepared, "mean", None),
+        std=getattr(prepared, "std", None),
+        class_names=tuple(usual.meta["categories"]),
+        names_are_certain=weights is None,
+        resize=_side(getattr(prepared, "resize_size", None)),
+        size=_side(getattr(prepared, "crop_size", None)),
+        channels=_channels(module),
+    )
+
+
+def _side(size: Sequence[int] | None) -> int | None:
+    return size[0] if size else None
+
+
+def _channels(module: nn.Module) -> int | None:
+    """What the first convolution takes, if images of so many channels can be read."""
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    return first.in_channels if first is not None and first.in_channels in (1, 3) else None
+
+
+def _heads(module: nn.Module, weights: Path) -> tuple[int, int] | None:
+    """Number of classes of a module and of the weights in a file, if these do not fit for nothing else."""
+    content: Mapping[str, Any] = read_tensors(weights)
+    shapes = {key: value.shape for key, value in _tensors(content)}
+    pairs = set()
+    for name, parameter in module.named_parameters():
+        # Whatever stands before the names: module., model. and the like.
+        known = min((key for key in shapes if f".{key}".endswith(f".{name}")), key=len, default=None)
+        if known is not None and shapes[known] != parameter.shape:
+            if not parameter.dim() or shapes[known][1:] != parameter.shape[1:]:
+                return None
+            pairs.add((parameter.shape[0], shapes[known][0]))
+    return pairs.pop() if len(pairs) == 1 else None
+
+
+def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            yield str(key), value
+        elif isinstance(value, Mapping):
+            yield from _tensors(value)
