@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 import platform
 import shutil
@@ -22,9 +23,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 import xarray as xr
+import zarr
 from torch import Tensor, nn
 
 from boundarygeo._version import __version__
+from boundarygeo.overwriting import arrays_written, check_free, read_json
 
 COSTS = ("seconds", "forwards", "backwards")
 """What a provenance counts; everything else in it is the same for all parts of an analysis."""
@@ -154,7 +157,7 @@ class Result:
                 variable = variable_of(type(self), field.name, value.detach().cpu().numpy())
                 (coordinates if field.metadata["coordinate"] else variables)[field.name] = variable
         attributes = {"boundarygeo_type": type(self).__name__, "boundarygeo_format": FORMAT_VERSION}
-        attributes |= {name: json.dumps(value) for name, value in plain.items()}
+        attributes |= {name: json.dumps(value, default=plain_number) for name, value in plain.items()}
         return xr.Dataset(variables, coordinates, attributes)
 
     @classmethod
@@ -172,8 +175,7 @@ class Result:
             if field.name == "provenance":
                 values["provenance"] = Provenance(**json.loads(dataset.attrs["provenance"]))
             elif "dims" in field.metadata:
-                present = field.name in dataset.variables
-                values[field.name] = torch.from_numpy(np.array(dataset[field.name].values)) if present else None
+                values[field.name] = _values(dataset, field.name) if field.name in dataset.variables else None
             elif field.name in dataset.attrs or field.default is dataclasses.MISSING:
                 value = json.loads(dataset.attrs[field.name])
                 values[field.name] = tuple(value) if isinstance(value, list) else value
@@ -225,15 +227,15 @@ class Result:
 
         Args:
             path: folder of the store; the suffix `.zarr` is usual.
-            overwrite: whether an existing store may be replaced.
+            overwrite: whether an existing store may be replaced; anything else never is.
 
         Returns:
             The path of the store.
 
         Raises:
-            ValueError: if the path exists and `overwrite` is false.
+            ValueError: if the path exists and `overwrite` is false or it is not a store of this package.
         """
-        path = check_free(path, overwrite=overwrite)
+        path = check_free(path, overwrite=overwrite, kind="store")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
         try:
@@ -241,11 +243,27 @@ class Result:
                 # Zarr 3 warns that consolidated metadata is not in its specification yet; without it, however,
                 # a plain `xarray.open_zarr(path)` warns the reader instead.
                 warnings.filterwarnings("ignore", message="Consolidated metadata")
-                self.to_xarray().to_zarr(partial, mode="w", consolidated=True)
+                dataset = self.to_xarray()
+                dataset.to_zarr(partial, mode="w", consolidated=False, zarr_format=3, write_empty_chunks=True)
+                group = zarr.open_group(partial, mode="r+", use_consolidated=False)
+                group.create_group("chunks", attributes=mark_of(dataset))
+                zarr.consolidate_metadata(partial)
             move_into_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return path
+
+
+def mark_of(dataset: xr.Dataset) -> dict[str, Any]:
+    """Attributes of the group `chunks`, which say that every chunk of these arrays is written, see `arrays_written`."""
+    return {"arrays": sorted(str(name) for name in dataset.variables)}
+
+
+def plain_number(value: Any) -> Any:
+    """NumPy's numbers as JSON has them, for `json.dumps(..., default=plain_number)`."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a result must hold plain values besides its arrays, got {type(value).__name__}")
 
 
 def move_into_place(store: Path, path: Path) -> None:
@@ -371,25 +389,6 @@ def _expand(dims: tuple[str, ...], ndim: int) -> tuple[str, ...]:
     return (*named, *(f"{dims[-1][1:]}_{number}" for number in range(ndim - len(named))))
 
 
-def check_free(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """Refuse a path that exists, before any work is done.
-
-    Args:
-        path: where a result is to be written.
-        overwrite: whether it may be replaced.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: if the path exists and `overwrite` is false.
-    """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise ValueError(f"path must not exist yet (or pass overwrite), got {str(path)!r}")
-    return path
-
-
 def load(path: str | os.PathLike[str], *, examples: slice | Sequence[int] | None = None) -> Result:
     """Read whichever result was saved at a path.
 
@@ -451,7 +450,42 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
     if kind not in Result.registry:
         raise ValueError(f"path must hold a result of boundarygeo, got {str(path)!r} of type {kind!r}")
     check_format(path, dataset.attrs["boundarygeo_format"])
+    _check_whole(Path(path), dataset, partial=partial)
     return dataset.isel(example=_finished_examples(Path(path))) if partial else dataset
+
+
+def _check_whole(store: Path, dataset: xr.Dataset, *, partial: bool) -> None:
+    """Refuse a store that lacks files, as after a copy that was stopped: Zarr would read zeros in their place."""
+    if partial:
+        entries = (store / PLAN).parent.glob("[0-9]*.json")
+        files = [(key, digest) for entry in entries for key, digest in read_json(entry).get("files", {}).items()]
+        missing = [key.split("/")[0] for key, digest in files if digest is not None and not (store / key).is_file()]
+        missing = [name for name in missing if name != "chunks"]  # lists: a part's file is deleted when they are joined
+    else:
+        missing = [name for name in arrays_written(store) or () if not _has_all_chunks(store / name, dataset, name)]
+    if missing:
+        raise ValueError(
+            f"{str(store)!r} lacks files of {missing[0]!r}, as if it was not copied whole: copy it again, or compute "
+            "it again"
+        )
+
+
+def _has_all_chunks(folder: Path, dataset: xr.Dataset, name: str) -> bool:
+    if name not in dataset.variables:
+        return False
+    variable = dataset.variables[name]
+    if not variable.ndim:
+        return (folder / "c").is_file()
+    sizes = zip(variable.shape, variable.encoding["chunks"], strict=True)
+    expected = math.prod(-(-size // max(1, chunk)) for size, chunk in sizes)
+    return sum(not file.startswith(".") for _, _, files in os.walk(folder / "c") for file in files) >= expected
+
+
+def _values(dataset: xr.Dataset, name: str) -> Tensor:
+    try:
+        return torch.from_numpy(np.array(dataset[name].values))
+    except (RuntimeError, OSError, ValueError) as error:  # as the decoders of Zarr say it
+        raise ValueError(f"the store must be whole, got {name!r} that cannot be read: {error}") from error
 
 
 def unfinished(path: Path) -> Path:

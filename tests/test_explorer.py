@@ -253,7 +253,7 @@ def test_command_writes_a_page_of_what_maps_saved(
 
 def test_settings_reach_the_page(stores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
-    page.write_text("old")
+    page.write_text(explorer_page(explored_maps()), encoding="utf-8")
     words = [
         "explore",
         stores / "maps.zarr",

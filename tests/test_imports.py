@@ -15,7 +15,9 @@ ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "linalg": set(),
     "evaluation": set(),
-    "results": {"_version"},
+    # What may be replaced is known where anything is written, and knows nothing itself.
+    "overwriting": {"_version"},
+    "results": {"_version", "overwriting"},
     "losses": set(),
     "classifier": {"evaluation", "losses", "results"},
     "layout": {"classifier"},
@@ -38,19 +40,19 @@ ALLOWED: dict[str, set[str]] = {
     "defences": {"attacks", "classifier", "directions", "evaluation", "results", "statistics"},
     # Everything that measures, on many classifiers: it stands above all instruments, and knows no checkpoints.
     "comparison": {
-        "attacks", "classifier", "defences", "directions", "evaluation", "results", "runs", "sections", "statistics",
-        "subspace", "transfer",
+        "attacks", "classifier", "defences", "directions", "evaluation", "overwriting", "results", "runs", "sections",
+        "statistics", "subspace", "transfer",
     },
     # Any analysis in chunks: it is told which, and knows none.
-    "runs": {"classifier", "directions", "evaluation", "results"},
-    "plots": {"comparison", "defences", "results", "sections", "statistics", "subspace", "transfer"},
-    "explorer": {"plots", "sections"},
+    "runs": {"classifier", "directions", "evaluation", "overwriting", "results"},
+    "plots": {"comparison", "defences", "overwriting", "results", "sections", "statistics", "subspace", "transfer"},
+    "explorer": {"overwriting", "plots", "sections"},
     "statistics": set(),
     "zoo": set(),
-    "training": {"attacks", "classifier", "losses", "results", "zoo"},
+    "training": {"attacks", "classifier", "losses", "overwriting", "results", "zoo"},
     "cli": {
-        "classifier", "comparison", "directions", "evaluation", "explorer", "plots", "results", "runs",
-        "sections", "statistics", "subspace", "training", "transfer", "zoo",
+        "classifier", "comparison", "directions", "evaluation", "explorer", "overwriting", "plots", "results",
+        "runs", "sections", "statistics", "subspace", "training", "transfer", "zoo",
     },
     "__main__": {"cli"},
     "__init__": {

@@ -72,11 +72,14 @@ def test_what_exists_is_only_replaced_on_request(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_in_the_way_is_replaced_on_request(tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "toy.zarr"
     path.write_text("no store")
-    toy().save(path, overwrite=True)
-    assert isinstance(bg.load(path), Toy)
+    with pytest.raises(
+        ValueError, match="path must not exist yet, got .*, which is not a store of boundarygeo"
+    ):
+        toy().save(path, overwrite=True)
+    assert path.read_text() == "no store"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -29,7 +29,6 @@ _INTERRUPTED = 130  # the shell's status for SIGINT
 
 app = typer.Typer(
     help="The geometry of decision boundaries of PyTorch classifiers.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -57,12 +56,13 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: words after `boundarygeo`, by default those of the process.
 
     Raises:
-        SystemExit: always: 0 after success, 2 after an error, 130 after an interrupt.
+        SystemExit: always: 0 after success, 1 where `status` finds damage, 2 after an error, 130 after an interrupt.
     """
+    words = sys.argv[1:] if arguments is None else arguments
     said = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"boundarygeo: warning: {message}\n"
     try:
-        status = app(args=arguments, prog_name="boundarygeo", standalone_mode=False)
+        status = app(args=words or ["--help"], prog_name="boundarygeo", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", _INTERRUPTED)
     except Exception as error:

@@ -12,7 +12,8 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.cli.options import EngineName, StudyOptions
 from boundarygeo.cli.outputs import named_stores
 from boundarygeo.cli.sources import Examples
-from boundarygeo.results import Result, check_free, load
+from boundarygeo.overwriting import check_free
+from boundarygeo.results import Result, load
 from boundarygeo.runs import Engine, Job, LocalEngine, begun, run_jobs
 from boundarygeo.runs.lock import writing
 
@@ -35,7 +36,7 @@ class Problem:
 
 
 def resumable_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
-    """The stores that `--out` names; one that exists is refused, unless it is that of a run, which may go on.
+    """The stores that `--out` names; one that exists is refused, unless it is that of a run, which may resume.
 
     Args:
         options: of the command.
@@ -54,8 +55,8 @@ def resumable_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path
         raise ValueError("--engine and --chunk-size must be given with --out: they are about what is kept")
     stores = named_stores(options, **parts)
     for store in stores:
-        if not begun(store):
-            check_free(store, overwrite=options.overwrite)
+        if options.overwrite or not store.name or not begun(store):
+            check_free(store, overwrite=options.overwrite, kind="store")
     return stores
 
 

@@ -7,7 +7,8 @@ import typer
 
 from boundarygeo.cli.words import at_least
 from boundarygeo.explorer import explorer_page
-from boundarygeo.results import check_free, load
+from boundarygeo.overwriting import check_free
+from boundarygeo.results import load
 from boundarygeo.sections.maps import BoundaryMaps
 
 _SUFFIXES = (".html", ".htm")
@@ -26,9 +27,9 @@ def explore(
     """Make one HTML page of saved maps: hover over a pixel to see its input, offline and without a model."""
     if out.suffix.lower() not in _SUFFIXES:
         raise ValueError(f"--out must end in {', '.join(_SUFFIXES)}, got {str(out)!r}")
-    check_free(out, overwrite=overwrite)
     if out.is_dir():
         raise ValueError(f"--out must be a file, got the folder {str(out)!r}")
+    check_free(out, overwrite=overwrite, kind="page")
     maps = load(result)
     if not isinstance(maps, BoundaryMaps):
         raise ValueError(f"RESULT must hold boundary maps, got {type(maps).__name__} in {str(result)!r}")

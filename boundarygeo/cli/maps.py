@@ -13,7 +13,7 @@ import typer
 from boundarygeo import plots
 from boundarygeo.cli.chunked import Problem, at_once, resumable_stores, run_stores
 from boundarygeo.cli.options import Clip, IncludeMisclassified, StudyOptions, study_command
-from boundarygeo.cli.outputs import check_figure, table
+from boundarygeo.cli.outputs import check_figure, same_path, table
 from boundarygeo.cli.sources import Examples, open_study
 from boundarygeo.cli.words import positive_number
 from boundarygeo.results import load
@@ -65,7 +65,7 @@ def maps(
     stores = resumable_stores(options)
     check_figure(options)
     check_figure(replace(options, figure=plane_figure))
-    if plane_figure is not None and plane_figure == options.figure:
+    if plane_figure and options.figure and same_path(plane_figure, options.figure):
         raise ValueError(f"--figure and --plane-figure must be different files, got {str(plane_figure)!r} twice")
     study = open_study(options, correct_only=not include_misclassified)
     settings = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from boundarygeo import plots
 from boundarygeo.cli.options import StudyOptions
-from boundarygeo.results import check_free
+from boundarygeo.overwriting import check_free
 
 
 def named_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
@@ -21,7 +21,7 @@ def named_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
         One store for each model and each choice of the parts, in this order, the last part fastest; or none.
 
     Raises:
-        ValueError: if a word that stands for several things is missing.
+        ValueError: if a word that stands for several things is missing, or the command reads what is there.
     """
     if options.out is None:
         return []
@@ -38,6 +38,8 @@ def named_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
         for word, value in zip(words, choice, strict=True):
             path = path.replace(f"{{{word}}}", value)
         stores.append(Path(path))
+    for store in stores:
+        _check_unread(store, options, "--out")
     return stores
 
 
@@ -48,7 +50,7 @@ def check_figure(options: StudyOptions) -> None:
         options: of the study.
 
     Raises:
-        ValueError: if the file exists, its format is unknown, or it is `--out`, too.
+        ValueError: if the file exists, its format is unknown, it is `--out`, too, or the command reads it.
     """
     if options.figure is not None:
         _check_figure(options.figure, options)
@@ -78,9 +80,27 @@ def check_figures(options: StudyOptions) -> list[Path]:
 
 def _check_figure(figure: Path, options: StudyOptions) -> None:
     plots.check_figure_path(figure)
-    check_free(figure, overwrite=options.overwrite)
-    if figure == options.out:
+    _check_unread(figure, options, "--figure")
+    check_free(figure, overwrite=options.overwrite, kind="figure")
+    if options.out is not None and same_path(figure, options.out):
         raise ValueError(f"--figure and --out must be different files, got {str(figure)!r} twice")
+    if any(same_path(parent, options.out) for parent in figure.absolute().parents if options.out is not None):
+        raise ValueError(f"--figure must not be inside the store --out, got {str(figure)!r}")
+
+
+def same_path(one: Path, other: Path) -> bool:
+    """Whether two paths are one place, however they are written."""
+    return one.resolve() == other.resolve()
+
+
+def _check_unread(path: Path, options: StudyOptions, name: str) -> None:
+    """Refuse to write over what the same command reads, even with `--overwrite`."""
+    read = {"--model": options.model, "--weights": options.weights or [], "--data": [options.data]}
+    for option, words in read.items():
+        for word in map(str, words):
+            place = word.partition(":")[2] if option == "--data" else word
+            if place and same_path(path, Path(place)):
+                raise ValueError(f"{name} must not be what {option} reads, got {str(path)!r}")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

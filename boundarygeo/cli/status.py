@@ -12,6 +12,12 @@ def status(
     stores: Annotated[list[Path], typer.Argument(metavar="STORE", help="What --out named; finished or not.")],
     verify: Annotated[bool, typer.Option("--verify", help="Compare all finished chunks with their checksums.")] = False,
 ) -> None:
-    """How far the commands are that write these stores, which may be running."""
-    for each in [run_status(store, verify=verify) for store in stores]:
+    """How far the commands are that write these stores, which may be running.
+
+    The exit status is 1 where --verify finds damage.
+    """
+    found = [run_status(store, verify=verify) for store in stores]
+    for each in found:
         print(each)
+    if any(each.damaged for each in found):
+        raise typer.Exit(1)

@@ -10,7 +10,7 @@ import typer
 
 from boundarygeo.cli.settings import method_of
 from boundarygeo.cli.words import at_least, positive_number
-from boundarygeo.results import check_free
+from boundarygeo.overwriting import check_free, foreign
 from boundarygeo.training import (
     METHODS,
     Checkpoint,
@@ -191,7 +191,7 @@ def train_checkpoint(
             seed=seed,
             device=device,
             precision=precision,
-            test=data.test,
+            test=data.test.load(),
             validation=held_out,
             selection=selection,
             on_best=lambda result: save(best_file(out), result, overwrite=True),
@@ -245,14 +245,14 @@ def check_files(out: Path, *, resume: bool, overwrite: bool) -> None:
         overwrite: whether files may be replaced.
 
     Raises:
-        ValueError: if one is in the way.
+        ValueError: if one is in the way: one that cannot be told to be of `train` always is.
     """
-    if resume:
-        return
-    check_free(out, overwrite=overwrite)
-    if state_file(out).exists() and not overwrite:
-        raise ValueError(f"{str(state_file(out))!r} is there, of an unfinished training: pass resume or overwrite")
-    check_free(best_file(out), overwrite=overwrite)
+    state = state_file(out)
+    if state.exists() and not (resume or overwrite) and foreign(state, "training state") is None:
+        raise ValueError(f"{str(state)!r} is there, of an unfinished training: pass resume or overwrite")
+    check_free(out, overwrite=resume or overwrite, kind="checkpoint")
+    check_free(state, overwrite=resume or overwrite, kind="training state")
+    check_free(best_file(out), overwrite=resume or overwrite, kind="checkpoint")
 
 
 def _check_arch(arch: str) -> None:

@@ -1,15 +1,18 @@
 """Numbers and lists from the words of the command line, refused there and then where they make no sense."""
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeVar
 
 T = TypeVar("T")
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE | re.ASCII)
+
 
 def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
-    """Numbers separated by commas; fractions such as 16/255 are understood.
+    """Finite numbers separated by commas; fractions such as 16/255 are understood.
 
     Args:
         text: e.g. `"0.485,0.456,0.406"` or `"8/255"`, or None.
@@ -23,13 +26,20 @@ def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
     """
     if text is None:
         return None
-    try:
-        values = []
-        for part in text.split(","):
-            above, _, below = part.partition("/")
-            values.append(float(above) / float(below) if below else float(above))
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{name} must be numbers such as 0.5 or 16/255, separated by commas, got {text!r}") from error
+    values = _parsed(text, name)
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{name} must be finite numbers, got {text!r}")
+    return values
+
+
+def _parsed(text: str, name: str) -> tuple[float, ...]:
+    """Numbers as above, infinite ones and NaN among them."""
+    values = []
+    for part in text.split(","):
+        terms = [term.strip() for term in part.split("/")]
+        if len(terms) > 2 or not all(map(_NUMBER.fullmatch, terms)) or float((*terms, "1")[1]) == 0:
+            raise ValueError(f"{name} must be numbers such as 0.5 or 16/255, separated by commas, got {text!r}")
+        values.append(float(terms[0]) / float((*terms, "1")[1]))
     return tuple(values)
 
 
@@ -46,8 +56,8 @@ def positive_number(text: str, name: str) -> float:
     Raises:
         ValueError: if something else is found.
     """
-    values = numbers(text, name)
-    if values is None or len(values) != 1:
+    values = _parsed(text, name)
+    if len(values) != 1:
         raise ValueError(f"{name} must be one number such as 0.5 or 16/255, got {text!r}")
     if not 0 < values[0] < math.inf:
         raise ValueError(f"{name} must be a positive number, got {text!r}")
@@ -86,7 +96,7 @@ def ascending_sizes(text: str, name: str) -> tuple[float, ...]:
     Raises:
         ValueError: if something else is found.
     """
-    sizes = numbers(text, name) or ()
+    sizes = _parsed(text, name)
     if not all(0 <= size < math.inf for size in sizes):
         raise ValueError(f"{name} must be finite numbers >= 0, got {text!r}")
     if any(later <= former for former, later in pairwise(sizes)):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from boundarygeo.explorer.encoding import MISSING, encoded, encoded_symmetric, script_json
+from boundarygeo.overwriting import MARK
 from boundarygeo.plots.cells import axes_lines, marked_points, missing_note, positions_of
 from boundarygeo.plots.maps import LEGEND_CLASSES
 from boundarygeo.plots.style import class_colors, class_labels
@@ -65,6 +66,7 @@ def explorer_page(
     policy = f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; img-src data:"
     parts = {
         "policy": html.escape(policy),
+        "generator": html.escape(MARK),
         "title": html.escape(title),
         "style": style,
         "content": script_json(content),

@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from boundarygeo.overwriting import MARK, check_free
+
 CLASS_COLORS = (
     "#dd7700",  # orange
     "#442299",  # indigo
@@ -175,7 +177,9 @@ def check_figure_path(path: str | os.PathLike[str]) -> Path:
 
 
 def save_figure(figure: Figure | Axes, path: str | os.PathLike[str]) -> Path:
-    """Write a figure to a PNG (200 dpi), PDF or SVG file; folders are made and an existing file is replaced.
+    """Write a figure to a PNG (200 dpi), PDF or SVG file that says that this package wrote it; folders are made.
+
+    A figure that this function wrote before is replaced; anything else at the path is kept, and refused.
 
     Args:
         figure: a figure, or axes of it.
@@ -186,14 +190,15 @@ def save_figure(figure: Figure | Axes, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         TypeError: if `figure` is neither.
-        ValueError: if the suffix is not one of these.
+        ValueError: if the suffix is not one of these, or the file cannot be written or is not one to replace.
     """
     root = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     if not isinstance(root, Figure):
         raise TypeError(f"figure must be a matplotlib Figure or Axes, got {type(figure).__name__}")
-    path = check_figure_path(path)
+    path = check_free(check_figure_path(path), overwrite=True, kind="figure")
     path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {".png": {"Software": MARK}, ".pdf": {"Creator": MARK}, ".svg": {"Creator": [MARK]}}
     # Type 42 embeds fonts as text that journals accept and that can be searched.
     with mpl.rc_context({"pdf.fonttype": 42}):
-        root.savefig(path, dpi=DPI, bbox_inches="tight")
+        root.savefig(path, dpi=DPI, bbox_inches="tight", metadata=metadata[path.suffix.lower()])
     return path

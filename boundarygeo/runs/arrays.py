@@ -1,14 +1,19 @@
 """How the arrays of a result lie in a store that is written chunk by chunk."""
 
 import dataclasses
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from boundarygeo.results import Result, example_axis, growing_axis
 
 COLUMNS = 1024
 """Entries per file along a dimension whose size is not known before all examples are."""
+
+_OPENING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +70,22 @@ class ChunkArray:
         many = -(-self.longest // COLUMNS)
         numbers = [{self.axis: chunk, self.growing: part} for part in range(many)]
         return ["/".join([name, "c", *(str(each.get(i, 0)) for i in range(self.values.ndim))]) for each in numbers]
+
+
+def open_array(root: Path, name: str) -> zarr.Array:
+    """An array of a store, to write to it: also chunks of nothing but the fill value, so that a lost file is noticed.
+
+    Args:
+        root: folder of the store.
+        name: of the array.
+
+    Returns:
+        The array.
+    """
+    with _OPENING, zarr.config.set({"array.write_empty_chunks": True}):  # Zarr's setting of all threads
+        stored = zarr.open_group(root, mode="r+", use_consolidated=False)[name]
+    assert isinstance(stored, zarr.Array)
+    return stored
 
 
 def arrays_of(result: Result) -> dict[str, ChunkArray]:

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from boundarygeo.results import UNFINISHED
+from boundarygeo.results import UNFINISHED, plain_number
 
 
 def write_json(file: Path, value: Any) -> None:
     """Write a value as JSON, whole or not at all."""
-    write_whole(file, json.dumps(value, indent=1).encode())
+    write_whole(file, json.dumps(value, indent=1, default=plain_number).encode())
 
 
 def write_whole(file: Path, content: bytes | memoryview) -> None:
@@ -28,20 +28,11 @@ def write_whole(file: Path, content: bytes | memoryview) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """An object in a file; empty where it cannot be read."""
-    try:
-        read = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
-
-
 def digest_of(value: Any) -> str:
     """SHA-256 of a value as JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=plain_number).encode()).hexdigest()
 
 
 def digest_of_file(file: Path) -> str | None:
-    """SHA-256 of a file; None where there is none, as for parts of arrays that hold nothing but the fill value."""
+    """SHA-256 of a file; None where there is none."""
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None

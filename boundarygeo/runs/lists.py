@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import zarr
 
+from boundarygeo.overwriting import read_json
 from boundarygeo.results import OWNER, Result, lists_in, variable_of
-from boundarygeo.runs.files import digest_of_file, read_json, write_json, write_whole
+from boundarygeo.runs.arrays import open_array
+from boundarygeo.runs.files import digest_of_file, write_json, write_whole
 
 FOLDER = "chunks/lists"
 INDEX = "chunks/lists.json"
@@ -93,7 +95,7 @@ class ChunkLists:
                     overwrite=True,
                 )
             for chunk, part in enumerate(_parts(files)):
-                self._put(group, chunk, sum(counts[:chunk]), part)
+                self._put(chunk, sum(counts[:chunk]), part)
             keys = [file for name in first for file in sorted((self._root / name).rglob("*")) if file.is_file()]
             digests = {file.relative_to(self._root).as_posix(): digest_of_file(file) for file in keys}
             write_json(self._root / INDEX, {"counts": counts, "files": digests})
@@ -136,14 +138,13 @@ class ChunkLists:
             raise ValueError(
                 f"analysis must give chunk {chunk} as many entries as before ({counts[chunk]}), got {len(lists[OWNER])}"
             )
-        self._put(zarr.open_group(self._root, mode="r+", use_consolidated=False), chunk, sum(counts[:chunk]), lists)
+        self._put(chunk, sum(counts[:chunk]), lists)
 
-    def _put(self, group: zarr.Group, chunk: int, start: int, lists: dict[str, np.ndarray]) -> None:
+    def _put(self, chunk: int, start: int, lists: dict[str, np.ndarray]) -> None:
         """Write a chunk's entries to the arrays, from some row on; its examples get their numbers in the whole."""
         for name, values in lists.items():
-            stored = group[name]
-            assert isinstance(stored, zarr.Array)
             if len(values):
+                stored = open_array(self._root, name)
                 shift = chunk * self._chunk_size if name == OWNER else 0
                 stored[start : start + len(values)] = values + shift if shift else values
 

@@ -25,8 +25,8 @@ class RunStatus:
         workers: number of processes that have taken part so far.
         remaining: seconds of computing that are left for one worker, at the pace so far; None before the first chunk.
         last: when the last chunk was finished, or None.
-        damaged: the finished chunks whose files have changed since, each with the first such file; None where that
-            was not looked at.
+        damaged: the finished chunks whose files have changed since, each with the first such file, and those that a
+            finished store lacks; None where that was not looked at.
     """
 
     root: Path
@@ -80,6 +80,7 @@ def run_status(path: str | os.PathLike[str], *, verify: bool = False) -> RunStat
     lines = read_log(store.root)
     done = sum(store.plan.size(chunk) for chunk in store.done)
     seconds = sum(line["seconds"] for line in lines)
+    lost = {chunk: f"{chunk:06d}.json" for chunk in store.missing} if store.finished else {}
     computed = sum(store.plan.size(line["chunk"]) for line in lines)
     return RunStatus(
         root=store.root,
@@ -93,5 +94,5 @@ def run_status(path: str | os.PathLike[str], *, verify: bool = False) -> RunStat
         workers=len({line["worker"] for line in lines}),
         remaining=seconds / computed * (store.plan.examples - done) if lines else None,
         last=datetime.fromtimestamp(max(line["at"] for line in lines), UTC) if lines else None,
-        damaged=store.damaged() if verify else None,
+        damaged=store.damaged() | lost if verify else None,
     )

@@ -8,6 +8,7 @@ the one file in which two runs differ). Until all chunks are there, the store is
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-import zarr
 from torch import Tensor
 
+from boundarygeo.overwriting import check_free, read_json
 from boundarygeo.results import (
     COSTS,
     LOG,
@@ -29,11 +30,13 @@ from boundarygeo.results import (
     Result,
     check_format,
     lists_in,
+    mark_of,
     move_into_place,
+    plain_number,
     unfinished,
 )
-from boundarygeo.runs.arrays import ChunkArray, arrays_of
-from boundarygeo.runs.files import digest_of, digest_of_file, read_json, write_json
+from boundarygeo.runs.arrays import ChunkArray, arrays_of, open_array
+from boundarygeo.runs.files import digest_of, digest_of_file, write_json
 from boundarygeo.runs.lists import FOLDER, ChunkLists
 from boundarygeo.runs.plan import Plan
 
@@ -50,6 +53,9 @@ class ChunkStore:
 
     Attributes:
         done: numbers of the finished chunks.
+
+    Raises:
+        ValueError: if it begins empty, and something that is no store is in its way.
     """
 
     def __init__(self, root: Path, plan: Plan, *, anew: bool = False) -> None:
@@ -58,6 +64,9 @@ class ChunkStore:
         self.journal = root / JOURNAL
         self.done = set() if anew else {int(entry.stem) for entry in self.journal.glob("[0-9]*.json")}
         self._anew = anew
+        if anew:
+            for way in (root, root.with_name(root.name.removesuffix(UNFINISHED))):
+                check_free(way, overwrite=True, kind="store")
         self._lists = ChunkLists(root, plan.chunk_size)
 
     @classmethod
@@ -127,11 +136,9 @@ class ChunkStore:
         if self._anew:
             self._begin()
         layout = self._layout(result, varying)
-        group = zarr.open_group(self.root, mode="r+", use_consolidated=False)
         files: dict[str, str | None] = {}
         for name, each in varying.items():
-            stored = group[name]
-            assert isinstance(stored, zarr.Array)
+            stored = open_array(self.root, name)
             if each.growing is not None and stored.shape[each.growing] < each.longest:
                 stored.resize(each.sized(self.plan.examples, each.longest))
             stored[each.region(start, stop)] = each.values
@@ -153,6 +160,8 @@ class ChunkStore:
         """
         if not self.done:
             return {}
+        if "boundarygeo_type" not in read_json(self.root / "zarr.json").get("attributes", {}):
+            return dict.fromkeys(sorted(self.done), "zarr.json")
         layout = read_json(self.journal / "layout.json")
         expected = layout.get("fields")
         for key, digest in layout.get("files", {}).items():
@@ -192,8 +201,13 @@ class ChunkStore:
         """Write what is known of all chunks together and give the store its final name.
 
         Args:
-            path: the final path; what is there is replaced.
+            path: the final path; a store that is there is replaced.
+
+        Raises:
+            ValueError: if anything else is there by now; this store stays where it is.
         """
+        if self.root != path:
+            check_free(path, overwrite=True, kind="store")
         for left in self.root.rglob("*"):  # by processes that were killed while they wrote
             if left.name.endswith(UNFINISHED):  # as zarr calls them, too
                 left.unlink()
@@ -203,6 +217,7 @@ class ChunkStore:
         kind = Result.registry[attributes["boundarygeo_type"]]
         self._lists.join(kind)
         parts = [read_json(self._entry(chunk)) for chunk in range(self.plan.chunks)]
+        self._fill_growing(parts)
         counted = {cost: sum(part[cost] for part in parts) for cost in parts[0] if cost in COSTS}
         attributes["provenance"] = json.dumps(json.loads(attributes["provenance"]) | counted)
         if kind.pooled:
@@ -214,19 +229,29 @@ class ChunkStore:
         if self.root != path:
             move_into_place(self.root, path)
 
+    def _fill_growing(self, entries: list[dict[str, Any]]) -> None:
+        """Write the padding beyond what any example of a chunk needs, so that a whole store lacks no file."""
+        written = {key for entry in entries for key in entry["files"]}
+        for name in sorted({key.split("/")[0] for entry in entries for key in entry["longest"]}):
+            stored = open_array(self.root, name)
+            grid = [range(0, size, step) for size, step in zip(stored.shape, stored.chunks, strict=True)]
+            for corner in itertools.product(*grid):
+                place = [at // step for at, step in zip(corner, stored.chunks, strict=True)]
+                key = "/".join([name, "c", *map(str, place)])
+                if key not in written and not (self.root / key).is_file():
+                    region = tuple(slice(at, at + step) for at, step in zip(corner, stored.chunks, strict=True))
+                    stored[region] = stored[region]
+
     def _pool(self, kind: type[Result]) -> dict[str, str]:
         """Compute fields over all examples together: arrays are written, the attributes of the others returned."""
         whole = kind.from_xarray(xr.open_zarr(self.root, chunks=None, consolidated=False)).pool()
-        group = zarr.open_group(self.root, mode="r+", use_consolidated=False)
         attributes = {}
         for name in kind.pooled:
             value = getattr(whole, name)
             if isinstance(value, Tensor):
-                stored = group[name]
-                assert isinstance(stored, zarr.Array)
-                stored[...] = value.numpy()
+                open_array(self.root, name)[...] = value.numpy()
             else:
-                attributes[name] = json.dumps(value)
+                attributes[name] = json.dumps(value, default=plain_number)
         return attributes
 
     def _layout(self, result: Result, varying: dict[str, ChunkArray]) -> str:
@@ -258,7 +283,7 @@ class ChunkStore:
             write_json(file, {"fields": fields, "files": files, "growing": shapes})
         else:
             expected = read_json(file)["fields"]
-            now = json.loads(json.dumps(fields))
+            now = json.loads(json.dumps(fields, default=plain_number))
             differing = [name for name in {**expected, **now} if expected.get(name) != now.get(name)]
             if differing:
                 before, here = expected.get(differing[0]), now.get(differing[0])
@@ -275,12 +300,12 @@ class ChunkStore:
         encoding = {name: each.encoding(self.plan.chunk_size) for name, each in varying.items()}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata")
-            template.isel(example=slice(0)).to_zarr(self.root, mode="a", consolidated=False, encoding=encoding)
-        group = zarr.open_group(self.root, mode="r+", use_consolidated=False)
+            template.isel(example=slice(0)).to_zarr(
+                self.root, mode="a", consolidated=False, encoding=encoding, zarr_format=3, write_empty_chunks=True
+            )
         for name, each in varying.items():
-            stored = group[name]
-            assert isinstance(stored, zarr.Array)
-            stored.resize(each.sized(self.plan.examples, each.longest))
+            open_array(self.root, name).resize(each.sized(self.plan.examples, each.longest))
+        self._write_group(mark_of(result.to_xarray()))
 
     def _log_is_cut(self) -> bool:
         """Whether the log's last line was not written whole."""
@@ -294,9 +319,13 @@ class ChunkStore:
     def _begin(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         self.journal.mkdir(parents=True)
-        write_json(self.journal / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
+        self._write_group({})
         write_json(self.root / PLAN, dataclasses.asdict(self.plan))
         self._anew = False
+
+    def _write_group(self, attributes: dict[str, Any]) -> None:
+        """What Zarr says of the journal's folder."""
+        write_json(self.journal / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
     def _entry(self, chunk: int) -> Path:
         return self.journal / f"{chunk:06d}.json"

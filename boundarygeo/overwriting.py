@@ -1,0 +1,240 @@
+"""What may be replaced: what this package wrote, recognised as such, and nothing else.
+
+Every writer asks `check_free` before any work is done. Stores are recognised by their attributes or the plan of their
+run, checkpoints and states by their JSON, tables by their heading, figures and pages by a mark. A folder that holds
+anything else beside what was written there is not replaced, either: that would be deleted with it.
+"""
+
+import csv
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from boundarygeo._version import __version__
+
+Kind = Literal["store", "comparison", "table", "figure", "page", "checkpoint", "training state"]
+"""What is written."""
+
+MARK = f"boundarygeo {__version__}"
+"""What figures and pages say that they were made by."""
+
+TABLE_START = ("level", "name", "group", "seed", "instrument", "quantity")
+"""First columns of the tables of comparisons."""
+
+_MARKED = b"boundarygeo "
+_HEAD = 1 << 16  # bytes of a file in which its mark is
+_DEBRIS = frozenset({".DS_Store", "Thumbs.db"})  # what systems put into every folder that is looked at
+_JOURNAL = re.compile(
+    r"chunks/(zarr|plan|layout|lists|\d{6,})\.json|chunks/log\.jsonl|chunks/lists/\d{6,}\.npz"
+    r"|(.*/)?\.[^/]+\.partial|.*\.partial"  # the last two: of a process that was killed while it wrote
+)
+_CHUNK = re.compile(r"[^/]+/(zarr\.json|c(/\d+)*|\.z(array|attrs)|\d+(\.\d+)*)")
+_PLAN_FIELDS = {"analysis", "part", "settings", "chunk_size"}
+
+
+def check_free(path: str | os.PathLike[str], *, overwrite: bool, kind: Kind | None = None) -> Path:
+    """Refuse a path that cannot be written or must not be replaced, before any work is done.
+
+    Args:
+        path: where something is to be written.
+        overwrite: whether what this package wrote there may be replaced.
+        kind: what is to be written, and the only kind that is replaced by it; by default any.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the path exists and `overwrite` is false or it is something else, if it is a symbolic link, or
+            nothing can be written there.
+    """
+    path = Path(path)
+    if path.name in ("", ".."):
+        raise ValueError(f"path must end in the name of what is to be written, got {str(path)!r}")
+    if path.is_symlink():
+        raise ValueError(f"path must not be a symbolic link, got {str(path)!r}: pass the path that it points to")
+    if path.exists():
+        fault = foreign(path, kind)
+        if fault is not None:
+            raise ValueError(f"path must not exist yet, got {str(path)!r}, which {fault} and is not replaced")
+        if not overwrite:
+            raise ValueError(f"path must not exist yet (or pass overwrite), got {str(path)!r}")
+    check_writable(path)
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path at which nothing can be written; nothing is made to find out.
+
+    Args:
+        path: where something is to be written.
+
+    Raises:
+        ValueError: if a parent is a file, or it or its nearest folder must not be written to.
+    """
+    parent = next(each for each in path.absolute().parents if os.path.lexists(each))
+    if not parent.is_dir():
+        raise ValueError(f"path must be in a folder, got {str(path)!r}, and {str(parent)!r} is none")
+    blocked = path if path.is_file() and not os.access(path, os.W_OK) else parent
+    if blocked is path or not os.access(parent, os.W_OK | os.X_OK):
+        raise ValueError(f"path must be writable, got {str(path)!r}, without permission to write to {str(blocked)!r}")
+
+
+def foreign(path: Path, kind: Kind | None = None) -> str | None:
+    """Why what is at a path is not to be replaced.
+
+    Args:
+        path: a file or a folder.
+        kind: what it has to be; by default anything that this package writes.
+
+    Returns:
+        The reason, to follow "which"; None where this package wrote it, all of it.
+    """
+    if path.is_dir() and not any(path.iterdir()):
+        return None if kind in (None, "store", "comparison") else "is a folder"
+    kinds: list[Kind] = [kind] if kind is not None else ["store"] if path.is_dir() else list(_FAULTS)
+    faults = [_FAULTS[each](path) for each in kinds]
+    if None in faults:
+        return None
+    holding = [fault for fault in faults if fault is not None and fault.startswith("holds ")]
+    return holding[0] if holding else faults[0] if kind is not None else "boundarygeo did not write"
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object in a file; empty where there is none."""
+    try:
+        read = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def arrays_written(store: Path) -> list[str] | None:
+    """Names of the arrays of a store of which every chunk was written.
+
+    They are attributes of the group `chunks`, which the consolidated metadata of a whole store repeats, and not of the
+    data set: xarray would copy them to what others write with holes.
+
+    Args:
+        store: folder of the store.
+
+    Returns:
+        The names; None for a store of an earlier version, which left out chunks of nothing but the fill value.
+    """
+    inline = (read_json(store / "zarr.json").get("consolidated_metadata") or {}).get("metadata", {})
+    group = inline.get("chunks") or read_json(store / "chunks" / "zarr.json")
+    return group.get("attributes", {}).get("arrays")
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Everything in a folder that is no folder itself, or an empty one, by its path in it."""
+    for root, folders, files in os.walk(folder):
+        linked = [name for name in folders if (Path(root) / name).is_symlink()]
+        for name in (*files, *linked):
+            if name not in _DEBRIS:
+                yield (Path(root) / name).relative_to(folder).as_posix()
+
+
+def _store_fault(path: Path) -> str | None:
+    if not path.is_dir():
+        return "is not a store of boundarygeo"
+    metadata, plan = read_json(path / "zarr.json"), read_json(path / "chunks" / "plan.json")
+    attributes = metadata.get("attributes") or read_json(path / ".zattrs")
+    files = list(_files(path))
+    ours = "boundarygeo_type" in attributes or plan.keys() >= _PLAN_FIELDS or set(files) <= {"chunks/zarr.json"}
+    if not ours:
+        return "is not a store of boundarygeo"
+    written = arrays_written(path)
+    for file in files:
+        name = file.partition("/")[0]
+        known = written is None or name in written
+        if not (
+            file in ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
+            or _JOURNAL.fullmatch(file)
+            or (known and _CHUNK.fullmatch(file))
+        ):
+            return f"holds {file!r} that boundarygeo did not write,"
+    return None
+
+
+def _comparison_fault(path: Path) -> str | None:
+    """Of what a comparison replaces in its folder; it keeps everything beside that."""
+    plan = read_json(path / "journal" / "plan.json")
+    if not plan:
+        return "is not a comparison of boundarygeo"
+    for entry in sorted((path / "journal").iterdir()):
+        if not re.fullmatch(r"(plan|\d{6,})\.json|\..*\.partial", entry.name) and entry.name not in _DEBRIS:
+            return f"holds 'journal/{entry.name}' that boundarygeo did not write,"
+    for entry in sorted((path / "results").iterdir()) if (path / "results").is_dir() else ():
+        if entry.name in _DEBRIS or (entry.name.startswith(".") and entry.name.endswith((".partial", ".old"))):
+            continue
+        fault = _store_fault(entry)
+        if fault is not None:
+            return f"holds 'results/{entry.name}' that boundarygeo did not write,"
+    return None
+
+
+def _table_fault(path: Path) -> str | None:
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            heading = next(csv.reader(lines), [])
+    except (OSError, ValueError, csv.Error):
+        heading = []
+    return None if tuple(heading[: len(TABLE_START)]) == TABLE_START else "is not a table of boundarygeo"
+
+
+def _figure_fault(path: Path) -> str | None:
+    if not path.is_file():
+        return "is not a figure of boundarygeo"
+    content = path.read_bytes()
+    head = content[:_HEAD]
+    marked = (
+        (head.startswith(b"\x89PNG") and b"Software\0" + _MARKED in head)
+        or (head.startswith(b"%PDF") and b"/Creator (" + _MARKED in content)  # near the end
+        or (b"<svg" in head and b"<dc:title>" + _MARKED in head)
+    )
+    return None if marked else "is not a figure that boundarygeo saved"
+
+
+def _page_fault(path: Path) -> str | None:
+    mark = b'<meta name="generator" content="' + _MARKED
+    marked = path.is_file() and mark in path.read_bytes()[:_HEAD]
+    return None if marked else "is not a page of boundarygeo"
+
+
+def _checkpoint_fault(path: Path) -> str | None:
+    described = _json_in(path, "json")
+    return None if {"architecture", "num_classes"} <= described.keys() else "is not a checkpoint of boundarygeo"
+
+
+def _state_fault(path: Path) -> str | None:
+    described = _json_in(path, "training_state")
+    return None if {"progress", "config"} <= described.keys() else "is not a training state of boundarygeo"
+
+
+def _json_in(path: Path, key: str) -> dict[str, Any]:
+    """The JSON object that a file of tensors holds under a key; empty where there is none."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return {}
+    import torch  # the command line looks at paths before it needs torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        read = json.loads(content[key])
+    except Exception:  # the readers of torch raise a dozen types for files that are not theirs
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+_FAULTS: dict[Kind, Callable[[Path], str | None]] = {
+    "store": _store_fault,
+    "comparison": _comparison_fault,
+    "table": _table_fault,
+    "figure": _figure_fault,
+    "page": _page_fault,
+    "checkpoint": _checkpoint_fault,
+    "training state": _state_fault,
+}
