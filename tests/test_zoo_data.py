@@ -1,3 +1,11 @@
+"""Labelled images by name.
+
+Situations of folders and archives: `test`; `val`; `validation`; several of them; `test` without labels (ImageNet's);
+`val` alone; `train` alone; classes that are called `train` and `test`; hidden files and folders at every level; images
+of other sizes; grey and 16 bits in archives. Of arrays: labels of every integer type, floats of 16, 32 and 64 bits and
+big-endian ones; uint16, booleans, and floats just above 1 are refused.
+"""
+
 import io
 import os
 import pickle
@@ -225,9 +233,22 @@ def test_npz_of_float_images_with_channels_last_and_labels_in_a_column(tmp_path:
         _ = data.train
 
 
+@pytest.mark.parametrize("kind", ["<f2", "<f8", ">f4", "<f4"])
+@pytest.mark.parametrize("labels", ["i1", "u2", ">i4", "u8"])
+def test_npz_of_every_type(tmp_path: Path, kind: str, labels: str) -> None:
+    images = (np.arange(4 * 30).reshape(4, 6, 5) / 128).astype(kind)
+    path = write_npz(tmp_path / "a.npz", x_test=images, y_test=np.arange(4).astype(labels), x_train=None)
+    test = load_data(f"npz:{path}").test
+    assert torch.equal(test.x[:].flatten(), torch.arange(4 * 30) / 128)
+    assert test.y.tolist() == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"x_test": np.zeros((4, 6, 5), np.uint16)}, r"got uint16: divide them by the value of white"),
+        ({"x_test": np.zeros((4, 6, 5), bool)}, "uint8 or floats .* got bool"),
+        ({"x_test": np.full((4, 6, 5), 1.0000001)}, "got values from 1.0000001 to 1.0000001"),
         ({"y_test": None}, r"no y_test \(found: x_train"),
         ({"x_test": np.array([{}, {}, {}, {}])}, "Object arrays cannot be loaded"),
         ({"x_test": np.full((4, 6, 5), 1.5)}, r"must lie in \[0, 1\], got values from 1.5"),
@@ -319,6 +340,63 @@ def test_a_folder_of_classes_is_a_test_split(tmp_path: Path, pack: Callable[[Pat
     assert torch.equal(data.test.x[:], whole.test.x[:4])
     with pytest.raises(ValueError, match=rf"must have a train split, .* got none in '{path}'"):
         _ = data.train
+
+
+def write_grey(root: Path, levels: dict[str, int]) -> Path:
+    for file, level in levels.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (3, 2), level).save(root / file)
+    return root
+
+
+LAYOUTS = {
+    "val": {"train/a/1.png": 1, "train/b/1.png": 1, "val/a/1.png": 2, "val/b/1.png": 2},
+    "validation": {"validation/a/1.png": 2, "validation/b/1.png": 2},
+    "test before val": {"val/a/1.png": 1, "val/b/1.png": 1, "test/a/1.png": 2, "test/b/1.png": 2},
+    "test without labels": {"val/a/1.png": 2, "val/b/1.png": 2, "test/1.png": 1, "test/2.png": 1},
+    "classes of that name": {"train/1.png": 2, "test/1.png": 2, "bus/1.png": 2},
+    "hidden": {
+        "test/a/1.png": 2, "test/b/more/1.png": 2, "test/b/._1.png": 1, "test/.thumbnails/1.png": 1,
+        "test/a/.cache/1.png": 1, ".val/a/1.png": 1, ".DS_Store.png": 1,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pack", [as_folder, as_tar])
+@pytest.mark.parametrize("levels", LAYOUTS.values(), ids=LAYOUTS)
+def test_which_files_are_the_test_split(tmp_path: Path, levels: dict[str, int], pack: Callable[[Path], Path]) -> None:
+    test = load_data(f"folder:{pack(write_grey(tmp_path / 'images', levels))}").test
+    assert (test.x[:] * 255).unique().tolist() == [2]
+    assert len(test) == list(levels.values()).count(2)
+
+
+@pytest.mark.parametrize("pack", [as_folder, as_tar])
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (("train/a/1.png", "train/b/1.png"), "got none but train in"),
+        (("train/a/1.png", "train/b/1.png", "test/1.png"), "got none but train in"),
+        (("train/a/1.png", "valid/a/1.png"), "test/<class>/<image> or val/<class>/<image> or validation/<class>"),
+    ],
+    ids=str,
+)
+def test_no_test_split(tmp_path: Path, files: tuple[str, ...], message: str, pack: Callable[[Path], Path]) -> None:
+    path = pack(write_grey(tmp_path / "images", dict.fromkeys(files, 0)))
+    with pytest.raises(ValueError, match=f"must have a test split, .*{message}"):
+        load_data(f"folder:{path}")
+
+
+def test_archives_have_what_folders_have(tmp_path: Path) -> None:
+    content = write_grey(tmp_path / "images", {f"val/{name}/1.png": 51 for name in "ab"})
+    Image.fromarray(np.full((5, 5), 13107, np.uint16)).save(content / "val" / "a" / "16.png")
+    path = as_tar(content)
+    with pytest.raises(ValueError, match=rf"must all be of one size, got .*'{path}/val/a/16.png'"):
+        load_data(f"folder:{path}")
+    for options in ({}, {"channels": 3}, {"resize": 3}):
+        data = load_data(f"folder:{path}", size=2, **options)
+        assert data.input_shape == (options.get("channels", 1), 2, 2)
+        torch.testing.assert_close(data.test.x[:], torch.full_like(data.test.x[:], 0.2))
+        assert torch.equal(load_data(f"folder:{path}", size=2, **options).test.x[:], data.test.x[:])
 
 
 def test_an_archive_is_decoded_once_and_only_the_split_that_is_wanted(

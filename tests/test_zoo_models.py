@@ -1,6 +1,5 @@
 import itertools
 import os
-import pickle
 from pathlib import Path
 
 import pytest
@@ -121,93 +120,6 @@ def test_a_block_whose_convolutions_are_silent_is_its_shortcut() -> None:
     assert torch.equal(out[:, 2:6], x[:, :, ::2, ::2])
     assert out[:, :2].abs().max() == 0
     assert out[:, 6:].abs().max() == 0
-
-
-def test_weights_of_other_people(tmp_path: Path) -> None:
-    source = build_model("resnet20", num_classes=10, input_shape=(3, 32, 32), seed=1)
-    source(images(8, (3, 32, 32)))  # running statistics that are not the initial ones
-    state = source.state_dict()
-    old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    files = {
-        "plain": state,
-        "wrapped": {"epoch": 3, "state_dict": state},
-        "parallel": {"model": {f"module.{key}": value for key, value in state.items()}},
-        "compiled": {f"_orig_mod.{key}": value for key, value in state.items()},
-        "old": {"best_prec1": 91.7, "state_dict": {f"module.{key}": value for key, value in old.items()}},
-    }
-    x = images(4, (3, 32, 32))
-    for name, content in files.items():
-        torch.save(content, tmp_path / name)
-        model = build_model("resnet20", num_classes=10, input_shape=(3, 32, 32), seed=2)
-        load_weights(model, tmp_path / name)
-        assert torch.equal(model.eval()(x), source.eval()(x)), name
-
-
-def test_names_that_begin_with_module_by_right_are_kept(tmp_path: Path) -> None:
-    class Wrapper(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = nn.Linear(2, 3)
-
-    source, target = Wrapper(), Wrapper()
-    torch.save(source.state_dict(), tmp_path / "weights")
-    load_weights(target, tmp_path / "weights")
-    assert torch.equal(target.module.weight, source.module.weight)
-
-
-def test_weights_that_do_not_fit_are_named_and_nothing_is_copied(tmp_path: Path) -> None:
-    model = mlp()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    state = dict(mlp().state_dict())
-    del state["1.bias"]
-    state["5.weight"] = torch.zeros(3, 200)
-    for number in range(5):
-        state[f"extra{number}"] = torch.zeros(1)
-    torch.save(state, tmp_path / "weights")
-    with pytest.raises(ValueError, match="weights must fit the model") as caught:
-        load_weights(model, tmp_path / "weights")
-    message = str(caught.value)
-    assert "missing 1.bias;" in message
-    assert "unexpected extra0, extra1, extra2 and 2 more" in message
-    assert "wrong shape 5.weight [3, 200] for [10, 200]" in message
-    assert "\n" not in message
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-class Bomb:
-    """Deletes a file when it is unpickled."""
-
-    def __init__(self, victim: Path) -> None:
-        self.victim = str(victim)
-
-    def __reduce__(self) -> tuple:
-        return os.remove, (self.victim,)
-
-
-def test_files_that_are_no_weights(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.touch()
-    torch.save(mlp().state_dict(), tmp_path / "whole")
-    torch.save({"state_dict": Bomb(victim)}, tmp_path / "code")
-    torch.save(mlp(), tmp_path / "module")
-    torch.save([1, 2], tmp_path / "list")
-    torch.save({"epoch": 3, "accuracy": 0.9}, tmp_path / "numbers")
-    torch.save({}, tmp_path / "nothing")
-    (tmp_path / "pickle").write_bytes(pickle.dumps(Bomb(victim)))
-    (tmp_path / "truncated").write_bytes((tmp_path / "whole").read_bytes()[:-5000])
-    (tmp_path / "text").write_text("text")
-    (tmp_path / "empty").touch()
-    messages = dict.fromkeys(("code", "module", "pickle", "truncated", "text", "empty"), "must be a whole torch file")
-    messages |= {
-        "list": "must be a state dict, got .* with list",
-        "numbers": "state dict, got .* with keys epoch, accuracy",
-    }
-    messages |= {"nothing": "weights must be a state dict", "absent": "No such file"}
-    for name, message in messages.items():
-        with pytest.raises(ValueError, match=message) as caught:
-            load_weights(mlp(), tmp_path / name)
-        assert "\n" not in str(caught.value)
-    assert victim.exists()
 
 
 def test_the_real_resnet20_has_its_published_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ HEADERS_READ = 100
 _WHOLE_NUMBERS_OF_16_BITS = ("PNG", "PPM")
 """Formats of which Pillow opens 16 bits as mode `I`; in other formats that mode is of 32 bits."""
 
+_TRANSPARENT = "it has transparent pixels, which have no colour of their own: save it without transparency"
+
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
 
 
@@ -176,9 +178,12 @@ def _plain(image: Image.Image) -> Image.Image:
     """The image in mode `L`, `RGB`, or `F` with values in [0, 1]."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _deep(image)
-    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-        raise ValueError("it has transparent pixels, which have no colour of their own: save it without transparency")
-    return image.convert("L" if _is_grey(image.mode) else "RGB")
+    if not image.has_transparency_data:
+        return image.convert("L" if _is_grey(image.mode) else "RGB")
+    with_alpha = image.convert("RGBA")
+    if with_alpha.getchannel("A").getextrema() != (255, 255):
+        raise ValueError(_TRANSPARENT)
+    return image.convert("L") if _is_grey(image.mode) else with_alpha.convert("RGB")
 
 
 def _deep(image: Image.Image) -> Image.Image:
@@ -198,5 +203,5 @@ def _deep(image: Image.Image) -> Image.Image:
         raise ValueError("the range of its integers is not known: save it as 8 or 16 bits of grey")
     values = np.asarray(image)
     if (values == image.info.get("transparency")).any():
-        raise ValueError("it has transparent pixels, which have no colour of their own: save it without transparency")
+        raise ValueError(_TRANSPARENT)
     return Image.fromarray(values.astype(np.float32) / 65535)

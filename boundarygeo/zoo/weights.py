@@ -31,6 +31,19 @@ _PLAIN_DATA: list[Any] = [
 ]
 
 
+class OtherClassesError(ValueError):
+    """Weights fit a model but for the number of its classes.
+
+    Args:
+        message: what is wrong.
+        classes: how many the weights have.
+    """
+
+    def __init__(self, message: str, classes: int) -> None:
+        super().__init__(message)
+        self.classes = classes
+
+
 def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
     """Copy the weights of a file into a module.
 
@@ -44,6 +57,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
         path: the file; no code in it is run.
 
     Raises:
+        OtherClassesError: if it fits but for the number of classes.
         ValueError: if the file cannot be read safely, holds no state dict, or does not fit the module, which
             is then as it was.
     """
@@ -80,16 +94,15 @@ def _read_torch(path: str | os.PathLike[str]) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers of torch raise a dozen types for files that are not theirs
         text = str(error)
-        unknown = re.search(r"(?:GLOBAL|class) ([\w.]+) was not an allowed global", text)
+        unknown = re.search(r"GLOBAL ([\w.]+) (?:was not an allowed global|whose module)", text)
         if unknown or "TorchScript" in text:
-            held = f"an object of {unknown[1]}" if unknown else "a TorchScript module"
+            held = unknown[1] if unknown else "a TorchScript module"
             raise ValueError(
-                f"file must be a whole torch file of tensors and plain values only, got {str(path)!r} with {held}, "
-                "which is not read because it can hold code: save the weights alone, with "
-                "torch.save(model.state_dict(), FILE)"
+                f"file must be a whole torch file of tensors and plain values only, got {str(path)!r} with {held} in "
+                "it, which could run code: save the weights alone, torch.save(model.state_dict(), FILE)"
             ) from error
         # Its first sentence: the next ones advise to load the file with weights_only=False, which would run its code.
-        reason = text.splitlines()[0].split(". ")[0] if text else type(error).__name__
+        reason = re.split(r"\. |\n", text.rpartition("WeightsUnpickler error: ")[2])[0] or type(error).__name__
         raise ValueError(
             f"file must be a whole torch file of tensors and plain values only, got {str(path)!r}: {reason}"
         ) from error
@@ -135,6 +148,7 @@ def copy_state(module: nn.Module, state: Mapping[str, Any], *, source: str) -> N
         source: where it came from, for the error.
 
     Raises:
+        OtherClassesError: if nothing but the number of classes differs; nothing is then copied.
         ValueError: if names are missing or unexpected, or shapes differ; nothing is then copied.
     """
     own = module.state_dict()
@@ -147,9 +161,10 @@ def copy_state(module: nn.Module, state: Mapping[str, Any], *, source: str) -> N
         if key in state and not is_lazy(value) and _shape(state[key]) != _shape(value)
     ]
     if not missing and not unexpected and (classes := _other_classes(own, state)):
-        raise ValueError(
+        raise OtherClassesError(
             f"weights must fit the model, got {source!r}: its last layer has {classes[0]} classes, the model "
-            f"{classes[1]}: build the model with {classes[0]} classes"
+            f"{classes[1]}: build the model with {classes[0]} classes",
+            classes[0],
         )
     faults = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
     if any(faults.values()):
