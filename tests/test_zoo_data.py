@@ -387,7 +387,7 @@ def test_no_test_split(tmp_path: Path, files: tuple[str, ...], message: str, pac
 
 
 def test_archives_have_what_folders_have(tmp_path: Path) -> None:
-    content = write_grey(tmp_path / "images", {f"val/{name}/1.png": 51 for name in "ab"})
+    content = write_grey(tmp_path / "images", {f"val/{name}/{number}.png": 51 for name in "ab" for number in range(5)})
     Image.fromarray(np.full((5, 5), 13107, np.uint16)).save(content / "val" / "a" / "16.png")
     path = as_tar(content)
     with pytest.raises(ValueError, match=rf"must all be of one size, got .*'{path}/val/a/16.png'"):
