@@ -250,7 +250,7 @@ def test_train_refuses_what_it_does_not_know(
 def test_an_interrupt_has_its_own_status(
     error: type[BaseException], folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(spec: str) -> None:
+    def interrupt(spec: str, **_: object) -> None:
         raise error
 
     monkeypatch.setattr("boundarygeo.cli.sources.load_data", interrupt)
@@ -262,7 +262,7 @@ def test_an_interrupt_has_its_own_status(
 def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(spec: str) -> None:
+    def fail(spec: str, **_: object) -> None:
         raise RuntimeError("two\n  lines")
 
     monkeypatch.setattr("boundarygeo.cli.sources.load_data", fail)

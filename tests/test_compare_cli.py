@@ -109,7 +109,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
         ((mixed, grey), "must have the same input shape, got [3, 8, 8] (mixed) and [1, 8, 8] (grey)"),
         ((mixed, elsewhere), "--data must be given for checkpoints that were trained on different data"),
         ((nowhere,), "--data must be given where a checkpoint does not know it, got none (nowhere)"),
-        ((mixed, "--data", "digits"), "--data must have the classes of the checkpoints, 2, got 10"),
+        ((mixed, "--data", "digits"), "--data must have the input shape of the checkpoints, [3, 8, 8], got [1, 8, 8]"),
         ((mixed, "--eps", "-1"), "--eps must be a positive number, got '-1'"),
         ((mixed, "--restarts", 0), "--restarts must be at least 1, got 0"),
         ((mixed, plain, "--figures", out), "--out and --figures must be different folders"),

@@ -205,8 +205,8 @@ def _load_data(spec: str, names: Sequence[str], checkpoints: Sequence[Checkpoint
     dataset = load_data(spec, channels=checkpoints[0].input_shape[0] if spec.startswith("folder:") else None)
     if dataset.input_shape != checkpoints[0].input_shape:
         raise ValueError(
-            f"--data must have the input shape of the checkpoints, {checkpoints[0].input_shape}, "
-            f"got {dataset.input_shape}"
+            f"--data must have the input shape of the checkpoints, {list(checkpoints[0].input_shape)}, "
+            f"got {list(dataset.input_shape)}"
         )
     pairs = zip(names, checkpoints, strict=True)
     name, first = next((pair for pair in pairs if pair[1].class_names), (names[0], checkpoints[0]))

@@ -2,19 +2,18 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from boundarygeo.cli.factories import make_module
 from boundarygeo.training import load_checkpoint
 from boundarygeo.training.checkpoint import NoCheckpointError
 from boundarygeo.zoo import load_weights
 from boundarygeo.zoo.classes import are_numbers
-from boundarygeo.zoo.weights import read_tensors
+from boundarygeo.zoo.weights import OtherClassesError
 
 MODEL_FORMS = (
     "a checkpoint that `boundarygeo train` wrote, package.module:factory (with --weights FILE), or torchvision:NAME"
@@ -146,16 +145,7 @@ def _bare(model: str, weights: Path | None) -> Model:
     if weights is None:
         warnings.warn(f"no --weights for {model}: its parameters are what the factory left", stacklevel=2)
         return Model(model, module, channels=_channels(module))
-    try:
-        load_weights(module, weights)
-    except ValueError as error:
-        heads = _heads(module, weights)
-        if heads is None:
-            raise
-        raise ValueError(
-            f"the weights {str(weights)!r} have {heads[1]} classes, {model} makes {heads[0]}: "
-            f"the factory must make a model of {heads[1]} classes"
-        ) from error
+    load_weights(module, weights)
     return Model(model, module, channels=_channels(module))
 
 
@@ -175,11 +165,8 @@ def _from_torchvision(model: str, weights: Path | None) -> Model:
     if weights is not None:
         try:
             load_weights(module, weights)
-        except ValueError:
-            heads = _heads(module, weights)
-            if heads is None:
-                raise
-            module = models.get_model(name, weights=None, num_classes=heads[1])
+        except OtherClassesError as error:
+            module = models.get_model(name, weights=None, num_classes=error.classes)
             load_weights(module, weights)
             # Trained on other data, and how that was prepared is not known.
             return Model(model, module, channels=_channels(module))
@@ -205,26 +192,3 @@ def _channels(module: nn.Module) -> int | None:
     """What the first convolution takes, if images of so many channels can be read."""
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
     return first.in_channels if first is not None and first.in_channels in (1, 3) else None
-
-
-def _heads(module: nn.Module, weights: Path) -> tuple[int, int] | None:
-    """Number of classes of a module and of the weights in a file, if these do not fit for nothing else."""
-    content: Mapping[str, Any] = read_tensors(weights)
-    shapes = {key: value.shape for key, value in _tensors(content)}
-    pairs = set()
-    for name, parameter in module.named_parameters():
-        # Whatever stands before the names: module., model. and the like.
-        known = min((key for key in shapes if f".{key}".endswith(f".{name}")), key=len, default=None)
-        if known is not None and shapes[known] != parameter.shape:
-            if not parameter.dim() or shapes[known][1:] != parameter.shape[1:]:
-                return None
-            pairs.add((parameter.shape[0], shapes[known][0]))
-    return pairs.pop() if len(pairs) == 1 else None
-
-
-def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    for key, value in content.items():
-        if isinstance(value, Tensor):
-            yield str(key), value
-        elif isinstance(value, Mapping):
-            yield from _tensors(value)

@@ -160,14 +160,10 @@ def make_classifier(model: Model, *, mean: str | None, std: str | None, bounds: 
     limits = numbers(bounds, "--bounds")
     if limits is None or len(limits) != 2:
         raise ValueError(f"--bounds must be two numbers LOW,HIGH, got {bounds!r}")
-    means, stds = numbers(mean, "--mean"), numbers(std, "--std")
-    return Classifier(
-        model.module,
-        bounds=(limits[0], limits[1]),
-        mean=model.mean if means is None else means,
-        std=model.std if stds is None else stds,
-        device=device,
-    )
+    means, stds = numbers(mean, "--mean") or model.mean, numbers(std, "--std") or model.std
+    if model.word.startswith("torchvision:") and means is None and stds is None:
+        warnings.warn(f"no --mean and --std for {model.word}: its inputs are not normalised", stacklevel=2)
+    return Classifier(model.module, bounds=(limits[0], limits[1]), mean=means, std=stds, device=device)
 
 
 def with_classes(data: Dataset, models: Sequence[Model], classifiers: Sequence[Classifier]) -> Dataset:
