@@ -162,8 +162,7 @@ def _store_fault(path: Path) -> str | None:
 
 def _comparison_fault(path: Path) -> str | None:
     """Of what a comparison replaces in its folder; it keeps everything beside that."""
-    plan = read_json(path / "journal" / "plan.json")
-    if not plan:
+    if not (path / "journal" / "plan.json").is_file():  # what is in it may be damaged: nothing else is there
         return "is not a comparison of boundarygeo"
     for entry in sorted((path / "journal").iterdir()):
         if not re.fullmatch(r"(plan|\d{6,})\.json|\..*\.partial", entry.name) and entry.name not in _DEBRIS:

@@ -12,7 +12,7 @@ import torch
 from explored_maps import EXTENT, HOSTILE, SIDE, explored_maps
 
 from boundarygeo.explorer import explorer_page
-from boundarygeo.plots.maps import cell_images
+from boundarygeo.plots.maps import cell_images, colors_of
 from boundarygeo.sections.maps import BoundaryMaps
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -170,7 +170,7 @@ def test_margins_are_those_of_the_pixel_or_of_the_nearest_that_has_one(driver: A
 def test_cells_have_the_colours_of_the_figures(driver: Any, opened: Any) -> None:
     maps = explored_maps()
     opened(maps)
-    expected = np.rint(255 * cell_images(maps, np.arange(4)))[:, ::-1]  # the lowest row is drawn last
+    expected = np.rint(255 * cell_images(maps, np.arange(4), colors_of([maps], np.arange(4))))[:, ::-1]  # the lowest row is drawn last
     for number in range(4):
         assert np.array_equal(pixels(driver, f"{cell(number)} canvas"), expected[number])
 

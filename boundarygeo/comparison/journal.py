@@ -16,7 +16,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -24,7 +24,8 @@ from boundarygeo.comparison.bench import Bench
 from boundarygeo.comparison.instruments import Found
 from boundarygeo.comparison.rows import Comparison, Measurement
 from boundarygeo.comparison.tables import csv_text, markdown
-from boundarygeo.results import check_format, check_free, load, module_hash, move_into_place, unfinished
+from boundarygeo.overwriting import check_free
+from boundarygeo.results import check_format, load, module_hash, move_into_place, unfinished
 from boundarygeo.runs import Plan
 from boundarygeo.runs.files import digest_of, digest_of_file, write_json, write_whole
 from boundarygeo.runs.lock import writing
@@ -66,6 +67,9 @@ class Journal:
         out: the folder's final path, or that of the table.
         plan: what is measured.
         anew: whether it begins empty: what is in the folder goes when the first part is put, and not before.
+
+    Raises:
+        ValueError: if it begins empty, and the folder holds what is no comparison.
     """
 
     def __init__(self, root: Path, out: Path, plan: Plan, *, anew: bool) -> None:
@@ -73,6 +77,8 @@ class Journal:
         self.out = out
         self.plan = plan
         self._anew = anew
+        if anew:
+            check_free(root, overwrite=True, kind="comparison")
 
     def get(self, number: int) -> Part | None:
         """A part, or None where it is not finished, or damaged: of that there is a warning.
@@ -124,7 +130,12 @@ class Journal:
 
         Args:
             comparison: all parts.
+
+        Raises:
+            ValueError: if something else has come to stand there; everything stays where it is.
         """
+        if self.root != self.out:
+            check_free(self.out, overwrite=True, kind=_kind(self.out))
         for left in (*self.root.glob(f"{JOURNAL}/.*"), *self.root.glob(f"{RESULTS}/.*")):
             _delete(left)  # by processes that were killed while they wrote
         table = self.root / "table.csv"
@@ -215,10 +226,14 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         overwrite: as in `open_journal`.
 
     Raises:
-        ValueError: if it exists, is no comparison, and `overwrite` is false.
+        ValueError: if it exists and is no comparison (or table of one), or is a table and `overwrite` is false.
     """
-    if not (out / PLAN).is_file():
-        check_free(out, overwrite=overwrite)
+    if overwrite or not (out / PLAN).is_file():
+        check_free(out, overwrite=overwrite, kind=_kind(out))
+
+
+def _kind(out: Path) -> Literal["table", "comparison"]:
+    return "table" if is_table(out) else "comparison"
 
 
 def is_table(out: Path) -> bool:

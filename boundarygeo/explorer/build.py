@@ -18,11 +18,11 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from torch import Tensor
 
-from boundarygeo.explorer.encoding import MISSING, encoded, encoded_symmetric, script_json
+from boundarygeo.explorer.encoding import MISSING, encoded, encoded_symmetric, encoded_whole, script_json
 from boundarygeo.overwriting import MARK
 from boundarygeo.plots.cells import axes_lines, marked_points, missing_note, positions_of
-from boundarygeo.plots.maps import LEGEND_CLASSES
-from boundarygeo.plots.style import class_colors, class_labels
+from boundarygeo.plots.maps import frequent_classes
+from boundarygeo.plots.style import class_labels, shown_colors
 from boundarygeo.sections.maps import BoundaryMaps
 
 IMAGE_BYTES = 7_000_000
@@ -100,7 +100,7 @@ def _content(maps: BoundaryMaps, positions: NDArray[np.intp], names: Sequence[st
         "bounds": maps.bounds,
         "hasExample": maps.kind != "through",
         "classes": _classes(labels, valid, true, names),
-        "labels": encoded(labels),
+        "labels": encoded_whole(labels),
         "margin": _of_pixels(maps.margin, positions),
         "probability": _of_pixels(maps.probability, positions),
         "missing": MISSING,
@@ -115,7 +115,7 @@ def _ticks(axis: Tensor) -> list[float]:
 
 
 def _classes(
-    labels: NDArray[np.int16], valid: NDArray[np.bool_], true: NDArray[np.int64] | None, names: Sequence[str] | None
+    labels: NDArray[np.integer], valid: NDArray[np.bool_], true: NDArray[np.int64] | None, names: Sequence[str] | None
 ) -> list[dict[str, Any]]:
     """Number, name and colour of each class that appears, its pixels in colour, and whether the legend names it."""
     colored = np.broadcast_to(valid[:, None, None], labels.shape)
@@ -123,16 +123,16 @@ def _classes(
         colored = colored & (labels != true[:, None, None])
     appearing = {int(number) for number in np.unique(labels[valid])} | ({*true.tolist()} if true is not None else set())
     called = class_labels(names, appearing)
-    colors = class_colors(max(appearing, default=-1) + 1)
-    pixels = np.bincount(labels[colored], minlength=len(colors))
-    frequent = set(np.argsort(-pixels, kind="stable")[:LEGEND_CLASSES].tolist())
+    pixels = np.bincount(labels[colored], minlength=max(appearing, default=-1) + 1)
+    frequent = frequent_classes(pixels).tolist()
+    colors = shown_colors(frequent, len(pixels))
     return [
         {
             "number": number,
             "name": name,
             "color": to_hex(colors[number]),
             "pixels": int(pixels[number]),
-            "named": bool(pixels[number]) and number in frequent,
+            "named": number in frequent,
         }
         for number, name in called.items()
     ]

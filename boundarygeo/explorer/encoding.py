@@ -1,7 +1,8 @@
-"""Arrays as text that a page can read without a library: 16-bit integers with a scale, zlib, base64.
+"""Arrays as text that a page can read without a library: integers with a scale, zlib, base64.
 
-A page decodes them with `atob`, `DecompressionStream("deflate")` and an `Int16Array`, which every browser has had
-since 2023: value = offset + scale · integer, and the integer `MISSING` stands for NaN.
+A page decodes them with `atob`, `DecompressionStream("deflate")` and an `Int16Array` (or, where `bits` is 32, an
+`Int32Array`), which every browser has had since 2023: value = offset + scale · integer, and the integer `MISSING`
+stands for NaN.
 """
 
 import base64
@@ -25,7 +26,7 @@ def encoded(values: NDArray[Any], *, offset: float = 0.0, scale: float = 1.0) ->
         scale: value of one step.
 
     Returns:
-        `data` (base64 of zlib of little-endian int16, in C order), `offset`, `scale` and `shape`.
+        `data` (base64 of zlib of little-endian int16, in C order), `bits`, `offset`, `scale` and `shape`.
 
     Raises:
         ValueError: if a value does not fit in 16 bits.
@@ -35,8 +36,29 @@ def encoded(values: NDArray[Any], *, offset: float = 0.0, scale: float = 1.0) ->
     if not largest <= LARGEST:
         raise ValueError(f"values must be within {LARGEST} steps of the offset, got {largest:g}")
     whole = np.where(np.isnan(steps), MISSING, steps).astype("<i2")
-    text = base64.b64encode(zlib.compress(whole.tobytes())).decode("ascii")
-    return {"data": text, "offset": float(offset), "scale": float(scale), "shape": list(np.shape(values))}
+    return {
+        "data": _text(whole),
+        "bits": 16,
+        "offset": float(offset),
+        "scale": float(scale),
+        "shape": list(whole.shape),
+    }
+
+
+def encoded_whole(values: NDArray[np.integer]) -> dict[str, Any]:
+    """Whole numbers, exactly: in 16 bits where these suffice, otherwise in 32.
+
+    Args:
+        values: any shape, each within ±2³¹.
+
+    Returns:
+        As `encoded`.
+    """
+    if np.abs(values, dtype=np.int64).max(initial=0) <= LARGEST:
+        return encoded(values)
+    whole = values.astype("<i4")
+    scaled = {"offset": 0.0, "scale": 1.0, "shape": list(whole.shape)}
+    return {"data": _text(whole), "bits": 32, **scaled}
 
 
 def encoded_symmetric(values: NDArray[Any]) -> dict[str, Any]:
@@ -50,6 +72,10 @@ def encoded_symmetric(values: NDArray[Any]) -> dict[str, Any]:
     """
     largest = float(np.nanmax(np.abs(np.asarray(values, dtype=np.float64)), initial=0.0))
     return encoded(values, scale=largest / LARGEST if largest else 1.0)
+
+
+def _text(whole: NDArray[np.integer]) -> str:
+    return base64.b64encode(zlib.compress(whole.tobytes())).decode("ascii")
 
 
 def script_json(content: Any) -> str:

@@ -44,7 +44,8 @@ async function decoded(packed) {
   const text = atob(packed.data);
   const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const integers = new Int16Array(await new Response(stream).arrayBuffer());
+  const buffer = await new Response(stream).arrayBuffer();
+  const integers = packed.bits === 32 ? new Int32Array(buffer) : new Int16Array(buffer);
   return { integers, offset: packed.offset, scale: packed.scale };
 }
 

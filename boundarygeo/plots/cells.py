@@ -39,11 +39,13 @@ def positions_of(maps: BoundaryMaps, cells: Iterable[int] | None) -> NDArray[np.
 
 
 def axes_or_new(ax: Axes | None, *, figsize: tuple[float, float]) -> Axes:
-    """The given axes, or those of a new pyplot figure."""
+    """The given axes, or those of a new pyplot figure; their texts will be drawn as they are, without TeX."""
     if ax is None:
         return plt.subplots(figsize=figsize, layout="constrained")[1]
     if not isinstance(ax, Axes):
         raise TypeError(f"ax must be matplotlib Axes, got {type(ax).__name__}")
+    for text in (ax.title, ax.xaxis.label, ax.yaxis.label):  # they were made before `styled`
+        text.set(parse_math=False, usetex=False)
     return ax
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from boundarygeo.plots.style import class_colors
+from boundarygeo.plots.style import shown_colors
 from boundarygeo.results import Result
 
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (9, 2)))
@@ -87,7 +87,7 @@ def looks(models: Sequence[str], kinds: Sequence[str]) -> list[Look]:
     """
     colored = models if len(set(models)) > 1 else kinds
     with_color, with_style = _distinct(colored), _distinct(kinds)
-    colors = class_colors(len(with_color)).tolist()
+    colors = shown_colors(range(len(with_color)), len(with_color)).tolist()
     chosen = []
     for what, kind in zip(colored, kinds, strict=True):
         number = with_color.index(what)

@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from boundarygeo.plots.cells import BORDER, axes_or_new, place_legend
-from boundarygeo.plots.style import class_colors, class_labels, styled
+from boundarygeo.plots.style import class_labels, shown_colors, styled
 from boundarygeo.sections.maps import BoundaryMaps
 
 _STRONGEST = 0.85
@@ -66,7 +66,7 @@ def confidence(
     labels = maps.labels[cell].numpy().astype(int)
     drawn = np.empty(0, dtype=int) if y is None else y.detach().cpu().numpy()
     appearing = np.unique(np.concatenate([labels.ravel(), drawn]))
-    colors = class_colors(int(appearing[-1]) + 1)
+    colors = shown_colors(appearing, int(appearing[-1]) + 1)
     chance = 1 / max(len(appearing), 2)
     strength = ((maps.probability[cell].numpy() - chance) / (1 - chance)).clip(0, 1)[..., None] * _STRONGEST
     columns, rows = maps.u.numpy(), maps.v.numpy()

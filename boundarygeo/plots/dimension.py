@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from boundarygeo.plots.captions import COUNT, HANDLE, fitted, legend_above, settings_of
 from boundarygeo.plots.cells import axes_or_new
 from boundarygeo.plots.comparison import LINE_STYLES, check_results, model_names, percent_axis
-from boundarygeo.plots.style import class_colors, styled
+from boundarygeo.plots.style import shown_colors, styled
 from boundarygeo.statistics import mean
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import included
@@ -97,7 +97,7 @@ def dimension(
     with styled():
         axes = axes_or_new(ax, figsize=(7.0, 3.8))
         entries, tops = [], []
-        for number, (counts, color) in enumerate(zip(every, class_colors(len(every)), strict=True)):
+        for number, (counts, color) in enumerate(zip(every, shown_colors(range(len(every)), len(every)), strict=True)):
             style = LINE_STYLES[number % len(LINE_STYLES)]
             heights = _density(counts, edges, size)
             seen = np.where(heights > 0, heights, np.nan)  # outlines of empty bins would hide each other

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from boundarygeo.plots.style import NotebookFigure, class_colors, class_labels, few_ticks, styled
+from boundarygeo.plots.style import NotebookFigure, class_labels, few_ticks, shown_colors, styled
 from boundarygeo.sections.lines import LogitLines
 
 _CORRECT = "#f2c200"  # the yellow box round inputs that are still classified correctly
@@ -66,55 +66,77 @@ def lines(
             figsize=(wide * columns + 1.6, (3.9 if columns == 1 else 3.1) * rows), layout="constrained"
         )
         panels = figure.subfigures(rows, columns, squeeze=False)
-        curves: set[int] = set()
+        shown = {cell: _drawn(result, cell, probabilities=probabilities) for cell in chosen}
+        curves = set().union(*shown.values())
+        colors = shown_colors(curves, result.logits.shape[2])
         for panel, cell in zip(panels.flat, chosen, strict=False):
             if images:
                 top, strip = panel.subplots(2, 1, height_ratios=[4, 1])
                 _draw_strip(strip, result, cell, thumbnails)
             else:
                 top = panel.subplots()
-            curves |= _draw_curves(top, result, cell, probabilities=probabilities)
+            _draw_curves(top, result, cell, colors, shown[cell], probabilities=probabilities)
             true = int(result.true_labels[cell])
             top.set_title(f"example {int(result.index[cell])}: {class_labels(class_names, [true])[true]}")
-        _legend(figure, result, curves, class_names, images=images)
+        _legend(figure, colors, curves, class_names, images=images)
     return figure
 
 
+def curves_of(values: NDArray, leading: Iterable[int], true: int | None) -> set[int]:
+    """The classes whose curves are drawn in colour: all but the true one, or of many the leading ones.
+
+    Args:
+        values: logits or probabilities `[point, class]`.
+        leading: classes that are the largest somewhere.
+        true: the true class, or None where it is not known.
+
+    Returns:
+        The classes.
+    """
+    classes = values.shape[1]
+    return set(leading if classes > MOST_CURVES else range(classes)) - {true}
+
+
 def draw_logits(
-    axes: Axes, t: NDArray, values: NDArray, true: int | None, *, shown: Sequence[int] | None = None
-) -> set[int]:
-    """Draw curves of all classes, each in its colour, the true one thick and black.
+    axes: Axes, t: NDArray, values: NDArray, true: int | None, *, shown: Iterable[int], colors: NDArray
+) -> None:
+    """Draw curves of classes, each in its colour, the true one thick and black.
 
     Args:
         axes: to draw on.
         t: coordinates `[point]`.
         values: logits or probabilities `[point, class]`.
         true: the true class, or None where it is not known.
-        shown: classes to draw besides the true one; by default all.
-
-    Returns:
-        The classes drawn in colour.
+        shown: classes to draw besides the true one.
+        colors: of all classes `[class, 3]`.
     """
-    colors = class_colors(values.shape[1])
-    others = [number for number in (range(values.shape[1]) if shown is None else shown) if number != true]
-    for number in others:
+    for number in sorted(shown):
         axes.plot(t, values[:, number], color=colors[number], lw=WIDTH)
     if true is not None:
         axes.plot(t, values[:, true], color="black", lw=TRUE_WIDTH)
-    return set(others)
 
 
-def _draw_curves(axes: Axes, result: LogitLines, cell: int, *, probabilities: bool) -> set[int]:
-    """Draw one example's curves; returns the classes drawn in colour."""
-    values = (result.probabilities() if probabilities else result.logits)[cell].numpy()
-    leading = np.unique(values.argmax(axis=1)).tolist() if values.shape[1] > MOST_CURVES else None
-    others = draw_logits(axes, result.eps.numpy(), values, int(result.true_labels[cell]), shown=leading)
+def _values(result: LogitLines, cell: int, *, probabilities: bool) -> NDArray:
+    return (result.probabilities() if probabilities else result.logits)[cell].numpy()
+
+
+def _drawn(result: LogitLines, cell: int, *, probabilities: bool) -> set[int]:
+    """The classes that are drawn in colour for one example."""
+    values = _values(result, cell, probabilities=probabilities)
+    return curves_of(values, np.unique(values.argmax(axis=1)).tolist(), int(result.true_labels[cell]))
+
+
+def _draw_curves(
+    axes: Axes, result: LogitLines, cell: int, colors: NDArray, shown: set[int], *, probabilities: bool
+) -> None:
+    """Draw one example's curves."""
+    values = _values(result, cell, probabilities=probabilities)
+    draw_logits(axes, result.eps.numpy(), values, int(result.true_labels[cell]), shown=shown, colors=colors)
     axes.axvline(0.0, color="0.6", lw=0.8, ls=":")
     axes.set(xlim=(float(result.eps[0]), float(result.eps[-1])), ylabel="probability" if probabilities else "logit")
     few_ticks(axes)
     clipped = "clipped to the bounds" if result.clip else "not clipped"
     axes.set_xlabel(f"{result.name}, in {result.unit}; inputs {clipped}")
-    return others
 
 
 def _draw_strip(axes: Axes, result: LogitLines, cell: int, thumbnails: int) -> None:
@@ -140,10 +162,8 @@ def _draw_strip(axes: Axes, result: LogitLines, cell: int, thumbnails: int) -> N
 
 
 def _legend(
-    figure: Figure, result: LogitLines, curves: set[int], class_names: Sequence[str] | None, *, images: bool
+    figure: Figure, colors: NDArray, curves: set[int], class_names: Sequence[str] | None, *, images: bool
 ) -> None:
-    classes = result.logits.shape[2]
-    colors = class_colors(classes)
     handles: list[Line2D | Patch] = [Line2D([], [], color="black", lw=TRUE_WIDTH, label="true class")]
     for number, name in class_labels(class_names, sorted(curves)).items():
         handles.append(Line2D([], [], color=colors[number], lw=WIDTH, label=name))

@@ -27,7 +27,7 @@ from boundarygeo.plots.cells import (
     place_legend,
     positions_of,
 )
-from boundarygeo.plots.style import NotebookFigure, class_colors, class_labels, styled
+from boundarygeo.plots.style import NotebookFigure, class_labels, shown_colors, styled
 from boundarygeo.sections.maps import BoundaryMaps
 
 LEGEND_CLASSES = 20
@@ -88,7 +88,9 @@ def map_grid(
         place = np.arange(len(positions))
         left, bottom = place % columns * cell_cols, (rows - 1 - place // columns) * cell_rows
         mosaic = np.ones((rows, columns, cell_rows, cell_cols, 3), dtype=np.float32)
-        mosaic[rows - 1 - place // columns, place % columns] = cell_images(maps, positions)
+        mosaic[rows - 1 - place // columns, place % columns] = cell_images(
+            maps, positions, colors_of([maps], positions)
+        )
         mosaic = mosaic.swapaxes(1, 2).reshape(rows * cell_rows, columns * cell_cols, 3)
         axes.imshow(mosaic, origin="lower", interpolation="nearest", aspect=pixel_v / pixel_u)
 
@@ -140,7 +142,8 @@ def map_single(
     with styled():
         axes = axes_or_new(ax, figsize=(6.4, 4.6))
         low_u, high_u, low_v, high_v = extent = outer_edges(maps)
-        axes.imshow(cell_images(maps, positions)[0], origin="lower", interpolation="nearest", extent=extent)
+        picture = cell_images(maps, positions, colors_of([maps], positions))[0]
+        axes.imshow(picture, origin="lower", interpolation="nearest", extent=extent)
         if maps.valid[cell]:
             points = marked_points(maps, positions)
             draw_crosses(axes, points[..., 0], points[..., 1], size=11)
@@ -161,13 +164,13 @@ def _enlarge_to_fit(figure: Figure, axes: Axes) -> None:
     figure.set_size_inches(box.width, box.height)
 
 
-def cell_images(maps: BoundaryMaps, positions: NDArray[np.intp]) -> NDArray[np.float32]:
-    """RGB of each cell `[cell, row, col, 3]`."""
+def cell_images(maps: BoundaryMaps, positions: NDArray[np.intp], colors: NDArray[np.float64]) -> NDArray[np.float32]:
+    """RGB of each cell `[cell, row, col, 3]`, in the colours of the classes `[class, 3]`."""
     labels = maps.labels.numpy()[positions]
     # A palette that ends in grey and white: one indexing colours everything.
-    classes = max(int(labels.max()), 0) + 1
+    classes = len(colors)
     greys = np.array([[NO_PLANE] * 3, [1.0] * 3])
-    palette = np.concatenate([class_colors(classes), greys]).astype(np.float32)
+    palette = np.concatenate([colors, greys]).astype(np.float32)
     keys = labels.astype(np.intp)
     if maps.true_labels is not None:
         keys[labels == maps.true_labels.numpy()[positions][:, None, None]] = classes + 1
@@ -192,26 +195,47 @@ def class_legend(
 ) -> tuple[list[Artist], str | None]:
     """Handles of the white class, the classes that appear in colour and the cross; and the legend's title."""
     maps = several[0]
-    labels = np.concatenate([each.labels.numpy()[positions] for each in several])
-    valid = np.concatenate([each.valid.numpy()[positions] for each in several])
-    colored = np.broadcast_to(valid[:, None, None], labels.shape)
     handles: list[Artist] = []
     if maps.true_labels is not None:
-        true = np.tile(maps.true_labels.numpy()[positions], len(several))
-        colored = colored & (labels != true[:, None, None])
+        true = maps.true_labels.numpy()[positions]
         white = "white: true class"
         if len(positions) == 1:
             white += f", {class_labels(class_names, true)[int(true[0])]}"
         handles.append(Patch(facecolor="white", edgecolor=BORDER, label=white))
-    counts = np.bincount(labels[colored])
-    appearing = np.flatnonzero(counts)
-    frequent = np.sort(appearing[np.argsort(-counts[appearing], kind="stable")[:LEGEND_CLASSES]])
+    counts = _pixels_in_color(several, positions)
+    frequent = frequent_classes(counts)
     shown = class_labels(class_names, frequent)
-    colors = class_colors(len(counts))
+    colors = colors_of(several, positions)
     handles += [Patch(facecolor=colors[number], edgecolor=BORDER, label=name) for number, name in shown.items()]
     handles.append(cross_handle(maps))
-    more = len(appearing) > len(frequent)
-    return handles, f"{len(frequent)} most frequent of {len(appearing)} classes" if more else None
+    appearing = np.count_nonzero(counts)
+    more = appearing > len(frequent)
+    return handles, f"{len(frequent)} most frequent of {appearing} classes" if more else None
+
+
+def colors_of(several: Sequence[BoundaryMaps], positions: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Colours of all classes in maps of the same planes: those that the legend names differ."""
+    counts = _pixels_in_color(several, positions)
+    return shown_colors(frequent_classes(counts), len(counts))
+
+
+def frequent_classes(counts: NDArray[np.integer]) -> NDArray[np.intp]:
+    """The classes that a legend names, in ascending order, from the number of pixels of each."""
+    appearing = np.flatnonzero(counts)
+    return np.sort(appearing[np.argsort(-counts[appearing], kind="stable")[:LEGEND_CLASSES]])
+
+
+def _pixels_in_color(several: Sequence[BoundaryMaps], positions: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number of pixels of each class that are not white, up to the largest class."""
+    counts = np.zeros(0, dtype=np.intp)
+    for maps in several:
+        labels = maps.labels.numpy()[positions]
+        colored = np.broadcast_to(maps.valid.numpy()[positions, None, None], labels.shape)
+        if maps.true_labels is not None:
+            colored = colored & (labels != maps.true_labels.numpy()[positions, None, None])
+        size = max(len(counts), int(labels.max()) + 1)
+        counts = np.pad(counts, (0, size - len(counts))) + np.bincount(labels[colored], minlength=size)
+    return counts
 
 
 def _single_title(maps: BoundaryMaps, cell: int, class_names: Sequence[str] | None) -> str:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from boundarygeo.comparison.rows import Comparison, Row
-from boundarygeo.plots.style import NotebookFigure, class_colors, styled
+from boundarygeo.plots.style import NotebookFigure, shown_colors, styled
 
 _MOST_COLUMNS = 3
 _MINUS = "\N{MINUS SIGN}"
@@ -73,7 +73,7 @@ def measurements(comparison: Comparison, instrument: str) -> Figure:
 
 def _draw(axes: Axes, rows: Sequence[Row], groups: Sequence[str]) -> None:
     """Points and intervals of one quantity."""
-    colors = class_colors(len(groups))
+    colors = shown_colors(range(len(groups)), len(groups))
     seeds = {group: [row for row in rows if row.group == group] for group in groups}
     ends = [end for row in rows for end in _ends(row) if math.isfinite(end)]
     edge = 1.08 * max(ends, default=1.0)  # where the infinite is drawn

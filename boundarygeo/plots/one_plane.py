@@ -14,9 +14,9 @@ from boundarygeo.plots.cells import (
     outer_edges,
     positions_of,
 )
-from boundarygeo.plots.maps import cell_images, class_legend
+from boundarygeo.plots.maps import cell_images, class_legend, colors_of
 from boundarygeo.plots.outlines import check_cells, check_outlines, draw_outlines, model_handles, outline_names
-from boundarygeo.plots.style import NotebookFigure, class_labels, styled
+from boundarygeo.plots.style import NotebookFigure, class_labels, shortened, styled
 from boundarygeo.sections.maps import BoundaryMaps
 
 _PANEL = 2.3  # inches
@@ -59,6 +59,7 @@ def one_plane(
     positions = positions_of(first, [cell])
     called = outline_names(names, len(list_of_maps))
     classes, legend_title = class_legend(list_of_maps, positions, class_names)
+    colors = colors_of(list_of_maps, positions)
     panels = len(list_of_maps) + 1
     columns = min(columns or (panels if panels <= 3 else math.ceil(math.sqrt(panels))), panels)
     rows = -(-panels // columns)
@@ -68,12 +69,11 @@ def one_plane(
         for axes in grid[panels:]:
             axes.set_axis_off()
         for axes, maps, name in zip(grid, list_of_maps, called, strict=False):
-            axes.imshow(
-                cell_images(maps, positions)[0], origin="lower", interpolation="nearest", extent=outer_edges(maps)
-            )
+            picture = cell_images(maps, positions, colors)[0]
+            axes.imshow(picture, origin="lower", interpolation="nearest", extent=outer_edges(maps))
             points = marked_points(maps, positions)
             draw_crosses(axes, points[..., 0], points[..., 1], size=9)
-            axes.set_title(name if len(name) <= _NAME else f"…{name[1 - _NAME :]}", fontsize="medium")
+            axes.set_title(shortened(name, _NAME), fontsize="medium")
         notes = draw_outlines(grid[panels - 1], list_of_maps, cell)
         grid[panels - 1].set_title("true class: outlines of all", fontsize="medium")
         for axes in grid[:panels]:

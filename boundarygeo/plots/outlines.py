@@ -21,7 +21,7 @@ from boundarygeo.plots.cells import (
     place_legend,
     positions_of,
 )
-from boundarygeo.plots.style import NotebookFigure, class_colors, class_labels, styled
+from boundarygeo.plots.style import NotebookFigure, class_labels, shown_colors, styled
 from boundarygeo.sections.maps import BoundaryMaps
 from boundarygeo.sections.regions import check_same_planes
 
@@ -159,7 +159,7 @@ def outline_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
 def _look(number: int, count: int) -> tuple[tuple[float, float, float], Any, float]:
     """Colour, style and width of a model's line; of outlines that coincide, the first stays visible."""
     width = float(np.linspace(2.8, 1.4, count)[number])
-    red, green, blue = class_colors(count)[number].tolist()
+    red, green, blue = shown_colors(range(count), count)[number].tolist()
     return (red, green, blue), _LINE_STYLES[number % len(_LINE_STYLES)], width
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import LINE_STYLES, check_results, count_text
-from boundarygeo.plots.style import CLASS_COLORS, class_colors, styled
+from boundarygeo.plots.style import CLASS_COLORS, shown_colors, styled
 from boundarygeo.statistics import Estimate, mean
 from boundarygeo.transfer.overlap import SubspaceOverlap
 
@@ -79,7 +79,7 @@ def overlap(
             axes.plot(
                 by_chance, below, marker="D", ms=10, mfc="none", mec="0.35", ls="none", zorder=2
             )  # round the other
-        axes.set_yticks(range(len(numbers)), labels)
+        axes.set_yticks(range(len(numbers)), labels, parse_math=False)
         axes.set(
             xlim=(-0.04 * reach, 1.08 * reach or 1.0),
             ylim=(len(numbers) - 0.5, -0.5),
@@ -132,7 +132,8 @@ def principal_angles(
     with styled():
         axes = axes_or_new(ax, figsize=(7.6, 3.8))
         handles = []
-        for number, (pair, color) in enumerate(zip(numbers, class_colors(len(numbers)), strict=True)):
+        colors = shown_colors(range(len(numbers)), len(numbers))
+        for number, (pair, color) in enumerate(zip(numbers, colors, strict=True)):
             style = LINE_STYLES[number % len(LINE_STYLES)]
             first, second = result.pairs[pair].tolist()
             size = min(result.dimensions[first], result.dimensions[second])

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from boundarygeo.plots.lines import MOST_CURVES, TRUE_WIDTH, WIDTH, draw_logits
-from boundarygeo.plots.style import NotebookFigure, class_colors, class_labels, few_ticks, styled
+from boundarygeo.plots.lines import TRUE_WIDTH, WIDTH, curves_of, draw_logits
+from boundarygeo.plots.style import NotebookFigure, class_labels, few_ticks, shown_colors, styled
 from boundarygeo.sections.pieces import DecisionBoundaries, LinearPieces
 from boundarygeo.sections.straightness import straightness
 
@@ -92,11 +92,13 @@ def pieces(
         size = (wide * columns + 1.8, (high + rug_height) * rows + 0.3)
         figure = NotebookFigure(figsize=size, layout="constrained")
         panels = figure.subfigures(rows, columns, squeeze=False)
-        curves: set[int] = set()
+        shown = {cell: _drawn(result, cell, None if labels is None else labels[cell], boundaries) for cell in chosen}
+        curves = set().union(*shown.values())
+        colors = shown_colors(curves, result.logits.shape[2])
         for panel, cell in zip(panels.flat, chosen, strict=False):
             top, below = panel.subplots(2, 1, sharex=True, height_ratios=[high - 1, rug_height])
             true = None if labels is None else labels[cell]
-            curves |= _draw_segment(top, result, cell, true, boundaries)
+            _draw_segment(top, result, cell, true, boundaries, colors, shown[cell])
             if true is not None:
                 slope, mean = (float(values[cell, true]) for values in best)
                 _draw_line(top, result.extent, slope, mean)
@@ -106,7 +108,7 @@ def pieces(
             text = f"example {numbers[cell]}{name}\n{total:,} {'piece' if total == 1 else 'pieces'}"
             top.set_title(text, fontsize="medium")
         crossed = bool(np.isin(boundaries.example.numpy(), chosen).any())
-        classes = _class_handles(result, curves, class_names, known=labels is not None, crossed=crossed)
+        classes = _class_handles(colors, curves, class_names, known=labels is not None, crossed=crossed)
         figure.legend(handles=classes, loc="outside right upper", frameon=False)
         _place_layers(figure, rug)
     return figure
@@ -119,23 +121,39 @@ def _one_each(values: Sequence[int] | Tensor, count: int, name: str) -> list[int
     return numbers
 
 
-def _draw_segment(
-    axes: Axes, result: LinearPieces, cell: int, true: int | None, boundaries: DecisionBoundaries
-) -> set[int]:
-    """Draw one example's logits and decision boundaries; returns the classes drawn in colour."""
+def _curves(result: LinearPieces, cell: int) -> tuple[NDArray, NDArray]:
+    """Breakpoints of one example, and the logits at them."""
     last = int(result.patterns[cell]) + 1
-    t, values = result.breakpoints[cell, :last].numpy(), result.logits[cell, :last].numpy()
+    return result.breakpoints[cell, :last].numpy(), result.logits[cell, :last].numpy()
+
+
+def _drawn(result: LinearPieces, cell: int, true: int | None, boundaries: DecisionBoundaries) -> set[int]:
+    """The classes that are drawn in colour for one example."""
+    _, values = _curves(result, cell)
+    # A class may be the largest between two breakpoints only.
+    after = boundaries.after.numpy()[(boundaries.example == cell).numpy()]
+    return curves_of(values, np.unique(np.concatenate([values.argmax(axis=1), after])).tolist(), true)
+
+
+def _draw_segment(
+    axes: Axes,
+    result: LinearPieces,
+    cell: int,
+    true: int | None,
+    boundaries: DecisionBoundaries,
+    colors: NDArray,
+    shown: set[int],
+) -> None:
+    """Draw one example's logits and decision boundaries."""
+    t, values = _curves(result, cell)
     here = (boundaries.example == cell).numpy()
     for place in boundaries.t.numpy()[here]:
         axes.axvline(place, color=BOUNDARY, lw=0.7)
-    # A class may be the largest between two breakpoints only.
-    leading = np.unique(np.concatenate([values.argmax(axis=1), boundaries.after.numpy()[here]])).tolist()
-    curves = draw_logits(axes, t, values, true, shown=leading if values.shape[1] > MOST_CURVES else None)
+    draw_logits(axes, t, values, true, shown=shown, colors=colors)
     axes.axvline(0.0, color="0.6", lw=0.8, ls=":")
     axes.set(xlim=result.extent, ylabel="logit")
     few_ticks(axes)
     axes.tick_params(labelbottom=False)
-    return curves
 
 
 def _draw_line(axes: Axes, extent: tuple[float, float], slope: float, mean: float) -> None:
@@ -183,9 +201,8 @@ def _draw_rug(axes: Axes, result: LinearPieces, cell: int, rows: Sequence[_Row])
 
 
 def _class_handles(
-    result: LinearPieces, curves: set[int], class_names: Sequence[str] | None, *, known: bool, crossed: bool
+    colors: NDArray, curves: set[int], class_names: Sequence[str] | None, *, known: bool, crossed: bool
 ) -> list[Line2D]:
-    colors = class_colors(result.logits.shape[2])
     handles = []
     if known:
         handles.append(Line2D([], [], color="black", lw=TRUE_WIDTH, label="true class"))

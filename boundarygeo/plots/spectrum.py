@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 from boundarygeo.plots.comparison import check_results, count_text, looks, model_names
@@ -70,7 +71,16 @@ def spectrum(
             axes.grid(color="0.9", lw=0.8)
             axes.set_axisbelow(True)
             title = "sum of all but the largest, not centred"
-            axes.legend(title=title, loc="upper right", fontsize="small", title_fontsize="small", frameon=False)
+            axes.yaxis.set_major_formatter(LogFormatter())  # without TeX
+            axes.yaxis.set_minor_formatter(LogFormatter())
+            axes.legend(
+                handles=axes.get_lines(),  # also those whose names begin with an underscore
+                title=title,
+                loc="upper right",
+                fontsize="small",
+                title_fontsize="small",
+                frameon=False,
+            )
         panels[0].set_ylabel(f"singular value / √n, {kind}")
         counts = count_text([int(count) for result in several for count in result.n])
         figure.suptitle(f"lines: mean of the classes; bands: their range; n = {counts} examples a class", fontsize=9)

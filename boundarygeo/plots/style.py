@@ -2,8 +2,10 @@
 
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +57,37 @@ STYLE: dict[Any, Any] = {
     "axes.edgecolor": "black",
     "xtick.color": "black",
     "ytick.color": "black",
+    # Names of classes and models are text, not TeX.
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
 }
 """Settings of every figure, for `styled`."""
 
 DPI = 200
 SUFFIXES = (".png", ".pdf", ".svg")
 LONGEST_NAME = 32
+DISTINCT = 0.1
+"""Distance in Oklab below which two colours are taken for the same."""
 
 # Roberts' R3 sequence: multiples of powers of the root of x⁴ = x + 1 fill a cube evenly, however many.
 _R3 = 1.2207440846057596 ** -np.arange(1.0, 4.0)
+_SPARE = 400  # colours of it to choose from
+
+_TO_CONES = np.array(
+    [
+        [0.4122214708, 0.2119034982, 0.0883024619],
+        [0.5363325363, 0.6806995451, 0.2817188376],
+        [0.0514459929, 0.1073969566, 0.6299787005],
+    ]
+)
+_TO_LAB = np.array(
+    [
+        [0.2104542553, 1.9779984951, 0.0259040371],
+        [0.7936177850, -2.4285922050, 0.7827717662],
+        [-0.0040720468, 0.4505937099, -0.8086757660],
+    ]
+)
 
 
 class NotebookFigure(Figure):
@@ -99,6 +123,8 @@ def class_colors(n: int) -> NDArray[np.float64]:
     The first ten are `CLASS_COLORS`. The others come from a sequence that fills hue, saturation and
     brightness evenly: deterministic and without repetition, but no thousand colours can all be told apart.
 
+    `shown_colors` replaces those that are alike in one figure.
+
     Args:
         n: number of classes.
 
@@ -112,7 +138,7 @@ def class_colors(n: int) -> NDArray[np.float64]:
     >>> bool((class_colors(1000)[:10] == class_colors(10)).all())
     True
     """
-    if not isinstance(n, int | np.integer) or isinstance(n, bool):
+    if not isinstance(n, Integral) or isinstance(n, bool):
         raise TypeError(f"n must be an integer, got {n!r}")
     if n < 0:
         raise ValueError(f"n must be >= 0, got {n}")
@@ -123,12 +149,74 @@ def class_colors(n: int) -> NDArray[np.float64]:
     return np.concatenate([fixed, further])[:n]
 
 
+def shown_colors(shown: Iterable[int], n: int) -> NDArray[np.float64]:
+    """Colours of the classes 0 to n - 1 in a figure that names some of them: those differ.
+
+    Every class has its colour of `class_colors`, and those of 0 to 9 never change. One from 10 on that is shown, and
+    whose colour is nearer than `DISTINCT` to that of a class shown before it (in the order of their numbers), has
+    another one: of the first colours of the sequence the one that is farthest from those before it. Classes that are
+    not shown keep theirs.
+
+    Args:
+        shown: the classes that the figure names: twenty can be told apart, a hundred cannot.
+        n: number of classes.
+
+    Returns:
+        RGB in [0, 1], float64 `[class, 3]`.
+
+    Raises:
+        TypeError: if `n` is not an integer.
+        ValueError: if `n` is negative.
+    """
+    colors = class_colors(n)
+    spare = class_colors(_SPARE)
+    lab, spare_lab = _oklab(colors), _oklab(spare)
+    before = np.empty((0, 3))
+    for number in sorted({int(number) for number in shown}):
+        if number >= len(CLASS_COLORS) and _nearest(lab[number], before) < DISTINCT:
+            farthest = np.argmax(_nearest(spare_lab, before))
+            colors[number], lab[number] = spare[farthest], spare_lab[farthest]
+        before = np.vstack([before, lab[number]])
+    return colors
+
+
+def _nearest(colors: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of colours to the nearest of others, infinite where there are none."""
+    return np.linalg.norm(colors[..., None, :] - others, axis=-1).min(axis=-1, initial=np.inf)
+
+
+def _oklab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """SRGB in Oklab, in which equal distances look about equal (Ottosson 2020, bottosson.github.io/posts/oklab)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return np.cbrt(linear @ _TO_CONES) @ _TO_LAB
+
+
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name with its middle left out where it is too long: names often begin alike, or end alike.
+
+    Args:
+        name: any text.
+        longest: most characters to keep, at least 3.
+
+    Returns:
+        The name.
+
+    Examples:
+        >>> shortened("Transportation, road vehicle, car", 16)
+        'Transpor…le, car'
+    """
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest // 2]}…{name[len(name) - (longest - longest // 2 - 1) :]}"
+
+
 def class_labels(class_names: Sequence[str] | None, classes: Iterable[int]) -> dict[int, str]:
     """What legends call each class.
 
     Args:
-        class_names: name of each class, in the order of the classes, or None for "class 3". Names as long as
-            some of ImageNet's are cut, or they would take the figure's place.
+        class_names: name of each class, in the order of the classes, or None for "class 3". Of names as long as
+            some of ImageNet's the middle is left out, or they would take the figure's place; classes that would then
+            be called the same have their number behind their name.
         classes: classes that need a name.
 
     Returns:
@@ -145,11 +233,9 @@ def class_labels(class_names: Sequence[str] | None, classes: Iterable[int]) -> d
         raise TypeError(f"class_names must be a sequence of names, got {class_names!r}")
     if numbers and numbers[-1] >= len(class_names):
         raise ValueError(f"class_names must have a name for class {numbers[-1]}, got {len(class_names)} names")
-    names = {number: str(class_names[number]) for number in numbers}
-    return {
-        number: name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1].rstrip(", ") + "…"
-        for number, name in names.items()
-    }
+    names = [shortened(str(name)) for name in class_names]
+    often = Counter(names)
+    return {number: names[number] if often[names[number]] == 1 else f"{names[number]} ({number})" for number in numbers}
 
 
 def few_ticks(axes: Axes) -> None:

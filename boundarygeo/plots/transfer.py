@@ -143,7 +143,7 @@ def mistakes(
                 middle, low, high = (scale * value for value in (expected.value, expected.low, expected.high))
                 axes.plot([low, high], [row, row], color="black", lw=1.0)
                 axes.plot([middle, middle], [row - 0.35, row + 0.35], color="black", lw=1.4)
-        axes.set_yticks(range(len(chosen)), labels)
+        axes.set_yticks(range(len(chosen)), labels, parse_math=False)
         axes.set(xlim=(0, 1), ylim=(len(chosen) - 0.5, -0.5), xlabel="examples that fool the source")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.tick_params(axis="y", length=0)
@@ -206,7 +206,7 @@ def boundary_distances(
                 if n > 1:  # the interval of a single value is unknown
                     error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
                     axes.errorbar(at, estimate.value, yerr=error, color="black", lw=1.0, capsize=2.5)
-        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xticks(range(len(ticks)), ticks, parse_math=False)
         axes.set(xlim=(-0.6, len(ticks) - 0.4), ylabel="mean distance, in L2 input units")
         axes.set_ylim(bottom=0)
         axes.tick_params(axis="x", length=0)
@@ -235,8 +235,9 @@ def _heat_map(shares: NDArray[np.float64], names: Sequence[str], ax: Axes | None
         if i == j:
             axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec="0.25", lw=1.2))
     slanted = max(len(name) for name in names) > _LONG
-    axes.set_xticks(range(count), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
-    axes.set_yticks(range(count), names)
+    turned = {"rotation": 35, "ha": "right"} if slanted else {"rotation": 0, "ha": "center"}
+    axes.set_xticks(range(count), names, parse_math=False, **turned)
+    axes.set_yticks(range(count), names, parse_math=False)
     if slanted:
         for label in axes.get_xticklabels():
             label.set_rotation_mode("anchor")

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ class BoundaryMaps(Result):
     images, which have none there, may have an even number of pixels per side and no middle pixel.
 
     Attributes:
-        labels: predicted class per pixel, int16 `[example, row, col]`; -1 on planes that could not be made.
+        labels: predicted class per pixel `[example, row, col]`, int16, or int32 where the model has more than 32,768
+            classes; -1 on planes that could not be made.
         u: coordinate of each column along the first axis, float64 `[col]`, in `unit`.
         v: coordinate of each row along the second axis, float64 `[row]`, in `unit`.
         index: number of each example, int64 `[example]`: decides its random directions.
@@ -152,17 +154,18 @@ def boundary_maps(
     """
     stride = max(1, resolution // COARSE_CELLS) if coarse is None else coarse
     half = _check_settings(clf, planes, extent, resolution, method, stride, keep)
+    resolution, stride = int(resolution), int(stride)  # NumPy's, too
     provenance = clf.record()
     axis = torch.linspace(-half, half, resolution, dtype=torch.float64)
     count = len(planes)
-    labels = torch.full((count, resolution, resolution), -1, dtype=torch.int16)
-    kept = {name: torch.full(labels.shape, torch.nan) for name in PER_PIXEL if name in keep}
+    kept = {name: torch.full((count, resolution, resolution), torch.nan) for name in PER_PIXEL if name in keep}
     share = torch.zeros(count, dtype=torch.float64)
     with (
         clf.running(planes.origin.clamp(*clf.bounds)),
         progress_bar(count, description="boundary maps", unit="planes", progress=progress) as bar,
     ):
         ladder = clf.ladder(precision, planes.origin.shape[1:])
+        labels = torch.full((count, resolution, resolution), -1, dtype=_label_dtype(clf.num_classes))
         if planes.labels is not None:
             clf.check_labels(planes.labels, count, "planes.labels")
         bar.update(int((~planes.valid).sum()))
@@ -174,7 +177,7 @@ def boundary_maps(
                 part, evaluated, decisions = _every_pixel(judge, len(chunk))
             else:
                 part, evaluated, decisions = refine(judge, len(chunk), stride)
-            labels[chunk] = part.to("cpu", torch.int16)
+            labels[chunk] = part.to("cpu", labels.dtype)
             share[chunk] = evaluated.double().mean((1, 2)).cpu()
             for name, values in kept.items():
                 flat = torch.full((part.numel(),), torch.nan, device=clf.device)
@@ -218,6 +221,11 @@ def boundary_maps(
     )
 
 
+def _label_dtype(classes: int | None) -> torch.dtype:
+    """The type of labels, decided by the number of classes: all parts of a run have the same."""
+    return torch.int16 if classes is None or classes <= torch.iinfo(torch.int16).max + 1 else torch.int32
+
+
 def _every_pixel(judge: PixelJudge, planes: int) -> tuple[Tensor, Tensor, list[tuple[Tensor, Decisions]]]:
     shape = (planes, judge.resolution, judge.resolution)
     pixels = torch.arange(planes * judge.resolution**2, device=judge.clf.device)
@@ -250,14 +258,14 @@ def _check_settings(
     if not 0 < half < float("inf"):
         raise ValueError(f"extent must be a positive number, in axis units, got {half}")
     centred = planes.kind != "through"  # on an example, which is to sit in the middle pixel
-    if not isinstance(resolution, int) or resolution < SMALLEST_RESOLUTION or (centred and resolution % 2 == 0):
+    if not isinstance(resolution, Integral) or resolution < SMALLEST_RESOLUTION or (centred and resolution % 2 == 0):
         raise ValueError(
             f"resolution must be {'an odd' if centred else 'a whole'} number of pixels, at least "
             f"{SMALLEST_RESOLUTION}, got {resolution}"
         )
     if method not in METHODS:
         raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
-    if not isinstance(coarse, int) or coarse < 1:
+    if not isinstance(coarse, Integral) or coarse < 1:
         raise ValueError(f"coarse must be a whole number of pixels, at least 1, got {coarse}")
     unknown = sorted(set(keep) - set(KEEPABLE))
     if unknown:
