@@ -2,8 +2,11 @@
 
 import contextlib
 import copy
+import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -15,31 +18,41 @@ from boundarygeo.evaluation import (
     BatchTuner,
     Counts,
     Form,
-    analysis,
     build_form,
+    check_finite,
     check_module,
+    evaluating,
     few_inputs,
-    fingerprint,
     frozen_copy,
+    gradient_form,
     in_batches,
+    is_standard,
+    own_world,
+    plain_form,
     precision_ladder,
     progress_bar,
+    state_digest,
     steady_size,
+    structure_digest,
 )
 from boundarygeo.losses import LOSSES, loss_of, true_margin
-from boundarygeo.results import Provenance, module_hash
+from boundarygeo.results import Provenance
 
 BOUNDS_TOLERANCE = 1e-5
 """How far inputs may lie outside the bounds, as a share of their width: float rounding, not another scale."""
 
-_FOUND = frozenset({"_tuners", "_fingerprint", "_base", "_probes", "_forms"})
+MASKED = 0.1
+"""Share of gradients that are exactly zero, above which an analysis says so."""
+
+_FOUND = frozenset({"_tuners", "_session", "_checked", "_probes", "_known", "_forms"})
 
 
 class Classifier:
     """A classifier of inputs that live in stated bounds, before normalisation.
 
-    The module is any `nn.Module` that maps a batch of inputs to logits `[batch, classes]`. It is never changed:
-    analyses run on frozen copies in eval mode, which are made again when the module's weights have changed.
+    The module is any `nn.Module` that maps a batch of inputs to logits `[batch, classes]`. It is never changed: each
+    analysis runs on a copy of it as it is then, in eval mode, in the dtype of its weights. Gradients are the module's
+    own, custom backward passes and hooks included. Analyses of one process run one at a time.
 
     Args:
         module: maps normalised inputs `[batch, *input]` to logits `[batch, classes]`, sample by sample.
@@ -74,22 +87,24 @@ class Classifier:
         batch_size: int | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
-            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+            hint = ": pass its .module()" if isinstance(module, torch.export.ExportedProgram) else ""
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}{hint}")
         low, high = (float(bound) for bound in bounds)
         if not low < high:
             raise ValueError(f"bounds must be (low, high) with low < high, got {tuple(bounds)}")
         if num_classes is not None and num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
             raise ValueError(f"batch_size must be a positive whole number, or None, got {batch_size!r}")
         self.module = module
         self.bounds = (low, high)
         self.device = _resolve_device(device, module)
-        self.num_classes = num_classes
-        self.batch_size = batch_size
+        self.num_classes = None if num_classes is None else int(num_classes)
+        self.batch_size = None if batch_size is None else int(batch_size)
         self.counts = Counts()
-        self._mean = _channels(mean, "mean")
-        self._std = _channels(std, "std")
+        with own_world():  # tensors that were made in inference mode could not be differentiated through
+            self._mean = _channels(mean, "mean")
+            self._std = _channels(std, "std")
         if self._std is not None and not bool((self._std > 0).all()):
             raise ValueError(f"std must be positive, got {self._std.tolist()}")
         if self._mean is not None and self._std is not None and min(len(self._mean), len(self._std)) > 1:
@@ -99,10 +114,12 @@ class Classifier:
     def _forget(self) -> None:
         """Nothing is known of the module yet."""
         self._tuners: dict[tuple[str, torch.Size], BatchTuner] = {}
-        # What was made from the weights as they are now: dropped when they change.
-        self._fingerprint: tuple[float, ...] | None = None
-        self._base: nn.Module = self.module
+        self._session: _Session | None = None
+        # Inputs that the module has been checked on, while it is what it was then.
+        self._checked: tuple[Any, ...] | None = None
         self._probes: dict[torch.Size, Tensor] = {}
+        # Rearranged forms of standard layers, whose whole state is known: kept while it is what it was.
+        self._known: str | None = None
         self._forms: dict[tuple[str, torch.Size], Form | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,7 +207,7 @@ class Classifier:
         """
         self.check_inputs(x)
         with self.running(x):
-            return steady_size(self._base, self._probes[x.shape[1:]][:1], device or self.device.type)
+            return steady_size(self._now.plain, self._probes[x.shape[1:]][:1], device or self.device.type)
 
     def _like(self, module: nn.Module, *, device: str | torch.device, batch_size: int | None) -> "Classifier":
         settings = self.settings() | {"bounds": self.bounds, "batch_size": batch_size}
@@ -214,14 +231,16 @@ class Classifier:
         self.check_inputs(x)
         rows: list[Tensor] = []
         with self.running(x):
+            # As it is: to rearrange a module costs more than a few forward passes.
+            form = self._now.plain if precision == "float32" else self._form(precision, x.shape[1:])
             dtype = torch.float64 if precision == "float64" else torch.float32
-            self.run(
-                lambda i, j: self.normalise(x[i:j].to(self.device, dtype)),
-                len(x),
-                rows.append,
-                precision=precision,
-                progress=progress,
-            )
+
+            def work(start: int, stop: int) -> None:
+                logits = form(self.normalise(x[start:stop].detach().to(self.device, dtype)))
+                rows.append(logits if precision == "float64" else logits.float())
+                self.counts.forwards += stop - start
+
+            self.in_batches(work, len(x), x.shape[1:], kind=f"logits {precision}", progress=progress)
         return torch.cat([row.cpu() for row in rows])
 
     def predict(self, x: Tensor) -> Tensor:
@@ -295,11 +314,12 @@ class Classifier:
         """
         with torch.enable_grad():
             inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
-            logits = self._form("float32", x.shape[1:])(self.normalise(inputs))
+            logits = self._differentiable(inputs)
             classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
             (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs)
         self.counts.forwards += len(x)
         self.counts.backwards += len(x)
+        self._now.note(gradient)
         return logits.detach(), gradient
 
     def hessian_vector(self, x: Tensor, y: Tensor, v: Tensor, loss: str) -> tuple[Tensor, Tensor]:
@@ -322,7 +342,7 @@ class Classifier:
         # The fused kernels of attention have no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
-            logits = self._form("float32", x.shape[1:])(self.normalise(inputs))
+            logits = self._differentiable(inputs)
             classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
             (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs, create_graph=True)
             vectors = v.detach().to(self.device, torch.float32).clone()
@@ -343,7 +363,7 @@ class Classifier:
         Returns:
             Logits, float32 `[batch, class]`, on the classifier's device.
         """
-        logits = self._form("float32", x.shape[1:])(self.normalise(x.to(self.device, torch.float32)))
+        logits = self._gradient_form(x.shape[1:])(self.normalise(x.to(self.device, torch.float32))).float()
         self.counts.forwards += len(x)
         return logits
 
@@ -361,7 +381,7 @@ class Classifier:
         gradients = []
         with torch.enable_grad():
             inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
-            logits = self._form("float32", x.shape[1:])(self.normalise(inputs))
+            logits = self._differentiable(inputs)
             top = logits.detach().topk(count, dim=1).indices
             for rank in range(count):
                 chosen = logits.gather(1, top[:, rank : rank + 1]).sum()
@@ -385,6 +405,16 @@ class Classifier:
         with progress_bar(total, description=kind, unit="examples", progress=progress) as bar:
             in_batches(work, total, tuner=self._tuner(kind, shape), device=self.device, bar=bar)
 
+    def _differentiable(self, inputs: Tensor) -> Tensor:
+        """Float32 logits of a batch that autograd can go back from."""
+        logits = self._gradient_form(inputs.shape[1:])(self.normalise(inputs)).float()
+        if not logits.requires_grad:
+            raise ValueError(
+                "module cannot be differentiated with respect to its inputs (it detaches, quantises or decodes them): "
+                "instruments without gradients still work, such as random directions and planes"
+            )
+        return logits
+
     def normalise(self, x: Tensor) -> Tensor:
         """Inputs as the module wants them: minus mean, divided by std, channel by channel (dimension 1)."""
         for values, apply in ((self._mean, torch.sub), (self._std, torch.div)):
@@ -406,18 +436,38 @@ class Classifier:
         began, forwards, backwards = time.perf_counter(), self.counts.forwards, self.counts.backwards
 
         def provenance(command: str, *, seed: int | None = None, precision: str = "float32") -> Provenance:
+            own = self.dtype
             return Provenance(
                 command=command,
                 seed=seed,
-                model=module_hash(self.module),
+                model=self.digest(),
                 device=str(self.device),
-                precision=precision,
+                precision=precision if own == torch.float32 else f"{precision} (module in {str(own).split('.')[-1]})",
                 seconds=time.perf_counter() - began,
                 forwards=self.counts.forwards - forwards,
                 backwards=self.counts.backwards - backwards,
             )
 
         return provenance
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the module computes in: the dtype of its first weights."""
+        tensors = (*self.module.parameters(), *self.module.buffers())
+        return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+
+    def identity(self) -> dict[str, str]:
+        """What decides the module's output, as far as it can be identified.
+
+        Returns:
+            Digests: of `"weights"`, its parameters and buffers; and of `"module"`, its layers, their attributes, hooks,
+            and the code of classes that belong to no installed package.
+        """
+        return {"weights": state_digest(self.module), "module": structure_digest(self.module)}
+
+    def digest(self) -> str:
+        """The `identity` in 16 hex digits."""
+        return hashlib.sha256("".join(self.identity().values()).encode()).hexdigest()[:16]
 
     def check_inputs(self, x: Tensor, name: str = "x") -> None:
         """Refuse inputs that the classifier cannot mean.
@@ -444,7 +494,7 @@ class Classifier:
         if not (least >= low - slack and most <= high + slack):
             raise ValueError(
                 f"{name} must lie in the bounds [{low:g}, {high:g}] before normalisation, got values in "
-                f"[{least:.4g}, {most:.4g}]: pass bounds=, or undo the normalisation and pass mean= and std="
+                f"[{least:.9g}, {most:.9g}]: pass bounds=, or undo the normalisation and pass mean= and std="
             )
 
     def check_labels(self, y: Tensor, count: int, name: str = "y") -> None:
@@ -459,7 +509,7 @@ class Classifier:
             TypeError: if they are not a tensor of integers.
             ValueError: if their shape or range is wrong.
         """
-        if not isinstance(y, Tensor) or y.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+        if not isinstance(y, Tensor) or y.dtype == torch.bool or y.is_floating_point() or y.is_complex():
             got = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
             raise TypeError(f"{name} must be an integer tensor of classes, got {got}")
         if y.shape != (count,):
@@ -484,24 +534,45 @@ class Classifier:
             TypeError: if the module does not return a tensor.
             ValueError: if its output has the wrong shape, is not finite, or mixes the samples of a batch.
         """
-        with analysis(self.module, self.device), torch.no_grad():
-            current = fingerprint(self.module)
-            if current != self._fingerprint:
-                self._base = frozen_copy(self.module, self.device)
-                self._probes.clear()
-                self._forms.clear()
-                self._fingerprint = current
-            shape = x.shape[1:]
-            if shape not in self._probes:
-                probe = self.normalise(few_inputs(x).to(self.device))
-                classes = check_module(self._base, probe)
-                if self.num_classes is not None:
-                    _match(classes, self.num_classes, "module's number of logits", "num_classes")
-                self.num_classes = classes
-                self._probes[shape] = probe
-            if y is not None:
-                self.check_labels(y, len(x))
-            yield
+        with own_world():
+            if self._session is not None:  # an analysis inside another: one state of the module for both
+                self._probe(x)
+                if y is not None:
+                    self.check_labels(y, len(x))
+                yield
+                return
+            base = frozen_copy(self.module, self.device)
+            modes = [(layer, layer.training) for layer in base.modules()] if base is self.module else []
+            try:
+                self._session = _Session(
+                    evaluating(base), is_standard(base), few_inputs(self.normalise, x, self.device)
+                )
+                self._probe(x)
+                if y is not None:
+                    self.check_labels(y, len(x))
+                yield
+                self._session.warn_of_masked_gradients()
+            finally:
+                self._session = None
+                for layer, training in modes:
+                    layer.training = training
+
+    def _probe(self, x: Tensor) -> None:
+        """Check the module on a few of the inputs, unless it was checked on such as it is."""
+        now = (structure_digest(self.module), *_versions(self.module))
+        if now != self._checked:
+            self._probes.clear()
+            self._checked = now
+        shape = x.shape[1:]
+        if shape in self._probes:
+            check_finite(self._now.plain, self._probes[shape])
+            return
+        probe = few_inputs(self.normalise, x, self.device)
+        classes = check_module(self._now.plain, probe)
+        if self.num_classes is not None:
+            _match(classes, self.num_classes, "module's number of logits", "num_classes")
+        self.num_classes = classes
+        self._probes[shape] = probe
 
     def run(
         self,
@@ -547,7 +618,15 @@ class Classifier:
             ValueError: if the precision is unknown, or was asked for by name and the module does not run in it.
         """
         rungs = precision_ladder(precision, self.device)
-        usable = tuple(rung for rung in rungs if self._find_form(rung, shape) is not None)
+        if self._now.plain.dtype != torch.float32 and rungs[-1] == "float64" and len(rungs) > 1:
+            rungs = ("float32",)  # which is the module's own arithmetic: it decides
+        forms = {rung: self._find_form(rung, shape) for rung in rungs}
+        # What bfloat16 decides first, float32 corrects as far as the two differ by rounding: not across jumps.
+        usable = tuple(
+            rung
+            for rung, form in forms.items()
+            if form is not None and (form.certain or rung != "bfloat16" or precision == "bfloat16")
+        )
         if not usable:
             raise ValueError(f"precision must be one that the module runs in, got {precision!r}")
         return usable
@@ -561,13 +640,74 @@ class Classifier:
         return form
 
     def _find_form(self, precision: str, shape: torch.Size) -> Form | None:
-        key = (precision, shape)
-        if key not in self._forms:
-            self._forms[key] = build_form(self._base, precision, self._probes[shape])
-        return self._forms[key]
+        return self._built(precision, shape, lambda probe: build_form(self._now.plain, precision, probe))
+
+    def _gradient_form(self, shape: torch.Size) -> Form:
+        if not self._now.standard:
+            return self._now.plain
+        form = self._built("gradient", shape, lambda probe: gradient_form(self._now.plain, probe))
+        return form or self._now.plain
+
+    def _built(self, kind: str, shape: torch.Size, build: Callable[[Tensor], Form | None]) -> Form | None:
+        """A form, made when it is first asked for, and again when the module is another."""
+        if not self._now.sure:
+            known = self.digest() if self._now.standard else None
+            if known is None or known != self._known:
+                self._forms.clear()
+            self._known, self._now.sure = known, True
+        if (kind, shape) not in self._forms:
+            self._forms[kind, shape] = build(self._probes[shape])
+        return self._forms[kind, shape]
+
+    @property
+    def _now(self) -> "_Session":
+        if self._session is None:
+            raise RuntimeError("this may only be called inside `with classifier.running(...)`")
+        return self._session
 
     def _tuner(self, kind: str, shape: torch.Size) -> BatchTuner:
         return self._tuners.setdefault((kind, shape), BatchTuner(self.device, self.batch_size))
+
+
+class _Session:
+    """A module as it is during one analysis.
+
+    Args:
+        base: a frozen copy of it.
+        standard: whether its whole state is known (`is_standard`).
+        probe: a few normalised inputs.
+
+    Attributes:
+        plain: the module as it is.
+        sure: whether the forms that were kept have been compared with it.
+    """
+
+    def __init__(self, base: nn.Module, standard: bool, probe: Tensor) -> None:
+        self.standard, self.sure = standard, False
+        self.plain = plain_form(base, probe)
+        self._zeros: list[Tensor] = []
+        self._gradients = 0
+
+    def note(self, gradient: Tensor) -> None:
+        """Count gradients that are exactly zero."""
+        self._zeros.append((gradient.flatten(1) == 0).all(1).sum())
+        self._gradients += len(gradient)
+
+    def warn_of_masked_gradients(self) -> None:
+        """Say so where the module gives many inputs no gradient at all."""
+        zeros = int(torch.stack(self._zeros).sum()) if self._zeros else 0
+        if zeros > MASKED * self._gradients:
+            warnings.warn(
+                f"{zeros} of {self._gradients} input gradients ({zeros / self._gradients:.0%}) are exactly zero "
+                "(rounding, saturation?): attacks and directions that follow them find nothing, which is no robustness",
+                stacklevel=4,
+            )
+
+
+def _versions(module: nn.Module) -> list[tuple[int, int]]:
+    """What changes with most changes of weights, and costs nothing."""
+    tensors = (*module.parameters(), *module.buffers())
+    return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
 def _resolve_device(device: str | torch.device, module: nn.Module) -> torch.device:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import scaled_to
 
 
@@ -29,6 +30,7 @@ class Directions:
 NAMED = ("fgsm", "gradient", "random")
 
 
+@analysis
 def named_directions(
     clf: Classifier, x: Tensor, y: Tensor, name: str, *, seed: int = 0, index: Tensor | None = None
 ) -> Directions:
@@ -79,6 +81,7 @@ def numbers_of(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
     return numbers.long()
 
 
+@analysis
 def towards(x: Tensor, targets: Tensor, *, name: str = "towards a target") -> Directions:
     """Unit L2 directions from each example to a point of its own.
 
@@ -99,6 +102,7 @@ def towards(x: Tensor, targets: Tensor, *, name: str = "towards a target") -> Di
     return Directions(scaled_to(difference, torch.ones(len(x))).float(), "L2", name)
 
 
+@analysis
 def nearest_of_other_class(x: Tensor, y: Tensor, pool_x: Tensor, pool_y: Tensor) -> Tensor:
     """For each example, the nearest (in L2) of another class: the *legitimate* target of Tramèr et al. 2017, §4.
 
@@ -125,6 +129,7 @@ def nearest_of_other_class(x: Tensor, y: Tensor, pool_x: Tensor, pool_y: Tensor)
     return pool_x.cpu()[chosen]
 
 
+@analysis
 def random_of_other_label(
     labels: Tensor, pool_x: Tensor, pool_labels: Tensor, *, seed: int = 0, index: Tensor | None = None
 ) -> Tensor:
@@ -155,6 +160,7 @@ def random_of_other_label(
     return pool_x.cpu()[torch.tensor(chosen)]
 
 
+@analysis
 def class_directions(clf: Classifier, x: Tensor, targets: Tensor) -> Directions:
     """Unit L2 directions in which the log-odds of a target class grow fastest.
 
@@ -174,6 +180,7 @@ def class_directions(clf: Classifier, x: Tensor, targets: Tensor) -> Directions:
     return Directions(scaled_to(uphill, torch.ones(len(x))).float(), "L2", "towards a class")
 
 
+@analysis
 def gradient_directions(clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Directions in which the cross-entropy grows fastest: its input gradient, up to a positive factor per example.
 

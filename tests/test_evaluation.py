@@ -9,10 +9,11 @@ from torch import nn
 
 from boundarygeo.evaluation import (
     BatchTuner,
-    analysis,
     build_form,
     frozen_copy,
     in_batches,
+    own_world,
+    plain_form,
     precision_ladder,
     progress_bar,
 )
@@ -158,7 +159,7 @@ def test_out_of_memory_for_a_single_example_is_the_callers_to_see() -> None:
 def test_batch_norms_are_folded_and_the_logits_stay() -> None:
     module, x = SmallNet().eval(), images(4)
     with torch.no_grad():
-        form = build_form(frozen_copy(module, CPU), "float32", x)
+        form = build_form(plain_form(frozen_copy(module, CPU), x), "float32", x)
         assert form is not None
         assert form.rearranged
         assert not any(isinstance(m, nn.BatchNorm2d) for m in form.module.modules())
@@ -192,7 +193,7 @@ NOT_FOLDABLE = {
 def test_a_norm_is_not_folded_into_what_others_use_and_the_rest_is_rearranged(case: str) -> None:
     module, x = OneNorm(NOT_FOLDABLE[case]).eval(), images(4)
     with torch.no_grad():
-        form = build_form(frozen_copy(module, CPU), "float32", x)
+        form = build_form(plain_form(frozen_copy(module, CPU), x), "float32", x)
         assert form is not None
         assert form.rearranged  # a wrong fold would be noticed and given up, together with everything else
         assert any(isinstance(m, nn.BatchNorm2d) for m in form.module.modules())
@@ -201,20 +202,24 @@ def test_a_norm_is_not_folded_into_what_others_use_and_the_rest_is_rearranged(ca
 
 def test_the_judge_of_ties_runs_as_written() -> None:
     with torch.no_grad():
-        form = build_form(frozen_copy(SmallNet(), CPU), "float64", images(4))
+        form = build_form(plain_form(frozen_copy(SmallNet(), CPU), images(4)), "float64", images(4))
     assert form is not None
     assert not form.rearranged
     assert sum(isinstance(m, nn.BatchNorm2d) for m in form.module.modules()) == 2
 
 
-def test_copies_are_frozen_and_in_eval_mode_and_share_nothing() -> None:
+def test_copies_are_frozen_and_in_eval_mode_and_share_nothing_but_parameters() -> None:
     module = SmallNet().train()
     duplicate = frozen_copy(module, CPU)
     assert not any(m.training for m in duplicate.modules())
     assert not any(p.requires_grad for p in duplicate.parameters())
     assert all(p.requires_grad for p in module.parameters())
     assert all(m.training for m in module.modules())
-    assert duplicate.head.weight.data_ptr() != module.head.weight.data_ptr()
+    assert duplicate.head.weight is not module.head.weight
+    assert duplicate.head.weight.data_ptr() == module.head.weight.data_ptr()  # weights of a large module exist once
+    assert duplicate.bn1.running_mean.data_ptr() != module.bn1.running_mean.data_ptr()
+    duplicate.double()
+    assert module.head.weight.dtype == torch.float32
 
 
 def test_a_module_that_cannot_be_copied_runs_itself_where_it_is() -> None:
@@ -225,7 +230,7 @@ def test_a_module_that_cannot_be_copied_runs_itself_where_it_is() -> None:
     module, x = Single(5, 3).eval(), images(4, shape=(5,))
     assert frozen_copy(module, CPU) is module
     with torch.no_grad():
-        form = build_form(module, "float32", x)
+        form = build_form(plain_form(module, x), "float32", x)
         assert form is not None
         assert torch.equal(form(x), module(x))
     with pytest.raises(ValueError, match="module must be on meta or allow copy.deepcopy, got RuntimeError"):
@@ -245,7 +250,7 @@ def test_rectifiers_do_not_overwrite_the_inputs(first) -> None:
     x = images(4) - 0.5
     before = x.clone()
     with torch.no_grad():
-        form = build_form(frozen_copy(Early().eval(), CPU), "float32", x)
+        form = build_form(plain_form(frozen_copy(Early().eval(), CPU), x), "float32", x)
         assert form is not None
         form(x)
     assert torch.equal(x, before)
@@ -262,7 +267,7 @@ def test_rectifiers_work_in_place_only_where_nobody_else_reads_and_gradients_sta
             return self.head((torch.relu(before) - torch.relu(before * 2 + 1) + before + torch.relu(x)).flatten(1))
 
     module, x = Shared().eval(), images(4) - 0.5
-    form = build_form(frozen_copy(module, CPU), "float32", x)
+    form = build_form(plain_form(frozen_copy(module, CPU), x), "float32", x)
     assert form is not None
     assert form.rearranged
     inputs = x.clone().requires_grad_()
@@ -283,7 +288,7 @@ def test_a_module_that_cannot_be_traced_still_runs() -> None:
 
     module, x = Branching().eval(), images(4)
     with torch.no_grad():
-        form = build_form(frozen_copy(module, CPU), "float32", x)
+        form = build_form(plain_form(frozen_copy(module, CPU), x), "float32", x)
         assert form is not None
         torch.testing.assert_close(form(x), module(x))
 
@@ -294,8 +299,9 @@ def test_a_module_bound_to_float32_has_no_other_form() -> None:
             return x.float().flatten(1)[:, :2]
 
     with torch.no_grad():
-        assert build_form(Stubborn(), "float64", images(2)) is None
-        assert build_form(Stubborn(), "float32", images(2)) is not None
+        plain = plain_form(Stubborn(), images(2))
+        assert build_form(plain, "float64", images(2)) is None
+        assert build_form(plain, "float32", images(2)) is not None
 
 
 def test_ladder_ends_in_float64_and_refuses_unknown_names() -> None:
@@ -306,15 +312,12 @@ def test_ladder_ends_in_float64_and_refuses_unknown_names() -> None:
         precision_ladder("half", CPU)
 
 
-def test_analysis_restores_modes_settings_and_random_state_even_after_an_error() -> None:
-    module = SmallNet().train()
-    module.bn1.eval()
+def test_the_callers_settings_and_random_state_are_restored_even_after_an_error() -> None:
     torch.set_float32_matmul_precision("high")
     state = torch.get_rng_state()
 
     def fail_inside() -> None:
-        with analysis(module, CPU):
-            assert not module.bn2.training
+        with own_world():
             assert torch.get_float32_matmul_precision() == "highest"
             torch.rand(3)
             raise KeyError("inside")
@@ -322,8 +325,6 @@ def test_analysis_restores_modes_settings_and_random_state_even_after_an_error()
     try:
         with pytest.raises(KeyError, match="inside"):
             fail_inside()
-        assert module.bn2.training
-        assert not module.bn1.training
         assert torch.get_float32_matmul_precision() == "high"
         assert torch.equal(torch.get_rng_state(), state)
     finally:

@@ -7,7 +7,6 @@ from oracles import Checkerboard, Linear, SmallNet, Sphere, images, plain_map, p
 from torch import nn
 
 import boundarygeo as bg
-from boundarygeo.results import module_hash
 from boundarygeo.sections.refine import changes, coarse_ticks, guess, interpolation_matrix
 
 METHODS = ["adaptive", "dense"]
@@ -307,7 +306,7 @@ def test_provenance_is_that_of_this_map_alone() -> None:
     assert 0 < first.forwards == second.forwards
     assert (first.backwards, second.backwards) == (0, 0)
     assert first.seed == 7
-    assert first.model == module_hash(clf.module)
+    assert first.model == clf.digest()
     assert first.device == "cpu"
     assert first.seconds > 0
     for word in ("planes='fgsm_random'", "extent=0.4", "resolution=33", "method='adaptive'", "clip=True"):

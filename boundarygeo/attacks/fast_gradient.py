@@ -7,8 +7,10 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_eps, labels_of
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import analysis
 
 
+@analysis
 def fgsm(
     clf: Classifier,
     x: Tensor,

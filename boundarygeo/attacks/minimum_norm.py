@@ -9,6 +9,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps, labels_of
 from boundarygeo.attacks.norms import dual_length, length, like, steepest, to_half_space
 from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import analysis
 from boundarygeo.losses import true_margin
 
 _CANDIDATES = 10  # classes whose boundaries are linearised at the input, as in DeepFool
@@ -22,6 +23,7 @@ _STRIDE = (0.5, 0.005)  # first and last step inside the ball, in L2 lengths of 
 _TINY = 1e-12  # keeps quotients finite where a gradient is zero
 
 
+@analysis
 def minimal_norm(
     clf: Classifier,
     x: Tensor,

@@ -8,11 +8,13 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps, labels_of
 from boundarygeo.attacks.norms import project, random_in_ball, steepest
 from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import analysis
 from boundarygeo.losses import true_margin
 
 _REACH = 2.5  # radii that all steps together can go (Madry et al.): to the other side of the ball, and some more
 
 
+@analysis
 def pgd(
     clf: Classifier,
     x: Tensor,

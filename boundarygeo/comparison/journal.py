@@ -25,7 +25,7 @@ from boundarygeo.comparison.instruments import Found
 from boundarygeo.comparison.rows import Comparison, Measurement
 from boundarygeo.comparison.tables import csv_text, markdown
 from boundarygeo.overwriting import check_free
-from boundarygeo.results import check_format, load, module_hash, move_into_place, unfinished
+from boundarygeo.results import check_format, load, move_into_place, unfinished
 from boundarygeo.runs import Plan
 from boundarygeo.runs.files import digest_of, digest_of_file, write_json, write_whole
 from boundarygeo.runs.lock import writing
@@ -275,7 +275,7 @@ def plan_of(bench: Bench, instruments: tuple[str, ...]) -> Plan:
             "subjects": known,
         },
         classifiers={
-            subject.name: {"model": module_hash(subject.classifier.module), **subject.classifier.settings()}
+            subject.name: {**subject.classifier.identity(), **subject.classifier.settings()}
             for subject in bench.subjects
         },
         examples=len(bench.x),

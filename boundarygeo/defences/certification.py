@@ -17,6 +17,7 @@ from boundarygeo.attacks.examples import check_count, labels_of
 from boundarygeo.classifier import Classifier
 from boundarygeo.defences.smoothing import check_sigma
 from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.statistics import Estimate, share
 
@@ -121,6 +122,7 @@ class SmoothedPredictions(Result):
     alpha: float
 
 
+@analysis
 def certify(
     clf: Classifier,
     x: Tensor,
@@ -194,6 +196,7 @@ def certify(
     )
 
 
+@analysis
 def predict_smoothed(
     clf: Classifier,
     x: Tensor,

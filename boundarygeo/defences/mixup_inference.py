@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from boundarygeo.attacks.examples import check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.defences.averages import log_mean_softmax
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import analysis, frozen_copy, own_world
 
 SAMPLES = {"pl": (10, 0), "ol": (0, 30), "both": (5, 15)}
 """The modes, and how many partners each has of the predicted class and of the others: those of the authors' code."""
@@ -122,6 +122,7 @@ class MixupInference(nn.Module):
         return log_mean_softmax(self.module(mixtures.flatten(0, 1)), chosen.shape[1])
 
 
+@analysis
 def with_mixup_inference(
     clf: Classifier,
     pool_x: Tensor,
@@ -194,8 +195,8 @@ def _of_other_classes(labels: np.ndarray, classes: int, count: int, seed: int) -
 
 
 def _number_of_classes(module: nn.Module, x: Tensor) -> int:
-    with analysis(module, x.device), torch.no_grad():
-        return module(x).shape[1]
+    with own_world():
+        return frozen_copy(module, x.device)(x.clone()).shape[1]
 
 
 def _check_pool(pool_x: Tensor, pool_y: Tensor) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from boundarygeo.attacks.examples import check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.defences.averages import log_mean_softmax
+from boundarygeo.evaluation import analysis
 
 
 class RandomisedSmoothing(nn.Module):
@@ -82,6 +83,7 @@ def _noisy(x: Tensor, noise: Tensor) -> Tensor:
     return (x.unsqueeze(1) + noise).flatten(0, 1)
 
 
+@analysis
 def with_smoothing(
     clf: Classifier, *, sigma: float, input_shape: tuple[int, ...], samples: int = 64, seed: int = 0
 ) -> Classifier:

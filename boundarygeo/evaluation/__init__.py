@@ -1,17 +1,21 @@
 """How modules are run: batch sizes, memory, arithmetic, progress and cost. The one place that knows batches."""
 
+from boundarygeo.evaluation.arithmetic import is_standard
 from boundarygeo.evaluation.batches import BatchTuner, Counts, in_batches, progress_bar
+from boundarygeo.evaluation.copies import evaluating, frozen_copy, has_hooks
 from boundarygeo.evaluation.forms import (
     PRECISIONS,
     Form,
-    analysis,
     build_form,
     fast_bfloat16,
-    frozen_copy,
+    gradient_form,
+    plain_form,
     precision_ladder,
 )
-from boundarygeo.evaluation.inspection import check_module, few_inputs, fingerprint
+from boundarygeo.evaluation.identity import code_digest, is_installed, state_digest, structure_digest
+from boundarygeo.evaluation.inspection import check_finite, check_module, few_inputs
 from boundarygeo.evaluation.operations import steady_size
+from boundarygeo.evaluation.world import analysis, own_world
 
 __all__ = [
     "PRECISIONS",
@@ -20,13 +24,23 @@ __all__ = [
     "Form",
     "analysis",
     "build_form",
+    "check_finite",
     "check_module",
+    "code_digest",
+    "evaluating",
     "fast_bfloat16",
     "few_inputs",
-    "fingerprint",
     "frozen_copy",
+    "gradient_form",
+    "has_hooks",
     "in_batches",
+    "is_installed",
+    "is_standard",
+    "own_world",
+    "plain_form",
     "precision_ladder",
     "progress_bar",
+    "state_digest",
     "steady_size",
+    "structure_digest",
 ]

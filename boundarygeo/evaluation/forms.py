@@ -1,20 +1,22 @@
 """Forms of a module: frozen copies of it in an arithmetic and memory layout that the hardware is fast at.
 
-A form is made from the caller's module, which is never changed. Batch norms are folded into the convolutions and
-linear layers before them where the module can be traced; where it cannot, where the copy fails or where a copy does
-not agree with the module, the next plainer form is used without a word: forms are about speed, never about meaning.
+A form is made from a copy of the caller's module. Batch norms are folded into the convolutions and linear layers before
+them where that provably changes nothing but rounding (`arithmetic`); elsewhere the next plainer form is used without a
+word: forms are about speed, never about meaning. Gradients are those of the module as it is, but for standard layers.
 """
 
-import contextlib
 import copy
+import dataclasses
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from boundarygeo.evaluation.arithmetic import Record, continuous_record, is_standard, trace
+from boundarygeo.evaluation.copies import frozen_copy
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 """Names of the arithmetics, fastest first."""
@@ -34,71 +36,77 @@ class Form:
         dtype: dtype it computes in.
         memory_format: layout it wants 4-D inputs in.
         rearranged: whether batch norms were folded and rectifiers work in place.
+        certain: whether it gives the module's logits up to rounding for every input, and not just for the probes.
     """
 
     module: nn.Module
     dtype: torch.dtype
     memory_format: torch.memory_format
-    rearranged: bool
+    rearranged: bool = False
+    certain: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits of a batch of normalised inputs of any float dtype, in the form's dtype."""
-        x = x.to(self.dtype)
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=self.memory_format)
-        return self.module(x)
+        """Logits of a batch of normalised inputs of any float dtype, in the form's dtype.
+
+        The module gets tensors of its own: one that works in place would overwrite the caller's.
+        """
+        own = x.to(self.dtype)
+        own = own.contiguous(memory_format=self.memory_format) if x.ndim == 4 else own.contiguous()
+        return self.module(own.clone() if own.data_ptr() == x.data_ptr() else own)
 
 
-def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
-    """A copy in eval mode on the device, its parameters frozen.
-
-    Args:
-        module: the caller's module; not changed.
-        device: where the copy is to live.
-
-    Returns:
-        The copy; or the module itself, where it cannot be copied and is on the device already.
-
-    Raises:
-        ValueError: if it cannot be copied and is elsewhere.
-    """
-    try:
-        duplicate = copy.deepcopy(module)
-    except Exception as error:  # user code may raise anything when copied
-        homes = {parameter.device for parameter in module.parameters()}
-        if homes - {device}:
-            raise ValueError(
-                f"module must be on {device} or allow copy.deepcopy, got {type(error).__name__} from copying"
-            ) from error
-        return module
-    return duplicate.to(device).eval().requires_grad_(False)
-
-
-def build_form(module: nn.Module, precision: str, probe: Tensor) -> Form | None:
-    """The fastest form of a module in an arithmetic that agrees with the module itself.
+def plain_form(module: nn.Module, probe: Tensor) -> Form:
+    """The module as it is, in its own arithmetic: what all other forms must agree with, and what gradients go through.
 
     Args:
         module: what `frozen_copy` gave.
-        precision: a name in `PRECISIONS`.
+        probe: normalised float32 inputs `[batch, *input]`, tried where layers have different dtypes.
+
+    Returns:
+        The form. Its inputs are cast to the dtype of the first layer, or to float32 where that does not run.
+    """
+    layers = [tensor.dtype for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+    forms = [Form(module, dtype, torch.contiguous_format) for dtype in dict.fromkeys([*layers[:1], torch.float32])]
+    return next((form for form in forms if len(set(layers)) == 1 or _runs(form, probe)), forms[-1])
+
+
+def gradient_form(plain: Form, probe: Tensor) -> Form:
+    """The fastest form whose gradient is the module's own: another than the plain one only for standard layers."""
+    if plain.dtype != torch.float32 or not is_standard(plain.module):
+        return plain
+    return build_form(plain, "float32", probe) or plain
+
+
+def build_form(plain: Form, precision: str, probe: Tensor) -> Form | None:
+    """The fastest form for labels in an arithmetic, that gives the module's own logits up to rounding.
+
+    Args:
+        plain: what `plain_form` gave.
+        precision: a name in `PRECISIONS`; `"float32"` is the module's own arithmetic, if that is another.
         probe: normalised float32 inputs `[batch, *input]` on the module's device, to compare form and module on.
 
     Returns:
         The form, or None if the module does not run in that arithmetic. In float32 there is always one.
     """
     dtype = PRECISIONS[precision]
-    plain = torch.contiguous_format
-    reference = module(probe).float()
-    if precision == "float64":  # the judge of ties: as written, nothing rearranged
-        candidates = [(module, plain, False)]
-    else:
-        layout = _fast_layout(module, probe)
-        candidates = [(_rearranged(module), layout, True), (module, layout, False), (module, plain, False)]
+    if precision == "float32" and plain.dtype != dtype:
+        return plain
+    reference = plain(probe).float()
+    candidates: list[Form | None] = []
+    if precision != "float64" and plain.dtype == torch.float32:  # the judge of ties runs as written, as others do
+        record = None if is_standard(plain.module) else continuous_record(plain.module, probe)
+        if record is not None or is_standard(plain.module):
+            layout = _fast_layout(plain.module, probe)
+            candidates.append(_convert(_rearranged(plain.module, probe, record), dtype, layout, rearranged=True))
+            candidates.append(_convert(frozen_copy(plain.module, probe.device), dtype, layout))
     tolerance = _BFLOAT16_TOLERANCE if precision == "bfloat16" else _FOLD_TOLERANCE
-    for candidate, memory_format, rearranged in candidates:
-        form = _convert(candidate, dtype, memory_format, rearranged=rearranged)
-        if form is not None and _agrees(form, probe, reference, tolerance):
-            return form
-    return Form(module, dtype, plain, rearranged=False) if precision == "float32" else None
+    form = next((form for form in candidates if form is not None and _agrees(form, probe, reference, tolerance)), None)
+    if form is not None:
+        return dataclasses.replace(form, certain=True)
+    if dtype == plain.dtype:
+        return plain
+    converted = _convert(frozen_copy(plain.module, probe.device), dtype, torch.contiguous_format)
+    return converted if converted is not None and _agrees(converted, probe, reference, tolerance) else None
 
 
 def fast_bfloat16(device: torch.device) -> bool:
@@ -139,45 +147,26 @@ def precision_ladder(precision: str, device: torch.device) -> tuple[str, ...]:
     raise ValueError(f"precision must be 'auto' or one of {list(PRECISIONS)}, got {precision!r}")
 
 
-@contextlib.contextmanager
-def analysis(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """The state in which modules are run, and the caller's own state restored after, whatever happens.
-
-    Inside: eval mode; autograd as an ordinary thread has it, even under a caller's `torch.inference_mode()`; float32
-    that means float32 (no TF32, no bfloat16 inside matrix products); random numbers that a module draws from the
-    global generators are not missed by the caller.
-    """
-    modes = [(submodule, submodule.training) for submodule in module.modules()]
-    matmul = torch.get_float32_matmul_precision()
-    with (
-        torch.inference_mode(False),
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        torch.backends.cudnn.flags(
-            enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
-        ),
-    ):
-        torch.set_float32_matmul_precision("highest")
-        module.eval()
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(matmul)
-            for submodule, training in modes:
-                submodule.training = training
-
-
 def _convert(
-    module: nn.Module | None, dtype: torch.dtype, memory_format: torch.memory_format, *, rearranged: bool
+    module: nn.Module | None, dtype: torch.dtype, memory_format: torch.memory_format, *, rearranged: bool = False
 ) -> Form | None:
+    """A copy, which is changed, as a form."""
     if module is None:
         return None
     try:
-        converted = copy.deepcopy(module).to(dtype=dtype)
         # Module.to takes a memory format, too, but only 4-D parameters have one: torch skips the others itself.
-        converted = converted.to(memory_format=memory_format)  # type: ignore[call-overload]
-    except Exception:  # not every module can be copied or converted
+        converted = module.to(dtype=dtype).to(memory_format=memory_format)  # type: ignore[call-overload]
+    except Exception:  # not every module can be converted
         return None
     return Form(converted, dtype, memory_format, rearranged)
+
+
+def _runs(form: Form, probe: Tensor) -> bool:
+    try:
+        form(probe)
+    except Exception:  # whatever a module raises for inputs of another dtype
+        return False
+    return True
 
 
 def _fast_layout(module: nn.Module, probe: Tensor) -> torch.memory_format:
@@ -185,16 +174,25 @@ def _fast_layout(module: nn.Module, probe: Tensor) -> torch.memory_format:
     return torch.channels_last if has_convolution and probe.ndim == 4 else torch.contiguous_format
 
 
-def _rearranged(module: nn.Module) -> nn.Module | None:
-    """A traced copy with batch norms folded and rectifiers in place; None where the module cannot be traced."""
-    try:
-        traced = fx.symbolic_trace(copy.deepcopy(module))
-    except Exception:  # control flow that depends on data, or anything else tracing trips over
+def _rearranged(module: nn.Module, probe: Tensor, record: Record | None) -> nn.Module | None:
+    """A traced copy with batch norms folded and rectifiers in place; None where tracing would change the module.
+
+    Args:
+        module: it is not changed.
+        probe: as in `build_form`.
+        record: of the module, which that of its trace must equal; None for standard layers.
+    """
+    traced = trace(module)
+    if traced is None or (record is not None and continuous_record(traced, probe) != record):
         return None
-    _fold_norms(traced)
-    _rectify_in_place(traced)
-    traced.graph.lint()
-    traced.recompile()
+    try:
+        traced = copy.deepcopy(traced)
+        _fold_norms(traced)
+        _rectify_in_place(traced)
+        traced.graph.lint()
+        traced.recompile()
+    except Exception:  # layers that torch's own folding cannot digest: without affine weights, parametrized, ...
+        return None
     return traced.requires_grad_(False)
 
 

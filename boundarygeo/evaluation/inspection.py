@@ -1,17 +1,24 @@
-"""Looking at a module before it is run: are these logits, one sample at a time, and are the weights still the same?"""
+"""Looking at a module before it is run: are these logits, one sample at a time?"""
+
+import warnings
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-_SAME_LOGITS = 1e-3  # of the spread of the logits: rounding of one sample in batches of different sizes
+from boundarygeo.evaluation.forms import Form
+
+# Of the spread of the logits: rounding of one sample in batches of different sizes.
+_SAME_LOGITS = {torch.float32: 1e-3, torch.float64: 1e-3, torch.bfloat16: 0.1, torch.float16: 2e-2}
+_SUMS_TO_ONE = 1e-3
 _PROBES = 3
 
 
-def check_module(module: nn.Module, probe: Tensor) -> int:
-    """Refuse a module whose output is not logits, sample by sample, of what goes in.
+def check_module(module: Form, probe: Tensor) -> int:
+    """Refuse a module whose output is not logits, sample by sample, of what goes in; warn of probabilities.
 
     Args:
-        module: a module in eval mode.
+        module: the module in its own arithmetic.
         probe: a few normalised inputs `[batch, *input]`.
 
     Returns:
@@ -23,20 +30,45 @@ def check_module(module: nn.Module, probe: Tensor) -> int:
     """
     together = _checked_logits(module, probe)
     alone = torch.cat([_checked_logits(module, probe[i : i + 1]) for i in range(len(probe))])
-    if not _close(together, alone):
-        if not _close(together, _checked_logits(module, probe)):
+    if not _close(together, alone, module.dtype):
+        if not _close(together, _checked_logits(module, probe), module.dtype):
             raise ValueError("module must be deterministic, got two different outputs for one input")
         raise ValueError(
             "module must treat each sample of a batch by itself, got an output that depends on the "
             "rest of the batch (batch norm without running statistics?)"
         )
+    if bool((together >= 0).all() and ((together.sum(1) - 1).abs() <= _SUMS_TO_ONE).all()):
+        warnings.warn(
+            "module seems to return probabilities (rows are >= 0 and sum to 1), not logits: labels are the same, but "
+            "softmax flattens gradients, so attacks get weaker, distances longer and dimensions smaller: leave it out",
+            stacklevel=2,
+        )
     return together.shape[1]
 
 
-def _checked_logits(module: nn.Module, x: Tensor) -> Tensor:
+def check_finite(module: Form, probe: Tensor) -> None:
+    """Refuse a module that was checked before, and whose logits have ceased to be finite.
+
+    Raises:
+        ValueError: if they are.
+    """
+    _checked_logits(module, probe[:1])
+
+
+def _checked_logits(module: Form, x: Tensor) -> Tensor:
     logits = module(x)
     if not isinstance(logits, Tensor):
-        raise TypeError(f"module must return a tensor of logits [batch, class], got {type(logits).__name__}: wrap it")
+        there = hasattr(logits, "logits") or (isinstance(logits, dict) and "logits" in logits)
+        hint = "whose forward returns its logits" if there else "whose forward returns one"
+        raise TypeError(
+            f"module must return a tensor of logits [batch, class], got {type(logits).__name__}: wrap it in a module "
+            f"{hint}"
+        )
+    if logits.shape in ((len(x),), (len(x), 1)):
+        raise ValueError(
+            f"module must return at least two logits, got one per input ({list(logits.shape)}): for a logit z of the "
+            "second class, return torch.stack([-z / 2, z / 2], 1), whose softmax is the sigmoid of z"
+        )
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         raise ValueError(
             f"module must return logits of shape [{len(x)}, classes >= 2] for {len(x)} inputs, got {list(logits.shape)}"
@@ -46,41 +78,21 @@ def _checked_logits(module: nn.Module, x: Tensor) -> Tensor:
     return logits.float()
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
+def _close(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
     spread = (a.amax() - a.amin()).clamp_min(1e-6)
-    return bool((a - b).abs().amax() <= _SAME_LOGITS * spread)
+    return bool((a - b).abs().amax() <= _SAME_LOGITS[dtype] * spread)
 
 
-def few_inputs(x: Tensor) -> Tensor:
-    """A few different inputs like the given ones, however few were given.
+def few_inputs(normalise: Callable[[Tensor], Tensor], x: Tensor, device: torch.device) -> Tensor:
+    """A few different inputs like the given ones, however few were given, as the module gets them.
 
     Args:
+        normalise: from inputs to what the module gets.
         x: inputs `[example, *input]`.
+        device: where they are to be.
 
     Returns:
         At least two inputs, float32.
     """
-    few = x[:_PROBES].detach().float()
-    return torch.cat([few] + [few[:1].flip(-1)] * (len(few) < _PROBES))
-
-
-def fingerprint(module: nn.Module) -> tuple[float, ...]:
-    """Numbers that change when the module's weights do: by an optimiser, `load_state_dict` or by hand.
-
-    Args:
-        module: any module; it is only read.
-
-    Returns:
-        Weighted sums, version counters and addresses of its parameters and buffers.
-    """
-    tensors = [t.detach() for t in (*module.parameters(), *module.buffers()) if t.numel()]
-    # Weighted by position, so that values that change places are noticed, too.
-    sums = [
-        t.flatten().double() @ torch.linspace(1, 2, t.numel(), dtype=torch.float64, device=t.device) for t in tensors
-    ]
-    versions = [float(number) for t in tensors for number in (t._version, t.data_ptr() % 2**48)]
-    return (*torch.stack(sums).tolist(), *versions) if sums else ()
-
-
-def _weighted_sum(values: Tensor) -> Tensor:
-    return values @ torch.linspace(1, 2, len(values), dtype=values.dtype, device=values.device)
+    few = x[:_PROBES].detach().to(device, torch.float32)
+    return normalise(torch.cat([few] + [few[:1].flip(-1)] * (len(few) < _PROBES)))

@@ -1,24 +1,25 @@
 """Batch sizes by the number of operations of a module: good ones, and the same at every run."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from boundarygeo.evaluation.batches import FIRST_SIZE, LARGEST_SIZE
+from boundarygeo.evaluation.forms import Form
 
 # Where throughput stops growing: on CPUs a ResNet-20 (82 million operations) is fastest at 64, and a GPU wants about
 # a thousand times as much work at once.
 OPERATIONS_AT_ONCE = {"cpu": 6e9, "cuda": 1e12}
 
 
-def steady_size(module: nn.Module, probe: Tensor, device: str) -> int:
+def steady_size(module: Form, probe: Tensor, device: str) -> int:
     """The power of two below which a batch costs less than `OPERATIONS_AT_ONCE`.
 
     A clock finds a better size, and another one every time; where results must be equal to the last bit, the size may
     not depend on it.
 
     Args:
-        module: maps inputs to logits.
+        module: the module in its own arithmetic.
         probe: one input `[1, *input]`, normalised.
         device: kind of device that the batches are for.
 

@@ -2,17 +2,20 @@
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.results import FORMAT_VERSION, Result, module_hash, software_versions
+from boundarygeo.evaluation import code_digest, is_installed
+from boundarygeo.results import FORMAT_VERSION, Result, software_versions
 
 CHUNK_SIZE = {"cpu": 32, "cuda": 256}
 """Examples per chunk: enough to fill batches, few enough that losing one costs little."""
@@ -105,12 +108,13 @@ class Plan:
     """Everything that decides the content of a store, as plain values.
 
     Attributes:
-        analysis: full name of the function.
+        analysis: full name of the function, and a digest of its code where it belongs to no installed package.
         part: which of its results it is, from 0.
         settings: of the analysis.
-        classifiers: hash of the weights, bounds, normalisation and batch size of each.
+        classifiers: digests of weights and module, bounds, normalisation and batch size of each.
         examples: number of examples.
-        data: first 16 digits of the SHA-256 of their numbers and classes, and of the first `FIRST_INPUTS` inputs.
+        data: shape and dtype of an input; first 16 digits of the SHA-256 of all inputs, of the examples' numbers, and
+            of their classes.
         chunk_size: examples per chunk; the last may hold fewer.
         device: kind of device, `"cpu"` or `"cuda"`.
         versions: versions of the software that decides numbers.
@@ -122,7 +126,7 @@ class Plan:
     settings: dict[str, Any]
     classifiers: Any
     examples: int
-    data: str
+    data: dict[str, str]
     chunk_size: int
     device: str
     versions: dict[str, str] = dataclasses.field(default_factory=software_versions)
@@ -206,16 +210,13 @@ def plan_of(job: Job, part: int, *, chunk_size: int, device: str) -> Plan:
     Raises:
         TypeError: if a setting is of a kind that cannot be written down.
     """
-    digest = hashlib.sha256()
-    for tensor in (job.index.long(), job.y.long(), job.x[:FIRST_INPUTS].float()):
-        digest.update(_bytes(tensor))
     return Plan(
-        analysis=f"{job.analysis.__module__}.{job.analysis.__qualname__}",
+        analysis=_named(job.analysis),
         part=part,
         settings={name: _plain(value, name) for name, value in sorted(job.settings.items())},
         classifiers=_plain(job.classifiers, "classifiers"),
         examples=len(job.y),
-        data=digest.hexdigest()[:16],
+        data={**_inputs(job.x, chunk_size), "numbers": _short(job.index.long()), "classes": _short(job.y.long())},
         chunk_size=chunk_size,
         device=device,
     )
@@ -225,17 +226,39 @@ def _plain(value: Any, name: str) -> Any:
     """A value as JSON knows it."""
     if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
         return value
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Classifier):
-        return {"model": module_hash(value.module), **value.settings()}
+        return {**value.identity(), **value.settings()}
     if isinstance(value, Tensor):
-        return f"{value.dtype} {list(value.shape)} {hashlib.sha256(_bytes(value)).hexdigest()[:16]}"
+        return f"{value.dtype} {list(value.shape)} {_short(value)}"
     if isinstance(value, Mapping):
         return {str(key): _plain(one, f"{name}.{key}") for key, one in value.items()}
     if isinstance(value, Sequence | set | frozenset):
         return [_plain(one, name) for one in (value if isinstance(value, Sequence) else sorted(value))]
     raise TypeError(f"{name} must be plain values, tensors or classifiers, got {type(value).__name__}")
+
+
+def _named(analysis: Callable[..., Any]) -> str:
+    """A function by its name, and by its code where that may have been edited since."""
+    inner = analysis.func if isinstance(analysis, functools.partial) else analysis
+    name = f"{inner.__module__}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+    return name if inner is analysis and is_installed(inner.__module__) else f"{name} {code_digest(analysis)}"
+
+
+def _inputs(x: Inputs, at_once: int) -> dict[str, str]:
+    """What tells these inputs from all others, read part by part."""
+    digest = hashlib.sha256()
+    first = x[:1]
+    for start in range(0, len(x), at_once):
+        digest.update(_bytes(x[start : start + at_once]))
+    return {"shape": str(list(first.shape[1:])), "dtype": str(first.dtype), "inputs": digest.hexdigest()[:16]}
+
+
+def _short(tensor: Tensor) -> str:
+    return hashlib.sha256(_bytes(tensor)).hexdigest()[:16]
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -193,8 +193,9 @@ def _malloc_trim() -> Callable[[int], int] | None:
 def _check(job: Job) -> None:
     """Refuse a job before any work is done."""
     if "index" not in inspect.signature(job.analysis).parameters:
+        name = getattr(job.analysis, "__qualname__", repr(job.analysis))
         raise TypeError(
-            f"analysis must take index=, the numbers of its examples, got {job.analysis.__qualname__}, which does not"
+            f"analysis must take index=, the numbers of its examples, got {name}, which does not"
         )
     clf = next(classifiers_in(job.classifiers), None)
     if clf is None:

@@ -14,6 +14,7 @@ from boundarygeo.attacks.norms import steepest
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.statistics import share
 
@@ -55,6 +56,7 @@ class AccuracyCurve(Result):
         return replace(self, n=n, **_shares(self.correct))
 
 
+@analysis
 def accuracy_curve(
     clf: Classifier,
     x: Tensor,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.sections.points import AffinePoints
 from boundarygeo.sections.rays import resolve_direction
@@ -53,6 +54,7 @@ class BoundaryDistances(Result):
     clip: bool
 
 
+@analysis
 def boundary_distance(
     clf: Classifier,
     x: Tensor,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.sections.distances import BoundaryDistances
 from boundarygeo.sections.pieces import TOLERANCE, linear_pieces
 from boundarygeo.sections.rays import resolve_direction
@@ -17,6 +18,7 @@ _FIRST_BLOCK = 1 / 64  # share of the reach that is cut into pieces first; each 
 _OVERLAP = 1e-9  # of a block with the one before: a change at its very end lies inside the next
 
 
+@analysis
 def exact_boundary_distance(
     clf: Classifier,
     x: Tensor,

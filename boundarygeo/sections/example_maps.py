@@ -7,12 +7,14 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
 from boundarygeo.sections.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
 
 PLANES = ("fgsm_random", "fgsm_adversarial", "random")
 
 
+@analysis
 def example_maps(
     clf: Classifier,
     x: Tensor,

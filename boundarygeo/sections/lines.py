@@ -8,6 +8,7 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.sections.points import AffinePoints
 from boundarygeo.sections.rays import reach, resolve_direction
@@ -66,6 +67,7 @@ class LogitLines(Result):
         return inputs.clamp(*self.bounds) if self.clip else inputs
 
 
+@analysis
 def logit_lines(
     clf: Classifier,
     x: Tensor,

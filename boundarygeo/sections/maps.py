@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.evaluation import progress_bar
+from boundarygeo.evaluation import analysis, progress_bar
 from boundarygeo.linalg import norms
 from boundarygeo.results import Result, array
 from boundarygeo.sections.pixels import Decisions, PixelJudge
@@ -105,6 +105,7 @@ class BoundaryMaps(Result):
         return inputs.clamp(*self.bounds) if self.clip else inputs
 
 
+@analysis
 def boundary_maps(
     clf: Classifier,
     planes: Planes,

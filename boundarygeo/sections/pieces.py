@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions
-from boundarygeo.evaluation import frozen_copy, progress_bar
+from boundarygeo.evaluation import analysis, frozen_copy, has_hooks, progress_bar
 from boundarygeo.linalg import norms
-from boundarygeo.results import Provenance, Result, array, module_hash
+from boundarygeo.results import Provenance, Result, array
 from boundarygeo.sections.affine import Program, Rows, bending_points, build_program, envelope_vertices, walk
 from boundarygeo.sections.rays import given_directions, reach
 
@@ -145,6 +145,7 @@ class LinearPieces(Result):
         return DecisionBoundaries(example[item[changes]], t[changes], label[:-1][changes[1:]], label[changes])
 
 
+@analysis
 def linear_pieces(
     clf: Classifier,
     x: Tensor,
@@ -216,7 +217,7 @@ def linear_pieces(
     return LinearPieces(
         provenance=Provenance(
             command=f"linear_pieces(extent={(low, high)!r}, clip={clip})",
-            model=module_hash(clf.module),
+            model=clf.digest(),
             device=str(device),
             precision="float64",
             seconds=time.perf_counter() - began,
@@ -297,6 +298,11 @@ def _ragged(found: list[tuple[Rows, Tensor]], examples: int) -> dict[str, Tensor
 
 def _double_copy(module: nn.Module, device: torch.device) -> nn.Module:
     duplicate = frozen_copy(module, device)
+    hooked = next((name for name, layer in duplicate.named_modules() if has_hooks(layer)), None)
+    if hooked is not None:
+        raise ValueError(
+            f"module must have no hooks, whose effect exact pieces do not see, got one on {hooked or 'itself'!r}"
+        )
     if duplicate is module:
         raise ValueError(f"module must allow copy.deepcopy, got {type(module).__name__}, which does not")
     return duplicate.double()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import gradient_directions, numbers_of, random_directions
+from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms, orthogonal_part, scaled_to
 
 _PARALLEL = 1e-6  # an orthogonal part below this share of its vector is rounding, not a direction
@@ -77,6 +78,7 @@ class Planes:
 _FGSM_UNIT = "ε (1 = L2 length of the sign vector; along FGSM: L∞)"
 
 
+@analysis
 def fgsm_random_planes(
     clf: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] | Tensor | None = None
 ) -> Planes:
@@ -105,6 +107,7 @@ def fgsm_random_planes(
     return _fgsm_planes(x, y, u, v, numbers, "fgsm_random", "random, orthogonal", seed)
 
 
+@analysis
 def fgsm_adversarial_planes(
     clf: Classifier, x: Tensor, y: Tensor, *, index: Sequence[int] | Tensor | None = None
 ) -> Planes:
@@ -134,6 +137,7 @@ def fgsm_adversarial_planes(
     return _fgsm_planes(x, y, u, v, numbers, "fgsm_adversarial", "gradient, orthogonal part", None)
 
 
+@analysis
 def random_planes(x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] | Tensor | None = None) -> Planes:
     """Planes through each example, spanned by two random orthogonal directions.
 
@@ -173,6 +177,7 @@ def random_planes(x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] |
     )
 
 
+@analysis
 def planes_through(
     x1: Tensor,
     x2: Tensor,

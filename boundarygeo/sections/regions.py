@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.sections.maps import BoundaryMaps
 
@@ -69,6 +70,7 @@ class RegionSummary(Result):
     unit: str
 
 
+@analysis
 def region_summary(maps: BoundaryMaps) -> RegionSummary:
     r"""Areas, components, distances and the line of the boundary for each map.
 
@@ -123,6 +125,7 @@ def region_summary(maps: BoundaryMaps) -> RegionSummary:
     )
 
 
+@analysis
 def fragmentation(maps: BoundaryMaps) -> Tensor:
     """Number of 8-connected components of equal label in each map, summed over classes.
 
@@ -141,6 +144,7 @@ def fragmentation(maps: BoundaryMaps) -> Tensor:
     return torch.from_numpy(_class_components(maps.labels.numpy(), maps.valid.numpy()).sum(axis=1))
 
 
+@analysis
 def agreement(a: BoundaryMaps, b: BoundaryMaps) -> Tensor:
     """Share of the pixels to which two maps of the same planes give the same label.
 

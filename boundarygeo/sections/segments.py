@@ -14,6 +14,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import check_count, labels_of
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Provenance, Result, array
 from boundarygeo.statistics import mean, share
 
@@ -110,6 +111,7 @@ class SegmentCurves(Result):
         )
 
 
+@analysis
 def segment_curves(
     clf: Classifier,
     x1: Tensor,
@@ -196,6 +198,7 @@ def segment_curves(
     )
 
 
+@analysis
 def random_pairs(x: Tensor, y: Tensor, *, pairs: int, kind: str = "any", seed: int = 0) -> Pairs:
     """Pairs of different examples, drawn uniformly among all ordered pairs of a kind, with replacement.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.evaluation import frozen_copy
+from boundarygeo.evaluation import analysis, few_inputs, frozen_copy, plain_form
 from boundarygeo.results import Result, array
 
 INPUT = "input"
@@ -58,6 +58,7 @@ class HiddenSpectrum(Result):
         return squares.nansum(2).square() / squares.square().nansum(2)
 
 
+@analysis
 def hidden_spectrum(
     clf: Classifier, x: Tensor, y: Tensor, *, layers: Sequence[str], progress: bool = True
 ) -> HiddenSpectrum:
@@ -121,6 +122,7 @@ def hidden_spectrum(
 def _representations(clf: Classifier, x: Tensor, layers: tuple[str, ...], *, progress: bool) -> list[Tensor]:
     """Outputs of each layer, flattened, float32 `[example, feature]` on the CPU. To be called inside `running`."""
     module = frozen_copy(clf.module, clf.device)  # not a rearranged form: its layers have their names
+    form = plain_form(module, few_inputs(clf.normalise, x, clf.device))
     kept: dict[str, list[Tensor]] = {name: [] for name in layers}
     seen: dict[str, list[Tensor]] = {}
 
@@ -138,7 +140,7 @@ def _representations(clf: Classifier, x: Tensor, layers: tuple[str, ...], *, pro
         inputs = clf.normalise(x[start:stop].detach().to(clf.device, torch.float32))
         if INPUT in kept:
             seen[INPUT] = [inputs.flatten(1).cpu()]
-        module(inputs)
+        form(inputs)
         clf.counts.forwards += stop - start
         for name in layers:
             calls = seen.get(name, [])

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions
-from boundarygeo.results import Provenance, Result, array, module_hash
+from boundarygeo.evaluation import analysis
+from boundarygeo.results import Provenance, Result, array
 from boundarygeo.sections.pieces import TOLERANCE, LinearPieces
 from boundarygeo.sections.rays import given_directions
 
@@ -67,6 +68,7 @@ class GradientCosines(Result):
     clip: bool
 
 
+@analysis
 def straightness(pieces: LinearPieces) -> Straightness:
     r"""Compare each logit with its best line and with its tangent at the example, by exact integrals.
 
@@ -124,6 +126,7 @@ def straightness(pieces: LinearPieces) -> Straightness:
     )
 
 
+@analysis
 def gradient_cosines(
     clf: Classifier,
     x: Tensor,
@@ -179,7 +182,7 @@ def gradient_cosines(
     return GradientCosines(
         provenance=Provenance(
             command=f"gradient_cosines(at={len(t)} points in [{float(t.min()):g}, {float(t.max()):g}], clip={clip})",
-            model=module_hash(clf.module),
+            model=clf.digest(),
             device=str(clf.device),
             seconds=time.perf_counter() - began,
             forwards=clf.counts.forwards - before[0],

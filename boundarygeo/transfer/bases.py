@@ -10,6 +10,7 @@ from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.projected_gradient import pgd
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms, row_space, scaled_to
 from boundarygeo.results import Provenance, Result, array
 from boundarygeo.subspace.sequential import SequentialDirections
@@ -49,6 +50,7 @@ class SubspaceBases(Result):
     kind: str
 
 
+@analysis
 def sequential_bases(found: SequentialDirections, *, dimension: int) -> SubspaceBases:
     """Bases of the first few sequential directions of each example: its shortest orthogonal perturbations.
 
@@ -81,6 +83,7 @@ def sequential_bases(found: SequentialDirections, *, dimension: int) -> Subspace
     )
 
 
+@analysis
 def perturbation_bases(
     clf: Classifier,
     x: Tensor,
@@ -164,6 +167,7 @@ def perturbation_bases(
     )
 
 
+@analysis
 def set_basis(perturbations: Tensor, *, dimension: int, seed: int = 0) -> SubspaceBases:
     """One basis for a whole set: the leading directions among perturbations of many examples.
 

@@ -16,6 +16,7 @@ from boundarygeo.directions import (
     random_of_other_label,
     towards,
 )
+from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import scaled_to
 from boundarygeo.results import Result, array
 from boundarygeo.sections.distances import boundary_distance, check_reach
@@ -183,6 +184,7 @@ class InterBoundaryDistance(Result):
         )
 
 
+@analysis
 def inter_boundary_distance(
     classifiers: Classifiers,
     x: Tensor,

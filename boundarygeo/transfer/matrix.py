@@ -13,6 +13,7 @@ from boundarygeo.attacks.norms import DrawnOnce, length
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.statistics import Estimate, share
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
@@ -162,6 +163,7 @@ class TransferMatrix(Result):
         return torch.tensor([[[e.low, e.high] for e in row] for row in pairs], dtype=torch.float64)
 
 
+@analysis
 def transfer_matrix(
     classifiers: Classifiers,
     x: Tensor,

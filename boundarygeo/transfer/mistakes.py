@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.statistics import Estimate, share
 from boundarygeo.transfer.matrix import TransferMatrix
@@ -101,6 +102,7 @@ class TransferMistakes(Result):
         return position(self.names, source, "source"), position(self.names, target, "target")
 
 
+@analysis
 def transfer_mistakes(matrix: TransferMatrix) -> TransferMistakes:
     r"""Sort what the targets predict into unfooled, same mistake and different mistake.
 

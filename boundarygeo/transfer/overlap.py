@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import check_count
+from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import principal_angles
 from boundarygeo.results import Provenance, Result, array
 from boundarygeo.statistics import Estimate, mean
@@ -250,6 +251,7 @@ def _random_blocks(k1: int, k2: int, d: int, count: int, rng: np.random.Generato
     return torch.from_numpy(basis[:, :k1])
 
 
+@analysis
 def subspace_overlap(
     classifiers: Classifiers,
     x: Tensor,
@@ -321,6 +323,7 @@ def subspace_overlap(
     return _overlap(bases, draws, tolerance, seed, made)
 
 
+@analysis
 def basis_overlap(
     bases: Mapping[str, SubspaceBases] | Sequence[SubspaceBases],
     *,

@@ -16,6 +16,7 @@ from boundarygeo.attacks import minimal_norm
 from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import random_in_ball
 from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms
 from boundarygeo.losses import loss_of
 from boundarygeo.results import Result, array
@@ -132,6 +133,7 @@ class TransferPredictors(Result):
         return {name: self.correlation(name) for name in measured}
 
 
+@analysis
 def transfer_predictors(
     classifiers: Classifiers,
     x: Tensor,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import check_count
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
 from boundarygeo.sections.planes import Planes, planes_through
@@ -129,6 +130,7 @@ class Reproducibility(Result):
         return self.pairs.tolist().index(wanted)
 
 
+@analysis
 def reproducibility(
     classifiers: Classifiers,
     x: Tensor,
