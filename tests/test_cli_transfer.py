@@ -265,7 +265,7 @@ def test_bad_words_are_refused_before_any_work(
 
 
 MISFITS = {
-    "classes": (["two", "three"], r"classifiers must have the same number of classes, got 2 \('odd_nets:two'\), 3 \("),
+    "classes": (["two", "three"], r"models must have the same number of classes, got 2 \(odd_nets:two\) and 3 \("),
     "inputs": (["two", "small"], r"--model must take inputs of the shape \[3, 8, 8\] of --data, got 'odd_nets:small'"),
     "no shared example": (
         ["zero", "one"],

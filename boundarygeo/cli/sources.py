@@ -228,7 +228,12 @@ def _check_same(models: Sequence[Model], matches: Sequence[ClassMatch]) -> None:
         {model.word: match.names for model, match in zip(models, matches, strict=True) if model.class_names}
     )
     for model, match in zip(models, matches, strict=True):
-        if (match.numbers, len(match.names)) != (matches[0].numbers, len(matches[0].names)):
+        if len(match.names) != len(matches[0].names):
+            raise ValueError(
+                f"models must have the same number of classes, got {len(matches[0].names)} ({models[0].word}) and "
+                f"{len(match.names)} ({model.word})"
+            )
+        if match.numbers != matches[0].numbers:
             raise ValueError(
                 f"models must have the same classes in the same order, and the outputs of {models[0].word} and "
                 f"{model.word} do not correspond: say what they are with --classes FILE, one name a line"
