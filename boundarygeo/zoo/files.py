@@ -203,7 +203,7 @@ class _VisibleImages(ImageFolder):
         return classes, {name: number for number, name in enumerate(classes)}
 
     def _is_visible_image(self, file: str) -> bool:
-        return file.lower().endswith(IMG_EXTENSIONS) and f"{os.sep}." not in file.removeprefix(self.root)
+        return file.lower().endswith(IMG_EXTENSIONS) and f"{os.sep}." not in file.removeprefix(str(self.root))
 
 
 def _list_images(root: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
