@@ -18,7 +18,7 @@ from boundarygeo.comparison import compare as measure
 from boundarygeo.comparison.compare import check_instruments
 from boundarygeo.comparison.journal import check_out
 from boundarygeo.comparison.tables import instrument_table, overview, remarks
-from boundarygeo.results import check_free
+from boundarygeo.overwriting import check_free
 from boundarygeo.training import METHODS, Checkpoint, load_checkpoint
 from boundarygeo.training.layers import hidden_layers
 from boundarygeo.training.method import settings_of
@@ -96,7 +96,7 @@ def compare(
     if out is not None:
         check_out(out, overwrite=overwrite)
     for file in drawings.values():
-        check_free(file, overwrite=overwrite)
+        check_free(file, overwrite=overwrite, kind="figure")
     if out is not None and out == figures:
         raise ValueError(f"--out and --figures must be different folders, got {str(out)!r} twice")
     dataset = _load_data(_data_of(names, described) if data is None else data, names, described)

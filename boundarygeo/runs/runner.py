@@ -17,7 +17,8 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import progress_bar
-from boundarygeo.results import Result, check_free, unfinished
+from boundarygeo.overwriting import check_free
+from boundarygeo.results import Result, unfinished
 from boundarygeo.runs.local import Done, LocalEngine, Task
 from boundarygeo.runs.lock import writing
 from boundarygeo.runs.plan import CHUNK_SIZE, FIRST_INPUTS, Inputs, Job, Plan, classifiers_in, plan_of, steady
@@ -194,9 +195,7 @@ def _check(job: Job) -> None:
     """Refuse a job before any work is done."""
     if "index" not in inspect.signature(job.analysis).parameters:
         name = getattr(job.analysis, "__qualname__", repr(job.analysis))
-        raise TypeError(
-            f"analysis must take index=, the numbers of its examples, got {name}, which does not"
-        )
+        raise TypeError(f"analysis must take index=, the numbers of its examples, got {name}, which does not")
     clf = next(classifiers_in(job.classifiers), None)
     if clf is None:
         raise TypeError(f"clf must be a Classifier, or several, got {type(job.classifiers).__name__}")
@@ -239,19 +238,18 @@ def _keep(stores: Sequence[ChunkStore], done: Done) -> None:
 def _open(plan: Plan, path: Path, overwrite: bool) -> ChunkStore:
     """The store of a plan: what is there of it, less what is damaged, or a new one."""
     store = ChunkStore.at(unfinished(path)) if overwrite else ChunkStore.find(path)
-    if store is None:
-        check_free(path, overwrite=overwrite)
-    else:
-        if store.plan.continues(plan, store.root, overwrite=overwrite):
-            damaged = store.damaged()
-            for chunk, file in damaged.items():
-                start, stop = store.plan.rows(chunk)
-                warnings.warn(
-                    f"chunk {chunk} (examples {start} to {stop - 1}) of {str(store.root)!r} is damaged ({file}): it is "
-                    "computed again",
-                    stacklevel=2,
-                )
-            store.forget(list(damaged))
-            if store.done:
-                return store
+    if overwrite or store is None:
+        check_free(path, overwrite=overwrite, kind="store")
+    if store is not None and store.plan.continues(plan, store.root, overwrite=overwrite):
+        damaged = store.damaged()
+        for chunk, file in damaged.items():
+            start, stop = store.plan.rows(chunk)
+            warnings.warn(
+                f"chunk {chunk} (examples {start} to {stop - 1}) of {str(store.root)!r} is damaged ({file}): it is "
+                "computed again",
+                stacklevel=2,
+            )
+        store.forget(list(damaged))
+        if store.done:
+            return store
     return ChunkStore(unfinished(path), plan, anew=True)

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from boundarygeo.results import check_free, software_versions
+from boundarygeo.overwriting import check_free
+from boundarygeo.results import software_versions
 from boundarygeo.training.loop import TrainingResult
 from boundarygeo.zoo.models import build_model, find_model
 from boundarygeo.zoo.weights import copy_state, read_tensors, write_tensors
@@ -66,19 +67,20 @@ def save_checkpoint(
         path: the file; the suffix `.pt` is usual.
         module: the model, without normalisation.
         checkpoint: what the file shall say about it.
-        overwrite: whether an existing file may be replaced.
+        overwrite: whether an existing checkpoint may be replaced; anything else never is.
 
     Returns:
         The path of the file.
 
     Raises:
-        ValueError: if the path exists and `overwrite` is false, or the architecture is not one of the zoo.
+        ValueError: if the path exists and `overwrite` is false or it is not a checkpoint of boundarygeo, or the
+            architecture is not one of the zoo.
     """
     try:
         find_model(checkpoint.architecture)
     except ValueError as error:
         raise ValueError(f"architecture must be one that can be rebuilt: {error}") from error
-    path = check_free(path, overwrite=overwrite)
+    path = check_free(path, overwrite=overwrite, kind="checkpoint")
     # Cloned, because a view would bring the whole tensor it looks into to the file.
     state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
     text = json.dumps({"format": FORMAT_VERSION, **dataclasses.asdict(checkpoint)})
