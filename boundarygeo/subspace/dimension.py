@@ -11,10 +11,12 @@ from boundarygeo.attacks.examples import labels_of
 from boundarygeo.attacks.norms import dual_length
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
+from boundarygeo.hadamard import REGULAR_ORDERS
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.chains import chains, check_chains, lengths
 from boundarygeo.subspace.gaas import claimed_dimension
 from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
+from boundarygeo.subspace.search import is_closed
 from boundarygeo.subspace.sequential import STOPS
 from boundarygeo.subspace.study import FRAME_STEPS, Study, check_positive, check_settings
 from boundarygeo.subspace.study import METHODS as FRAME_METHODS
@@ -37,7 +39,7 @@ class AdversarialDimension(Result):
         correct: whether the example is classified correctly (targeted: not yet as its target), bool `[example]`; others
             are excluded.
         valid: whether there is a gradient, bool `[example]`; without one nothing is tried, and the count is 0.
-        tried: sizes of the frames that were tried, ascending, int64 `[example, attempt]`; 0 where there was none. Of
+        tried: sizes of all frames that were tried, ascending, int64 `[example, attempt]`; 0 where there was none. Of
             `method="sequential"`, in one column: how many searches were made.
         successes: how many of their directions fooled the network, of the same shape. With `rule="all"` a frame is
             given up soon after its first failure: what is less than the size counts what was looked at until then. Of
@@ -106,6 +108,20 @@ class AdversarialDimension(Result):
         """Whether the count was limited by `max_dimension`, bool `[example]`."""
         return self.verified >= self.max_dimension
 
+    @property
+    def closed(self) -> Tensor:
+        """Whether the count is the size where success ends, bool `[example]`.
+
+        Then the next larger frame was tried and failed, and all smaller ones that were tried succeeded as a whole. Where
+        it is False, a size that was not tried may do better: above the cap, where success is not monotone in the size,
+        or (`method="frame"`) between the sizes that were optimised. `method="sequential"` tries no sizes.
+        """
+        larger = self.verified + 1
+        if self.norm == "linf":
+            orders = torch.tensor(REGULAR_ORDERS)
+            larger = torch.cat([orders, orders.new_zeros(1)])[torch.searchsorted(orders, larger)]
+        return is_closed(self.tried, self.successes, self.verified, larger)
+
 
 def adversarial_dimension(
     clf: Classifier,
@@ -132,8 +148,9 @@ def adversarial_dimension(
     r"""Count orthogonal adversarial directions of norm at most ε around each example.
 
     `method="gaas"` builds the gradient-aligned frames of Tramèr et al. 2017 (L2; for L∞ those of Tramèr et al. 2018,
-    from regular Hadamard matrices) for a grid of sizes k, and sends all k inputs through the network. Then sizes
-    between the best and its neighbours are tried, as success is not monotone in k. `method="frame"` (L2 only) goes on
+    from regular Hadamard matrices) for a grid of sizes k, and sends all k inputs through the network. Then the
+    gaps beside the best are halved until they are closed, and, as success need not be monotone in k, all sizes that
+    differ from it by at most 10 are tried: no frame of these sizes is better. `method="frame"` (L2 only) goes on
     from there: whole frames of growing size are optimised on the network, all margins at once. What is counted is the
     largest set of successes in one frame; it is never less than `"gaas"` finds. `method="sequential"` (L2 only) knows
     no frames: after Paiton et al. 2021 it looks for the shortest adversarial direction, then the shortest orthogonal to
@@ -199,6 +216,7 @@ def adversarial_dimension(
     if gamma is not None:
         check_positive(gamma, "gamma")
     clf.check_inputs(x)
+    x = x.detach().float()
     clf.check_labels(y, len(x))
     if targets is not None:
         clf.check_labels(targets, len(x), name="targets")

@@ -1,4 +1,4 @@
-"""Which sizes of frames are tried: a grid, then sizes between the best and its neighbours."""
+"""Which sizes of frames are tried: a grid, then sizes near the best, until no gap is left beside it."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,6 +6,14 @@ import torch
 from torch import Tensor
 
 RULES = ("all", "count")
+
+Attempt = Callable[[Tensor, Tensor], Tensor]
+"""Of examples and sizes `[job]`, the number of successes of each frame `[job]`."""
+
+NEAR = 10
+"""All sizes are tried that differ by so much, or less, from the best."""
+
+_LARGE = torch.iinfo(torch.int64).max
 
 GRID = (1, 2, 3, 4, 5, 7, 10, 15, 20, 25, 35, 50, 75, 100, 125, 150, 175)
 """Sizes tried by default, together with the cap and every further 50."""
@@ -50,66 +58,107 @@ def best_attempt(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
     return _scores(tried, hits, rule).argmax(1)
 
 
-def search_sizes(
-    attempt: Callable[[Tensor, Tensor], Tensor], examples: int, grid: Sequence[int], *, rule: str, rounds: int
-) -> tuple[Tensor, Tensor]:
-    """Try the sizes of a grid, and then the middles of the gaps beside the best.
+def is_closed(tried: Tensor, hits: Tensor, count: Tensor, larger: Tensor) -> Tensor:
+    """Whether counts are thresholds: all frames that were tried up to there succeeded, and the next size did not.
 
-    Success is not monotone in the size: a larger frame can succeed where a smaller one fails. The grid sees that at
-    its resolution, and what was tried is returned.
+    Args:
+        tried: sizes of frames, int64 `[example, attempt]`; 0 where there was no attempt.
+        hits: how many of their directions succeeded, of the same shape.
+        count: dimension of each example, int64 `[example]`.
+        larger: the next size that there is, of the same shape; 0 where there is none.
+
+    Returns:
+        Bool `[example]`.
+
+    Examples:
+        >>> tried, hits = torch.tensor([[1, 2, 3], [1, 2, 4], [1, 2, 3]]), torch.tensor([[1, 2, 1], [1, 2, 1], [1, 1, 3]])
+        >>> is_closed(tried, hits, torch.tensor([2, 2, 3]), torch.tensor([3, 3, 4]))  # size 3 is left out; size 2 failed
+        tensor([ True, False, False])
+    """
+    up_to, beyond = tried <= count[:, None], tried == larger[:, None]
+    return ((hits == tried) | ~up_to).all(1) & (beyond & (hits < tried)).any(1)
+
+
+def try_sizes(attempt: Attempt, examples: int, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Try the sizes of a grid.
 
     Args:
         attempt: of examples and sizes `[job]`, the number of successes of each frame `[job]`.
         examples: number of examples.
         grid: ascending sizes.
+
+    Returns:
+        Sizes tried and their successes, int64 `[example, attempt]`.
+    """
+    everyone = torch.arange(examples)
+    # One size after another: frames of the same size make even batches.
+    hits = torch.stack([attempt(everyone, torch.full((examples,), size)) for size in grid], 1)
+    return torch.tensor(grid).expand(examples, -1), hits
+
+
+def close_gaps(attempt: Attempt, tried: Tensor, hits: Tensor, *, rule: str) -> tuple[Tensor, Tensor]:
+    """Try more sizes until none that is near the best is left out.
+
+    The gaps beside the best are halved until they are closed: where success ends at one size, that finds it. Success
+    need not be monotone, as a larger frame can succeed where a smaller one fails. So all sizes within `NEAR` of the best
+    are tried, too, and again around what that finds. What was tried is returned.
+
+    Args:
+        attempt: as in `try_sizes`.
+        tried: sizes of a grid, of which the last is the largest that may be tried, int64 `[example, attempt]`.
+        hits: their successes, of the same shape.
         rule: `"all"` or `"count"`.
-        rounds: how often the gaps beside the best are halved.
 
     Returns:
         Sizes tried and their successes, int64 `[example, attempt]`, ascending; 0 where there was none.
     """
-    everyone = torch.arange(examples)
-    tried = torch.tensor(grid).expand(examples, -1)
-    # One size after another: frames of the same size make even batches.
-    hits = torch.stack([attempt(everyone, torch.full((examples,), size)) for size in grid], 1)
-    for _ in range(rounds):
-        who, size = _between(tried, hits, rule)
+    cap = int(tried.max())
+    while True:
+        more = _middles(tried, hits, rule)
+        closed = ~more.any(1, keepdim=True)
+        more = torch.cat([more, _neighbours(tried, hits, rule, cap) * closed], 1)
+        who, column = more.nonzero(as_tuple=True)
         if not len(who):
-            break
-        found = attempt(who, size)
-        tried, hits = _with(tried, hits, who, size, found)
-    return tried, hits
+            return tried, hits
+        found = torch.zeros_like(more)
+        found[who, column] = attempt(who, more[who, column])
+        tried, hits = _ascending(torch.cat([tried, more], 1), torch.cat([hits, found], 1))
 
 
 def _scores(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
     return torch.where(hits == tried, tried, 0) if rule == "all" else hits
 
 
-def _between(tried: Tensor, hits: Tensor, rule: str) -> tuple[Tensor, Tensor]:
-    """Jobs in the middle of the gaps above (and, where that can help, below) the best attempt."""
-    best = best_attempt(tried, hits, rule)[:, None]
-    at = tried.gather(1, best)
+def _best_size(tried: Tensor, hits: Tensor, rule: str) -> tuple[Tensor, Tensor]:
+    """Size of the best attempt, 0 if all were in vain, and the dimension that it shows, both int64 `[example, 1]`."""
     reached = dimension_of(tried, hits, rule)[:, None]
-    sides = [(torch.where(tried > at, tried, torch.iinfo(torch.int64).max).amin(1, keepdim=True), at)]
-    if rule == "count":  # a smaller frame can have more successes, but not more than its size
-        sides.append((at, torch.maximum(torch.where(tried < at, tried, 0).amax(1, keepdim=True), reached)))
-    jobs = []
-    for high, low in sides:
-        middle = torch.div(low + high, 2, rounding_mode="floor")
-        useful = (high < torch.iinfo(torch.int64).max) & (middle > low) & (reached > 0)
-        jobs.append((useful[:, 0].nonzero()[:, 0], middle[useful]))
-    return torch.cat([who for who, _ in jobs]), torch.cat([size for _, size in jobs])
+    return tried.gather(1, best_attempt(tried, hits, rule)[:, None]) * (reached > 0), reached
 
 
-def _with(tried: Tensor, hits: Tensor, who: Tensor, size: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-    """The tables with more attempts, sorted by size: those without one have size 0 and go to the end."""
-    turn = torch.zeros(len(who), dtype=torch.int64)
-    turn[1:] = (who[1:] <= who[:-1]).cumsum(0)  # the second side of an example comes in a second column
-    more = int(turn.max()) + 1
-    extra = torch.zeros(2, len(tried), more, dtype=torch.int64)
-    extra[0, who, turn], extra[1, who, turn] = size, found
-    tried, hits = torch.cat([tried, extra[0]], 1), torch.cat([hits, extra[1]], 1)
-    order = torch.where(tried > 0, tried, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True)
+def _middles(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
+    """The middles of the gaps above and below the best, int64 `[example, 2]`; 0 where there is no size between.
+
+    A smaller frame can have more successes by the rule `"count"`, but not more than its size.
+    """
+    best, reached = _best_size(tried, hits, rule)
+    above = torch.where(tried > best, tried, _LARGE).amin(1, keepdim=True)
+    below = torch.maximum(torch.where(tried < best, tried, 0).amax(1, keepdim=True), reached)
+    low, high = torch.cat([best, below], 1), torch.cat([torch.where(above < _LARGE, above, best), best], 1)
+    middle = torch.div(low + high, 2, rounding_mode="floor")
+    return torch.where(middle > low, middle, 0)
+
+
+def _neighbours(tried: Tensor, hits: Tensor, rule: str, cap: int) -> Tensor:
+    """Sizes near the best that were not tried and can be better, int64 `[example, size]`, 0 for others."""
+    best, reached = _best_size(tried, hits, rule)
+    near = best + torch.arange(-NEAR, NEAR + 1)
+    known = (near[:, :, None] == tried[:, None]).any(2)
+    return torch.where((near > reached) & (near <= cap) & ~known, near, 0)
+
+
+def _ascending(tried: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
+    """The tables sorted by size: where there was no attempt, the size is 0 and goes to the end."""
+    order = torch.where(tried > 0, tried, _LARGE).argsort(dim=1, stable=True)
     tried, hits = tried.gather(1, order), hits.gather(1, order)
     used = (tried > 0).any(0)
     return tried[:, used], hits[:, used]

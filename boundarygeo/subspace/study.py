@@ -17,7 +17,7 @@ from boundarygeo.subspace.gaas import GaasFrames
 from boundarygeo.subspace.goal import Opponent
 from boundarygeo.subspace.jobs import Frames, rows_of, successes, successes_until_failure
 from boundarygeo.subspace.partition import PartitionFrames
-from boundarygeo.subspace.search import RULES, best_attempt, default_grid, dimension_of, search_sizes
+from boundarygeo.subspace.search import RULES, best_attempt, close_gaps, default_grid, dimension_of, try_sizes
 from boundarygeo.subspace.signs import SignFrames
 from boundarygeo.subspace.verification import chunks
 
@@ -25,7 +25,6 @@ METHODS = ("gaas", "frame")
 BOXES = ("feasible", "clip", "ignore")
 DEFAULT_CAP = 200
 FRAME_STEPS = 40
-_REFINEMENTS = 4
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,8 @@ def check_settings(
             raise ValueError(
                 f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {_line(grid)}"
             )
+        if norm == "linf":  # there are few: none is left out
+            sizes = tuple(order for order in orders if order <= sizes[-1])
     if method == "gaas":  # no larger frame is tried: counts at the last size are limited by it
         cap = sizes[-1]
     return Settings(float(eps), norm, method, rule, box, cap, sizes, restarts, steps, seed)
@@ -179,24 +180,11 @@ class Study:
 
     def first_order(self, progress: bool) -> Best:
         """Frames of the theory, of which the best draw counts."""
-        settings, size = self._settings, self._x[0].numel() if len(self._x) else 1
-        rounds = 0 if settings.norm == "linf" else _REFINEMENTS
-        look = successes_until_failure if settings.rule == "all" else successes
-        tables = [
-            search_sizes(
-                lambda example, sizes, draw=draw: look(
-                    self._opponents, self._families(draw), example, sizes, input_size=size, progress=progress
-                ),
-                len(self._x),
-                settings.grid,
-                rule=settings.rule,
-                rounds=rounds,
-            )
-            for draw in range(settings.restarts if len(self._x) else 0)
-        ]
-        if not tables:
-            empty = torch.zeros(len(self._x), 1, dtype=torch.int64)
+        settings = self._settings
+        if not len(self._x):
+            empty = torch.zeros(0, 1, dtype=torch.int64)
             return Best(empty, empty, lambda: iter(()))
+        tables = [self._searched(draw, progress) for draw in range(settings.restarts)]
         width = max(tried.shape[1] for tried, _ in tables)
         padded = torch.stack(
             [torch.stack([torch.nn.functional.pad(v, (0, width - v.shape[1])) for v in table]) for table in tables]
@@ -210,7 +198,7 @@ class Study:
             for draw in best.unique().flip(0).tolist():  # the last is often there still
                 mine = ((best == draw) & (dimension.amax(0) > 0)).nonzero()[:, 0]
                 for example in mine.split(1024):
-                    for start, stop in chunks(chosen[example], size):
+                    for start, stop in chunks(chosen[example], self._x[0].numel()):
                         who = example[start:stop]
                         job, row = rows_of(chosen[who])
                         yield self._families(draw)[0].perturbations(who, chosen[who], job, row), who[job]
@@ -250,6 +238,19 @@ class Study:
                     yield rows.view(-1, *self._x.shape[1:]), who.repeat_interleave(size[start:stop])
 
         return Best(found.tried, found.hits, parts)
+
+    def _searched(self, draw: int, progress: bool) -> tuple[Tensor, Tensor]:
+        """Sizes tried with the frames of one draw, and their successes."""
+        rule, size = self._settings.rule, self._x[0].numel()
+        look = successes_until_failure if rule == "all" else successes
+
+        def attempt(example: Tensor, sizes: Tensor) -> Tensor:
+            return look(self._opponents, self._families(draw), example, sizes, input_size=size, progress=progress)
+
+        tried, hits = try_sizes(attempt, len(self._x), self._settings.grid)
+        if self._settings.norm == "linf":  # the grid has all orders
+            return tried, hits
+        return close_gaps(attempt, tried, hits, rule=rule)
 
     def _families(self, draw: int) -> list[Frames]:
         """The same frames for each network. Those of one draw are held at a time: they are large."""

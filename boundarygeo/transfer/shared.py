@@ -11,6 +11,7 @@ from boundarygeo.directions import numbers_of
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.gaas import claimed_dimension
 from boundarygeo.subspace.goal import Goal, Opponent, Turn
+from boundarygeo.subspace.search import is_closed
 from boundarygeo.subspace.study import FRAME_STEPS, Best, Settings, Study, check_settings
 from boundarygeo.subspace.verification import Verified, verify
 from boundarygeo.transfer.cone import common_ascent
@@ -72,6 +73,11 @@ class SharedDimension(Result):
     rule: str
     box: str
     max_dimension: int
+
+    @property
+    def closed(self) -> Tensor:
+        """Whether the count is the size where success ends, bool `[example]`: as in `AdversarialDimension`."""
+        return is_closed(self.tried, self.successes, self.verified, self.verified + 1)
 
 
 def shared_dimension(
