@@ -9,7 +9,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.subspace.sequential import BOXES, sequential_directions
-from boundarygeo.subspace.study import Best, Settings, check_positive
+from boundarygeo.subspace.study import Best, Settings, check_positive, plain
 from boundarygeo.subspace.verification import Verified, chunks
 
 SEQUENTIAL_CAP = 50
@@ -40,6 +40,7 @@ def check_chains(
             raise ValueError(f"{name} must be {only!r} for method='sequential', got {others[name]!r}")
     if others["box"] not in BOXES:
         raise ValueError(f"box must be one of {list(BOXES)} for method='sequential', got {others['box']!r}")
+    eps, max_dimension, steps, seed = plain(eps, max_dimension, steps, seed)
     check_positive(eps, "eps")
     check_count(steps, "steps", least=4)
     cap = min(SEQUENTIAL_CAP, dimension) if max_dimension is None else max_dimension

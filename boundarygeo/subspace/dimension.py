@@ -11,6 +11,7 @@ from boundarygeo.attacks.examples import labels_of
 from boundarygeo.attacks.norms import dual_length
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.hadamard import REGULAR_ORDERS
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.chains import chains, check_chains, lengths
@@ -18,7 +19,7 @@ from boundarygeo.subspace.gaas import claimed_dimension
 from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
 from boundarygeo.subspace.search import is_closed
 from boundarygeo.subspace.sequential import STOPS
-from boundarygeo.subspace.study import FRAME_STEPS, Study, check_positive, check_settings
+from boundarygeo.subspace.study import FRAME_STEPS, Study, check_positive, check_settings, plain
 from boundarygeo.subspace.study import METHODS as FRAME_METHODS
 from boundarygeo.subspace.verification import verify
 
@@ -112,9 +113,9 @@ class AdversarialDimension(Result):
     def closed(self) -> Tensor:
         """Whether the count is the size where success ends, bool `[example]`.
 
-        Then the next larger frame was tried and failed, and all smaller ones that were tried succeeded as a whole. Where
-        it is False, a size that was not tried may do better: above the cap, where success is not monotone in the size,
-        or (`method="frame"`) between the sizes that were optimised. `method="sequential"` tries no sizes.
+        Then the next larger frame was tried and failed, and all smaller ones that were tried succeeded as a whole.
+        Where it is False, a size that was not tried may do better: above `max_dimension`, where success is not
+        monotone in the size, or between the sizes that `method="frame"` optimises. `method="sequential"` has none.
         """
         larger = self.verified + 1
         if self.norm == "linf":
@@ -123,6 +124,7 @@ class AdversarialDimension(Result):
         return is_closed(self.tried, self.successes, self.verified, larger)
 
 
+@analysis
 def adversarial_dimension(
     clf: Classifier,
     x: Tensor,
@@ -177,7 +179,8 @@ def adversarial_dimension(
         box: `"feasible"`, `"clip"` or `"ignore"`.
         max_dimension: largest k; by default 200 (`method="sequential"`: 50), or the number of input dimensions if that
             is smaller.
-        grid: sizes k to try, ascending; for L∞ they must be orders of regular Hadamard matrices.
+        grid: sizes k to try first, ascending; no larger one is tried (by `method="frame"`: up to `max_dimension`). For
+            L∞ they must be orders of regular Hadamard matrices, and all orders up to the last are tried.
         restarts: number of rotated frames; the best counts, example by example.
         loss: whose gradient is used: `"margin"` (largest other logit minus the true one), `"log_odds"`, or
             `"cross_entropy"`, of the same direction but another norm.
@@ -213,6 +216,7 @@ def adversarial_dimension(
         raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
     if method == "sequential" and targets is not None:
         raise ValueError("targets must be None for method='sequential', got some")
+    (gamma,) = plain(gamma)
     if gamma is not None:
         check_positive(gamma, "gamma")
     clf.check_inputs(x)
@@ -265,9 +269,9 @@ def adversarial_dimension(
     return AdversarialDimension(
         provenance=provenance(
             f"adversarial_dimension(eps={settings.eps!r}, norm={norm!r}, method={method!r}, rule={rule!r}, "
-            f"box={box!r}, max_dimension={settings.cap}, grid={settings.grid}, restarts={restarts}, loss={loss!r}, "
-            f"gamma={gamma!r}, steps={steps})",
-            seed=seed,
+            f"box={box!r}, max_dimension={settings.cap}, grid={settings.grid}, restarts={settings.restarts}, "
+            f"loss={loss!r}, gamma={gamma!r}, steps={settings.steps})",
+            seed=settings.seed,
         ),
         claimed=torch.where(correct, claimed, 0),
         verified=whole(count),
@@ -296,7 +300,7 @@ def adversarial_dimension(
         box=box,
         loss=goal.loss(loss),
         max_dimension=settings.cap,
-        restarts=restarts,
+        restarts=settings.restarts,
         targeted=goal.targeted,
         stops=() if stopped is None else STOPS,
     )

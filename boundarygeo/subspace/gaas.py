@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import analysis
 from boundarygeo.layout import FlatInputs
 from boundarygeo.linalg import norms, scaled_to
 from boundarygeo.subspace.goal import Turn
 from boundarygeo.subspace.jobs import PointMaker, applied
 
 
+@analysis
 def claimed_dimension(gradient_norm: Tensor, eps: float, gamma: Tensor | float, dimension: int) -> Tensor:
     r"""First-order claim: how many orthogonal directions of norm ε raise a linear loss by γ.
 
@@ -61,6 +63,7 @@ def random_orthonormal(count: int, dimension: int, *, seed: int, draw: int = 0) 
     return (q * r.diagonal().sign()).T.contiguous()
 
 
+@analysis
 def gaas_frame(gradient: Tensor, count: int, *, seed: int = 0, draw: int = 0) -> Tensor:
     r"""Orthonormal vectors with equal inner products with each gradient, as large as they can be.
 

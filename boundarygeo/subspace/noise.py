@@ -17,8 +17,10 @@ from boundarygeo.attacks.examples import check_count, check_eps, labels_of
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
+from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import scaled_to
 from boundarygeo.results import Result, array
+from boundarygeo.subspace.study import plain
 
 _UNDERFLOW = -400.0
 """Logarithm of a probability below which the incomplete beta function is not asked: e⁻⁴⁰⁰, with room to 1e-308."""
@@ -53,6 +55,7 @@ class NoiseSuccess(Result):
     clip: bool
 
 
+@analysis
 def noise_success(
     clf: Classifier,
     x: Tensor,
@@ -91,6 +94,7 @@ def noise_success(
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument or the module's output is not usable.
     """
+    eps, draws, seed = plain(eps, draws, seed)
     radius = check_eps(eps)
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
@@ -201,6 +205,7 @@ def half_space_probability(k: Tensor | float, dimension: int) -> Tensor:
     return half_space_log_probability(k, dimension).exp()
 
 
+@analysis
 def cone_probability(gradient_norm: Tensor, eps: float, margin: Tensor | float, dimension: int) -> Tensor:
     r"""The share of random perturbations of L2 norm ε that a linear classifier with this gradient would be fooled by.
 

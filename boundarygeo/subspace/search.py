@@ -71,8 +71,9 @@ def is_closed(tried: Tensor, hits: Tensor, count: Tensor, larger: Tensor) -> Ten
         Bool `[example]`.
 
     Examples:
-        >>> tried, hits = torch.tensor([[1, 2, 3], [1, 2, 4], [1, 2, 3]]), torch.tensor([[1, 2, 1], [1, 2, 1], [1, 1, 3]])
-        >>> is_closed(tried, hits, torch.tensor([2, 2, 3]), torch.tensor([3, 3, 4]))  # size 3 is left out; size 2 failed
+        >>> tried = torch.tensor([[1, 2, 3, 4], [1, 2, 4, 0], [1, 2, 3, 4]])
+        >>> hits = torch.tensor([[1, 2, 3, 1], [1, 2, 1, 0], [1, 1, 3, 1]])
+        >>> is_closed(tried, hits, torch.tensor([3, 2, 3]), torch.tensor([4, 3, 4]))  # closed; no 3; 2 failed
         tensor([ True, False, False])
     """
     up_to, beyond = tried <= count[:, None], tried == larger[:, None]
@@ -99,9 +100,9 @@ def try_sizes(attempt: Attempt, examples: int, grid: Sequence[int]) -> tuple[Ten
 def close_gaps(attempt: Attempt, tried: Tensor, hits: Tensor, *, rule: str) -> tuple[Tensor, Tensor]:
     """Try more sizes until none that is near the best is left out.
 
-    The gaps beside the best are halved until they are closed: where success ends at one size, that finds it. Success
-    need not be monotone, as a larger frame can succeed where a smaller one fails. So all sizes within `NEAR` of the best
-    are tried, too, and again around what that finds. What was tried is returned.
+    The gaps beside the best are halved until they are closed: where success ends at one size, that finds it. But it
+    need not be monotone: a larger frame can succeed where a smaller one fails. So all sizes within `NEAR` of the best
+    are tried, too, and again around what that finds.
 
     Args:
         attempt: as in `try_sizes`.

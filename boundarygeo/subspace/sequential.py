@@ -10,12 +10,13 @@ from torch import Tensor
 from boundarygeo.attacks.examples import check_count, check_eps, labels_of
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
-from boundarygeo.evaluation import progress_bar
+from boundarygeo.evaluation import analysis, progress_bar
 from boundarygeo.losses import true_margin
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.candidates import TOLERANCE, Candidates, differentiate
 from boundarygeo.subspace.orthogonal import Bounds, orthogonal_unit
 from boundarygeo.subspace.shortest import search_shortest
+from boundarygeo.subspace.study import plain
 
 BOXES = ("feasible", "ignore")
 STOPS = ("max_directions", "failures", "max_norm", "misclassified", "no_gradient")
@@ -76,6 +77,7 @@ class SequentialDirections(Result):
         return self.perturbations[self.owner == example]
 
 
+@analysis
 def sequential_directions(
     clf: Classifier,
     x: Tensor,
@@ -149,6 +151,9 @@ def sequential_directions(
     """
     if box not in BOXES:
         raise ValueError(f"box must be one of {list(BOXES)}, got {box!r}")
+    max_norm, max_directions, steps, starts, failures, seed = plain(
+        max_norm, max_directions, steps, starts, failures, seed
+    )
     limit = math.inf if max_norm is None else check_eps(max_norm, "max_norm")
     check_count(max_directions, "max_directions")
     check_count(steps, "steps", least=4)

@@ -14,10 +14,12 @@ from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import NORMS, random_in_ball, steepest
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
+from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms
 from boundarygeo.losses import LOSSES, loss_of
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.gaas import claimed_dimension
+from boundarygeo.subspace.study import plain
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -77,6 +79,7 @@ class LocalSmoothness(Result):
         return torch.maximum(self.hessian_norm, self.gradient_change)
 
 
+@analysis
 def local_smoothness(
     clf: Classifier,
     x: Tensor,
@@ -126,6 +129,7 @@ def local_smoothness(
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument or the module's output is not usable.
     """
+    eps, points, iterations, seed = plain(eps, points, iterations, seed)
     radius = check_eps(eps)
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
@@ -172,6 +176,7 @@ def local_smoothness(
     )
 
 
+@analysis
 def second_order_count(
     gradient_norm: Tensor, eps: float, gamma: Tensor | float, beta: Tensor | float, dimension: int
 ) -> Tensor:
@@ -207,6 +212,7 @@ def second_order_count(
     return claimed_dimension(g, eps, wanted, dimension)
 
 
+@analysis
 def best_second_order_count(
     gradient_norm: Tensor, gamma: Tensor | float, beta: Tensor | float, dimension: int
 ) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,6 +87,7 @@ def check_settings(
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+    eps, max_dimension, restarts, steps, seed = plain(eps, max_dimension, restarts, steps, seed)
     if method == "frame" and norm != "l2":
         raise ValueError(f"norm must be 'l2' for method='frame', got {norm!r}")
     check_positive(eps, "eps")
@@ -121,6 +123,11 @@ def _whole_numbers(values: object) -> tuple[int, ...]:
     sizes = tuple(listed)
     whole = all(isinstance(size, int | np.integer) and not isinstance(size, bool) for size in sizes)
     return tuple(int(size) for size in sizes) if whole else ()
+
+
+def plain(*values: Any) -> tuple[Any, ...]:
+    """Settings as they are, but NumPy's numbers as Python's: those are checked, and stored."""
+    return tuple(value.item() if isinstance(value, np.generic) else value for value in values)
 
 
 def _line(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from boundarygeo.evaluation import analysis
 from boundarygeo.statistics import Estimate, mean, share
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -56,6 +57,7 @@ class DimensionSummary:
     without_gradient: int
 
 
+@analysis
 def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: int = 0) -> DimensionSummary:
     """Mean, quantiles, and the shares at zero and at the cap.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.gaas import claimed_dimension
 from boundarygeo.subspace.goal import Goal, Opponent, Turn
@@ -80,6 +81,7 @@ class SharedDimension(Result):
         return is_closed(self.tried, self.successes, self.verified, self.verified + 1)
 
 
+@analysis
 def shared_dimension(
     classifiers: Classifiers,
     x: Tensor,
@@ -193,8 +195,8 @@ def shared_dimension(
     return SharedDimension(
         provenance=problem.provenance(
             f"shared_dimension(eps={settings.eps!r}, method={method!r}, rule={rule!r}, box={box!r}, "
-            f"max_dimension={settings.cap}, grid={settings.grid}, steps={steps})",
-            seed=seed,
+            f"max_dimension={settings.cap}, grid={settings.grid}, steps={settings.steps})",
+            seed=settings.seed,
         ),
         claimed=_whole(claimed_dimension(strength, settings.eps, one, d), right, len(x)),
         verified=_whole(seen.count, who, len(x)),
