@@ -18,6 +18,7 @@ from boundarygeo.evaluation import (
     BatchTuner,
     Counts,
     Form,
+    analysis,
     build_form,
     check_finite,
     check_module,
@@ -213,6 +214,7 @@ class Classifier:
         settings = self.settings() | {"bounds": self.bounds, "batch_size": batch_size}
         return Classifier(module, device=device, **settings)
 
+    @analysis
     def logits(self, x: Tensor, *, precision: str = "float32", progress: bool = False) -> Tensor:
         """Logits of a batch of any size.
 
@@ -243,10 +245,12 @@ class Classifier:
             self.in_batches(work, len(x), x.shape[1:], kind=f"logits {precision}", progress=progress)
         return torch.cat([row.cpu() for row in rows])
 
+    @analysis
     def predict(self, x: Tensor) -> Tensor:
         """Classes with the largest logit, int64 `[example]`. Arguments and errors as in `logits`."""
         return self.logits(x).argmax(1)
 
+    @analysis
     def margin(self, x: Tensor, y: Tensor) -> Tensor:
         """Logit of the true class minus the largest other logit: positive where the classifier is right.
 
@@ -267,6 +271,7 @@ class Classifier:
         self.check_labels(y, len(x))  # again: now the number of classes is known
         return true_margin(logits, y.cpu())
 
+    @analysis
     def input_gradient(self, x: Tensor, y: Tensor, *, loss: str = "cross_entropy") -> Tensor:
         r"""Gradient of a loss with respect to each input.
 

@@ -96,7 +96,9 @@ def _trained(arch: str, data: Dataset, out: Path, *, seed: int, device: str) -> 
 def _compare(classifiers: dict[str, Classifier], data: Dataset, out: Path, *, seed: int) -> None:
     """What transfers between the networks, and how far their subspaces and boundaries coincide."""
     drawn = draw_examples(next(iter(classifiers.values())), data, COMPARED, correct_only=False, seed=seed)
-    these = Comparison(classifiers, drawn, (data.test.x, data.test.y), StudyOptions(model=list(classifiers), seed=seed))
+    these = Comparison(
+        classifiers, drawn, (data.test.x[:], data.test.y), StudyOptions(model=list(classifiers), seed=seed)
+    )
     overlap = {"dimension": OVERLAP_DIMENSION, "eps": OVERLAP_EPS, "restarts": OVERLAP_RESTARTS}
     for title, report, stems in (
         ("transfer", measures.matrix(these, attack="pgd", norm="linf", eps=TRANSFER_EPS), ("transfer", "mistakes")),

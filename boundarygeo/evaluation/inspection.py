@@ -35,7 +35,7 @@ def check_module(module: Form, probe: Tensor) -> int:
             raise ValueError("module must be deterministic, got two different outputs for one input")
         raise ValueError(
             "module must treat each sample of a batch by itself, got an output that depends on the "
-            "rest of the batch (batch norm without running statistics?)"
+            "rest of the batch (batch norm without running statistics, dynamic quantisation?)"
         )
     if bool((together >= 0).all() and ((together.sum(1) - 1).abs() <= _SUMS_TO_ONE).all()):
         warnings.warn(

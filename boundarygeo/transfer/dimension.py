@@ -9,6 +9,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.examples import labels_of
 from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
 from boundarygeo.subspace.goal import Goal
@@ -44,6 +45,7 @@ class TransferredDimension(Result):
         return self.count
 
 
+@analysis
 def transferred_dimension(
     target: Classifier, x: Tensor, dimension: AdversarialDimension, *, progress: bool = True
 ) -> TransferredDimension:
@@ -102,6 +104,7 @@ def transferred_dimension(
     )
 
 
+@analysis
 def dimension_and_transfer(
     classifiers: Sequence[Classifier],
     x: Tensor,
