@@ -255,9 +255,12 @@ def test_counts_are_those_of_the_module() -> None:
     for attack in ATTACKS.values():
         attack(clf, x, y)
         seen.clear()
-        assert attack(clf, x, y).provenance.forwards == sum(seen)
+        # Checking the module, which its list makes another one each time, on three inputs, together and alone, is not
+        # counted.
+        assert attack(clf, x, y).provenance.forwards == sum(seen) - 6
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("attack", ["fgsm", "minimal_norm"])
 def test_without_a_gradient_nothing_is_found(attack: str, norm: str) -> None:

@@ -84,6 +84,7 @@ def test_no_change_within_reach_is_censored() -> None:
     assert result.distance.isinf().all()
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_zero_gradients_are_marked() -> None:
     clf = bg.Classifier(Linear(torch.zeros(4), 0.1))
     result = bg.boundary_distance(clf, images(2, shape=(4,)), torch.tensor([0, 1]), direction="fgsm", max_distance=1)
@@ -240,6 +241,7 @@ def test_exact_distances_do_not_depend_on_where_blocks_end() -> None:
     assert float(result.distance[0]) == pytest.approx(1 / 64, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_exact_distances_mark_missing_directions_and_refuse_smooth_networks() -> None:
     constant = bg.Classifier(Linear(torch.zeros(4), 0.3))
     x = images(3, shape=(4,))

@@ -66,6 +66,7 @@ def test_float64_is_more_exact_than_float32() -> None:
     assert double.provenance.precision == "float64"
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_cost_is_counted_and_examples_without_a_gradient_are_marked() -> None:
     result = bg.logit_lines(clf_of(), X, Y, extent=0.1, points=5, direction="random")
     assert (result.provenance.forwards, result.provenance.backwards) == (25, 0)

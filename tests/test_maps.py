@@ -274,6 +274,7 @@ def test_centre_label_is_that_of_the_origin_and_of_no_pixel_beside_it() -> None:
         assert maps.u[4] == maps.v[4] == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_a_classifier_without_gradients_gives_marked_maps() -> None:
     clf = bg.Classifier(Linear(torch.zeros(4), 0.1))
     planes = bg.fgsm_random_planes(clf, images(3, shape=(4,)), torch.tensor([0, 1, 0]))
@@ -401,6 +402,7 @@ def test_no_planes_and_labels_beyond_the_classes_are_refused() -> None:
         bg.boundary_maps(clf, planes.select(torch.tensor([], dtype=torch.int64)), extent=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:.*seems to return probabilities")
 def test_nan_away_from_the_examples_is_an_error_and_not_a_label() -> None:
     class Cliff(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -746,6 +746,7 @@ SMOOTH: dict[str, tuple[nn.Module, str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*seems to return probabilities")
 @pytest.mark.parametrize("case", SMOOTH)
 def test_modules_that_are_not_piecewise_affine_are_refused_by_name(case: str) -> None:
     module, message = SMOOTH[case]

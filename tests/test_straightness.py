@@ -128,6 +128,7 @@ def test_cosines_against_autograd() -> None:
     assert found.provenance.backwards == 3 + 12
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_a_linear_classifier_has_one_gradient_and_a_constant_one_none() -> None:
     clf = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), device="cpu")
     x, y = images(2), torch.tensor([0, 1])

@@ -37,7 +37,9 @@ def check_module(module: Form, probe: Tensor) -> int:
             "module must treat each sample of a batch by itself, got an output that depends on the "
             "rest of the batch (batch norm without running statistics, dynamic quantisation?)"
         )
-    if bool((together >= 0).all() and ((together.sum(1) - 1).abs() <= _SUMS_TO_ONE).all()):
+    sums = (together.sum(1) - 1).abs() <= _SUMS_TO_ONE
+    between = (together > 0) & (together < 1)
+    if bool((together >= 0).all() and sums.all() and between.any()):
         warnings.warn(
             "module seems to return probabilities (rows are >= 0 and sum to 1), not logits: labels are the same, but "
             "softmax flattens gradients, so attacks get weaker, distances longer and dimensions smaller: leave it out",
