@@ -7,7 +7,6 @@ by xarray, so that `xarray.open_zarr(path)` reads it without this package.
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import math
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 import xarray as xr
 import zarr
-from torch import Tensor, nn
+from torch import Tensor
 
 from boundarygeo._version import __version__
 from boundarygeo.overwriting import arrays_written, check_free, read_json
@@ -72,7 +71,8 @@ class Provenance:
     Attributes:
         command: call that made the result, with the settings that decide it.
         seed: seed of its random draws, or None where nothing was drawn.
-        model: first 16 hex digits of the SHA-256 of the module's parameters and buffers.
+        model: 16 hex digits that change with the module's weights, layers, attributes, hooks and code
+            (`Classifier.identity`).
         device: name of the device.
         precision: arithmetic used, fastest first, e.g. `"bfloat16, float32, float64"`.
         seconds: wall-clock time in s.
@@ -100,24 +100,6 @@ def software_versions() -> dict[str, str]:
         "torch": str(torch.__version__),
         "numpy": np.__version__,
     }
-
-
-def module_hash(module: nn.Module) -> str:
-    """First 16 hex digits of the SHA-256 over names, dtypes, shapes and values of parameters and buffers.
-
-    Args:
-        module: any module; it is only read.
-
-    Returns:
-        The digest. Two modules with equal state dicts have equal digests, on whatever device they are.
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        if isinstance(value, Tensor):
-            flat = value.detach().cpu().contiguous()
-            digest.update(f"{name} {flat.dtype} {tuple(flat.shape)}".encode())
-            digest.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

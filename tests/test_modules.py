@@ -25,7 +25,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import boundarygeo as bg
-from boundarygeo.evaluation import build_form, code_digest, frozen_copy, is_standard, plain_form, structure_digest
+from boundarygeo.evaluation import (
+    build_form,
+    code_digest,
+    frozen_copy,
+    is_standard,
+    plain_form,
+    state_digest,
+    structure_digest,
+)
 from boundarygeo.evaluation.arithmetic import continuous_record
 
 CPU = torch.device("cpu")
@@ -639,3 +647,27 @@ def test_large_weights_exist_once() -> None:
     with clf.running(inputs()):
         (first, *_) = clf._now.plain.module.parameters()
         assert first.data_ptr() == net[1].weight.data_ptr()
+
+
+def test_the_digest_of_weights_follows_them() -> None:
+    def module() -> nn.Sequential:
+        made = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+        for parameter in made.parameters():
+            parameter.data.fill_(0.5)
+        return made
+
+    same = state_digest(module())
+    assert state_digest(module().eval().requires_grad_(False)) == same
+    assert len(same) == 16
+    weight, buffer, dtype, names = module(), module(), module(), nn.Sequential(nn.Identity(), *module())
+    weight[0].weight.data[2, 1] += 1e-6
+    buffer[1].running_mean[0] = 1e-6
+    dtype[0].double()
+    digests = {state_digest(changed) for changed in (weight, buffer, dtype, names)}
+    assert len(digests | {same}) == 5
+
+
+def test_the_digest_of_weights_sees_shapes() -> None:
+    flat, tall = nn.Linear(6, 1, bias=False), nn.Linear(1, 6, bias=False)
+    tall.weight.data.copy_(flat.weight.data.view(6, 1))
+    assert state_digest(flat) != state_digest(tall)

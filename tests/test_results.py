@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo import results
-from boundarygeo.results import Provenance, Result, array, module_hash
+from boundarygeo.results import Provenance, Result, array
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -75,9 +75,7 @@ def test_what_exists_is_only_replaced_on_request(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "toy.zarr"
     path.write_text("no store")
-    with pytest.raises(
-        ValueError, match="path must not exist yet, got .*, which is not a store of boundarygeo"
-    ):
+    with pytest.raises(ValueError, match="path must not exist yet, got .*, which is not a store of boundarygeo"):
         toy().save(path, overwrite=True)
     assert path.read_text() == "no store"
     assert list(tmp_path.iterdir()) == [path]
@@ -123,30 +121,6 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
 
 def test_a_result_is_printed_in_shapes() -> None:
     assert repr(toy()) == "Toy(values=[2, 3], number=[2], names=('a', 'ß'), flag=True)"
-
-
-def test_the_hash_of_a_module_follows_its_state() -> None:
-    def module() -> nn.Sequential:
-        made = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-        for parameter in made.parameters():
-            parameter.data.fill_(0.5)
-        return made
-
-    same = module_hash(module())
-    assert module_hash(module().eval().requires_grad_(False)) == same
-    assert len(same) == 16
-    weight, buffer, dtype, names = module(), module(), module(), nn.Sequential(nn.Identity(), *module())
-    weight[0].weight.data[2, 1] += 1e-6
-    buffer[1].running_mean[0] = 1e-6
-    dtype[0].double()
-    digests = {module_hash(changed) for changed in (weight, buffer, dtype, names)}
-    assert len(digests | {same}) == 5
-
-
-def test_the_hash_of_a_module_sees_shapes() -> None:
-    flat, tall = nn.Linear(6, 1, bias=False), nn.Linear(1, 6, bias=False)
-    tall.weight.data.copy_(flat.weight.data.view(6, 1))
-    assert module_hash(flat) != module_hash(tall)
 
 
 def test_lists_follow_their_examples(tmp_path: Path) -> None:
