@@ -143,11 +143,10 @@ def _store_fault(path: Path) -> str | None:
         return "is not a store of boundarygeo"
     metadata, plan = read_json(path / "zarr.json"), read_json(path / "chunks" / "plan.json")
     attributes = metadata.get("attributes") or read_json(path / ".zattrs")
-    files = list(_files(path))
-    ours = "boundarygeo_type" in attributes or plan.keys() >= _PLAN_FIELDS or set(files) <= {"chunks/zarr.json"}
-    if not ours:
+    files, written = list(_files(path)), arrays_written(path)
+    ours = "boundarygeo_type" in attributes or written is not None or plan.keys() >= _PLAN_FIELDS
+    if not ours and set(files) != {"chunks/zarr.json"}:
         return "is not a store of boundarygeo"
-    written = arrays_written(path)
     for file in files:
         name = file.partition("/")[0]
         known = written is None or name in written

@@ -107,9 +107,12 @@ def test_info_says_versions_devices_and_precision(capsys: pytest.CaptureFixture[
         assert word in said
 
 
-def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    status, said, _ = run(capsys, "--help")
-    assert status == 0
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_help_lists_the_commands(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, said, complaint = run(capsys, *words)
+    assert (status, complaint) == (0, "")
+    assert said.startswith("Usage: boundarygeo")
+    assert said.count("\n") > 15
     for command in ("demo", "maps", "lines", "distances", "accuracy", "pieces", "train", "info"):
         assert command in said
 

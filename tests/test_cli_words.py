@@ -24,10 +24,75 @@ def test_numbers_that_are_not_positive_are_refused(text: str) -> None:
         positive_number(text, "--words")
 
 
-@pytest.mark.parametrize("text", ["1,2", "", ",", "large", "1/0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,2",
+        "",
+        ",",
+        "large",
+        "1/0",
+        "1/0.0",
+        "1/-0",
+        "8/",
+        "/8",
+        "/",
+        "8//255",
+        "8/255/2",
+        "8/ ",
+        " ",
+        "\t",
+        "1_000",
+        "0x10",
+        "1e",
+        "e3",
+        "1e3.5",
+        ".",
+        "+",
+        "--1",
+        "+-1",
+        "1 2",
+        "8 /255 1",
+        "8\\255",
+        "8:255",
+        "0,5",
+        "½",
+        "٣",
+        "１",
+        "8/255ε",
+        "10%",
+        "1.5.2",
+        "True",
+        "None",
+        "1j",
+        "nan/1x",
+    ],
+)
 def test_what_is_not_one_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="--words must be (one number|numbers) such as 0.5 or 16/255"):
         positive_number(text, "--words")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf,1", "0.5,NaN", "1/nan", "1/inf", "Infinity", "1e999", "1/1e-999"])
+def test_numbers_are_finite(text: str) -> None:
+    with pytest.raises(ValueError, match="--mean must be (finite numbers|numbers such as 0.5 or 16/255), "):
+        numbers(text, "--mean")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8/255", 8 / 255),
+        (" 8 / 255 ", 8 / 255),
+        (".5", 0.5),
+        ("2.", 2.0),
+        ("+3", 3.0),
+        ("1E-2", 0.01),
+        ("1e3/1e2", 10.0),
+    ],
+)
+def test_numbers_as_people_write_them(text: str, expected: float) -> None:
+    assert positive_number(text, "--words") == expected
 
 
 @pytest.mark.parametrize(

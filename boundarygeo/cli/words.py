@@ -37,9 +37,11 @@ def _parsed(text: str, name: str) -> tuple[float, ...]:
     values = []
     for part in text.split(","):
         terms = [term.strip() for term in part.split("/")]
-        if len(terms) > 2 or not all(map(_NUMBER.fullmatch, terms)) or float((*terms, "1")[1]) == 0:
+        sensible = len(terms) <= 2 and all(map(_NUMBER.fullmatch, terms))
+        above, below = (*map(float, terms), 1.0)[:2] if sensible else (0.0, 0.0)
+        if not sensible or not math.isfinite(below) or below == 0:
             raise ValueError(f"{name} must be numbers such as 0.5 or 16/255, separated by commas, got {text!r}")
-        values.append(float(terms[0]) / float((*terms, "1")[1]))
+        values.append(above / below)
     return tuple(values)
 
 

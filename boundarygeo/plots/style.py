@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from boundarygeo.overwriting import MARK, check_free
+from boundarygeo.plots.differences import difference
 
 CLASS_COLORS = (
     "#dd7700",  # orange
@@ -67,27 +68,12 @@ STYLE: dict[Any, Any] = {
 DPI = 200
 SUFFIXES = (".png", ".pdf", ".svg")
 LONGEST_NAME = 32
-DISTINCT = 0.1
-"""Distance in Oklab below which two colours are taken for the same."""
+DISTINCT = 12.0
+"""CIEDE2000 difference below which two colours are too much alike for one figure."""
 
 # Roberts' R3 sequence: multiples of powers of the root of x⁴ = x + 1 fill a cube evenly, however many.
 _R3 = 1.2207440846057596 ** -np.arange(1.0, 4.0)
 _SPARE = 400  # colours of it to choose from
-
-_TO_CONES = np.array(
-    [
-        [0.4122214708, 0.2119034982, 0.0883024619],
-        [0.5363325363, 0.6806995451, 0.2817188376],
-        [0.0514459929, 0.1073969566, 0.6299787005],
-    ]
-)
-_TO_LAB = np.array(
-    [
-        [0.2104542553, 1.9779984951, 0.0259040371],
-        [0.7936177850, -2.4285922050, 0.7827717662],
-        [-0.0040720468, 0.4505937099, -0.8086757660],
-    ]
-)
 
 
 class NotebookFigure(Figure):
@@ -153,9 +139,9 @@ def shown_colors(shown: Iterable[int], n: int) -> NDArray[np.float64]:
     """Colours of the classes 0 to n - 1 in a figure that names some of them: those differ.
 
     Every class has its colour of `class_colors`, and those of 0 to 9 never change. One from 10 on that is shown, and
-    whose colour is nearer than `DISTINCT` to that of a class shown before it (in the order of their numbers), has
-    another one: of the first colours of the sequence the one that is farthest from those before it. Classes that are
-    not shown keep theirs.
+    whose colour differs by less than `DISTINCT` from that of a class shown before it (in the order of their numbers),
+    has another one: of the first colours of the sequence the one that is farthest from those before it. Classes that
+    are not shown keep theirs.
 
     Args:
         shown: the classes that the figure names: twenty can be told apart, a hundred cannot.
@@ -170,25 +156,19 @@ def shown_colors(shown: Iterable[int], n: int) -> NDArray[np.float64]:
     """
     colors = class_colors(n)
     spare = class_colors(_SPARE)
-    lab, spare_lab = _oklab(colors), _oklab(spare)
-    before = np.empty((0, 3))
+    before: list[NDArray[np.float64]] = []
     for number in sorted({int(number) for number in shown}):
-        if number >= len(CLASS_COLORS) and _nearest(lab[number], before) < DISTINCT:
-            farthest = np.argmax(_nearest(spare_lab, before))
-            colors[number], lab[number] = spare[farthest], spare_lab[farthest]
-        before = np.vstack([before, lab[number]])
+        if number >= len(CLASS_COLORS) and _nearest(colors[number], before) < DISTINCT:
+            colors[number] = spare[np.argmax(_nearest(spare, before))]
+        before.append(colors[number])
     return colors
 
 
-def _nearest(colors: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of colours to the nearest of others, infinite where there are none."""
-    return np.linalg.norm(colors[..., None, :] - others, axis=-1).min(axis=-1, initial=np.inf)
-
-
-def _oklab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """SRGB in Oklab, in which equal distances look about equal (Ottosson 2020, bottosson.github.io/posts/oklab)."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return np.cbrt(linear @ _TO_CONES) @ _TO_LAB
+def _nearest(colors: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Difference between colours and the most similar of others, infinite where there are none."""
+    if not others:
+        return np.full(colors.shape[:-1], np.inf)
+    return difference(colors[..., None, :], np.array(others)).min(axis=-1)
 
 
 def shortened(name: str, longest: int = LONGEST_NAME) -> str:
