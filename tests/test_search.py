@@ -1,6 +1,7 @@
 """The search over sizes, against success functions made by hand."""
 
 import itertools
+import math
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,15 @@ from torch import Tensor
 
 import boundarygeo as bg
 from boundarygeo.subspace.gaas import GaasFrames
-from boundarygeo.subspace.search import best_attempt, default_grid, dimension_of, search_sizes
+from boundarygeo.subspace.search import (
+    NEAR,
+    best_attempt,
+    close_gaps,
+    default_grid,
+    dimension_of,
+    is_closed,
+    try_sizes,
+)
 from boundarygeo.subspace.study import Settings, Study, check_settings
 
 Attempt = Callable[[Tensor, Tensor], Tensor]
@@ -43,10 +52,17 @@ def peaks(places: list[int]) -> Attempt:
     return lambda example, size: (place[example] - (size - place[example]).abs()).clamp_min(0)
 
 
-def searched(hits: Attempt, examples: int, grid: tuple[int, ...], rule: str, rounds: int) -> tuple[Tensor, Tensor]:
-    """The tables, checked: sorted, padded at the end, and just what was attempted."""
+def bumps(held: list[list[int]]) -> Attempt:
+    """All directions of a frame succeed for the sizes listed for each example, and one too few for all others."""
+    return lambda example, size: torch.tensor(
+        [int(k) - (int(k) not in held[int(i)]) for i, k in zip(example, size, strict=True)], dtype=torch.int64
+    )
+
+
+def searched(hits: Attempt, examples: int, grid: tuple[int, ...], rule: str) -> tuple[Tensor, Tensor]:
+    """The tables, checked: sorted, padded at the end, just what was attempted, and nothing near the best left out."""
     attempt = Recorded(hits)
-    tried, found = search_sizes(attempt, examples, grid, rule=rule, rounds=rounds)
+    tried, found = close_gaps(attempt, *try_sizes(attempt, examples, grid), rule=rule)
     assert tried.dtype == found.dtype == torch.int64
     assert tried.shape == found.shape
     for i in range(examples):
@@ -54,99 +70,125 @@ def searched(hits: Attempt, examples: int, grid: tuple[int, ...], rule: str, rou
         assert sizes == sorted(set(sizes))
         assert tried[i].tolist() == sizes + [0] * (tried.shape[1] - len(sizes))
         assert sizes == sorted(size for example, size in attempt.jobs if example == i)
+        assert sizes[-1] == grid[-1]
         expected = hits(torch.full((len(sizes),), i), torch.tensor(sizes))
         assert found[i].tolist() == expected.tolist() + [0] * (tried.shape[1] - len(sizes))
+        best, best_hits = best_by_hand(sizes, expected.tolist(), rule)
+        near = range(max(1, best - NEAR), min(grid[-1], best + NEAR) + 1)
+        assert {size for size in near if size > best_hits} <= set(sizes)
     assert (tried > 0).any(0).all()
     assert len(attempt.jobs) == len(set(attempt.jobs))
     return tried, found
 
 
-LIMITS = [0, 1, 2, 3, 7, 10, 11, 19, 20, 21, 38, 39, 40]
+def best_by_hand(sizes: list[int], hits: list[int], rule: str) -> tuple[int, int]:
+    """The smallest size with the largest score, and that score; 0 and 0 where all is in vain."""
+    scores = [hit if rule == "count" or hit == size else 0 for size, hit in zip(sizes, hits, strict=True)]
+    return (sizes[scores.index(max(scores))], max(scores)) if max(scores) else (0, 0)
 
 
-def test_thresholds_between_grid_points_are_found_exactly_with_enough_rounds() -> None:
-    grid = (1, 2, 5, 10, 20, 40)
-    tried, hits = searched(thresholds(LIMITS), len(LIMITS), grid, "all", 5)
-    assert dimension_of(tried, hits, "all").tolist() == LIMITS
-    # Gaps up to 2^rounds are resolved: each round halves one.
-    assert (tried > 0).sum(1).max() == len(grid) + 5
-    assert (tried > 0).sum(1)[[0, 1, 2, -1]].tolist() == [6, 6, 7, 6]
-
-
-def test_without_rounds_the_grid_is_the_resolution() -> None:
-    grid = (1, 2, 5, 10, 20, 40)
-    tried, hits = searched(thresholds(LIMITS), len(LIMITS), grid, "all", 0)
-    assert tried.tolist() == [list(grid)] * len(LIMITS)
-    expected = [max((size for size in grid if size <= limit), default=0) for limit in LIMITS]
-    assert dimension_of(tried, hits, "all").tolist() == expected
-
-
-@pytest.mark.parametrize("rounds", [1, 2, 3, 4])
-def test_each_round_halves_the_gap(rounds: int) -> None:
-    limits = list(range(100, 117))
-    tried, hits = searched(thresholds(limits), len(limits), (100, 116), "all", rounds)
-    step = 16 >> rounds
-    expected = [100 + (limit - 100) // step * step for limit in limits]
-    assert dimension_of(tried, hits, "all").tolist() == expected
-
-
-def test_the_default_grid_finds_every_threshold_up_to_fifty() -> None:
-    limits = list(range(51))
-    tried, hits = searched(thresholds(limits), 51, default_grid(200), "all", 4)
+@pytest.mark.parametrize("grid", [(1, 2, 5, 10, 20, 40), (1, 40), (40,), (7, 9, 40)])
+def test_thresholds_between_grid_points_are_found_exactly(grid: tuple[int, ...]) -> None:
+    limits = list(range(41))
+    tried, hits = searched(thresholds(limits), 41, grid, "all")
     assert dimension_of(tried, hits, "all").tolist() == limits
 
 
-def test_a_larger_frame_that_succeeds_counts_though_smaller_ones_fail() -> None:
-    def hits(example: Tensor, size: Tensor) -> Tensor:
-        return torch.where((size == 20) | (size <= 2), size, size - 1)
+@pytest.mark.parametrize("width", [1, 2, 50, 64, 65, 1000])
+def test_gaps_of_any_width_are_closed_by_halving(width: int) -> None:
+    limits = sorted({100, 101, 100 + width // 2, 99 + width, 100 + width})
+    tried, hits = searched(thresholds(limits), len(limits), (100, 100 + width), "all")
+    assert dimension_of(tried, hits, "all").tolist() == [min(limit, 100 + width) for limit in limits]
+    assert (tried > 0).sum(1).max() <= 2 + math.ceil(math.log2(width)) + NEAR
 
-    tried, found = searched(hits, 1, (1, 2, 5, 10, 20, 40), "all", 3)
-    assert dimension_of(tried, found, "all").tolist() == [20]
-    assert tried.tolist() == [[1, 2, 5, 10, 20, 22, 25, 30, 40]]
+
+def test_the_default_grid_finds_every_threshold() -> None:
+    limits = list(range(321))
+    tried, hits = searched(thresholds(limits), 321, default_grid(320), "all")
+    assert dimension_of(tried, hits, "all").tolist() == limits
+    # Six halvings and the neighbours beyond the grid at most.
+    assert (tried > 0).sum(1).max() <= len(default_grid(320)) + 6 + NEAR
+
+
+def test_larger_frames_that_succeed_count_though_smaller_ones_fail() -> None:
+    held = [[1, 2, 20], [1, 2, 12], [1, 2, 12, 21, 31], [1, 2, 13], [*range(1, 8), 17, 27], [6], [11]]
+    tried, hits = searched(bumps(held), len(held), (1, 2, 5, 10, 20, 40), "all")
+    # 13 is more than ten away from 2, and on no way there; 6 and 11 are near, or not, to nothing.
+    assert dimension_of(tried, hits, "all").tolist() == [20, 12, 31, 2, 27, 6, 0]
+
+
+def test_most_successes_are_found_beside_others() -> None:
+    table = torch.tensor([min(k, 12) for k in range(41)])
+    table[[17, 19, 26, 30, 40]] = torch.tensor([13, 15, 16, 17, 16])
+    tried, hits = searched(lambda _, size: table[size], 1, (1, 10, 20, 40), "count")
+    assert dimension_of(tried, hits, "count").tolist() == [17]
 
 
 @pytest.mark.parametrize("rule", ["all", "count"])
-def test_nothing_and_everything_need_no_more_than_the_grid(rule: str) -> None:
-    grid = (1, 5, 20)
-    tried, hits = searched(thresholds([0]), 1, grid, "all", 4)
-    assert dimension_of(tried, hits, "all").tolist() == [0]
-    for limit, dimension in ((-1, 0), (20, 20)):
-        tried, hits = searched(lambda _, size, limit=limit: size * (limit > 0), 1, grid, rule, 4)
-        assert tried.tolist() == [list(grid)]
-        assert dimension_of(tried, hits, rule).tolist() == [dimension]
+@pytest.mark.parametrize("seed", range(4))
+def test_random_tables_have_nothing_better_near_the_best(rule: str, seed: int) -> None:
+    # `searched` compares with what is near; the exhaustive best of the same sizes is no other.
+    chance = torch.Generator().manual_seed(seed)
+    size = torch.arange(81)
+    share = torch.rand(30, 81, generator=chance) * torch.linspace(1.3, 0.2, 81)
+    table = (size * share.clamp_max(1)).long()
+    tried, hits = searched(lambda example, k: table[example, k], 30, default_grid(80), rule)
+    for i, (count, row) in enumerate(zip(dimension_of(tried, hits, rule).tolist(), table.tolist(), strict=True)):
+        best, reached = best_by_hand(tried[i].tolist(), hits[i].tolist(), rule)
+        near = list(range(max(1, best - NEAR), min(80, best + NEAR) + 1))
+        assert best_by_hand(near, [row[k] for k in near], rule)[1] == reached == count
 
 
-def test_a_grid_of_one_size_is_enough() -> None:
+def test_everything_needs_no_more_than_the_grid_and_nothing_its_neighbours() -> None:
     for rule in ("all", "count"):
-        tried, hits = searched(thresholds([7, 3]), 2, (7,), rule, 3)
-        assert dimension_of(tried, hits, rule).tolist() == [7, 0 if rule == "all" else 3]
+        tried, hits = searched(lambda _, size: size, 1, (1, 5, 20), rule)
+        assert tried.tolist() == [[1, 5, 20]]
+        assert dimension_of(tried, hits, rule).tolist() == [20]
+        tried, hits = searched(lambda _, size: 0 * size, 1, (1, 5, 20), rule)
+        assert tried.tolist() == [[*range(1, NEAR + 1), 20]]
+        assert dimension_of(tried, hits, rule).tolist() == [0]
 
 
 @pytest.mark.parametrize("place", range(1, 41))
 def test_the_best_count_is_found_between_grid_points(place: int) -> None:
     # Up to the peak all succeed; from there one is lost with each further one.
-    tried, hits = searched(peaks([place]), 1, (1, 10, 20, 40), "count", 5)
+    tried, hits = searched(peaks([place]), 1, (1, 10, 20, 40), "count")
     assert dimension_of(tried, hits, "count").tolist() == [place]
 
 
-def test_both_sides_of_the_best_are_tried_in_one_round() -> None:
-    tried, hits = searched(peaks([20, 26, 18]), 3, (1, 20, 40), "count", 1)
-    assert tried.tolist() == [[1, 20, 30, 40, 0], [1, 20, 30, 40, 0], [1, 18, 20, 30, 40]]
-    assert dimension_of(tried, hits, "count").tolist() == [20, 22, 18]
-    # Of 20 directions 4 succeed: frames of 5 to 19 can have more successes, one of 4 cannot.
-    four = searched(lambda _, size: size.clamp_max(4), 2, (20, 40), "count", 1)[0]
-    assert four.tolist() == [[12, 20, 30, 40]] * 2
-    assert searched(lambda _, size: size.clamp_max(4), 1, (4, 20), "count", 1)[0].tolist() == [[4, 12, 20]]
+def test_frames_that_cannot_be_better_are_left_out() -> None:
+    # Of 20 directions 14 succeed: frames of 15 to 19 can have more successes, one of 14 cannot.
+    tried, _ = searched(lambda _, size: size.clamp_max(14), 1, (20, 40), "count")
+    assert min(tried[0].tolist()) == 15
+    tried, _ = searched(thresholds([20]), 1, (20, 40), "all")
+    assert tried.tolist() == [[*range(20, 31), 40]]
+
+
+def test_counts_are_closed_where_success_ends_at_one_size() -> None:
+    cases = [
+        ([1, 2, 3, 4], [1, 2, 3, 1], 3, True),  # 3 holds, 4 does not
+        ([1, 2, 3, 4], [0, 0, 0, 0], 0, True),
+        ([1, 2, 5, 0], [1, 2, 1, 0], 2, False),  # 3 was left out
+        ([1, 2, 3, 4], [1, 1, 3, 1], 3, False),  # 2 failed, and so 5 may hold
+        ([1, 2, 3, 4], [1, 2, 3, 4], 4, False),  # the cap
+        ([1, 2, 3, 4], [1, 2, 3, 4], 3, False),  # one of the four was lost when they were looked at once more
+        ([0, 0, 0, 0], [0, 0, 0, 0], 0, False),  # excluded
+        ([1, 2, 4, 9], [1, 2, 3, 3], 3, True),  # `"count"`
+    ]
+    tried, hits, count = (torch.tensor([case[i] for case in cases]) for i in range(3))
+    assert is_closed(tried, hits, count, count + 1).tolist() == [case[3] for case in cases]
+    assert is_closed(torch.tensor([[1, 4, 16]]), torch.tensor([[1, 4, 8]]), torch.tensor([4]), torch.tensor([16])).all()
+    assert not is_closed(tried, hits, count, 0 * count).any()
 
 
 @pytest.mark.parametrize("rule", ["all", "count"])
 def test_examples_do_not_depend_on_each_other(rule: str) -> None:
     places = [3, 39, 0, 12, 20, 40, 12, 1]
     hits = {"all": thresholds(places), "count": peaks(places)}[rule]
-    tried, found = searched(hits, len(places), (1, 5, 10, 20, 40), rule, 3)
+    tried, found = searched(hits, len(places), (1, 5, 10, 20, 40), rule)
     for i, place in enumerate(places):
         alone = {"all": thresholds([place]), "count": peaks([place])}[rule]
-        one, its = searched(alone, 1, (1, 5, 10, 20, 40), rule, 3)
+        one, its = searched(alone, 1, (1, 5, 10, 20, 40), rule)
         assert one[0].tolist() == tried[i][: one.shape[1]].tolist()
         assert its[0].tolist() == found[i][: one.shape[1]].tolist()
         assert (tried[i][one.shape[1] :] == 0).all()
