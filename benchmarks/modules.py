@@ -63,11 +63,11 @@ def exported() -> nn.Module:
     return torch.export.export(small(), (torch.rand(4, 3, 32, 32),), dynamic_shapes=({0: batch},)).module()
 
 
-def from_timm(name: str) -> Module:
+def from_timm(name: str, **settings: object) -> Module:
     def make() -> nn.Module:
         import timm
 
-        return timm.create_model(name, pretrained=False, num_classes=10)
+        return timm.create_model(name, pretrained=False, num_classes=10, **settings)
 
     return make
 
@@ -83,10 +83,17 @@ def from_transformers(kind: str, **settings: object) -> Module:
 
 
 def torchvision_model(name: str) -> Module:
-    return lambda: torchvision.models.get_model(name, weights=None, num_classes=10, **_QUIET.get(name, {}))
+    def make() -> nn.Module:
+        module = torchvision.models.get_model(name, weights=None, num_classes=10, **_SMALL.get(name, {}))
+        for parameter in module.parameters():
+            if parameter.ndim == 2 and not parameter.any():  # vit_b_16's head: all logits would be equal
+                nn.init.normal_(parameter, std=0.1)
+        return module
+
+    return make
 
 
-_QUIET = {"inception_v3": {"init_weights": False, "aux_logits": True}}
+_SMALL = {"inception_v3": {"init_weights": False}, "vit_b_16": {"image_size": 64}}
 _VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 64}
 
 MODULES: dict[str, tuple[Module, int]] = {
@@ -94,7 +101,7 @@ MODULES: dict[str, tuple[Module, int]] = {
         f"torchvision {name}": (torchvision_model(name), size)
         for name, size in (
             ("resnet50", 64),
-            ("vit_b_16", 224),
+            ("vit_b_16", 64),
             ("swin_t", 64),
             ("convnext_tiny", 64),
             ("efficientnet_b0", 64),
@@ -103,7 +110,7 @@ MODULES: dict[str, tuple[Module, int]] = {
         )
     },
     "timm resnet18": (from_timm("resnet18"), 64),
-    "timm vit_tiny_patch16_224": (from_timm("vit_tiny_patch16_224"), 224),
+    "timm vit_tiny_patch16_224": (from_timm("vit_tiny_patch16_224", img_size=64), 64),
     "timm convnext_atto": (from_timm("convnext_atto"), 64),
     "Hugging Face ViT, as it is": (from_transformers("ViT", **_VIT), 64),
     "Hugging Face ViT, `.logits` of it": (lambda: Logits(from_transformers("ViT", **_VIT)()), 64),

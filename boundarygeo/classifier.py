@@ -22,6 +22,7 @@ from boundarygeo.evaluation import (
     build_form,
     check_finite,
     check_module,
+    check_weights,
     evaluating,
     few_inputs,
     frozen_copy,
@@ -32,9 +33,11 @@ from boundarygeo.evaluation import (
     plain_form,
     precision_ladder,
     progress_bar,
+    share_buffers,
     state_digest,
     steady_size,
     structure_digest,
+    unwrapped,
 )
 from boundarygeo.losses import LOSSES, loss_of, true_margin
 from boundarygeo.results import Provenance
@@ -45,7 +48,7 @@ BOUNDS_TOLERANCE = 1e-5
 MASKED = 0.1
 """Share of gradients that are exactly zero, above which an analysis says so."""
 
-_FOUND = frozenset({"_tuners", "_session", "_checked", "_probes", "_known", "_forms"})
+_FOUND = frozenset({"_tuners", "_session", "_checked", "_base", "_probes", "_known", "_forms"})
 
 
 class Classifier:
@@ -118,6 +121,7 @@ class Classifier:
         self._session: _Session | None = None
         # Inputs that the module has been checked on, while it is what it was then.
         self._checked: tuple[Any, ...] | None = None
+        self._base: nn.Module | None = None
         self._probes: dict[torch.Size, Tensor] = {}
         # Rearranged forms of standard layers, whose whole state is known: kept while it is what it was.
         self._known: str | None = None
@@ -546,12 +550,13 @@ class Classifier:
                     self.check_labels(y, len(x))
                 yield
                 return
-            base = frozen_copy(self.module, self.device)
+            check_weights(self.module)
+            structure = structure_digest(self.module)
+            base = self._copy_of_now(structure)
             modes = [(layer, layer.training) for layer in base.modules()] if base is self.module else []
             try:
-                self._session = _Session(
-                    evaluating(base), is_standard(base), few_inputs(self.normalise, x, self.device)
-                )
+                probe = few_inputs(self.normalise, x, self.device)
+                self._session = _Session(evaluating(base), structure, is_standard(base), probe)
                 self._probe(x)
                 if y is not None:
                     self.check_labels(y, len(x))
@@ -562,12 +567,24 @@ class Classifier:
                 for layer, training in modes:
                     layer.training = training
 
-    def _probe(self, x: Tensor) -> None:
-        """Check the module on a few of the inputs, unless it was checked on such as it is."""
-        now = (structure_digest(self.module), *_versions(self.module))
+    def _copy_of_now(self, structure: str) -> nn.Module:
+        """A frozen copy of the module; that of the last analysis, where it shares all that may have changed since."""
+        now = (structure, *_tensors(self.module))
         if now != self._checked:
             self._probes.clear()
+            self._base = None
             self._checked = now
+        if self._base is not None:
+            return self._base
+        base = frozen_copy(self.module, self.device)
+        if base is not self.module and is_standard(base):
+            share_buffers(base, self.module)
+            if _pointers(base) == _pointers(unwrapped(self.module)):
+                self._base = base
+        return base
+
+    def _probe(self, x: Tensor) -> None:
+        """Check the module on a few of the inputs, unless it was checked on such as it is."""
         shape = x.shape[1:]
         if shape in self._probes:
             check_finite(self._now.plain, self._probes[shape])
@@ -656,7 +673,7 @@ class Classifier:
     def _built(self, kind: str, shape: torch.Size, build: Callable[[Tensor], Form | None]) -> Form | None:
         """A form, made when it is first asked for, and again when the module is another."""
         if not self._now.sure:
-            known = self.digest() if self._now.standard else None
+            known = f"{self._now.structure} {state_digest(self.module)}" if self._now.standard else None
             if known is None or known != self._known:
                 self._forms.clear()
             self._known, self._now.sure = known, True
@@ -679,6 +696,7 @@ class _Session:
 
     Args:
         base: a frozen copy of it.
+        structure: its `structure_digest`.
         standard: whether its whole state is known (`is_standard`).
         probe: a few normalised inputs.
 
@@ -687,8 +705,8 @@ class _Session:
         sure: whether the forms that were kept have been compared with it.
     """
 
-    def __init__(self, base: nn.Module, standard: bool, probe: Tensor) -> None:
-        self.standard, self.sure = standard, False
+    def __init__(self, base: nn.Module, structure: str, standard: bool, probe: Tensor) -> None:
+        self.structure, self.standard, self.sure = structure, standard, False
         self.plain = plain_form(base, probe)
         self._zeros: list[Tensor] = []
         self._gradients = 0
@@ -709,10 +727,20 @@ class _Session:
             )
 
 
-def _versions(module: nn.Module) -> list[tuple[int, int]]:
-    """What changes with most changes of weights, and costs nothing."""
+def _tensors(module: nn.Module) -> list[tuple[int, int, int]]:
+    """Which weights a module has: it costs nothing, and changes with most of their changes."""
     tensors = (*module.parameters(), *module.buffers())
-    return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+    return [(id(each), _pointer(each), 0 if each.is_inference() else each._version) for each in tensors]
+
+
+def _pointers(module: nn.Module) -> list[int]:
+    return [_pointer(tensor) for tensor in (*module.parameters(), *module.buffers())]
+
+
+def _pointer(tensor: Tensor) -> int:
+    """Where the values of a tensor are; 0 where they have no such place."""
+    plain = type(tensor) in (Tensor, nn.Parameter, nn.Buffer) and tensor.layout is torch.strided
+    return tensor.data_ptr() if plain and not tensor.is_meta else 0
 
 
 def _resolve_device(device: str | torch.device, module: nn.Module) -> torch.device:

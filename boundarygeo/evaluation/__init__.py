@@ -2,7 +2,7 @@
 
 from boundarygeo.evaluation.arithmetic import is_standard
 from boundarygeo.evaluation.batches import BatchTuner, Counts, in_batches, progress_bar
-from boundarygeo.evaluation.copies import evaluating, frozen_copy, has_hooks
+from boundarygeo.evaluation.copies import check_weights, evaluating, frozen_copy, has_hooks, share_buffers, unwrapped
 from boundarygeo.evaluation.forms import (
     PRECISIONS,
     Form,
@@ -26,6 +26,7 @@ __all__ = [
     "build_form",
     "check_finite",
     "check_module",
+    "check_weights",
     "code_digest",
     "evaluating",
     "fast_bfloat16",
@@ -40,7 +41,9 @@ __all__ = [
     "plain_form",
     "precision_ladder",
     "progress_bar",
+    "share_buffers",
     "state_digest",
     "steady_size",
     "structure_digest",
+    "unwrapped",
 ]

@@ -51,10 +51,9 @@ def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
         The copy; or the module itself, where it cannot be copied and is on the device already.
 
     Raises:
-        ValueError: if it cannot be copied and is elsewhere, or its weights do not exist yet.
+        ValueError: if it cannot be copied and is elsewhere.
     """
     module = unwrapped(module)
-    _check_weights(module)
     shared = {
         id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
         for parameter in module.parameters()
@@ -79,6 +78,19 @@ def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
     return evaluating(duplicate)
 
 
+def share_buffers(duplicate: nn.Module, module: nn.Module) -> None:
+    """Give a copy the buffers of its original, where they are on its device: for layers that do not write to them.
+
+    Args:
+        duplicate: what `frozen_copy` gave.
+        module: what it was made from.
+    """
+    for copied, own in zip(duplicate.modules(), unwrapped(module).modules(), strict=True):
+        for name, buffer in own.named_buffers(recurse=False):
+            if buffer.device == copied.get_buffer(name).device and not buffer.is_inference():
+                copied._buffers[name] = buffer
+
+
 def evaluating(module: nn.Module) -> nn.Module:
     """Put a module into evaluation mode; one that `torch.export` made has only the mode that it was made in."""
     try:
@@ -87,7 +99,15 @@ def evaluating(module: nn.Module) -> nn.Module:
         return module
 
 
-def _check_weights(module: nn.Module) -> None:
+def check_weights(module: nn.Module) -> None:
+    """Refuse a module whose weights do not exist yet.
+
+    Args:
+        module: any module.
+
+    Raises:
+        ValueError: if a parameter or buffer has no shape or no values.
+    """
     tensors = [*module.parameters(), *module.buffers()]
     if any(is_lazy(tensor) for tensor in tensors):
         raise ValueError("module has weights without a shape (lazy layers): call it once on an input, then wrap it")

@@ -227,6 +227,7 @@ class _Writer:
         self.digest.update(encoded)
 
 
+@functools.cache
 def is_installed(module: str) -> bool:
     """Whether a module belongs to an installed package or to Python: versions stand for its content.
 
