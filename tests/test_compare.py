@@ -250,6 +250,7 @@ def test_a_classifier_that_is_always_wrong_does_not_stop_the_others(
     assert found.value("plain0", "dimension", "verified, inside the bounds").n == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_boundaries_beyond_reach_are_infinite_and_missing_directions_are_left_out(
     examples: tuple[Tensor, Tensor, Tensor],
 ) -> None:

@@ -273,6 +273,7 @@ def test_a_table_alone_keeps_its_parts_beside_it_until_it_is_there(called: Calle
     assert out.read_text() == csv_text(direct(instruments=["spectrum"]))
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_numbers_that_are_not_finite_and_failures_are_kept_as_that(called: Called, tmp_path: Path) -> None:
     constant = nn.Linear(9, 3)
     nn.init.zeros_(constant.weight)
@@ -327,7 +328,7 @@ def other_weights() -> list[Subject]:
             {"instruments": ["spectrum"]},
             "settings.instruments: ['accuracy', 'masking', 'spectrum'], now ['spectrum']",
         ),
-        ({"subjects": other_weights()}, "classifiers.plain0.model: "),
+        ({"subjects": other_weights()}, "classifiers.plain0.weights: "),
         ({"subjects": subjects()[::-1]}, "settings.names: ['plain0', 'plain1', 'bent'], now ['bent', "),
         ({"subjects": [replace(s, group="g") for s in subjects()]}, "settings.subjects.plain0.group: plain, now g"),
         ({"x": examples()[0] * 0.99}, "data: "),

@@ -190,6 +190,7 @@ def test_labels_of_the_pool_may_be_known() -> None:
     assert not torch.equal(turned.distance[2], found.distance[2])
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_missing_directions_are_marked() -> None:
     clf = bg.Classifier(Linear(torch.zeros(2), -0.1))  # class 1 everywhere
     other = bg.Classifier(Linear(torch.tensor([1.0, 0.0]), 0.1))

@@ -86,6 +86,7 @@ def test_what_rounding_leaves_of_a_parallel_gradient_is_no_second_axis() -> None
     assert not planes.v.any()
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_zero_gradients_are_marked_and_have_no_axes() -> None:
     clf = bg.Classifier(Checkerboard(0.3))
     module = clf.module

@@ -107,6 +107,7 @@ def test_gradients_in_small_parts_are_the_same(monkeypatch) -> None:
     torch.testing.assert_close(parts.gradient_norm, whole.gradient_norm, rtol=1e-6, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_a_model_without_gradient_has_no_cosine() -> None:
     several = {**fan(), "flat": bg.Classifier(Linear(torch.zeros(2), -0.1), bounds=(-10, 10))}
     x, y = points()

@@ -115,7 +115,8 @@ class Journal:
             files: dict[str, str | None] = {}
             for word, result in part.found.results.items():
                 store = self._store(part.instrument, part.name, word)
-                files |= _digests(result.save(store, overwrite=True))  # one that was damaged, or has no entry yet
+                _delete(store)  # one that was damaged, or has no entry yet
+                files |= _digests(result.save(store))
             content = dataclasses.asdict(dataclasses.replace(part, found=Found(part.found.measurements, {})))
             content |= {"results": list(part.found.results), "files": files}
             write_json(self._entry(number), {"sha256": digest_of(content), "content": content})
