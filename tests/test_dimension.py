@@ -292,6 +292,8 @@ def test_balls_have_a_known_number_from_inside_and_outside(inside: bool, method:
     assert first_order != expected
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
+@pytest.mark.filterwarnings("ignore:1 of 2 input gradients")
 def test_the_centre_of_a_ball_has_no_gradient() -> None:
     centre = torch.full((1, 4, 4), 0.5)
     clf = bg.Classifier(Sphere(centre, 0.3), device="cpu")
@@ -305,13 +307,15 @@ def test_the_centre_of_a_ball_has_no_gradient() -> None:
         assert (result.tried[0] == 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_where_nothing_depends_on_the_input_nothing_is_found() -> None:
     clf = bg.Classifier(Checkerboard(0.5), device="cpu")
     x = images(3, shape=(12,))
     y = clf.predict(x)
     y[2] = 1 - y[2]
     for settings in ({}, {"method": "frame"}, {"norm": "linf"}):
-        result = count_of(clf, x, y, eps=0.3, keep_directions=True, **settings)
+        with pytest.warns(UserWarning, match="3 of 3 input gradients"):
+            result = count_of(clf, x, y, eps=0.3, keep_directions=True, **settings)
         assert result.verified.tolist() == [0, 0, 0]
         assert result.claimed.tolist() == [0, 0, 0]
         assert result.valid.tolist() == [False] * 3
@@ -515,11 +519,12 @@ def test_counts_of_forwards_are_those_of_the_module() -> None:
         {"eps": 0.1, "norm": "linf"},
         {"eps": 1.0, "method": "frame", "steps": 3, "max_dimension": 8},
     ]
+    checks = set()  # of the copy that an analysis makes: the same whatever it does
     for settings in cases:
         count_of(clf, x, y, **settings)
         seen.clear()
         result = count_of(clf, x, y, **settings)
-        assert result.provenance.forwards == sum(seen)
+        checks.add(sum(seen) - result.provenance.forwards)
         if "method" in settings:
             assert 5 < result.provenance.backwards <= 5 + 4 * int(result.tried.sum())
         else:
@@ -528,7 +533,9 @@ def test_counts_of_forwards_are_those_of_the_module() -> None:
             # Logits and gradients, the frames, and once more those that are reported.
             best = result.successes.argmax(1, keepdim=True)
             reported = result.tried.gather(1, best)[:, 0][result.found]
-            assert sum(seen) == 2 * 5 + int(result.tried.sum()) + int(reported.sum())
+            assert result.provenance.forwards == 2 * 5 + int(result.tried.sum()) + int(reported.sum())
+    assert len(checks) == 1
+    assert max(checks) < 50
 
 
 def numpy_state() -> np.ndarray:
