@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -152,7 +153,7 @@ def check_count(value: int, name: str, least: int = 1) -> None:
     Raises:
         ValueError: if it is anything else.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
 
 

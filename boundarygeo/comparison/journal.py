@@ -280,7 +280,7 @@ def plan_of(bench: Bench, instruments: tuple[str, ...]) -> Plan:
             for subject in bench.subjects
         },
         examples=len(bench.x),
-        data=digest.hexdigest()[:16],
+        data={"inputs": digest.hexdigest()[:16]},
         chunk_size=len(bench.x),
         device=", ".join(sorted({subject.classifier.device.type for subject in bench.subjects})),
     )

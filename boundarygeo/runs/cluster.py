@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ class RayEngine:
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("Ray must be installed for this: pip install 'boundarygeo[ray]'") from error
         for name, number in (("workers", workers), ("threads", threads)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 1):
                 raise ValueError(f"{name} must be a positive whole number, got {number!r}")
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")

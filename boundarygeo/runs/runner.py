@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -207,7 +208,7 @@ def _check(job: Job) -> None:
 
 
 def _check_size(size: int | None, name: str) -> None:
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+    if size is not None and (isinstance(size, bool) or not isinstance(size, Integral) or size < 1):
         raise ValueError(f"{name} must be a positive whole number, or None, got {size!r}")
 
 

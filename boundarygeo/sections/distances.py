@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -146,7 +147,7 @@ def check_reach(max_distance: float, scan: int, tolerance: float | None) -> floa
     """
     if not 0 < max_distance < math.inf:
         raise ValueError(f"max_distance must be a positive number, got {max_distance}")
-    if not isinstance(scan, int) or scan < 1:
+    if not isinstance(scan, Integral) or scan < 1:
         raise ValueError(f"scan must be a whole number, at least 1, got {scan}")
     tolerance = 1e-6 * max_distance if tolerance is None else tolerance
     if not 0 < tolerance < math.inf:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -105,7 +106,7 @@ def logit_lines(
         ValueError: if an argument is out of its range or the logits are not finite.
     """
     low, high = reach(extent)
-    if not isinstance(points, int) or points < 2:
+    if not isinstance(points, Integral) or points < 2:
         raise ValueError(f"points must be a whole number, at least 2, got {points}")
     clf.check_inputs(x)
     clf.check_labels(y, len(x))

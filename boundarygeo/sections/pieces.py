@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -196,7 +197,7 @@ def linear_pieces(
     low, high = reach(extent)
     clf.check_inputs(x)
     directions = given_directions(direction, x)
-    if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < 1):
+    if max_bytes is not None and (not isinstance(max_bytes, Integral) or max_bytes < 1):
         raise ValueError(f"max_bytes must be a positive number of bytes, got {max_bytes!r}")
     # Apple's accelerators have no float64.
     device = torch.device("cpu") if clf.device.type == "mps" else clf.device

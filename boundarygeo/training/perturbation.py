@@ -6,6 +6,7 @@ here the network changes with every batch, and what is wanted is speed.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -109,5 +110,5 @@ def check_ball(eps: float, norm: str, step_size: float | None, steps: int = 1) -
     check_choice(norm, "norm", NORMS)
     if step_size is not None:
         check_number(step_size, "step_size", above=0)
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+    if not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"steps must be a whole number, at least 1, got {steps!r}")

@@ -6,6 +6,7 @@ images works on them.
 
 import math
 from itertools import pairwise
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ def spirals(count: int = 400, *, classes: int = 2, turns: float = 1.5, noise: fl
     Raises:
         ValueError: if `count` is below `classes`, there are fewer than 2 classes, or `turns` or `noise` is not usable.
     """
-    if not isinstance(classes, int) or classes < 2:
+    if not isinstance(classes, Integral) or classes < 2:
         raise ValueError(f"classes must be a whole number, at least 2, got {classes!r}")
     if not 0 < turns < math.inf:
         raise ValueError(f"turns must be a positive number, got {turns}")
@@ -96,7 +97,7 @@ def toy_mlp(classes: int = 2, *, width: int = 64, seed: int = 0) -> nn.Module:
 
 
 def _start(count: int, noise: float, classes: int, seed: int) -> tuple[np.random.Generator, np.ndarray]:
-    if not isinstance(count, int) or count < classes:
+    if not isinstance(count, Integral) or count < classes:
         raise ValueError(f"count must be a whole number, at least {classes}, got {count!r}")
     if not 0 <= noise < math.inf:
         raise ValueError(f"noise must be a number >= 0, got {noise}")
