@@ -156,6 +156,12 @@ def test_the_best_count_is_found_between_grid_points(place: int) -> None:
     assert dimension_of(tried, hits, "count").tolist() == [place]
 
 
+@pytest.mark.parametrize("limit", [21, 45, 60, 77, 99])
+def test_gaps_below_the_best_count_are_closed_where_its_neighbours_are_alike(limit: int) -> None:
+    tried, hits = searched(lambda _, size: torch.where(size <= limit, size, 20), 1, (1, 100), "count")
+    assert dimension_of(tried, hits, "count").tolist() == [limit]
+
+
 def test_frames_that_cannot_be_better_are_left_out() -> None:
     # Of 20 directions 14 succeed: frames of 15 to 19 can have more successes, one of 14 cannot.
     tried, _ = searched(lambda _, size: size.clamp_max(14), 1, (20, 40), "count")
