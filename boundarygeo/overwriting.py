@@ -145,7 +145,7 @@ def _store_fault(path: Path) -> str | None:
     attributes = metadata.get("attributes") or read_json(path / ".zattrs")
     files, written = list(_files(path)), arrays_written(path)
     ours = "boundarygeo_type" in attributes or written is not None or plan.keys() >= _PLAN_FIELDS
-    if not ours and set(files) != {"chunks/zarr.json"}:
+    if not ours and not _just_begun(path, files):
         return "is not a store of boundarygeo"
     for file in files:
         name = file.partition("/")[0]
@@ -157,6 +157,13 @@ def _store_fault(path: Path) -> str | None:
         ):
             return f"holds {file!r} that boundarygeo did not write,"
     return None
+
+
+def _just_begun(path: Path, files: list[str]) -> bool:
+    """Whether a folder is what a run leaves that is killed before its plan is written."""
+    return {entry.name for entry in path.iterdir()} - _DEBRIS == {"chunks"} and all(
+        re.fullmatch(r"chunks/(zarr\.json|\.(plan|zarr)\.json\.\d+\.partial)", file) for file in files
+    )
 
 
 def _comparison_fault(path: Path) -> str | None:

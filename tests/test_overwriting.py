@@ -407,3 +407,13 @@ def test_the_mark_of_a_figure_survives_other_settings(tmp_path: Path) -> None:
     with mpl.rc_context({"savefig.facecolor": "red", "svg.fonttype": "none", "pdf.compression": 9}):
         for suffix in ("png", "pdf", "svg"):
             assert foreign(save_figure(map_grid(maps()), tmp_path / f"a.{suffix}"), "figure") is None
+
+
+@pytest.mark.parametrize("left", [None, ".plan.json.123.partial", "zarr.json"])
+def test_a_run_that_was_killed_before_its_plan_was_written_is_no_obstacle(left: str | None, tmp_path: Path) -> None:
+    begun = tmp_path / "out.partial" / "chunks"
+    begun.mkdir(parents=True)
+    if left is not None:
+        (begun / left).write_bytes(b"{")
+    run_maps(tmp_path / "out")
+    assert not begun.exists()
