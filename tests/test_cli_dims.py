@@ -95,11 +95,11 @@ class Half(torch.nn.Module):
         score = (x.flatten(1)[:, :96] - 178 / 255).sum(1, keepdim=True)
         return torch.cat([-score, score], 1)
 
-class Third(torch.nn.Module):
-    'Always says that there is a third class.'
+class Opposite(torch.nn.Module):
+    'Always says the other class.'
     def forward(self, x):
-        score = x.flatten(1).sum(1, keepdim=True)
-        return torch.cat([0 * score, 0 * score, 1 + score], 1)
+        score = (0.5 - x.flatten(1)).sum(1, keepdim=True)
+        return torch.cat([-score, score], 1)
 """
 
 
@@ -325,10 +325,10 @@ def test_a_model_that_gets_no_example_right_is_refused(
 ) -> None:
     (tmp_path / "nets_of_dims.py").write_text(NETS)
     monkeypatch.chdir(tmp_path)
-    words = dims(folder, "--model", "nets_of_dims:Third", "--eps", "1", "--out", "{model}.zarr")
+    words = dims(folder, "--model", "nets_of_dims:Opposite", "--eps", "1", "--out", "{model}.zarr")
     with pytest.warns(UserWarning, match="no --weights"):
         complaint = refused(capsys, *words)
-    assert "--model must get one of the first model's 12 examples right, got none for 'nets_of_dims:Third'" in complaint
+    assert "--model must get one of the first model's 12 examples right, got none for 'nets_of_dims:Opposite'" in complaint
     assert not list(tmp_path.glob("*.zarr"))
 
 

@@ -194,6 +194,7 @@ def test_figures_call_checkpoints_by_their_file_where_that_tells_them_apart(tmp_
     assert short_names([first, first]) == ["one", "one"]
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_directions_must_exist_for_some_example(data: Dataset, clf: bg.Classifier) -> None:
     drawn = draw_examples(clf, data, 5, correct_only=False, seed=0)
     along = directions_of(clf, drawn, "fgsm", seed=0)

@@ -170,7 +170,8 @@ def test_margins_are_those_of_the_pixel_or_of_the_nearest_that_has_one(driver: A
 def test_cells_have_the_colours_of_the_figures(driver: Any, opened: Any) -> None:
     maps = explored_maps()
     opened(maps)
-    expected = np.rint(255 * cell_images(maps, np.arange(4), colors_of([maps], np.arange(4))))[:, ::-1]  # the lowest row is drawn last
+    images = cell_images(maps, np.arange(4), colors_of([maps], np.arange(4)))
+    expected = np.rint(255 * images)[:, ::-1]  # the lowest row is drawn last
     for number in range(4):
         assert np.array_equal(pixels(driver, f"{cell(number)} canvas"), expected[number])
 
