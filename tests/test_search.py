@@ -157,9 +157,10 @@ def test_the_best_count_is_found_between_grid_points(place: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [21, 45, 60, 77, 99])
-def test_gaps_below_the_best_count_are_closed_where_its_neighbours_are_alike(limit: int) -> None:
+def test_gaps_below_the_best_count_are_halved_where_its_neighbours_are_alike(limit: int) -> None:
     tried, hits = searched(lambda _, size: torch.where(size <= limit, size, 20), 1, (1, 100), "count")
     assert dimension_of(tried, hits, "count").tolist() == [limit]
+    assert tried.shape[1] <= 2 + 2 * math.ceil(math.log2(100)) + 2 * NEAR  # halved, not walked down
 
 
 def test_frames_that_cannot_be_better_are_left_out() -> None:
