@@ -328,7 +328,7 @@ def test_a_model_that_gets_no_example_right_is_refused(
     words = dims(folder, "--model", "nets_of_dims:Opposite", "--eps", "1", "--out", "{model}.zarr")
     with pytest.warns(UserWarning, match="no --weights"):
         complaint = refused(capsys, *words)
-    assert "--model must get one of the first model's 12 examples right, got none for 'nets_of_dims:Opposite'" in complaint
+    assert "must get one of the first model's 12 examples right, got none for 'nets_of_dims:Opposite'" in complaint
     assert not list(tmp_path.glob("*.zarr"))
 
 
