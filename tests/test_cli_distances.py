@@ -83,6 +83,7 @@ def test_one_reach_is_for_all_directions(folder: Path, tmp_path: Path, capsys: p
     assert len(list(tmp_path.iterdir())) == 2  # without {way}: along the directions only
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_a_model_that_fails_leaves_nothing(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def zigzag_pieces(extent: float = 0.5) -> tuple[bg.LinearPieces, bg.GradientCosi
     return pieces, cosines
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_first_changes_on_paper() -> None:
     changes = first_changes(zigzag_pieces()[0])
     assert changes.shape == (2, 2)
@@ -55,6 +56,7 @@ def test_first_changes_on_paper() -> None:
     assert first_changes(zigzag_pieces(0.25)[0])[:, 1].tolist() == [torch.inf, pytest.approx(0.2)]
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_table_on_paper() -> None:
     pieces, cosines = zigzag_pieces()
     rows = {line.split("  ")[0]: line for line in piece_table(pieces, cosines).splitlines()}
@@ -71,6 +73,7 @@ def test_table_on_paper() -> None:
     assert "left out where the gradient is zero: 1" in piece_table(pieces, cosines)
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_logits_that_are_constant_but_for_rounding_have_no_deviation() -> None:
     class Constant(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -129,6 +132,7 @@ def test_pieces_are_those_of_the_library(folder: Path, tmp_path: Path, capsys: p
         assert any(f"gradients at 0 and {place} " in line and expected in line for line in said.splitlines())
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_examples_without_a_gradient_are_left_out_and_counted(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -331,7 +331,7 @@ def other_weights() -> list[Subject]:
         ({"subjects": other_weights()}, "classifiers.plain0.weights: "),
         ({"subjects": subjects()[::-1]}, "settings.names: ['plain0', 'plain1', 'bent'], now ['bent', "),
         ({"subjects": [replace(s, group="g") for s in subjects()]}, "settings.subjects.plain0.group: plain, now g"),
-        ({"x": examples()[0] * 0.99}, "data: "),
+        ({"x": examples()[0] * 0.99}, "data.inputs: "),
         ({"x": examples()[0][:-1], "y": examples()[1][:-1], "index": range(N - 1)}, "examples: 20, now 19; "),
     ],
 )  # fmt: skip

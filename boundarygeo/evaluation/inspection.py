@@ -37,15 +37,18 @@ def check_module(module: Form, probe: Tensor) -> int:
             "module must treat each sample of a batch by itself, got an output that depends on the "
             "rest of the batch (batch norm without running statistics, dynamic quantisation?)"
         )
-    sums = (together.sum(1) - 1).abs() <= _SUMS_TO_ONE
-    between = (together > 0) & (together < 1)
-    if bool((together >= 0).all() and sums.all() and between.any()):
+    if _are_probabilities(together) and _are_probabilities(_checked_logits(module, probe / 2)):
         warnings.warn(
             "module seems to return probabilities (rows are >= 0 and sum to 1), not logits: labels are the same, but "
             "softmax flattens gradients, so attacks get weaker, distances longer and dimensions smaller: leave it out",
             stacklevel=2,
         )
     return together.shape[1]
+
+
+def _are_probabilities(rows: Tensor) -> bool:
+    between = (rows > 0) & (rows < 1)
+    return bool((rows >= 0).all() and ((rows.sum(1) - 1).abs() <= _SUMS_TO_ONE).all() and between.any())
 
 
 def check_finite(module: Form, probe: Tensor) -> None:
