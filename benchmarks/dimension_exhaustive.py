@@ -3,8 +3,9 @@
     python benchmarks/dimension_exhaustive.py [--examples 200] [--digits 30] [--networks mlp small_cnn]
 
 Needs BOUNDARYGEO_DATA and `make mnist-models`. Half-spaces: weights are normal, the distances give 0.5 to 1.5·d
-directions, log-uniformly; the closed form ⌊ε²/distance²⌋ is computed in float64. Networks: an exhaustive count looks at
-every frame of 1 to 200 directions as a whole, which gives the best of any range of sizes by either rule.
+directions, log-uniformly, but not within 0.02 of a whole number, where the float32 of the module decides (442 of
+443.003 pass). The closed form ⌊ε²/distance²⌋ is computed in float64. Networks: an exhaustive count looks at every
+frame of 1 to 200 directions as a whole, which gives the best of any range of sizes by either rule.
 """
 
 import argparse
@@ -25,24 +26,23 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--digits", type=int, default=30)
     parser.add_argument("--networks", nargs="+", default=["mlp", "small_cnn"])
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     print(
-        "| d | rule | closed form met | closed, or d | sizes tried, median | forwards per example |\n"
-        + "|---" * 6
-        + "|"
+        "| d | rule | closed form met | marked as closed, or d | sizes tried, median | forwards per example |\n"
+        + f"{'|---' * 6}|"
     )
     for dimension, rule in product((20, 300, 1000), ("all", "count")):
         half_spaces(dimension, rule, arguments.examples, arguments.device)
     print(
         "\n| network | bounds | rule | verified, mean | best near it | best of all sizes | closed | "
-        "sizes tried, median | forwards per example |\n" + "|---" * 9 + "|"
+        f"sizes tried, median | forwards per example |\n{'|---' * 9}|"
     )
     for network in arguments.networks:
         clf, x, y = mnist_network(network, arguments.digits, device=arguments.device)
         for box in ("ignore", "clip", "feasible"):
             digits(network, clf, x, y, box)
-    print(f"\n{machine(clf.device)}")
+    print(f"\n{machine(torch.device(arguments.device))}")
 
 
 def half_spaces(dimension: int, rule: str, count: int, device: str) -> None:
@@ -50,6 +50,7 @@ def half_spaces(dimension: int, rule: str, count: int, device: str) -> None:
     chance = torch.Generator().manual_seed(dimension)
     weight = torch.randn(dimension, generator=chance)
     share = 0.5 * (3 * dimension) ** torch.rand(count, generator=chance, dtype=torch.float64)
+    share = share.floor() + (share % 1).clamp(0.02, 0.98)
     module = nn.Linear(dimension, 2)
     with torch.no_grad():
         module.weight.copy_(torch.stack([-weight, weight]) / 2)
