@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import boundarygeo as bg
-from boundarygeo.evaluation import analysis, build_form, frozen_copy
+from boundarygeo.evaluation import build_form, frozen_copy, own_world, plain_form
 
 CIFAR = (3, 32, 32)
 
@@ -66,8 +66,8 @@ def dbviz_way(clf: bg.Classifier, planes: bg.Planes, axis: Tensor) -> None:
 def raw_rate(clf: bg.Classifier, precision: str, batch: int, seconds: float, shape: Sequence[int] = CIFAR) -> float:
     """Examples per second of bare forward passes over one batch that is there already."""
     x = torch.rand(batch, *shape, device=clf.device)
-    with analysis(clf.module, clf.device), torch.no_grad():
-        form = build_form(frozen_copy(clf.module, clf.device), precision, x[:4])
+    with own_world():
+        form = build_form(plain_form(frozen_copy(clf.module, clf.device), x[:4]), precision, x[:4])
         assert form is not None
         x = x.to(form.dtype).contiguous(memory_format=form.memory_format)
         for _ in range(3):

@@ -20,7 +20,7 @@ from maps_speed import summary
 from real import machine, mnist_network
 
 import boundarygeo as bg
-from boundarygeo.evaluation import analysis, build_form, frozen_copy
+from boundarygeo.evaluation import build_form, frozen_copy, own_world, plain_form
 from boundarygeo.transfer.matrix import transfer_matrix
 
 NETWORKS = (("softmax_regression", 0), ("mlp", 0), ("mlp", 1), ("small_cnn", 0), ("small_cnn", 1))
@@ -91,8 +91,9 @@ Loop = Callable[[int], Callable[[], object]]
 
 def bare_passes(clf: bg.Classifier, shape: torch.Size) -> tuple[Loop, Loop]:
     """Bare forward passes, and bare forward passes with the input gradient."""
-    with analysis(clf.module, clf.device), torch.no_grad():
-        form = build_form(frozen_copy(clf.module, clf.device), "float32", torch.rand(4, *shape, device=clf.device))
+    with own_world():
+        probe = torch.rand(4, *shape, device=clf.device)
+        form = build_form(plain_form(frozen_copy(clf.module, clf.device), probe), "float32", probe)
     assert form is not None
 
     def batch(size: int) -> torch.Tensor:
