@@ -361,3 +361,13 @@ def test_the_training_split_has_the_channels_of_the_test_split(tmp_path: Path) -
     make("train", lambda _: "L")
     make("test", lambda name: "RGB" if name == "a" else "L")
     assert load_data(f"folder:{tmp_path}").train.x.shape == (2, 3, 2, 2)
+
+
+def test_folders_that_are_named_by_number_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+    for name in ("0", "2", "10", "011"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (2, 2), (int(name), 0, 0)).save(tmp_path / name / "one.png")
+    data = load_data(f"folder:{tmp_path}")
+    assert data.class_names == ("0", "2", "10", "011")
+    pixels = (255 * data.test.x[:][:, 0, 0, 0]).round().long()
+    assert torch.equal(pixels, torch.tensor([0, 2, 10, 11])[data.test.y])

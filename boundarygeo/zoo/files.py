@@ -200,6 +200,8 @@ class _VisibleImages(ImageFolder):
         classes = _visible_folders(directory)
         if not classes:
             raise FileNotFoundError(f"Couldn't find any class folder in {directory}.")
+        if all(name.isdecimal() for name in classes):
+            classes.sort(key=int)  # as text, "10" would come before "2"
         return classes, {name: number for number, name in enumerate(classes)}
 
     def _is_visible_image(self, file: str) -> bool:
