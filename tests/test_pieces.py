@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from oracles import SmallNet, images
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 import boundarygeo as bg
 from boundarygeo.directions import Directions
@@ -792,3 +793,11 @@ def test_bad_arguments(change: dict, error: type[Exception], message: str) -> No
     x, direction = arguments.pop("x"), arguments.pop("direction")
     with pytest.raises(error, match=message):
         linear_pieces(clf, x, direction, **arguments)
+
+
+def test_normalising_transforms_inside_a_module_are_named() -> None:
+    module = nn.Sequential(v2.Normalize((0.5,), (0.2,)), nn.Flatten(), nn.Linear(16, 3)).eval()
+    with pytest.raises(
+        ValueError, match=r"it passes over Normalize in '0': leave that to mean= and std= of Classifier"
+    ):
+        linear_pieces(Classifier(module), torch.rand(2, 1, 4, 4), torch.ones(2, 1, 4, 4), extent=0.1)

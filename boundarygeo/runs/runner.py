@@ -56,7 +56,8 @@ def run(
     """Run an analysis on many examples, chunk by chunk, into a Zarr store.
 
     Each chunk is written whole or not at all. The same call continues a run that was killed, and the store is then
-    equal to that of a run that was not, to the last bit on one kind of device (in all files but the log); a call that
+    equal to that of a run that was not, to the last bit on one kind of device with one number of threads
+    (`torch.get_num_threads`; with another, last digits may differ), in all files but the log; a call that
     differs is refused. Chunks that were damaged since are computed again. Until it is whole, the store is at
     `out` + `".partial"`.
 

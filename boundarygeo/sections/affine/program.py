@@ -115,9 +115,15 @@ def build_program(
     program = builder.build()
     for expected, got in zip(reference, builder.outputs, strict=True):
         if not bool((got - expected).abs().amax() <= _SAME_LOGITS * expected.abs().amax()):
+            hint = "an in-place operation on a tensor that is used under another name?"
+            for name, layer in module.named_modules():
+                if type(layer).__module__.startswith("torchvision.transforms"):
+                    kind = type(layer).__name__
+                    hint = (
+                        f"it passes over {kind} in {name or 'the module'!r}: leave that to mean= and std= of Classifier"
+                    )
             raise ValueError(
-                "module must compute what torch.fx traces, got other logits from the traced operations "
-                "(an in-place operation on a tensor that is used under another name?)"
+                f"module must compute what torch.fx traces, got other logits from the traced operations ({hint})"
             )
     return program
 
