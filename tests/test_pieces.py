@@ -800,4 +800,4 @@ def test_normalising_transforms_inside_a_module_are_named() -> None:
     with pytest.raises(
         ValueError, match=r"it passes over Normalize in '0': leave that to mean= and std= of Classifier"
     ):
-        linear_pieces(Classifier(module), torch.rand(2, 1, 4, 4), torch.ones(2, 1, 4, 4), extent=0.1)
+        linear_pieces(bg.Classifier(module), torch.rand(2, 1, 4, 4), torch.ones(2, 1, 4, 4), extent=0.1)
