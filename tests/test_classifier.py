@@ -204,6 +204,17 @@ def test_unusable_modules_are_refused_in_one_line(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_logits_that_are_small_differences_of_large_sums_do_not_seem_to_mix_samples() -> None:
+    class Rounding(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            # As a sum over a batch may be made in another order than that over one input.
+            rounding = 1e-5 * (len(x) - 1) if x.dtype == torch.float32 else 0.0
+            return x.flatten(1)[:, :3] * 1e-3 + rounding
+
+    x = images(4)
+    assert bg.Classifier(Rounding()).logits(x).shape == (4, 3)
+
+
 def test_batch_norm_without_running_statistics_is_refused_even_for_one_example() -> None:
     module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192, track_running_stats=False), nn.Linear(192, 3))
     with pytest.raises(ValueError, match="Expected more than 1 value|each sample of a batch by itself"):

@@ -464,9 +464,12 @@ def test_modules_that_cannot_be_copied_keep_their_mode_and_are_not_trained_by_ac
     net, x = Single().train(), inputs()
     net.act.eval()
     clf = bg.Classifier(net)
-    clf.input_gradient(x, clf.predict(x))
+    y = clf.predict(x)
+    clf.input_gradient(x, y)
+    bg.boundary_maps(clf, bg.random_planes(x[:2], y[:2]), extent=0.3, resolution=9)  # in several arithmetics
     assert net.training
     assert not net.act.training
+    assert net.first.weight.dtype == torch.float32
     assert all(parameter.requires_grad and parameter.grad is None for parameter in net.parameters())
 
 

@@ -98,15 +98,32 @@ def build_form(plain: Form, precision: str, probe: Tensor) -> Form | None:
         if record is not None or is_standard(plain.module):
             layout = _fast_layout(plain.module, probe)
             candidates.append(_convert(_rearranged(plain.module, probe, record), dtype, layout, rearranged=True))
-            candidates.append(_convert(frozen_copy(plain.module, probe.device), dtype, layout))
+            candidates.append(_convert(_another(plain, probe.device), dtype, layout))
     tolerance = _BFLOAT16_TOLERANCE if precision == "bfloat16" else _FOLD_TOLERANCE
     form = next((form for form in candidates if form is not None and _agrees(form, probe, reference, tolerance)), None)
     if form is not None:
         return dataclasses.replace(form, certain=True)
     if dtype == plain.dtype:
         return plain
-    converted = _convert(frozen_copy(plain.module, probe.device), dtype, torch.contiguous_format)
-    return converted if converted is not None and _agrees(converted, probe, reference, tolerance) else None
+    other = converted(plain, dtype, probe.device)
+    return other if other is not None and _agrees(other, probe, reference, tolerance) else None
+
+
+def converted(plain: Form, dtype: torch.dtype, device: torch.device) -> Form | None:
+    """The module as it is, in another arithmetic; None where it cannot be converted.
+
+    Args:
+        plain: what `plain_form` gave; not changed.
+        dtype: of the new form.
+        device: where it is.
+    """
+    return _convert(_another(plain, device), dtype, torch.contiguous_format)
+
+
+def _another(plain: Form, device: torch.device) -> nn.Module | None:
+    """A copy that may be changed; None where there is none, and the caller's own module is run."""
+    duplicate = frozen_copy(plain.module, device)
+    return None if duplicate is plain.module else duplicate
 
 
 def fast_bfloat16(device: torch.device) -> bool:
