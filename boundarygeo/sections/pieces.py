@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions
-from boundarygeo.evaluation import analysis, frozen_copy, has_hooks, progress_bar
+from boundarygeo.evaluation import analysis, frozen_copy, has_hooks, progress_bar, unwrapped
 from boundarygeo.linalg import norms
 from boundarygeo.results import Provenance, Result, array
 from boundarygeo.sections.affine import Program, Rows, bending_points, build_program, envelope_vertices, walk
@@ -304,6 +304,6 @@ def _double_copy(module: nn.Module, device: torch.device) -> nn.Module:
         raise ValueError(
             f"module must have no hooks, whose effect exact pieces do not see, got one on {hooked or 'itself'!r}"
         )
-    if duplicate is module:
+    if duplicate is unwrapped(module):
         raise ValueError(f"module must allow copy.deepcopy, got {type(module).__name__}, which does not")
     return duplicate.double()
