@@ -4,7 +4,6 @@ import contextlib
 import copy
 import hashlib
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any
@@ -18,6 +17,7 @@ from boundarygeo.evaluation import (
     BatchTuner,
     Counts,
     Form,
+    Session,
     analysis,
     build_form,
     check_finite,
@@ -30,13 +30,14 @@ from boundarygeo.evaluation import (
     in_batches,
     is_standard,
     own_world,
-    plain_form,
+    pointers,
     precision_ladder,
     progress_bar,
     share_buffers,
     state_digest,
     steady_size,
     structure_digest,
+    tensors_of,
     unwrapped,
 )
 from boundarygeo.losses import LOSSES, loss_of, true_margin
@@ -44,9 +45,6 @@ from boundarygeo.results import Provenance
 
 BOUNDS_TOLERANCE = 1e-5
 """How far inputs may lie outside the bounds, as a share of their width: float rounding, not another scale."""
-
-MASKED = 0.1
-"""Share of gradients that are exactly zero, above which an analysis says so."""
 
 _FOUND = frozenset({"_tuners", "_session", "_checked", "_base", "_probes", "_known", "_forms"})
 
@@ -118,7 +116,7 @@ class Classifier:
     def _forget(self) -> None:
         """Nothing is known of the module yet."""
         self._tuners: dict[tuple[str, torch.Size], BatchTuner] = {}
-        self._session: _Session | None = None
+        self._session: Session | None = None
         # Inputs that the module has been checked on, while it is what it was then.
         self._checked: tuple[Any, ...] | None = None
         self._base: nn.Module | None = None
@@ -556,7 +554,7 @@ class Classifier:
             modes = [(layer, layer.training) for layer in base.modules()] if base is self.module else []
             try:
                 probe = few_inputs(self.normalise, x, self.device)
-                self._session = _Session(evaluating(base), structure, is_standard(base), probe)
+                self._session = Session(evaluating(base), structure, is_standard(base), probe)
                 self._probe(x)
                 if y is not None:
                     self.check_labels(y, len(x))
@@ -569,7 +567,7 @@ class Classifier:
 
     def _copy_of_now(self, structure: str) -> nn.Module:
         """A frozen copy of the module; that of the last analysis, where it shares all that may have changed since."""
-        now = (structure, *_tensors(self.module))
+        now = (structure, *tensors_of(self.module))
         if now != self._checked:
             self._probes.clear()
             self._base = None
@@ -579,7 +577,7 @@ class Classifier:
         base = frozen_copy(self.module, self.device)
         if base is not self.module and is_standard(base):
             share_buffers(base, self.module)
-            if _pointers(base) == _pointers(unwrapped(self.module)):
+            if pointers(base) == pointers(unwrapped(self.module)):
                 self._base = base
         return base
 
@@ -682,65 +680,13 @@ class Classifier:
         return self._forms[kind, shape]
 
     @property
-    def _now(self) -> "_Session":
+    def _now(self) -> Session:
         if self._session is None:
             raise RuntimeError("this may only be called inside `with classifier.running(...)`")
         return self._session
 
     def _tuner(self, kind: str, shape: torch.Size) -> BatchTuner:
         return self._tuners.setdefault((kind, shape), BatchTuner(self.device, self.batch_size))
-
-
-class _Session:
-    """A module as it is during one analysis.
-
-    Args:
-        base: a frozen copy of it.
-        structure: its `structure_digest`.
-        standard: whether its whole state is known (`is_standard`).
-        probe: a few normalised inputs.
-
-    Attributes:
-        plain: the module as it is.
-        sure: whether the forms that were kept have been compared with it.
-    """
-
-    def __init__(self, base: nn.Module, structure: str, standard: bool, probe: Tensor) -> None:
-        self.structure, self.standard, self.sure = structure, standard, False
-        self.plain = plain_form(base, probe)
-        self._zeros: list[Tensor] = []
-        self._gradients = 0
-
-    def note(self, gradient: Tensor) -> None:
-        """Count gradients that are exactly zero."""
-        self._zeros.append((gradient.flatten(1) == 0).all(1).sum())
-        self._gradients += len(gradient)
-
-    def warn_of_masked_gradients(self) -> None:
-        """Say so where the module gives many inputs no gradient at all."""
-        zeros = int(torch.stack(self._zeros).sum()) if self._zeros else 0
-        if zeros > MASKED * self._gradients:
-            warnings.warn(
-                f"{zeros} of {self._gradients} input gradients ({zeros / self._gradients:.0%}) are exactly zero "
-                "(rounding, saturation?): attacks and directions that follow them find nothing, which is no robustness",
-                stacklevel=4,
-            )
-
-
-def _tensors(module: nn.Module) -> list[tuple[int, int, int]]:
-    """Which weights a module has: it costs nothing, and changes with most of their changes."""
-    tensors = (*module.parameters(), *module.buffers())
-    return [(id(each), _pointer(each), 0 if each.is_inference() else each._version) for each in tensors]
-
-
-def _pointers(module: nn.Module) -> list[int]:
-    return [_pointer(tensor) for tensor in (*module.parameters(), *module.buffers())]
-
-
-def _pointer(tensor: Tensor) -> int:
-    """Where the values of a tensor are; 0 where they have no such place."""
-    plain = type(tensor) in (Tensor, nn.Parameter, nn.Buffer) and tensor.layout is torch.strided
-    return tensor.data_ptr() if plain and not tensor.is_meta else 0
 
 
 def _resolve_device(device: str | torch.device, module: nn.Module) -> torch.device:

@@ -2,7 +2,16 @@
 
 from boundarygeo.evaluation.arithmetic import is_standard
 from boundarygeo.evaluation.batches import BatchTuner, Counts, in_batches, progress_bar
-from boundarygeo.evaluation.copies import check_weights, evaluating, frozen_copy, has_hooks, share_buffers, unwrapped
+from boundarygeo.evaluation.copies import (
+    check_weights,
+    evaluating,
+    frozen_copy,
+    has_hooks,
+    pointers,
+    share_buffers,
+    tensors_of,
+    unwrapped,
+)
 from boundarygeo.evaluation.forms import (
     PRECISIONS,
     Form,
@@ -15,6 +24,7 @@ from boundarygeo.evaluation.forms import (
 from boundarygeo.evaluation.identity import code_digest, is_installed, state_digest, structure_digest
 from boundarygeo.evaluation.inspection import check_finite, check_module, few_inputs
 from boundarygeo.evaluation.operations import steady_size
+from boundarygeo.evaluation.session import Session
 from boundarygeo.evaluation.world import analysis, own_world
 
 __all__ = [
@@ -22,6 +32,7 @@ __all__ = [
     "BatchTuner",
     "Counts",
     "Form",
+    "Session",
     "analysis",
     "build_form",
     "check_finite",
@@ -39,11 +50,13 @@ __all__ = [
     "is_standard",
     "own_world",
     "plain_form",
+    "pointers",
     "precision_ladder",
     "progress_bar",
     "share_buffers",
     "state_digest",
     "steady_size",
     "structure_digest",
+    "tensors_of",
     "unwrapped",
 ]

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 # Evaluated eagerly, these give what the module inside gives: they only decide how fast, or where.
@@ -115,3 +115,23 @@ def check_weights(module: nn.Module) -> None:
         raise ValueError(
             "module has weights without values (on the meta device): module.to_empty(device='cpu'), then load them"
         )
+
+
+def tensors_of(module: nn.Module) -> list[tuple[int, int, int]]:
+    """Which weights a module has: object, place and version of each.
+
+    It costs nothing, and changes with most of their changes.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+    return [(id(each), _pointer(each), 0 if each.is_inference() else each._version) for each in tensors]
+
+
+def pointers(module: nn.Module) -> list[int]:
+    """Where the values of a module's parameters and buffers are."""
+    return [_pointer(tensor) for tensor in (*module.parameters(), *module.buffers())]
+
+
+def _pointer(tensor: Tensor) -> int:
+    """Where the values of a tensor are; 0 where they have no such place."""
+    plain = type(tensor) in (Tensor, nn.Parameter, nn.Buffer) and tensor.layout is torch.strided
+    return tensor.data_ptr() if plain and not tensor.is_meta else 0

@@ -34,8 +34,8 @@ def own_world() -> Iterator[None]:
             stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        stack.enter_context(_default_dtype(torch.float32))
-        stack.enter_context(_matmul_precision("highest"))
+        stack.enter_context(_set(torch.get_default_dtype, torch.set_default_dtype, torch.float32))
+        stack.enter_context(_set(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"))
         initialised = range(torch.cuda.device_count()) if cuda and torch.cuda.is_initialized() else ()
         stack.enter_context(torch.random.fork_rng(devices=initialised))
         stack.enter_context(
@@ -71,20 +71,10 @@ def _ordinary(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+def _set(read: Callable[[], Any], write: Callable[[Any], None], value: Any) -> Iterator[None]:
+    before = read()
+    write(value)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
-
-
-@contextlib.contextmanager
-def _matmul_precision(precision: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+        write(before)

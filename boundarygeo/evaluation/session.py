@@ -1,0 +1,47 @@
+"""One analysis of a module: what it is while the analysis runs, and what its gradients gave away."""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from boundarygeo.evaluation.forms import plain_form
+
+MASKED = 0.1
+"""Share of gradients that are exactly zero, above which an analysis says so."""
+
+
+class Session:
+    """A module as it is during one analysis.
+
+    Args:
+        base: a frozen copy of it.
+        structure: its `structure_digest`.
+        standard: whether its whole state is known (`is_standard`).
+        probe: a few normalised inputs.
+
+    Attributes:
+        plain: the module as it is.
+        sure: whether the forms that were kept have been compared with it.
+    """
+
+    def __init__(self, base: nn.Module, structure: str, standard: bool, probe: Tensor) -> None:
+        self.structure, self.standard, self.sure = structure, standard, False
+        self.plain = plain_form(base, probe)
+        self._zeros: list[Tensor] = []
+        self._gradients = 0
+
+    def note(self, gradient: Tensor) -> None:
+        """Count gradients that are exactly zero."""
+        self._zeros.append((gradient.flatten(1) == 0).all(1).sum())
+        self._gradients += len(gradient)
+
+    def warn_of_masked_gradients(self) -> None:
+        """Say so where the module gives many inputs no gradient at all."""
+        zeros = int(torch.stack(self._zeros).sum()) if self._zeros else 0
+        if zeros > MASKED * self._gradients:
+            warnings.warn(
+                f"{zeros} of {self._gradients} input gradients ({zeros / self._gradients:.0%}) are exactly zero "
+                "(rounding, saturation?): attacks and directions that follow them find nothing, which is no robustness",
+                stacklevel=5,
+            )
