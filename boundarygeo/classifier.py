@@ -23,10 +23,10 @@ from boundarygeo.evaluation import (
     check_finite,
     check_module,
     check_weights,
+    dtypes_of,
     evaluating,
     few_inputs,
     frozen_copy,
-    gradient_form,
     in_batches,
     is_standard,
     own_world,
@@ -460,8 +460,7 @@ class Classifier:
     @property
     def dtype(self) -> torch.dtype:
         """What the module computes in: the dtype of its first weights."""
-        tensors = (*self.module.parameters(), *self.module.buffers())
-        return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+        return next(iter(dtypes_of(self.module)), torch.float32)
 
     def identity(self) -> dict[str, str]:
         """What decides the module's output, as far as it can be identified.
@@ -551,7 +550,8 @@ class Classifier:
             check_weights(self.module)
             structure = structure_digest(self.module)
             base = self._copy_of_now(structure)
-            modes = [(layer, layer.training) for layer in base.modules()] if base is self.module else []
+            own = unwrapped(self.module)
+            modes = [(layer, layer.training) for layer in own.modules()] if base is own else []
             try:
                 probe = few_inputs(self.normalise, x, self.device)
                 self._session = Session(evaluating(base), structure, is_standard(base), probe)
@@ -574,10 +574,10 @@ class Classifier:
             self._checked = now
         if self._base is not None:
             return self._base
-        base = frozen_copy(self.module, self.device)
-        if base is not self.module and is_standard(base):
-            share_buffers(base, self.module)
-            if pointers(base) == pointers(unwrapped(self.module)):
+        base, own = frozen_copy(self.module, self.device), unwrapped(self.module)
+        if base is not own and is_standard(own):
+            share_buffers(base, own)
+            if pointers(base) == pointers(own):
                 self._base = base
         return base
 
@@ -663,10 +663,8 @@ class Classifier:
         return self._built(precision, shape, lambda probe: build_form(self._now.plain, precision, probe))
 
     def _gradient_form(self, shape: torch.Size) -> Form:
-        if not self._now.standard:
-            return self._now.plain
-        form = self._built("gradient", shape, lambda probe: gradient_form(self._now.plain, probe))
-        return form or self._now.plain
+        """What gradients go through: rearranged layers only where the gradient is known to stay the module's own."""
+        return self._form("float32", shape) if self._now.standard else self._now.plain
 
     def _built(self, kind: str, shape: torch.Size, build: Callable[[Tensor], Form | None]) -> Form | None:
         """A form, made when it is first asked for, and again when the module is another."""

@@ -357,7 +357,7 @@ def all_results(clf: bg.Classifier, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     }
 
 
-def same(found: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 0.0) -> None:
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 0.0) -> None:
     for name, value in expected.items():
         assert found[name].dtype == value.dtype, name
         assert not found[name].requires_grad, name
@@ -386,14 +386,14 @@ def test_results_are_the_same_inside_any_mode(case: str, expected: dict[str, Ten
     clf = bg.Classifier(net, batch_size=4)
     with SURROUNDINGS[case]():
         found = all_results(clf, x, y)
-    same(found, expected)
+    assert_same(found, expected)
 
 
 def test_modules_and_inputs_that_were_made_in_inference_mode(expected: dict[str, Tensor]) -> None:
     with torch.inference_mode():
         clf = bg.Classifier(Net(), mean=0.0, std=1.0, batch_size=4)
         found = all_results(clf, inputs(6), torch.arange(6) % 3)
-    same(found, expected, atol=1e-6)
+    assert_same(found, expected, atol=1e-6)
 
 
 def test_results_are_the_same_whatever_the_defaults(expected: dict[str, Tensor]) -> None:
@@ -408,7 +408,7 @@ def test_results_are_the_same_whatever_the_defaults(expected: dict[str, Tensor])
     finally:
         torch.set_default_dtype(torch.float32)
         torch.use_deterministic_algorithms(False)
-    same(found, expected)
+    assert_same(found, expected)
 
 
 LAYOUTS = {
@@ -426,7 +426,7 @@ def test_inputs_of_any_layout_give_the_same_and_stay_as_they_are(case: str, expe
     before = x.detach().clone()
     found = all_results(bg.Classifier(Net(), batch_size=4), x, torch.arange(6) % 3)
     found = {name: value.to(expected[name].dtype) if case == "float64" else value for name, value in found.items()}
-    same(found, expected, atol=1e-6)
+    assert_same(found, expected, atol=1e-6)
     assert torch.equal(x.detach(), before)
     assert x.requires_grad == (case == "requires a gradient")
     assert x.grad is None
@@ -434,7 +434,7 @@ def test_inputs_of_any_layout_give_the_same_and_stay_as_they_are(case: str, expe
 
 def test_half_precision_inputs_are_the_numbers_that_they_are() -> None:
     x, y, clf = inputs(6), torch.arange(6) % 3, bg.Classifier(Net(), batch_size=4)
-    same(all_results(clf, x.half(), y), all_results(clf, x.half().float(), y))
+    assert_same(all_results(clf, x.half(), y), all_results(clf, x.half().float(), y))
 
 
 def test_several_threads_give_what_one_gives_and_leave_the_module_as_it_was(expected: dict[str, Tensor]) -> None:
@@ -451,7 +451,7 @@ def test_several_threads_give_what_one_gives_and_leave_the_module_as_it_was(expe
         thread.join()
     assert sorted(found) == [0, 1, 2, 3]
     for results in found.values():
-        same(results, expected)
+        assert_same(results, expected)
     assert net.training
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -674,3 +674,66 @@ def test_the_digest_of_weights_sees_shapes() -> None:
     flat, tall = nn.Linear(6, 1, bias=False), nn.Linear(1, 6, bias=False)
     tall.weight.data.copy_(flat.weight.data.view(6, 1))
     assert state_digest(flat) != state_digest(tall)
+
+
+def test_layers_that_are_compiled_inside_standard_ones_work() -> None:
+    net, x = (
+        nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval(),
+        inputs(8),
+    )
+    right = net(x).detach()
+    net[2] = torch.compile(net[2], backend="eager")  # type: ignore[assignment]
+    clf = bg.Classifier(net)
+    torch.testing.assert_close(clf.logits(x), right)
+    clf.input_gradient(x, clf.predict(x))
+    net[2].running_mean.add_(1.0)
+    net[2] = net[2]._orig_mod
+    right = net(x).detach()
+    torch.testing.assert_close(bg.Classifier(net).logits(x), right)
+    torch.testing.assert_close(clf.logits(x), right)
+
+
+def test_a_wrapped_module_that_cannot_be_copied_keeps_its_mode_and_dtype() -> None:
+    class Single(Net):
+        def __deepcopy__(self, memo: dict) -> nn.Module:
+            raise RuntimeError("there is only one")
+
+    net, x = nn.DataParallel(Single()).train(), inputs()
+    clf = bg.Classifier(net, device="cpu")
+    y = clf.predict(x)
+    bg.boundary_maps(clf, bg.random_planes(x[:2], y[:2]), extent=0.3, resolution=9)
+    assert all(layer.training for layer in net.modules())
+    assert net.module.first.weight.dtype == torch.float32
+
+
+def test_hooks_of_all_modules_are_no_standard() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
+    assert is_standard(net)
+    for register in (
+        nn.modules.module.register_module_forward_hook,
+        nn.modules.module.register_module_forward_pre_hook,
+        nn.modules.module.register_module_full_backward_hook,
+        nn.modules.module.register_module_full_backward_pre_hook,
+    ):
+        handle = register(lambda *_: None)
+        assert not is_standard(net)
+        assert continuous_record(net, inputs(2)) is None
+        handle.remove()
+    assert is_standard(net)
+
+
+def test_arrays_of_objects_have_digests_of_what_is_in_them() -> None:
+    def holding(*things: object) -> nn.Module:
+        net = nn.Identity()
+        net.things = np.array(things, dtype=object)
+        return net
+
+    assert structure_digest(holding("one", (2.0, 3))) == structure_digest(holding("on" + "e", (2.0, 3)))
+    assert structure_digest(holding("one", 2.0)) != structure_digest(holding("one", 3.0))
+
+
+def test_exact_pieces_say_that_a_module_was_converted() -> None:
+    x = inputs(1)
+    pieces = bg.linear_pieces(bg.Classifier(Net().half()), x, x - 0.5, extent=0.1)
+    assert pieces.provenance.precision == "float64 (module in float16)"
+    assert pieces.provenance.forwards > 0

@@ -1146,3 +1146,34 @@ def test_options_of_runs_are_refused_where_they_say_nothing(
     assert (status, complaint.count("\n")) == (2, 1)
     assert "path must be the store of a run, got" in complaint
     assert not list(tmp_path.iterdir())
+
+
+def test_inputs_are_identified_once_for_all_models_and_results(tmp_path: Path) -> None:
+    clf, x, y = problem()
+    read: list[int] = []
+
+    class Files:
+        def __len__(self) -> int:
+            return len(x)
+
+        def __getitem__(self, rows: slice) -> Tensor:
+            read.extend(range(len(x))[rows])
+            return x[rows]
+
+    inputs = Files()
+    jobs = [
+        Job(
+            analysis=traced_maps,
+            classifiers=clf,
+            x=inputs,
+            y=y,
+            index=torch.arange(len(x)),
+            settings={"extent": 0.1, "resolution": 5},
+            stores=(tmp_path / f"{number}.zarr",),
+        )
+        for number in range(3)
+    ]
+    run_jobs(jobs, chunk_size=15, progress=False)
+    read.clear()
+    run_jobs(jobs, chunk_size=15, progress=False)  # all is there: what they are of is only compared
+    assert read.count(len(x) - 1) == 1

@@ -4,7 +4,6 @@ import difflib
 import importlib
 import inspect
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,7 @@ from typing import Any
 
 from torch import nn
 
-_NOT_THE_USERS = tuple(
-    str(Path(folder).resolve())
-    for folder in (*(sysconfig.get_path(key) for key in ("stdlib", "purelib", "platlib")), Path(__file__).parent.parent)
-)
+from boundarygeo.evaluation import is_library_file
 
 
 def make_module(model: str) -> nn.Module:
@@ -104,13 +100,9 @@ def _said(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{type(error).__name__}: {error.msg} ({_place(error.filename, error.lineno)})"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("<") and not _is_library(frame.filename)]
+    own = [frame for frame in frames if not frame.filename.startswith("<") and not is_library_file(frame.filename)]
     place = f" ({_place(own[-1].filename, own[-1].lineno)})" if own else ""
     return f"{type(error).__name__}: {message}{place}" if message else f"{type(error).__name__}{place}"
-
-
-def _is_library(file: str) -> bool:
-    return any(Path(file).resolve().is_relative_to(folder) for folder in _NOT_THE_USERS)
 
 
 def _place(file: str, line: int | None) -> str:

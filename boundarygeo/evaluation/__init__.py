@@ -4,6 +4,7 @@ from boundarygeo.evaluation.arithmetic import is_standard
 from boundarygeo.evaluation.batches import BatchTuner, Counts, in_batches, progress_bar
 from boundarygeo.evaluation.copies import (
     check_weights,
+    dtypes_of,
     evaluating,
     frozen_copy,
     has_hooks,
@@ -17,11 +18,10 @@ from boundarygeo.evaluation.forms import (
     Form,
     build_form,
     fast_bfloat16,
-    gradient_form,
     plain_form,
     precision_ladder,
 )
-from boundarygeo.evaluation.identity import code_digest, is_installed, state_digest, structure_digest
+from boundarygeo.evaluation.identity import code_digest, is_installed, is_library_file, state_digest, structure_digest
 from boundarygeo.evaluation.inspection import check_finite, check_module, few_inputs
 from boundarygeo.evaluation.operations import steady_size
 from boundarygeo.evaluation.session import Session
@@ -39,14 +39,15 @@ __all__ = [
     "check_module",
     "check_weights",
     "code_digest",
+    "dtypes_of",
     "evaluating",
     "fast_bfloat16",
     "few_inputs",
     "frozen_copy",
-    "gradient_form",
     "has_hooks",
     "in_batches",
     "is_installed",
+    "is_library_file",
     "is_standard",
     "own_world",
     "plain_form",

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from boundarygeo.evaluation.copies import has_hooks
+from boundarygeo.evaluation.copies import is_hooked
 
 Record = list[tuple[Any, ...]]
 """Operations in order: name, and for each argument its value, or which earlier tensor it is."""
@@ -42,13 +42,10 @@ def is_standard(module: nn.Module) -> bool:
 
     Its gradients are then known to be those of its operations: there is no code of anybody else's in it, and no hook.
     """
-    if any(getattr(nn.modules.module, f"_global{hooks}", None) for hooks in ("_forward_hooks", "_forward_pre_hooks")):
-        return False
-    return all(
+    return not is_hooked(module) and all(
         f"{type(layer).__module__}.".startswith(_STANDARD)
         and str(getattr(type(layer).forward, "__module__", "")).startswith(tuple(name[:-1] for name in _STANDARD))
         and "forward" not in vars(layer)
-        and not has_hooks(layer)
         for layer in module.modules()
     )
 
@@ -65,7 +62,7 @@ def continuous_record(module: nn.Module, probe: Tensor) -> Record | None:
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
-    if any(has_hooks(layer) for layer in module.modules()):
+    if is_hooked(module):
         return None
     recorder = _Recorder()
     try:

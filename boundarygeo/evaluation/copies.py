@@ -37,6 +37,17 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, hooks, None) for hooks in HOOKS)
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Whether anything is called around a pass of the module or a submodule, by a hook of its own or of all modules."""
+    everywhere = any(getattr(nn.modules.module, f"_global{hooks}", None) for hooks in HOOKS)
+    return everywhere or any(has_hooks(layer) for layer in module.modules())
+
+
+def dtypes_of(module: nn.Module) -> list[torch.dtype]:
+    """Dtypes of the floating parameters and buffers, in order."""
+    return [tensor.dtype for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+
+
 def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
     """The module as it is now, in evaluation mode, its parameters frozen.
 
@@ -83,9 +94,9 @@ def share_buffers(duplicate: nn.Module, module: nn.Module) -> None:
 
     Args:
         duplicate: what `frozen_copy` gave.
-        module: what it was made from.
+        module: what it was made from, without wrappers in it.
     """
-    for copied, own in zip(duplicate.modules(), unwrapped(module).modules(), strict=True):
+    for copied, own in zip(duplicate.modules(), module.modules(), strict=True):
         for name, buffer in own.named_buffers(recurse=False):
             if buffer.device == copied.get_buffer(name).device and not buffer.is_inference():
                 copied._buffers[name] = buffer
@@ -128,7 +139,7 @@ def tensors_of(module: nn.Module) -> list[tuple[int, int, int]]:
 
 def pointers(module: nn.Module) -> list[int]:
     """Where the values of a module's parameters and buffers are."""
-    return [_pointer(tensor) for tensor in (*module.parameters(), *module.buffers())]
+    return [pointer for _, pointer, _ in tensors_of(module)]
 
 
 def _pointer(tensor: Tensor) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from boundarygeo.evaluation.arithmetic import Record, continuous_record, is_standard, trace
-from boundarygeo.evaluation.copies import frozen_copy
+from boundarygeo.evaluation.copies import dtypes_of, frozen_copy
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 """Names of the arithmetics, fastest first."""
@@ -65,20 +65,15 @@ def plain_form(module: nn.Module, probe: Tensor) -> Form:
     Returns:
         The form. Its inputs are cast to the dtype of the first layer, or to float32 where that does not run.
     """
-    layers = [tensor.dtype for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+    layers = dtypes_of(module)
     forms = [Form(module, dtype, torch.contiguous_format) for dtype in dict.fromkeys([*layers[:1], torch.float32])]
     return next((form for form in forms if len(set(layers)) == 1 or _runs(form, probe)), forms[-1])
 
 
-def gradient_form(plain: Form, probe: Tensor) -> Form:
-    """The fastest form whose gradient is the module's own: another than the plain one only for standard layers."""
-    if plain.dtype != torch.float32 or not is_standard(plain.module):
-        return plain
-    return build_form(plain, "float32", probe) or plain
-
-
 def build_form(plain: Form, precision: str, probe: Tensor) -> Form | None:
-    """The fastest form for labels in an arithmetic, that gives the module's own logits up to rounding.
+    """The fastest form in an arithmetic that gives the module's own logits up to rounding.
+
+    Its gradients are the module's own for standard layers (`is_standard`) only; others go through the plain form.
 
     Args:
         plain: what `plain_form` gave.
@@ -94,8 +89,9 @@ def build_form(plain: Form, precision: str, probe: Tensor) -> Form | None:
     reference = plain(probe).float()
     candidates: list[Form | None] = []
     if precision != "float64" and plain.dtype == torch.float32:  # the judge of ties runs as written, as others do
-        record = None if is_standard(plain.module) else continuous_record(plain.module, probe)
-        if record is not None or is_standard(plain.module):
+        standard = is_standard(plain.module)
+        record = None if standard else continuous_record(plain.module, probe)
+        if standard or record is not None:
             layout = _fast_layout(plain.module, probe)
             candidates.append(_convert(_rearranged(plain.module, probe, record), dtype, layout, rearranged=True))
             candidates.append(_convert(_another(plain, probe.device), dtype, layout))

@@ -108,7 +108,7 @@ class _Writer:
         elif isinstance(value, Tensor):
             self._tensor(value)
         elif isinstance(value, np.ndarray):
-            self._bytes(f"{value.dtype} {value.shape}", np.ascontiguousarray(value))
+            self._bytes(f"{value.dtype} {value.shape}", value)
         elif isinstance(value, nn.Module):
             self._module(value)
         elif isinstance(value, Mapping):
@@ -219,7 +219,10 @@ class _Writer:
 
     def _bytes(self, head: str, values: np.ndarray) -> None:
         self._text(head)
-        self.digest.update(values.tobytes() if values.dtype.hasobject else bytes(values.data) if values.size else b"")
+        if values.dtype.hasobject:  # whose bytes are addresses
+            self._sequence("objects", values.ravel().tolist())
+        elif values.size:
+            self.digest.update(np.ascontiguousarray(values).data)
 
     def _text(self, text: str) -> None:
         encoded = text.encode()
@@ -237,6 +240,15 @@ def is_installed(module: str) -> bool:
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
         return module in sys.builtin_module_names or module == "builtins"
+    return is_library_file(file)
+
+
+def is_library_file(file: str) -> bool:
+    """Whether a file is of an installed package, of Python or of this one, and not the user's own.
+
+    Args:
+        file: its path.
+    """
     return str(Path(file).resolve()).startswith(_LIBRARIES)
 
 

@@ -2,7 +2,6 @@
 
 import warnings
 
-import torch
 from torch import Tensor, nn
 
 from boundarygeo.evaluation.forms import plain_form
@@ -28,17 +27,17 @@ class Session:
     def __init__(self, base: nn.Module, structure: str, standard: bool, probe: Tensor) -> None:
         self.structure, self.standard, self.sure = structure, standard, False
         self.plain = plain_form(base, probe)
-        self._zeros: list[Tensor] = []
+        self._zeros: int | Tensor = 0  # on the device until the end: to read it there would wait for it
         self._gradients = 0
 
     def note(self, gradient: Tensor) -> None:
         """Count gradients that are exactly zero."""
-        self._zeros.append((gradient.flatten(1) == 0).all(1).sum())
+        self._zeros = self._zeros + (gradient.flatten(1) == 0).all(1).sum()
         self._gradients += len(gradient)
 
     def warn_of_masked_gradients(self) -> None:
         """Say so where the module gives many inputs no gradient at all."""
-        zeros = int(torch.stack(self._zeros).sum()) if self._zeros else 0
+        zeros = int(self._zeros)
         if zeros > MASKED * self._gradients:
             warnings.warn(
                 f"{zeros} of {self._gradients} input gradients ({zeros / self._gradients:.0%}) are exactly zero "

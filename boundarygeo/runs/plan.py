@@ -195,31 +195,32 @@ def steady(clf: Classifier, first: Tensor, *, batch_size: int | None = None, dev
     return clf.with_batch_size(batch_size or clf.batch_size or clf.steady_batch_size(first, device=device))
 
 
-def plan_of(job: Job, part: int, *, chunk_size: int, device: str) -> Plan:
-    """The plan of one store of a job.
+def plans_of(job: Job, *, inputs: dict[str, str], chunk_size: int, device: str) -> list[Plan]:
+    """The plans of the stores of a job.
 
     Args:
         job: what is to be computed.
-        part: which of its stores, from 0.
+        inputs: what `identify_inputs` gives of its inputs.
         chunk_size: examples per chunk.
         device: kind of device it is computed on.
 
     Returns:
-        The plan, which travels through JSON unchanged.
+        One for each store, which travels through JSON unchanged.
 
     Raises:
         TypeError: if a setting is of a kind that cannot be written down.
     """
-    return Plan(
+    first = Plan(
         analysis=_named(job.analysis),
-        part=part,
+        part=0,
         settings={name: _plain(value, name) for name, value in sorted(job.settings.items())},
         classifiers=_plain(job.classifiers, "classifiers"),
         examples=len(job.y),
-        data={**_inputs(job.x, chunk_size), "numbers": _short(job.index.long()), "classes": _short(job.y.long())},
+        data={**inputs, "numbers": _short(job.index.long()), "classes": _short(job.y.long())},
         chunk_size=chunk_size,
         device=device,
     )
+    return [dataclasses.replace(first, part=part) for part in range(len(job.stores))]
 
 
 def _plain(value: Any, name: str) -> Any:
@@ -248,8 +249,16 @@ def _named(analysis: Callable[..., Any]) -> str:
     return name if inner is analysis and is_installed(inner.__module__) else f"{name} {code_digest(analysis)}"
 
 
-def _inputs(x: Inputs, at_once: int) -> dict[str, str]:
-    """What tells these inputs from all others, read part by part."""
+def identify_inputs(x: Inputs, at_once: int) -> dict[str, str]:
+    """What tells inputs from all others: they are read, part by part.
+
+    Args:
+        x: inputs `[example, *input]`.
+        at_once: how many are read at a time.
+
+    Returns:
+        Shape and dtype of one, and a digest of all.
+    """
     digest = hashlib.sha256()
     first = x[:1]
     for start in range(0, len(x), at_once):

@@ -22,7 +22,17 @@ from boundarygeo.overwriting import check_free
 from boundarygeo.results import Result, unfinished
 from boundarygeo.runs.local import Done, LocalEngine, Task
 from boundarygeo.runs.lock import writing
-from boundarygeo.runs.plan import CHUNK_SIZE, FIRST_INPUTS, Inputs, Job, Plan, classifiers_in, plan_of, steady
+from boundarygeo.runs.plan import (
+    CHUNK_SIZE,
+    FIRST_INPUTS,
+    Inputs,
+    Job,
+    Plan,
+    classifiers_in,
+    identify_inputs,
+    plans_of,
+    steady,
+)
 from boundarygeo.runs.store import ChunkStore
 
 
@@ -138,10 +148,14 @@ def run_jobs(
     with contextlib.ExitStack() as locks:
         for path in every:
             locks.enter_context(writing(path))
+        shared = {id(job.x): job.x for job in steady}  # jobs of several models have the same inputs, read once
+        inputs = {key: identify_inputs(x, size) for key, x in shared.items()}
         stores = [
             [
-                _open(plan_of(job, part, chunk_size=size, device=device), path, overwrite)
-                for part, path in enumerate(several)
+                _open(plan, path, overwrite)
+                for plan, path in zip(
+                    plans_of(job, inputs=inputs[id(job.x)], chunk_size=size, device=device), several, strict=True
+                )
             ]
             for job, several in zip(steady, paths, strict=True)
         ]

@@ -1,8 +1,7 @@
 """The exact partition of a segment into pieces on which a piecewise affine classifier is affine."""
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import torch
@@ -12,7 +11,7 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions
 from boundarygeo.evaluation import analysis, frozen_copy, has_hooks, progress_bar, unwrapped
 from boundarygeo.linalg import norms
-from boundarygeo.results import Provenance, Result, array
+from boundarygeo.results import Result, array
 from boundarygeo.sections.affine import Program, Rows, bending_points, build_program, envelope_vertices, walk
 from boundarygeo.sections.rays import given_directions, reach
 
@@ -201,7 +200,7 @@ def linear_pieces(
         raise ValueError(f"max_bytes must be a positive number of bytes, got {max_bytes!r}")
     # Apple's accelerators have no float64.
     device = torch.device("cpu") if clf.device.type == "mps" else clf.device
-    began = time.perf_counter()
+    provenance = clf.record()
     segments = _Segments(x, directions.vectors, (low, high), device)
     with clf.running(x):
         bounds = clf.bounds if clip else None
@@ -216,13 +215,8 @@ def linear_pieces(
                 bar.update(float((rows.t.diff() * rows.joined).sum()) / (high - low))
     clf.counts.forwards += forwards
     return LinearPieces(
-        provenance=Provenance(
-            command=f"linear_pieces(extent={(low, high)!r}, clip={clip})",
-            model=clf.digest(),
-            device=str(device),
-            precision="float64",
-            seconds=time.perf_counter() - began,
-            forwards=forwards,
+        provenance=replace(
+            provenance(f"linear_pieces(extent={(low, high)!r}, clip={clip})", precision="float64"), device=str(device)
         ),
         **_ragged(found, len(x)),
         length=norms(directions.vectors).cpu(),

@@ -163,7 +163,7 @@ def gradient_cosines(
     t = torch.as_tensor(at, dtype=torch.float64)
     if t.ndim != 1 or not len(t) or not bool(t.isfinite().all()):
         raise ValueError(f"at must be a list of finite coordinates, got {at!r}")
-    began, before = time.perf_counter(), (clf.counts.forwards, clf.counts.backwards)
+    provenance = clf.record()
     reference = clf.input_gradient(x, y, loss="margin").double().flatten(1)
     reference = reference / reference.norm(dim=1, keepdim=True)
     cosines: list[Tensor] = []
@@ -180,13 +180,8 @@ def gradient_cosines(
     with clf.running(x):
         clf.in_batches(work, len(x) * len(t), x.shape[1:], kind="gradient", progress=progress)
     return GradientCosines(
-        provenance=Provenance(
-            command=f"gradient_cosines(at={len(t)} points in [{float(t.min()):g}, {float(t.max()):g}], clip={clip})",
-            model=clf.digest(),
-            device=str(clf.device),
-            seconds=time.perf_counter() - began,
-            forwards=clf.counts.forwards - before[0],
-            backwards=clf.counts.backwards - before[1],
+        provenance=provenance(
+            f"gradient_cosines(at={len(t)} points in [{float(t.min()):g}, {float(t.max()):g}], clip={clip})"
         ),
         cosine=torch.cat(cosines).view(len(x), len(t)),
         t=t,
