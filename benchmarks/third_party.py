@@ -20,7 +20,7 @@ Convolution = tuple[int, int, int, int]
 """Channels, kernel size, stride and padding."""
 
 _CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-_NETWORKS: dict[str, tuple[tuple[Convolution, ...], tuple[int, ...], tuple[tuple[float, ...], tuple[float, ...]] | None]]
+_NETWORKS: dict[str, tuple[tuple[Convolution, ...], tuple[int, ...], tuple[tuple[float, ...], ...] | None]]
 _NETWORKS = {
     "mnist-fc_6_200-nat": ((), (784, 200, 200, 200, 200, 200, 10), None),
     "mnist-conv_small-nat": (((16, 4, 2, 0), (32, 4, 2, 0)), (800, 100, 10), None),
