@@ -3,6 +3,8 @@
 import copy
 import operator
 from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from torchvision.transforms import v2
 
 import boundarygeo as bg
 from boundarygeo.directions import Directions
-from boundarygeo.sections.affine import bending_points, build_program, envelope_vertices
+from boundarygeo.sections.affine import build_program, envelope_vertices
 from boundarygeo.sections.affine.rows import Refinement
 from boundarygeo.sections.pieces import LinearPieces, linear_pieces
 from boundarygeo.zoo.models import build_model
@@ -259,13 +261,6 @@ def test_rounding_around_zero_makes_no_breakpoint() -> None:
     assert pieces.breakpoints.tolist() == [ends]
 
 
-def test_two_breakpoints_that_are_too_close_to_be_told_apart_make_one_bend() -> None:
-    t = torch.tensor([0.0, 0.5, 0.5 + 1e-14, 1.0, 0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
-    logits = torch.cat([(t[:4] - 0.5).relu(), 7 * t[4:]])[:, None]
-    example = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
-    assert int(bending_points(t, example, logits).sum()) == 1
-
-
 @pytest.mark.parametrize("copies", [2, 5])
 def test_units_that_switch_together_make_one_breakpoint(copies: int) -> None:
     factors = torch.linspace(0.3, 3, copies)
@@ -310,6 +305,104 @@ def test_upper_envelope_against_dense_evaluation() -> None:
     vertices = torch.bincount(found.item, minlength=500)
     assert (vertices >= changes).all()  # a line may be highest on less than a two-thousandth
     assert (vertices == changes).double().mean() > 0.98
+
+
+# ---- In fractions, without rounding
+
+Line = tuple[Fraction, list[Fraction]]
+"""A point of a segment and the units there."""
+
+
+def pieces_in_fractions(layers: nn.Sequential, low: float, high: float) -> tuple[int, int]:
+    """Numbers of activation patterns and of pieces of the logits of a network of one number: all in fractions."""
+    knots: list[Line] = [(Fraction(t), [Fraction(t)]) for t in (low, high)]
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            rows = [[Fraction(w) for w in row] for row in layer.weight.tolist()]
+            shifts = [Fraction(b) for b in layer.bias.tolist()]
+            knots = [
+                (
+                    t,
+                    [
+                        sum((w * v for w, v in zip(row, units, strict=True)), b)
+                        for row, b in zip(rows, shifts, strict=True)
+                    ],
+                )
+                for t, units in knots
+            ]
+        elif isinstance(layer, nn.ReLU):
+            knots = cut(knots, lambda units: units)
+            knots = [(t, [max(v, Fraction(0)) for v in units]) for t, units in knots]
+        elif isinstance(layer, nn.MaxPool1d):  # of two neighbours
+            knots = cut(knots, lambda units: [a - b for a, b in zip(units[::2], units[1::2], strict=True)])
+            knots = [(t, [max(a, b) for a, b in zip(units[::2], units[1::2], strict=True)]) for t, units in knots]
+    slopes = [[(b - a) / (t - s) for a, b in zip(f, g, strict=True)] for (s, f), (t, g) in pairwise(knots)]
+    return len(slopes), 1 + sum(a != b for a, b in pairwise(slopes))
+
+
+def cut(knots: list[Line], gaps: Callable[[list[Fraction]], list[Fraction]]) -> list[Line]:
+    """Put a knot wherever one of the gaps changes sign."""
+    finer = [knots[0]]
+    for (s, f), (t, g) in pairwise(knots):
+        places = {a / (a - b) for a, b in zip(gaps(f), gaps(g), strict=True) if a * b < 0}
+        finer += [
+            (s + share * (t - s), [a + share * (b - a) for a, b in zip(f, g, strict=True)]) for share in sorted(places)
+        ]
+        finer.append((t, g))
+    return finer
+
+
+def narrow_net(seed: int, *, pool: bool, tiny: bool, sparse: bool) -> nn.Sequential:
+    """A network of one number; weights may be absent, or so small that no tolerance on logits or slopes sees them."""
+    generator = torch.Generator().manual_seed(seed)
+    widths = (1, 8, 8, 8, 3)
+    neighbours = [nn.Unflatten(1, (1, -1)), nn.MaxPool1d(2), nn.Flatten()]
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        reads = inputs // 2 if pool and inputs > 1 else inputs
+        layer = nn.Linear(reads, outputs)
+        with torch.no_grad():
+            layer.weight.copy_(torch.randn(outputs, reads, generator=generator))
+            layer.bias.copy_(torch.randn(outputs, generator=generator))
+            if sparse and inputs > 1:
+                layer.weight *= torch.rand(outputs, reads, generator=generator) < 0.4
+            if tiny:
+                layer.weight *= torch.where(torch.rand(outputs, reads, generator=generator) < 0.3, 2.0**-45, 1.0)
+        layers += [layer, nn.ReLU(), *(neighbours if pool else [])]
+    return nn.Sequential(*layers[: -4 if pool else -1])
+
+
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("tiny", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_counts_are_those_of_fractions(pool: bool, tiny: bool, sparse: bool) -> None:
+    counts = set()
+    for seed in range(6):
+        module = narrow_net(seed, pool=pool, tiny=tiny, sparse=sparse)
+        pieces = scalar_pieces(module, extent=(-2.5, 3), clip=False)
+        expected = pieces_in_fractions(module, -2.5, 3)
+        assert (int(pieces.patterns[0]), int(pieces.count[0])) == expected, seed
+        counts.add(expected)
+    assert len(counts) > 3
+    if sparse or pool:
+        assert any(patterns > count for patterns, count in counts)
+
+
+def test_bends_that_no_tolerance_sees() -> None:
+    # A kink of 1e-20 of the other slope, and two kinks 1e-9 apart, between which the logits move by 1e-9.
+    faint = scalar_pieces(Function(lambda x: both_signs(x + 1e-20 * (x - 0.25).relu())), extent=1)
+    assert faint.bends.tolist() == [[False, True, False]]
+    near = torch.tensor([0.5, 0.5 + 1e-9], dtype=torch.float64)
+    close = scalar_pieces(Function(lambda x: both_signs(x + 1e-4 * (x - near).relu().sum(1, True))), extent=1)
+    assert close.bends.tolist() == [[False, True, True, False]]
+    assert close.count.tolist() == [3]
+
+
+def test_switches_that_cancel_are_no_bend() -> None:
+    pieces = scalar_pieces(Function(lambda x: both_signs(x.relu() - (-x).relu() + (x - 0.5).abs())), extent=1)
+    assert pieces.breakpoints.tolist() == [[-1, 0, 0.5, 1]]
+    assert pieces.bends.tolist() == [[False, False, True, False]]
+    assert (pieces.patterns.tolist(), pieces.count.tolist()) == ([3], [2])
 
 
 # ---- Random networks

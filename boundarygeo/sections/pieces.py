@@ -12,7 +12,15 @@ from boundarygeo.directions import Directions
 from boundarygeo.evaluation import analysis, frozen_copy, has_hooks, progress_bar, unwrapped
 from boundarygeo.linalg import norms
 from boundarygeo.results import Result, array
-from boundarygeo.sections.affine import Program, Rows, bending_points, build_program, envelope_vertices, walk
+from boundarygeo.sections.affine import (
+    Program,
+    Rows,
+    build_program,
+    clear_bends,
+    envelope_vertices,
+    slope_jumps,
+    walk,
+)
 from boundarygeo.sections.rays import given_directions, reach
 
 TOLERANCE = 1e-12
@@ -21,6 +29,7 @@ TOLERANCE = 1e-12
 # Small parts stay near a CPU's caches; an accelerator wants large ones.
 WORKING_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}
 FEWEST_ROWS = 16  # carried at once unless max_bytes says otherwise: parts share a row with the next
+_DUALS = 4  # `slope_jumps` holds four numbers for each that the walk does
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,19 @@ class DecisionBoundaries:
 class LinearPieces(Result):
     """The exact affine pieces of the logits along one segment per example, in float64.
 
-    Every change of pattern of a nonlinearity is a breakpoint: the network is affine between two neighbours. Not
-    every change reaches the logits (a later max pooling or a dead unit can mask it), and of several in one point only
-    the first is named; `bends` says at which breakpoints the slope of a logit changes, and `count` counts the pieces
-    between those.
+    Two things are counted. A *breakpoint* is where the activation pattern changes: which side of its kinks a unit is
+    on, or which element a maximum takes. `patterns` counts the stretches between breakpoints, on each of which the
+    network is one affine function: the linear regions of the literature. A *bend* is a breakpoint at which the slope of
+    some logit changes; `count` counts the pieces between bends. Not every breakpoint is a bend: a dead unit, a larger
+    element of a later maximum or zero weights can stand between a unit and the logits.
 
-    Two breakpoints within 1e-12 of the largest |t| are one. A unit that is zero up to 1e-13 of its layer's largest
-    value at both neighbours does not change sign there, and a logit that is off the line between its neighbours by
-    less than 1e-12 of the example's largest logit is no bend.
+    Which breakpoints are bends is decided by the patterns on both sides, not by the size of the change: the jump of the
+    slope starts at the units that switch, and goes on to the logits through those that are active. Any jump that
+    arrives counts, however small; so does the rounding that is left where several units switch in one point and cancel.
+
+    Float64 has its limits: two breakpoints within 1e-12 of the largest |t| are one (of several in one point only the
+    first is named), and a unit that is zero up to 1e-13 of its layer's largest value at both neighbours does not change
+    sign there.
 
     Attributes:
         breakpoints: coordinates t, ascending, with both ends of the segment first and last, float64
@@ -60,7 +74,7 @@ class LinearPieces(Result):
         layer: nonlinearity that caused the breakpoint, an index into `layers`, int64 `[example, breakpoint]`; -1 at
             the ends and beyond.
         bends: whether the slope of some logit changes there, bool `[example, breakpoint]`.
-        count: number of pieces of the logits: bends and one, int64 `[example]`.
+        count: number of affine pieces of the logits: bends and one, int64 `[example]`.
         length: L2 length of the direction in input units, float64 `[example]`: that of one unit of t.
         layers: names of the nonlinearities in the order of the network; `"bounds"` is the clamp to the bounds.
         extent: first and last t.
@@ -83,7 +97,7 @@ class LinearPieces(Result):
 
     @property
     def patterns(self) -> Tensor:
-        """Number of pieces between all breakpoints, bends or not, int64 `[example]`."""
+        """Number of activation patterns along each segment: of stretches between breakpoints, int64 `[example]`."""
         return self.breakpoints.isfinite().sum(1) - 1
 
     def at(self, t: Tensor) -> Tensor:
@@ -213,12 +227,19 @@ def linear_pieces(
                 found.append((Rows(rows.t.cpu(), rows.example.cpu(), rows.layer.cpu()), logits.cpu()))
                 forwards += len(rows)
                 bar.update(float((rows.t.diff() * rows.joined).sum()) / (high - low))
+        rows, logits = _joined(found)
+        bends, undecided = clear_bends(rows.t, rows.example, logits)
+        at_once = max(1, limit // _DUALS)
+        for start in range(0, len(undecided), at_once):
+            some = undecided[start : start + at_once]
+            bends[some] = _jumps_at(program, segments, rows, some).any(1).cpu()
+        forwards += 2 * len(undecided)
     clf.counts.forwards += forwards
     return LinearPieces(
         provenance=replace(
             provenance(f"linear_pieces(extent={(low, high)!r}, clip={clip})", precision="float64"), device=str(device)
         ),
-        **_ragged(found, len(x)),
+        **_ragged(rows, logits, bends, len(x)),
         length=norms(directions.vectors).cpu(),
         layers=program.layers,
         extent=(low, high),
@@ -236,9 +257,15 @@ class _Segments:
 
     def points(self, t: Tensor, example: Tensor) -> Tensor:
         """Inputs at coordinates t of examples, `[row, *input]`."""
-        number = example.to(self.x.device)
-        x, direction = (v[number].detach().to(self.device, torch.float64) for v in (self.x, self.direction))
-        return x + t.view(-1, *(1,) * (x.ndim - 1)) * direction
+        x = self._rows(self.x, example)
+        return x + t.view(-1, *(1,) * (x.ndim - 1)) * self.directions(example)
+
+    def directions(self, example: Tensor) -> Tensor:
+        """Directions of examples, `[row, *input]`."""
+        return self._rows(self.direction, example)
+
+    def _rows(self, values: Tensor, example: Tensor) -> Tensor:
+        return values[example.to(values.device)].detach().to(self.device, torch.float64)
 
     def ends(self, begin: int, end: int) -> tuple[Rows, Tensor]:
         """Both ends of the segments of some examples."""
@@ -266,28 +293,38 @@ def _walk_all(program: Program, segments: _Segments, limit: int) -> Iterator[tup
         yield from walk(program, rows, points, limit=limit, tolerance=TOLERANCE * extent)
 
 
-def _ragged(found: list[tuple[Rows, Tensor]], examples: int) -> dict[str, Tensor]:
-    """Fields of the result, example by example, from parts whose first rows may repeat the last of the one before."""
+def _jumps_at(program: Program, segments: _Segments, rows: Rows, some: Tensor) -> Tensor:
+    """Jumps of the logits' slopes at some inner breakpoints, `[row, class]`, from the middles of their two pieces."""
+    example = rows.example[some].to(segments.device)
+    before, after = ((rows.t[some + side] + rows.t[some + side + 1]) / 2 for side in (-1, 0))
+    left, right = (segments.points(t.to(segments.device), example) for t in (before, after))
+    return slope_jumps(program, left, right, segments.directions(example))
+
+
+def _joined(found: list[tuple[Rows, Tensor]]) -> tuple[Rows, Tensor]:
+    """All rows and logits, from parts whose first rows may repeat the last of the one before."""
     t, example, layer = (torch.cat([getattr(rows, name) for rows, _ in found]) for name in ("t", "example", "layer"))
-    logits = torch.cat([part for _, part in found])
     new = torch.ones(len(t), dtype=torch.bool)
     new[1:] = (t[1:] != t[:-1]) | (example[1:] != example[:-1])
-    t, example, layer, logits = t[new], example[new], layer[new], logits[new]
-    bends = bending_points(t, example, logits)
-    sizes = torch.bincount(example, minlength=examples)
-    place = torch.arange(len(t)) - (sizes.cumsum(0) - sizes)[example]
+    return Rows(t[new], example[new], layer[new]), torch.cat([part for _, part in found])[new]
+
+
+def _ragged(rows: Rows, logits: Tensor, bends: Tensor, examples: int) -> dict[str, Tensor]:
+    """Fields of the result, example by example."""
+    sizes = torch.bincount(rows.example, minlength=examples)
+    place = torch.arange(len(rows)) - (sizes.cumsum(0) - sizes)[rows.example]
 
     def padded(values: Tensor, fill: float) -> Tensor:
         whole = torch.full((examples, int(sizes.max()), *values.shape[1:]), fill, dtype=values.dtype)
-        whole[example, place] = values
+        whole[rows.example, place] = values
         return whole
 
     return {
-        "breakpoints": padded(t, torch.nan),
+        "breakpoints": padded(rows.t, torch.nan),
         "logits": padded(logits, torch.nan),
-        "layer": padded(layer, -1),
+        "layer": padded(rows.layer, -1),
         "bends": padded(bends, False),
-        "count": 1 + torch.bincount(example[bends], minlength=examples),
+        "count": 1 + torch.bincount(rows.example[bends], minlength=examples),
     }
 
 
