@@ -15,8 +15,10 @@ from boundarygeo.subspace.sequential import STOPS, SequentialDirections
 from boundarygeo.transfer import bases as bases_room
 from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases, sequential_bases, set_basis
 from boundarygeo.transfer.overlap import (
+    _random_means,
     basis_overlap,
     p_values,
+    random_energies,
     random_overlap,
     random_subspace_angles,
     subspace_overlap,
@@ -104,12 +106,39 @@ def test_p_values_are_uniform_when_the_null_is_true() -> None:
     assert inside > 0.85
 
 
-def test_means_of_many_examples_are_drawn_from_their_normal_limit() -> None:
-    overlap = basis_overlap([bases_of(normal(100, 3, 30, seed=seed)) for seed in range(2)], draws=4000)
-    assert float(overlap.random_mean.mean()) == pytest.approx(float(overlap.expected), rel=0.01)
-    assert float(overlap.random_mean.std()) == pytest.approx(float(overlap.expected_std) / 10, rel=0.05)
-    few = basis_overlap([bases_of(normal(16, 3, 30, seed=seed)) for seed in range(2)], draws=4000)
-    assert float(few.random_mean.std()) == pytest.approx(float(few.expected_std) / 4, rel=0.05)
+@pytest.mark.parametrize(("k1", "k2", "d"), [*CASES, (6, 6, 12), (11, 3, 12), (4, 6, 6), (5, 8, 784)])
+def test_energies_drawn_without_subspaces_are_theirs(k1: int, k2: int, d: int) -> None:
+    n = 20_000
+    drawn = random_energies(k1, k2, d, n, np.random.default_rng(4))
+    mean, std = random_overlap(k1, k2, d)
+    assert drawn.mean() == pytest.approx(mean, abs=5 * std / math.sqrt(n) + 1e-12)
+    assert drawn.std() == pytest.approx(std, rel=0.05, abs=1e-12)
+    if std:
+        plain = random_subspace_angles(k1, k2, d, n, np.random.default_rng(5)).cos().square().sum(1)
+        assert stats.ks_2samp(drawn, plain).pvalue > 0.001
+        rare = np.quantile(plain, 0.995)
+        assert (drawn > rare).mean() == pytest.approx(0.005, abs=5 * math.sqrt(2 * 0.005 / n))
+
+
+@pytest.mark.parametrize("examples", [1, 5, 100])
+@pytest.mark.parametrize("d", [50, 784])
+def test_p_values_of_all_examples_are_exact_far_out(d: int, examples: int) -> None:
+    # Squared cosines of one-dimensional subspaces are beta variables. A mean of 100 is far from normal: by the normal
+    # distribution 0.97 % would have p <= 0.005.
+    count = 40_000
+    rng = np.random.default_rng(d + examples)
+    observed = torch.from_numpy(stats.beta.rvs(0.5, (d - 1) / 2, size=(count, examples), random_state=rng).mean(1))
+    p = p_values(observed, _random_means(1, 1, d, examples, 39_999, rng))
+    for level in (0.05, 0.01, 0.005):
+        # The null is a sample, too.
+        assert float((p <= level).double().mean()) == pytest.approx(level, abs=4 * math.sqrt(2 * level / count))
+
+
+def test_means_over_many_examples_are_drawn_in_blocks(monkeypatch) -> None:
+    monkeypatch.setattr("boundarygeo.transfer.overlap._VALUES_AT_ONCE", 1 << 16)  # 27 draws at a time
+    many = basis_overlap([bases_of(normal(100, 3, 30, seed=seed)) for seed in range(2)], draws=4000)
+    assert float(many.random_mean.mean()) == pytest.approx(float(many.expected), rel=0.01)
+    assert float(many.random_mean.std()) == pytest.approx(float(many.expected_std) / 10, rel=0.05)
 
 
 def test_identical_subspaces_overlap_in_full_and_orthogonal_ones_not_at_all() -> None:

@@ -18,7 +18,6 @@ from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, check_shared, position
 
 _ROUNDING = 1e-9  # two energies that differ by less are equal
-_FEW = 64  # means of more random energies are drawn from their normal limit
 _VALUES_AT_ONCE = 1 << 24  # 128 MiB
 
 
@@ -39,8 +38,8 @@ class SubspaceOverlap(Result):
 
     P-values are one-sided, and :math:`(1+\#\{\text{null}\ge\text{observed}\})/(1+\#\text{null})`, right for any number
     of draws (Phipson & Smyth 2010). For all examples together the statistic is the mean energy over the examples: under
-    the random null, of as many independent random pairs of subspaces (from 65 examples on, by the normal distribution
-    of their mean); under the permuted null, after a random permutation of the second model's examples.
+    the random null, of as many independent random pairs of subspaces; under the permuted null, after a random
+    permutation of the second model's examples.
 
     Attributes:
         angles: principal angles in radians, smallest first, float64 `[pair, example, angle]`; NaN on examples that are
@@ -119,7 +118,7 @@ class SubspaceOverlap(Result):
         return self._moments(1)
 
     def estimate(self, a: str | int, b: str | int) -> Estimate:
-        """Mean share over the valid examples of one pair, with its 95 % BCa bootstrap interval over the examples.
+        """Mean share over the valid examples of one pair, with its 95 % interval over the examples.
 
         Args:
             a: name or number of one model.
@@ -234,11 +233,6 @@ def random_subspace_angles(k1: int, k2: int, d: int, count: int, rng: np.random.
     Returns:
         Angles in radians, smallest first, float64 `[count, min(k1, k2)]`.
     """
-    return torch.acos(torch.linalg.svdvals(_random_blocks(k1, k2, d, count, rng)).clamp_max(1))
-
-
-def _random_blocks(k1: int, k2: int, d: int, count: int, rng: np.random.Generator) -> Tensor:
-    """What random orthonormal bases of one subspace have inside the other, as in `random_subspace_angles`."""
     k1, k2 = max(k1, k2), min(k1, k2)
     inside = rng.standard_normal((count, k1, k2))
     rest = d - k1
@@ -248,7 +242,7 @@ def _random_blocks(k1: int, k2: int, d: int, count: int, rng: np.random.Generato
     else:
         outside = rng.standard_normal((count, rest, k2))
     basis = np.linalg.qr(np.concatenate([inside, outside], 1)).Q
-    return torch.from_numpy(basis[:, :k1])
+    return torch.acos(torch.linalg.svdvals(torch.from_numpy(basis[:, :k1])).clamp_max(1))
 
 
 @analysis
@@ -442,23 +436,49 @@ def p_values(observed: Tensor, null: Tensor) -> Tensor:
     return p.masked_fill(observed.isnan() | null.isnan().any(), torch.nan)
 
 
-def _random_means(k1: int, k2: int, d: int, examples: int, draws: int, rng: np.random.Generator) -> Tensor:
-    """Mean energy of as many random pairs of subspaces as there are examples, float64 `[draw]`.
+def random_energies(k1: int, k2: int, d: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    r"""Energies of pairs of independent, uniformly random subspaces, exactly distributed, without the subspaces.
 
-    The mean of many is normal, with moments that are known.
+    The squared cosines are the eigenvalues of a Jacobi ensemble, for which Edelman & Sutton (2008, Found. Comput. Math.
+    8, 259) give a bidiagonal matrix of independent beta variables. The energy is the sum of its squared entries: with
+    m = k2 ≤ k1, k1 + k2 ≤ d,
+
+    .. math:: \sum_{i=1}^m C_i(1-C'_i) + \sum_{i=2}^m (1-C_i)\,C'_{i-1}, \quad
+        C_i \sim \mathrm{B}\big(\tfrac{k_1-m+i}2, \tfrac{d-k_1-m+i}2\big), \;
+        C'_i \sim \mathrm{B}\big(\tfrac i2, \tfrac{d-2m+1+i}2\big), \; C'_m = 0.
+
+    Subspaces too large to be disjoint share k1 + k2 - d directions, and beyond them what their complements share.
+
+    Args:
+        k1: dimension of the first subspaces.
+        k2: dimension of the second.
+        d: dimension of the space.
+        count: number of pairs.
+        rng: source of the randomness.
+
+    Returns:
+        Sums of squared cosines, float64 `[count]`.
     """
+    certain = max(0, k1 + k2 - d)
+    k1, m = sorted((d - k1, d - k2) if certain else (k1, k2), reverse=True)
+    if not m:
+        return np.full(count, float(certain))
+    i = np.arange(1, m + 1)
+    c = rng.beta((k1 - m + i) / 2, (d - k1 - m + i) / 2, (count, m))
+    other = rng.beta(i[:-1] / 2, (d - 2 * m + 1 + i[:-1]) / 2, (count, m - 1))
+    return certain + c.sum(1) + ((1 - c[:, 1:] - c[:, :-1]) * other).sum(1)
+
+
+def _random_means(k1: int, k2: int, d: int, examples: int, draws: int, rng: np.random.Generator) -> Tensor:
+    """Mean energy of as many random pairs of subspaces as there are examples, float64 `[draw]`."""
     if not examples:
         return torch.full((draws,), torch.nan, dtype=torch.float64)
-    if examples > _FEW:
-        center, spread = random_overlap(k1, k2, d)
-        return torch.from_numpy(center + spread / math.sqrt(examples) * rng.standard_normal(draws))
-    means = []
-    at_once = max(1, _VALUES_AT_ONCE // (examples * (k1 + k2) * min(k1, k2)))
-    for start in range(0, draws, at_once):
-        some = min(at_once, draws - start)
-        energy = _random_blocks(k1, k2, d, some * examples, rng).square().sum((1, 2))
-        means.append(energy.view(some, examples).mean(1))
-    return torch.cat(means)
+    at_once = max(1, _VALUES_AT_ONCE // (8 * examples * min(k1, k2)))  # with what is made on the way, 128 MiB
+    means = [
+        random_energies(k1, k2, d, some * examples, rng).reshape(some, examples).mean(1)
+        for some in (min(at_once, draws - start) for start in range(0, draws, at_once))
+    ]
+    return torch.from_numpy(np.concatenate(means))
 
 
 def _crossed(a: Tensor, b: Tensor) -> Tensor:
