@@ -125,7 +125,7 @@ def median(values: np.ndarray) -> Estimate:
     )
 
 
-def mean(values: np.ndarray, *, seed: int = 0) -> Estimate:
+def mean(values: np.ndarray, *, within: tuple[float, float] = (-np.inf, np.inf), seed: int = 0) -> Estimate:
     r"""A mean with its 95 % interval: Student's t, made longer on the side to which the values are skewed (Hall 1992).
 
     Of skewed values, :math:`t=(\bar x-\mu)/\mathrm{se}` is skewed the other way. Hall's transformation removes that:
@@ -142,6 +142,7 @@ def mean(values: np.ndarray, *, seed: int = 0) -> Estimate:
 
     Args:
         values: sample of independent values, `[n]`, finite.
+        within: smallest and largest possible value, where they are known: the interval is cut there.
         seed: of no effect: nothing is drawn.
 
     Returns:
@@ -174,8 +175,9 @@ def mean(values: np.ndarray, *, seed: int = 0) -> Estimate:
     ends = stats.t.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], n - 1)
     root = np.cbrt(1 + 3 * a * (ends - a / 2))
     inverse = 3 * (ends - a / 2) / (root**2 + root + 1)  # of g: (root - 1) / a, for every a
-    low, high = middle - error * np.maximum(ends, inverse)[1], middle - error * np.minimum(ends, inverse)[0]
-    return Estimate(middle, float(low), float(high), n, CONFIDENCE if n >= _SKEWED else _SKEWED_CONFIDENCE)
+    low = max(within[0], float(middle - error * max(ends[1], inverse[1])))
+    high = min(within[1], float(middle - error * min(ends[0], inverse[0])))
+    return Estimate(middle, low, high, n, CONFIDENCE if n >= _SKEWED else _SKEWED_CONFIDENCE)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:

@@ -97,7 +97,7 @@ def test_curves_are_those_of_a_slow_reference() -> None:
             assert int(logits.argmax()) == curves.labels[pair, point]
 
 
-def test_intervals_are_wilson_and_bootstrap() -> None:
+def test_intervals_are_those_of_shares_and_means() -> None:
     x1, y1, x2, y2 = pairs_of_images(40)
     curves = segment_curves(bg.Classifier(balanced_net()), x1, y1, x2, y2, points=4)
     assert 0 < float(curves.miss.mean()) < 1
@@ -106,11 +106,11 @@ def test_intervals_are_wilson_and_bootstrap() -> None:
             int(label) not in (int(a), int(b))
             for label, a, b in zip(curves.labels[:, point], y1, y2, strict=True)
         ]  # fmt: skip
-        wilson, bootstrap = share(sum(missed), 40), mean(curves.gradient_norm[:, point].numpy())
+        missing, norm = share(sum(missed), 40), mean(curves.gradient_norm[:, point].numpy())
         found = [float(a[point]) for a in (curves.miss, curves.miss_low, curves.miss_high)]
-        assert found == [wilson.value, wilson.low, wilson.high]
+        assert found == [missing.value, missing.low, missing.high]
         found = [float(a[point]) for a in (curves.gradient, curves.gradient_low, curves.gradient_high)]
-        assert found == [bootstrap.value, bootstrap.low, bootstrap.high]
+        assert found == [norm.value, norm.low, norm.high]
         assert curves.missed[:, point].tolist() == missed
 
 

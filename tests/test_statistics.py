@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -178,6 +179,9 @@ def test_means_of_few_or_equal_values() -> None:
     assert math.isnan(nothing.value)
     assert nothing.n == 0
     assert mean(np.array([1.0, 2.0])).plain(1) == "1.5 [-4.9, 7.9] (88 %)"
+    counts = np.array([0.0, 0.0, 7.0])
+    assert mean(counts, within=(0, np.inf)) == dataclasses.replace(mean(counts), low=0)
+    assert mean(counts, within=(0, 9)) == dataclasses.replace(mean(counts), low=0, high=9)
     rare = mean(np.r_[np.zeros(99), 1.0])  # one in a hundred: up to 5.4 % by Clopper & Pearson
     assert rare.low < 0.01 < 0.054 < rare.high < 0.1
     for censored in (np.inf, -np.inf, np.nan):

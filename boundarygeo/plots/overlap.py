@@ -30,7 +30,7 @@ def overlap(
     Above: the mean over the examples of the shared energy, Σ cos² of the principal angles, beside where 95 % of such
     means lie for random subspaces (simulated) and for subspaces of different examples (permuted); a tick marks what
     theory gives for random ones, k₁k₂/d. Below: the mean number of principal angles within the result's tolerance, the
-    effective dimension of the intersection, for the models and for random subspaces. Lines are 95 % bootstrap intervals
+    effective dimension of the intersection, for the models and for random subspaces. Lines are 95 % intervals
     over the examples.
 
     Args:
@@ -70,7 +70,8 @@ def overlap(
             chance = float(result.expected[pair])
             axes.plot([chance] * 2, [above - 0.2, above + 0.2], color="black", lw=1.4)
             energy, intersection = (
-                mean(each[pair, valid].double().numpy()) for each in (result.energy, result.intersection)
+                mean(each[pair, valid].double().numpy(), within=(0, np.inf))
+                for each in (result.energy, result.intersection)
             )
             _draw_estimate(axes, energy, above, "o", _ENERGY)
             _draw_estimate(axes, intersection, below, "D", _INTERSECTION)
@@ -98,9 +99,7 @@ def overlap(
             _mark("D", "none", "0.35", "those of random subspaces"),
         ]
         place_legend(axes, handles, None)
-        axes.set_title(
-            f"subspaces of {result.kind}, d = {result.input_size:,}; lines: 95 % (bootstrap)", fontsize="medium"
-        )
+        axes.set_title(f"subspaces of {result.kind}, d = {result.input_size:,}; lines: 95 %", fontsize="medium")
     return axes
 
 

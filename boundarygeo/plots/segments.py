@@ -50,7 +50,7 @@ def segments(curves: SegmentCurves | Sequence[SegmentCurves], *, names: Sequence
         gradients.set_axisbelow(True)
         gradients.set(xlabel=_WEIGHT, ylabel="mean norm of the loss's input gradient\n(L2, loss per input unit)")
         gradients.set(xlim=(0, 1), ylim=(0, None))
-        gradients.set_title(f"n = {counts} pairs; bands: 95 % (bootstrap)", fontsize="medium")
+        gradients.set_title(f"n = {counts} pairs; bands: 95 %", fontsize="medium")
         title = kinds[0] if len(set(models)) > 1 and len(set(kinds)) == 1 else None
         figure.legend(
             handles=key(models, kinds), title=title, loc="outside right upper", frameon=False, handlelength=2.8

@@ -162,7 +162,7 @@ def boundary_distances(
 ) -> Axes:
     """Mean distance to a source's boundary, and from it to the boundaries of other models, along each direction.
 
-    The bar figure of Tramèr et al. 2017, with 95 % bootstrap intervals of the means. All bars of a direction are
+    The bar figure of Tramèr et al. 2017, with 95 % intervals of the means. All bars of a direction are
     averages over the same examples: those on which the source and all targets drawn change their label within reach.
     Their number, and the share that is left out as some model does not (censored), stand below each direction.
 
@@ -199,7 +199,7 @@ def boundary_distances(
             for bar, values in enumerate(numbers):
                 if not n:
                     continue
-                estimate = mean(values)
+                estimate = mean(values, within=(0, np.inf))
                 at = group - _GROUP_WIDTH / 2 + (bar + 0.5) * width
                 color = "0.35" if not bar else CLASS_COLORS[(bar - 1) % len(CLASS_COLORS)]
                 axes.bar(at, estimate.value, width=0.9 * width, color=color, lw=0)
@@ -217,7 +217,7 @@ def boundary_distances(
             color = CLASS_COLORS[bar % len(CLASS_COLORS)]
             handles.append(Patch(color=color, label=f"from there to that of\n{name} (ID)"))
         place_legend(axes, handles, None)
-        reach = f"looked up to {result.max_distance:.3g}; bars: 95 % (bootstrap)"
+        reach = f"looked up to {result.max_distance:.3g}; bars: 95 %"
         axes.set_title(f"directions of {drawn[0]}, {result.adversarial} for adversarial\n{reach}", fontsize="medium")
     return axes
 

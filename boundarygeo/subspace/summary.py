@@ -41,7 +41,7 @@ class DimensionSummary:
     """The distribution of a count over examples.
 
     Attributes:
-        mean: with its 95 % bootstrap interval; a lower bound where some examples are at the cap.
+        mean: with its 95 % interval; a lower bound where some examples are at the cap.
         quantiles: 10, 25, 50, 75 and 90 %.
         at_zero: share of examples without a direction.
         at_cap: share of examples whose count was limited by the cap.
@@ -66,7 +66,7 @@ def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: in
             averaged over the examples that both models get right: summarise their own result, and with it
             `counts=transferred.source` for the source's directions of the same examples.
         counts: other counts of the same examples, such as `claimed`, `[example]`; by default the verified ones.
-        seed: seed of the bootstrap.
+        seed: of no effect: nothing is drawn.
 
     Returns:
         The summary, over examples that were not excluded.
@@ -74,7 +74,7 @@ def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: in
     numbers = included(result, counts)
     at_cap = numbers >= result.max_dimension
     return DimensionSummary(
-        mean(numbers, seed=seed),
+        mean(numbers, within=(0, np.inf), seed=seed),
         tuple(np.quantile(numbers, QUANTILES, method="inverted_cdf").tolist()) if len(numbers) else (),
         share(int((numbers == 0).sum()), len(numbers)),
         share(int(at_cap.sum()), len(numbers)),

@@ -131,7 +131,7 @@ class SubspaceOverlap(Result):
             ValueError: if there is no such pair.
         """
         pair = self.pair(a, b)
-        return mean(self.share[pair][self.valid[pair]].numpy())
+        return mean(self.share[pair][self.valid[pair]].numpy(), within=(0, 1))
 
     def excess(self, a: str | int, b: str | int) -> Estimate:
         """Mean over the valid examples of the share minus the permuted null's, with its 95 % interval over examples.
@@ -150,7 +150,7 @@ class SubspaceOverlap(Result):
         """
         pair = self.pair(a, b)
         difference = (self.share - self.permuted_energy / self._smaller[:, None])[pair]
-        return mean(difference[~difference.isnan()].numpy())
+        return mean(difference[~difference.isnan()].numpy(), within=(-1, 1))
 
     def pair(self, a: str | int, b: str | int) -> int:
         """Number of a pair of models, given by name or position, in any order.
