@@ -136,7 +136,8 @@ class SubspaceOverlap(Result):
     def excess(self, a: str | int, b: str | int) -> Estimate:
         """Mean over the valid examples of the share minus the permuted null's, with its 95 % interval over examples.
 
-        The examples' differences are taken as independent, though each is compared with all the others.
+        The examples' differences are taken as independent, though each is compared with all the others. That makes the
+        interval too long: what an example has in common with all others is in its difference, but not in the mean.
 
         Args:
             a: name or number of one model.
