@@ -1,4 +1,7 @@
-"""Looking at a module before it is run: are these logits, one sample at a time?"""
+"""Looking at a module before it is run: are these logits, one sample at a time?
+
+At three inputs at most: what a module does to other inputs only, or too seldom to be met, is not noticed.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -15,7 +18,10 @@ _PROBES = 3
 
 
 def check_module(module: Form, probe: Tensor) -> int:
-    """Refuse a module whose output is not logits, sample by sample, of what goes in; warn of probabilities.
+    """Refuse a module whose output on a few inputs is not logits, sample by sample; warn of probabilities.
+
+    That it mixes samples or is random is seen where it changes the logits of these inputs by more than rounding. Inputs
+    that are equal hide a mixing of samples.
 
     Args:
         module: the module in its own arithmetic.
@@ -101,7 +107,9 @@ def _close(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
 
 
 def few_inputs(normalise: Callable[[Tensor], Tensor], x: Tensor, device: torch.device) -> Tensor:
-    """A few different inputs like the given ones, however few were given, as the module gets them.
+    """A few inputs like the given ones, as the module gets them: the first three, or the mirrored first instead.
+
+    The mirrored one is another one unless the first is symmetric.
 
     Args:
         normalise: from inputs to what the module gets.
@@ -109,7 +117,7 @@ def few_inputs(normalise: Callable[[Tensor], Tensor], x: Tensor, device: torch.d
         device: where they are to be.
 
     Returns:
-        At least two inputs, float32.
+        Two or three inputs, float32.
     """
     few = x[:_PROBES].detach().to(device, torch.float32)
     return normalise(torch.cat([few] + [few[:1].flip(-1)] * (len(few) < _PROBES)))

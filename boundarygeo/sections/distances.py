@@ -73,7 +73,8 @@ def boundary_distance(
 
     Equally spaced points are looked at first, from the example outwards, until the label differs; the change is then
     bisected in float32. A region that lies between two neighbouring points of the scan is missed: `scan` sets their
-    number, and `linear_pieces` misses nothing. For the other side of a line, negate the direction.
+    number, and `exact_boundary_distance`, for piecewise affine modules, has no such points. For the other side of a
+    line, negate the direction.
 
     Args:
         clf: the classifier.

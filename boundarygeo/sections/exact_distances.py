@@ -32,7 +32,10 @@ def exact_boundary_distance(
     max_bytes: int | None = None,
     progress: bool = True,
 ) -> BoundaryDistances:
-    """The first change of the predicted label along a direction, exactly: no region is too thin to be seen.
+    """The first change of the predicted label along a direction, from the exact pieces of the logits.
+
+    Nothing is sampled: a region is missed only if it is thinner than float64 resolves, 1e-12 of the part of the segment
+    that is being cut (see `LinearPieces`).
 
     The segments are cut into the pieces on which the network is affine (see `linear_pieces`), from the example
     outwards in blocks that double in length; an example whose label has changed takes no part in the next block. Labels
