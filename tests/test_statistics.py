@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from boundarygeo.statistics import Estimate, mean, median, rank_correlation, share
+from boundarygeo.statistics import Estimate, _influence, mean, median, rank_correlation, share
 
 Z = 1.959963984540054  # of a central 95 %
 
@@ -219,7 +219,7 @@ def test_intervals_of_the_rank_correlation_cover() -> None:
 def test_rank_correlations_that_scatter_more_have_the_variance_of_the_jackknife() -> None:
     rng = np.random.default_rng(3)
     a, noise = rng.standard_normal((2, 300))
-    b = np.round(a * (0.5 + noise), 1)  # one says how far the other scatters; with ties
+    b = np.round(a * (0.5 + noise))  # one says how far the other scatters; with ties
     estimate = rank_correlation(a, b)
     left_out = [np.arange(300) != i for i in range(300)]
     values = np.arctanh([stats.spearmanr(a[kept], b[kept]).statistic for kept in left_out])
@@ -227,6 +227,8 @@ def test_rank_correlations_that_scatter_more_have_the_variance_of_the_jackknife(
     half = (math.atanh(estimate.high) - math.atanh(estimate.low)) / 2
     assert half == pytest.approx(Z * spread, rel=0.02)
     assert half > 1.2 * Z * math.sqrt((1 + estimate.value**2 / 2) / 297)
+    ranks = [stats.rankdata(values) - 150.5 for values in (a, b)]
+    assert _influence(*ranks).mean() == pytest.approx(0, abs=1e-12)  # ties count half
 
 
 @pytest.mark.parametrize("n", [6, 20, 100])
