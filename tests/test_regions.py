@@ -9,7 +9,7 @@ from skimage.measure import label as skimage_label
 from synthetic_maps import EXTENT, make_maps
 
 import boundarygeo.results as results
-from boundarygeo.sections.regions import RegionSummary, agreement, fragmentation, region_summary
+from boundarygeo.sections.regions import RegionSummary, agreement, fragmentation, image_window, region_summary
 
 
 def grid(resolution=129, extent=EXTENT):
@@ -163,6 +163,27 @@ def test_components_equal_those_of_scikit_image() -> None:
     # scikit-image joins equal neighbouring values; no pixel is background.
     expected = [skimage_label(one, connectivity=2, background=-1).max() for one in labels]
     assert fragmentation(make_maps(labels)).tolist() == expected
+
+
+def test_components_on_planes_through_images_are_those_in_their_window() -> None:
+    # Images that are 5/3 apart and 1 high: with the margin the window is all columns, and rows from -0.6 to 0.6.
+    side = 11
+    labels = np.zeros((1, side, side), dtype=int)
+    labels[0, 0, 3] = labels[0, 10, 4] = 1  # outside: no region
+    labels[0, 3:6, 5] = 2
+    labels[0, 1:, 8] = 3  # cuts the window in two, but not the map
+    axis = torch.linspace(-1, 1, side, dtype=torch.float64)
+    corners = torch.tensor([[-5 / 6, -0.5], [5 / 6, -0.5], [0.2, 0.5]], dtype=torch.float64)
+    through = make_maps(labels, kind="through", anchors=corners[None], u=axis, v=axis, true_labels=None)
+    window = image_window(through)
+    assert window[0].any(1).nonzero()[:, 0].tolist() == list(range(2, 9))
+    assert window[0].any(0).all()
+    assert fragmentation(through).tolist() == [4]
+    whole = region_summary(through)
+    assert whole.components.tolist() == [5]
+    assert whole.class_components.tolist() == [[1, 2, 1, 1]]
+    assert fragmentation(dataclasses.replace(through, kind="random")).tolist() == [5]
+    assert fragmentation(dataclasses.replace(through, valid=torch.tensor([False]))).tolist() == [0]
 
 
 def test_invalid_planes_count_for_nothing() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import Linear, SmallNet, images, plain_map
+from skimage.measure import label as skimage_label
 from torch import nn
 
 import boundarygeo as bg
@@ -83,6 +84,12 @@ def test_the_score_is_that_of_a_plain_loop(
             expected = float(both / either) if either else math.nan
             assert result.iou[pair, label].item() == pytest.approx(expected, nan_ok=True)
     assert 0 < np.mean(scores) < 1
+    for model, labels_of_model in enumerate(maps.values()):
+        for plane in range(4):
+            rows, cols = (window[plane].any(dim).sum() for dim in (1, 0))
+            inside = labels_of_model[plane][window[plane]].reshape(rows, cols).numpy()
+            count = skimage_label(inside, connectivity=2, background=-1).max()
+            assert int(result.fragments[model, plane]) == count
     score = result.score
     assert score.value == pytest.approx(np.mean(scores))
     assert score.n == 4
@@ -92,11 +99,12 @@ def test_the_score_is_that_of_a_plain_loop(
 def test_adaptive_maps_give_nearly_the_same_score(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
     x, y = PIXELS, labels
     adaptive, dense = (reproducibility(models, x, y, planes=10, method=method) for method in ("adaptive", "dense"))
-    assert adaptive.evaluated.mean() < 0.6
+    assert adaptive.evaluated.mean() < 0.7
     assert bool((dense.evaluated == 1).all())
     assert adaptive.score.value == pytest.approx(dense.score.value, abs=0.01)
     assert adaptive.resolution == 50
-    assert "coarse=7" in adaptive.provenance.command
+    again = reproducibility(models, x, y, planes=10, coarse=3)  # that of single maps: a sixteenth of the width
+    assert torch.equal(again.evaluated, adaptive.evaluated)
     assert adaptive.provenance.forwards < dense.provenance.forwards
 
 
@@ -106,7 +114,6 @@ def test_identical_models_agree_everywhere(models: dict[str, bg.Classifier], lab
         [models["a"], bg.Classifier(copy.deepcopy(models["a"].module))], x, y, planes=3, resolution=21
     )
     assert result.score.value == result.agreement.mean() == 1
-    assert result.score.low == result.score.high == 1
     assert bool((result.iou[~result.iou.isnan()] == 1).all())
     assert torch.equal(result.fragments[0], result.fragments[1])
     assert result.fragmentation(0).value >= 1

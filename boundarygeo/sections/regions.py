@@ -17,6 +17,9 @@ HALVES = ("right", "left", "top", "bottom")
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
+WINDOW_MARGIN = 0.1
+"""Space around three images in dbViz's window, as a share of their rectangle's width and height."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class RegionSummary(Result):
@@ -77,8 +80,8 @@ def region_summary(maps: BoundaryMaps) -> RegionSummary:
     The line is the total-least-squares fit through the boundary points: the midpoints between 4-neighbours of
     which exactly one has the reference class. With \(\lambda_1 \ge \lambda_2\) the eigenvalues of their
     covariance, the line follows the first eigenvector, its straightness is \(1 - \lambda_2 / \lambda_1\) and
-    the rms distance from it \(\sqrt{\lambda_2}\). The number of components is the fragmentation of Somepalli
-    et al. 2022, arXiv 2203.08124.
+    the rms distance from it \(\sqrt{\lambda_2}\). Components are counted on the whole map, also on planes through three
+    images, where `fragmentation` counts those in the window of the images.
 
     Args:
         maps: boundary maps on any planes.
@@ -129,7 +132,9 @@ def region_summary(maps: BoundaryMaps) -> RegionSummary:
 def fragmentation(maps: BoundaryMaps) -> Tensor:
     """Number of 8-connected components of equal label in each map, summed over classes.
 
-    Reference: Somepalli et al. 2022, arXiv 2203.08124.
+    On planes through three images, those in the images' window (`image_window`), as Somepalli et al. 2022 count them,
+    arXiv 2203.08124: a region that leaves the window and comes back counts twice. On other planes, those of the whole
+    map.
 
     Args:
         maps: boundary maps on any planes.
@@ -141,14 +146,37 @@ def fragmentation(maps: BoundaryMaps) -> Tensor:
         TypeError: if `maps` is not a `BoundaryMaps`.
     """
     _check_maps(maps)
-    return torch.from_numpy(_class_components(maps.labels.numpy(), maps.valid.numpy()).sum(axis=1))
+    labels = maps.labels.masked_fill(~image_window(maps), -1) if maps.kind == "through" else maps.labels
+    return torch.from_numpy(_class_components(labels.numpy(), maps.valid.numpy()).sum(axis=1))
+
+
+def image_window(maps: BoundaryMaps) -> Tensor:
+    """Pixels inside dbViz's rectangle: that around the three images, and a tenth of its width and height as margin.
+
+    Maps are square: along the rectangle's shorter side they show more, and along the longer one they end with it.
+
+    Args:
+        maps: boundary maps on planes through three images (`planes_through`).
+
+    Returns:
+        Bool `[plane, row, col]`.
+    """
+    assert maps.anchors is not None
+    low, high = maps.anchors.amin(1), maps.anchors.amax(1)
+    space = WINDOW_MARGIN * (high - low) + 1e-9  # the longer side's edge is the map's own, but for rounding
+    columns, rows = (
+        (axis >= (low - space)[:, which, None]) & (axis <= (high + space)[:, which, None])
+        for which, axis in enumerate((maps.u, maps.v))
+    )
+    return rows[:, :, None] & columns[:, None, :]
 
 
 @analysis
 def agreement(a: BoundaryMaps, b: BoundaryMaps) -> Tensor:
     """Share of the pixels to which two maps of the same planes give the same label.
 
-    The mean over planes and pairs of models is the reproducibility score of Somepalli et al. 2022.
+    Of the whole maps; the reproducibility score of Somepalli et al. 2022 is the mean, over planes and pairs of models,
+    of the share in the window of the images: see `reproducibility`.
 
     Args:
         a: maps of one classifier.
@@ -211,11 +239,11 @@ def _check_maps(maps: BoundaryMaps) -> None:
 
 
 def _class_components(labels: NDArray, valid: NDArray) -> NDArray[np.int64]:
-    """Number of 8-connected components `[example, class]`."""
+    """Number of 8-connected components `[example, class]`; pixels with negative labels are left out."""
     counts = np.zeros((len(labels), max(int(labels.max(initial=0)), 0) + 1), dtype=np.int64)
     numbered = np.empty(labels.shape[1:], dtype=np.int32)
     for example in np.flatnonzero(valid):
-        for label in np.unique(labels[example]):
+        for label in np.unique(labels[example][labels[example] >= 0]):
             # Into an array of ours, the function returns the count alone.
             counts[example, label] = ndimage.label(labels[example] == label, EIGHT_NEIGHBOURS, numbered)
     return counts

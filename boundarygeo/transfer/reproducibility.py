@@ -11,20 +11,13 @@ from boundarygeo.attacks.examples import check_count
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
-from boundarygeo.sections.planes import Planes, planes_through
-from boundarygeo.sections.regions import agreement, fragmentation
+from boundarygeo.sections.planes import planes_through
+from boundarygeo.sections.regions import WINDOW_MARGIN, agreement, fragmentation, image_window
 from boundarygeo.statistics import Estimate, mean
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
 
-COARSE_CELLS = 7
-"""Cells across the width of the coarse grid of adaptive maps: fewer than of single maps, since a pixel missed here and
-there moves no average (benchmarks/README.md)."""
-
 CHECKED = 500
 """Examples on which the classifiers are compared with the true classes before work."""
-
-MARGIN = 0.1
-"""Space around the three examples, as a share of the triangle's width and height (dbViz)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -38,8 +31,8 @@ class Reproducibility(Result):
             width and height as margin: the window of dbViz, `[pair, plane]`.
         intersection: number of pixels, over all planes, that both models give to a class, int64 `[pair, class]`.
         union: number of pixels that at least one of the models gives to it, int64 `[pair, class]`.
-        fragments: number of 8-connected components of equal label, summed over classes, int64 `[classifier, plane]`;
-            0 on planes that do not exist.
+        fragments: number of 8-connected components of equal label in the same window, summed over classes, int64
+            `[classifier, plane]`: what `boundarygeo.fragmentation` gives; 0 on planes that do not exist.
         evaluated: share of the pixels that were sent through each model, float64 `[classifier, plane]`.
         triplets: examples that span each plane, int64 `[plane, 3]`: positions in `x`.
         index: number of each plane, int64 `[plane]`: decides its triplet.
@@ -98,7 +91,7 @@ class Reproducibility(Result):
         return mean(self.window_agreement[self.pair(a, b)][self.valid].numpy())
 
     def fragmentation(self, which: str | int) -> Estimate:
-        """Components per plane of one model, averaged over planes, with its 95 % bootstrap interval.
+        """Components in dbViz's window of one model, averaged over planes, with its 95 % bootstrap interval.
 
         Args:
             which: name or number of the model.
@@ -181,10 +174,9 @@ def reproducibility(
     clf.check_labels(y, len(x))
     if len(x) < 3:
         raise ValueError(f"x must hold at least three examples, got {len(x)}")
-    stride = max(1, -(-(resolution - 1) // COARSE_CELLS)) if coarse is None else coarse
     triplets = random_triplets(len(x), planes, seed=seed)
     inputs = x.detach().float().cpu().clamp(*clf.bounds)
-    through = planes_through(*(inputs[column] for column in triplets.T), margin=MARGIN)
+    through = planes_through(*(inputs[column] for column in triplets.T), margin=WINDOW_MARGIN)
     if not bool(through.valid.any()):
         raise ValueError(f"x must hold three examples that are not on a line, got none in {planes} triplets")
     maps = [
@@ -195,19 +187,19 @@ def reproducibility(
             method=method,
             precision=precision,
             clip=clip,
-            coarse=stride,
+            coarse=coarse,
             progress=progress,
         )
         for clf in problem.classifiers
     ]
     classes = problem.classifiers[0].num_classes or int(max(each.labels.max() for each in maps)) + 1
     pairs = list(itertools.combinations(range(len(maps)), 2))
-    window = _window(through, maps[0])
+    window = image_window(maps[0])
     counts = [_intersection_and_union(maps[i], maps[j], classes) for i, j in pairs]
     return Reproducibility(
         provenance=problem.provenance(
             f"reproducibility(planes={planes}, resolution={resolution}, clip={clip}, method={method!r}, "
-            f"coarse={stride}, precision={precision!r})",
+            f"coarse={coarse}, precision={precision!r})",
             seed=seed,
         ),
         agreement=torch.stack([agreement(maps[i], maps[j]) for i, j in pairs]),
@@ -240,18 +232,6 @@ def random_triplets(examples: int, count: int, *, seed: int = 0) -> Tensor:
     """
     drawn = [np.random.default_rng((seed, number)).choice(examples, 3, replace=False) for number in range(count)]
     return torch.from_numpy(np.stack(drawn))
-
-
-def _window(planes: Planes, maps: BoundaryMaps) -> Tensor:
-    """Pixels inside dbViz's rectangle: that around the three examples, and a margin, bool `[plane, row, col]`."""
-    low, high = planes.anchors.amin(1), planes.anchors.amax(1)
-    space = MARGIN * (high - low)
-    rounding = 1e-9  # the longer side's edge is the map's own
-    inside = [
-        (axis >= (low - space)[:, which, None] - rounding) & (axis <= (high + space)[:, which, None] + rounding)
-        for which, axis in enumerate((maps.u, maps.v))
-    ]
-    return inside[0][:, None, :] & inside[1][:, :, None]
 
 
 def _agreement_in(window: Tensor, a: BoundaryMaps, b: BoundaryMaps) -> Tensor:
