@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from boundarygeo.comparison import masking_checks
+from boundarygeo.comparison.masking import LEVEL, masking_checks
 from boundarygeo.results import Provenance
 from boundarygeo.statistics import CONFIDENCE, Estimate, mean, median, rank_correlation, share
 from boundarygeo.transfer.bases import SubspaceBases
@@ -193,7 +193,7 @@ def others(runs: int) -> None:
         bounds = (stats.beta.ppf(0.05, h := rng.binomial(n, true, 20_000), n - h + 1) <= true for n in votes)
         print(f"| vote {true} | " + " | ".join(percent(holds) for holds in bounds) + " |")
 
-    head("flags of masked gradients where there are none, at 0.05", sizes := (50, 500))
+    head(f"flags of masked gradients where there are none, at {LEVEL}", sizes := (50, 500))
     print("| both attacks leave 70 % | " + " | ".join(flagged(rng, n, runs) for n in sizes) + " |")
 
     head("mean over 500 pairs of the same examples (`segment_curves`)", sizes := (50, 200, 1000, 10_000))
@@ -247,7 +247,7 @@ def flagged(rng: Rng, n: int, runs: int) -> str:
     for _ in range(runs):
         fgsm, pgd = (torch.from_numpy(rng.random(n) < 0.7) for _ in range(2))
         flags += masking_checks(fgsm, pgd, pgd, {})[0].flagged
-    return f"{flags / runs:.3f} ± {math.sqrt(0.05 * 0.95 / runs):.3f}"
+    return f"{flags / runs:.3f} ± {math.sqrt(LEVEL * (1 - LEVEL) / runs):.3f}"
 
 
 def pairs(rng: Rng, n: int, *, known: bool) -> Estimate:
