@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from oracles import Linear, SmallNet, Sphere, images
-from scipy.optimize import linprog, lsq_linear
+from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
 import boundarygeo as bg
@@ -100,6 +101,34 @@ def test_orthogonal_facets_are_found_in_order(box: str) -> None:
     assert [result.stops[code] for code in result.stopped] == ["failures"] * 6
 
 
+@pytest.mark.parametrize("box", BOXES)
+def test_the_nearest_class_is_found_where_the_gradient_leads_to_another(box: str) -> None:
+    # Class 1 is at 0.5, and the runner-up: class 2 is at 0.2, but so steep that its logit hardly counts at the input.
+    normals, offsets, slopes = torch.eye(4)[:2], torch.tensor([0.5, 0.2]), torch.tensor([0.5, 40.0])
+    clf = bg.Classifier(Facets(normals * slopes[:, None], offsets * slopes), bounds=(-1, 1))
+    x, y = torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64)
+    assert clf.input_gradient(x, y, loss="log_odds")[0].argmax() == 0
+    result = found_by(clf, x, y, box=box, starts=1, failures=1)
+    assert result.met[0].tolist() == [2, 1, -1, -1]
+    assert result.distance[0, :2].tolist() == pytest.approx([0.2, 0.5], rel=2e-3)
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_the_first_directions_do_not_depend_on_how_many_are_wanted(box: str) -> None:
+    clf, x, y = saturated(6)
+    y[1] = (y[1] + 1) % 5
+    most = found_by(clf, x, y, box=box, max_directions=5, steps=16)
+    assert (most.distance.diff(dim=1) < -0.01).any()  # an earlier search missed one: no reason to change the order
+    for wanted in (1, 3):
+        fewer = found_by(clf, x, y, box=box, max_directions=wanted, steps=16)
+        torch.testing.assert_close(fewer.distance, most.distance[:, :wanted], rtol=1e-4, atol=0)
+        assert torch.equal(fewer.met, most.met[:, :wanted])
+        assert torch.equal(fewer.found, most.found.clamp_max(wanted))
+        same = most.rank < wanted
+        assert torch.equal(fewer.owner, most.owner[same])
+        torch.testing.assert_close(fewer.perturbations, most.perturbations[same], rtol=0, atol=1e-4)
+
+
 def test_a_sphere_has_as_many_directions_as_dimensions() -> None:
     centre = torch.full((1, 3, 3), 0.5)
     clf = bg.Classifier(Sphere(centre, 0.3))
@@ -162,7 +191,6 @@ def test_what_is_reported_is_so(box: str) -> None:
     size = result.perturbations.double().flatten(1).norm(dim=1)
     torch.testing.assert_close(result.distance[owner, result.rank], size)
     assert torch.equal(result.distance.isfinite(), torch.arange(4) < result.found[:, None])
-    assert torch.equal(result.distance, result.distance.sort(1).values)
     assert torch.equal(owner.bincount(minlength=9), result.found)
     assert torch.equal(owner * 4 + result.rank, (owner * 4 + result.rank).sort().values)
     for example in range(9):
@@ -213,7 +241,7 @@ def test_each_direction_is_about_as_short_as_a_reference_finds() -> None:
     x = torch.rand(12, 20, generator=generator)
     y = clf.predict(x)
     for k in (1, 3):
-        result = found_by(clf, x, y, box="ignore", max_directions=k + 1, starts=3)
+        result = found_by(clf, x, y, box="ignore", max_directions=k + 1, starts=8)
         assert result.found.tolist() == [k + 1] * 12
         ratios = []
         for example in range(12):
@@ -221,8 +249,8 @@ def test_each_direction_is_about_as_short_as_a_reference_finds() -> None:
             reference = shortest_orthogonal(clf, x[example], y[example], before / before.norm(dim=1, keepdim=True))
             ratios.append(result.distance[example, k].item() / reference)
         print(k, [round(r, 3) for r in sorted(ratios)])
-        assert sorted(ratios)[6] < 1.1
-        assert max(ratios) < 1.5
+        assert sorted(ratios)[6] < 1.02
+        assert max(ratios) < 1.4
 
 
 def shortest_orthogonal(clf: bg.Classifier, x: Tensor, y: Tensor, basis: Tensor) -> float:
@@ -292,9 +320,10 @@ def test_searches_that_fail_are_repeated_from_random_starts() -> None:
 
     clf = bg.Classifier(Spike())
     x, y = torch.full((12, 4), 0.5), torch.zeros(12, dtype=torch.int64)
-    once = found_by(clf, x, y, box="ignore", max_directions=1, failures=1)
+    settings = {"box": "ignore", "max_directions": 1, "starts": 1}
+    once = found_by(clf, x, y, failures=1, **settings)
     assert once.found.sum() == 0  # it follows the slope, which leads nowhere
-    often = found_by(clf, x, y, box="ignore", max_directions=1, failures=4)
+    often = found_by(clf, x, y, failures=4, **settings)
     assert often.found.sum() > 6
     assert often.distance[often.found > 0].max() < 0.125
     assert often.attempts[often.found > 0].float().mean() > 1
@@ -345,11 +374,13 @@ def test_counts_are_those_of_the_module() -> None:
     y[0] = (y[0] + 1) % 5
     found_by(clf, x, y, max_directions=1)
     seen.clear()
-    result = found_by(clf, x, y, max_directions=2, steps=10)
+    result = found_by(clf, x, y, max_directions=2, steps=10, starts=3)
     assert result.provenance.forwards == sum(seen) - 6
-    # Each example once, and ten points in each search; checks of what was found are forward passes alone.
-    assert result.provenance.backwards == 5 + 10 * result.attempts.sum()
-    assert 2 * result.found.sum() <= result.provenance.forwards - result.provenance.backwards <= 20 * result.found.sum()
+    # Each of five logits of each example once; in each search three points from each of three starts, and seven from
+    # the best; checks of what was found are forward passes alone.
+    assert result.provenance.backwards == 25 + (3 * 3 + 7) * result.attempts.sum()
+    checks = result.provenance.forwards - (result.provenance.backwards - 20)
+    assert 2 * result.found.sum() <= checks <= 20 * result.found.sum()
 
 
 def test_results_are_saved_and_loaded(tmp_path) -> None:
@@ -569,24 +600,24 @@ def problems(count: int, size: int, k: int, seed: int) -> tuple[Tensor, Tensor, 
 
 
 def solved(anchor: Tensor, basis: Tensor, bounds: Bounds, normal: Tensor | None = None, gain: float = 0.0) -> Tensor:
-    """Of one example, by bounded least squares: equations weigh a lot, and a half-space that binds is one of them."""
-    rows, right = basis, torch.zeros(len(basis), dtype=torch.float64)
+    """Of one example, by sequential quadratic programming."""
+    a, rows, target = anchor.numpy(), basis.numpy(), np.zeros(len(basis))
+    constraints = [{"type": "eq", "fun": lambda d: rows @ d - target, "jac": lambda d: rows}] if len(rows) else []
     if normal is not None:
-        size = normal.norm()
-        rows, right = torch.cat([rows, normal[None] / size]), torch.cat([right, gain / size[None]])
-    free = bounds.low < bounds.high
-    matrix = torch.cat([torch.eye(len(anchor), dtype=torch.float64), 1e4 * rows])[:, free]
-    best = lsq_linear(
-        matrix.numpy(),
-        torch.cat([anchor, 1e4 * right]).numpy(),
-        (bounds.low[free].numpy(), bounds.high[free].numpy()),
-        method="bvls",
-        tol=1e-14,
+        n = normal.numpy() / normal.norm().item()
+        c = gain / normal.norm().item()
+        constraints.append({"type": "ineq", "fun": lambda d: n @ d - c, "jac": lambda d: n})
+    best = minimize(
+        lambda d: ((d - a) ** 2).sum() / 2,
+        np.zeros(len(a)),
+        jac=lambda d: d - a,
+        method="SLSQP",
+        bounds=list(zip(bounds.low.numpy(), bounds.high.numpy(), strict=True)),
+        constraints=constraints,
+        options={"ftol": 1e-14, "maxiter": 500},
     )
-    assert best.success
-    solution = torch.zeros_like(anchor)
-    solution[free] = torch.from_numpy(best.x)
-    return solution
+    assert best.success, best.message
+    return torch.from_numpy(best.x)
 
 
 def assert_feasible(delta: Tensor, basis: Tensor, bounds: Bounds) -> None:

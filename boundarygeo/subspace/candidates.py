@@ -12,7 +12,7 @@ TOLERANCE = 1e-5
 """Largest |cos| between two directions of an example."""
 
 _SHRINKING = 0.01  # share of its length by which a perturbation could be shorter along its own ray
-_ROUNDING = 1e-6  # of the largest logit: a margin this small is no proof of another label
+_ROUNDING = 1e-6  # of the largest logit: a margin this small is no proof of another label; likewise of lengths
 
 
 class Candidates:
@@ -37,33 +37,39 @@ class Candidates:
         """Whether there is one, bool `[batch]`."""
         return self.distance.isfinite()
 
-    def look(self, delta: Tensor, allowed: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+    def rows(self, chosen: Tensor) -> "Candidates":
+        """Those of some rows, int64, or of some rows several times: searches of their own from now on."""
+        others = Candidates(self.clf, self.inputs[chosen], self.classes[chosen], inside=self.inside)
+        others.delta, others.distance = self.delta[chosen], self.distance[chosen]
+        others.met, others.sloped = self.met[chosen], self.sloped[chosen]
+        return others
+
+    def look(self, delta: Tensor, allowed: Tensor, loss: str, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Look at a point of each example, and keep what is adversarial and nearer.
 
         Args:
             delta: perturbations, float64 `[batch, d]`.
             allowed: whether they may be kept, bool `[batch]`.
             loss: whose gradient is wanted: `"log_odds"` or `"margin"`.
+            targets: classes to head for, int64 `[batch]`, -1 for any but the true one; by default for any.
 
         Returns:
             Margins (negative: misclassified) `[batch]` and gradients `[batch, d]`, float64.
         """
         points, moved = self._points(delta, self.inputs)
-        logits, uphill = differentiate(self.clf, points, self.classes, loss)
+        if targets is None:
+            logits, uphill = differentiate(self.clf, points, self.classes, loss)
+        else:
+            aimed = targets >= 0
+            logits, uphill = differentiate(self.clf, points, torch.where(aimed, targets, self.classes), loss)
+            uphill = torch.where(aimed[:, None], -uphill, uphill)
         size = moved.double().norm(dim=1)
-        nearer = allowed & _fooled(logits, self.classes) & (size < self.distance)
+        # Points on one ball are equally near: which of them is kept must not depend on rounding.
+        nearer = allowed & _fooled(logits, self.classes) & (size < (1 - _ROUNDING) * self.distance)
         self.delta = torch.where(nearer[:, None], moved, self.delta)
         self.distance = torch.where(nearer, size, self.distance)
         self.sloped |= uphill.any(1)
         return true_margin(logits, self.classes).double(), uphill
-
-    def take(self, other: "Candidates") -> None:
-        """Take what another search found for the same inputs, where it is nearer."""
-        nearer = other.distance < self.distance
-        self.delta = torch.where(nearer[:, None], other.delta, self.delta)
-        self.distance = torch.where(nearer, other.distance, self.distance)
-        self.met = torch.where(nearer, other.met, self.met)
-        self.sloped |= other.sloped
 
     def conclude(self, basis: Tensor) -> None:
         """Shorten what was found along its own ray, and drop what does not stand a last check.

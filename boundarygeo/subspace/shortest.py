@@ -8,10 +8,12 @@ from torch import Tensor
 from boundarygeo.subspace.candidates import Candidates
 from boundarygeo.subspace.orthogonal import Bounds, nearest, nearest_beyond, orthogonal_unit
 
-# What follows was chosen on an MLP and a CNN on MNIST and on random networks, with and without bounds.
-_IN_BALL = 0.65  # share of the steps of the first search
-_STRIDES = (5.0, 5e-3)  # first and last step inside the ball, in radii
-_CHANGES = (0.3, 1e-3)  # first and last share by which the radius changes
+# What follows was chosen on networks on MNIST and CIFAR-10, plain and robust ones, with and without bounds.
+_FROM_STARTS = 0.3  # share of the steps that each start takes
+_IN_BALL = 0.4  # share of those that the best of them goes on in the ball
+_STRIDES = (1.5, 0.1), (0.3, 0.01)  # first and last step inside the ball, in radii: of the starts, of the best
+_CHANGES = (0.3, 0.01), (0.1, 1e-3)  # first and last share by which the radius changes: likewise
+_SHORTCUT = 0.9, 0.5  # share of the way to the boundary, to first order, by which it shrinks at once; and most
 _ALL_CLASSES = 0.6  # share of the steps along the gradient of the log-odds of all other classes, not of the nearest one
 _STRETCH = 10.0  # most by which a step is stretched to make up for what the bounds take away
 _BOLDNESS = (0.5, 0.05)  # first and last share of the way along the boundary to the point nearest the input
@@ -23,59 +25,113 @@ _TINY = 1e-30  # keeps quotients finite
 
 
 def search_shortest(
-    best: Candidates, ahead: Tensor, basis: Tensor, bounds: Bounds | None, radius: Tensor, reach: float, *, steps: int
-) -> None:
-    """One search, in two parts: see `boundarygeo.subspace.sequential.sequential_directions`.
+    best: Candidates,
+    ahead: Tensor,
+    targets: Tensor,
+    basis: Tensor,
+    bounds: Bounds | None,
+    radius: Tensor,
+    reach: float,
+    *,
+    steps: int,
+) -> Candidates:
+    """Short searches from several starts, and a longer one from the best: see `sequential_directions`.
 
     Args:
-        best: takes what is found, and is concluded.
-        ahead: unit vectors along which to go first, orthogonal to the basis, float64 `[batch, d]`.
+        best: where nothing was found yet.
+        ahead: unit vectors along which to go first, orthogonal to the basis, float64 `[batch, start, d]`.
+        targets: class that each start heads for, int64 `[batch, start]`; -1 for any.
         basis: of the perturbations before, orthonormal, float64 `[batch, k, d]`.
         bounds: the bounds, or None for none.
         radius: first guess of the length, float64 `[batch]`.
         reach: longest perturbation to look at.
-        steps: number of points to look at, at least 4.
+        steps: number of points to look at from a start to the end, at least 4.
+
+    Returns:
+        What was found.
     """
-    in_ball = round(_IN_BALL * steps)
-    delta = _search_in_ball(best, ahead, basis, bounds, radius, reach, in_ball)
-    _search_linearised(best, delta, basis, bounds, reach, steps - in_ball)
+    batch, starts = targets.shape
+    short, on = round(_FROM_STARTS * steps), round(_IN_BALL * steps)
+    rows = torch.arange(batch, device=radius.device).repeat_interleave(starts)
+    several = best.rows(rows)
+    delta, ahead = _search_in_ball(
+        several,
+        torch.zeros_like(ahead.flatten(0, 1)),
+        ahead.flatten(0, 1),
+        basis[rows],
+        None if bounds is None else bounds.rows(rows),
+        radius[rows],
+        reach,
+        short,
+        strides=_STRIDES[0],
+        changes=_CHANGES[0],
+        targets=targets.flatten(),
+    )
+    chosen = rows[::starts] * starts + several.distance.view(batch, starts).argmin(1)
+    best, sloped = several.rows(chosen), several.sloped.view(batch, starts).any(1)
+    best.sloped |= sloped
+    delta = torch.where(best.found[:, None], best.delta.double(), delta[chosen])
+    size = delta.norm(dim=1)
+    delta, _ = _search_in_ball(
+        best, delta, ahead[chosen], basis, bounds, size, reach, on, strides=_STRIDES[1], changes=_CHANGES[1]
+    )
+    _search_linearised(best, delta, basis, bounds, reach, steps - short - on)
     best.conclude(basis)
+    return best
 
 
 def _search_in_ball(
-    best: Candidates, ahead: Tensor, basis: Tensor, bounds: Bounds | None, radius: Tensor, reach: float, steps: int
-) -> Tensor:
+    best: Candidates,
+    delta: Tensor,
+    ahead: Tensor,
+    basis: Tensor,
+    bounds: Bounds | None,
+    radius: Tensor,
+    reach: float,
+    steps: int,
+    *,
+    strides: tuple[float, float],
+    changes: tuple[float, float],
+    targets: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Go along the gradient on the surface of a ball that shrinks where the point is adversarial and grows where not.
 
     Args:
         best: takes what is found.
+        delta: where to start, float64 `[batch, d]`.
         ahead: unit vectors along which to go first, orthogonal to the basis, float64 `[batch, d]`.
         basis: of the directions before, orthonormal, float64 `[batch, k, d]`.
         bounds: the bounds, or None for none.
         radius: of the balls at first, float64 `[batch]`.
         reach: largest radius.
         steps: number of points to look at.
+        strides: first and last step, in radii.
+        changes: first and last share by which the radius changes.
+        targets: classes to head for, int64 `[batch]`, as in `Candidates.look`.
 
     Returns:
-        The last perturbations, float64 `[batch, d]`.
+        The last perturbations and the unit vectors along which to go on, float64 `[batch, d]`.
     """
-    delta, multipliers, stretch = torch.zeros_like(ahead), None, torch.ones_like(radius)
+    multipliers, stretch = None, torch.ones_like(radius)
     for step in range(steps):
-        anchor = delta + (_cosine(_STRIDES, step, steps) * radius)[:, None] * ahead
+        anchor = delta + (_cosine(strides, step, steps) * radius)[:, None] * ahead
         anchor *= (stretch * radius / anchor.norm(dim=1).clamp_min(_TINY))[:, None]
         delta, multipliers, precise = nearest(anchor, basis, bounds, multipliers, newton_steps=_NEWTON_STEPS)
         size = delta.norm(dim=1).clamp_min(_TINY)
         # The bounds cut the perturbation short: the next one is stretched by what this one lacks.
         stretch = (stretch * (radius / size).clamp(0.5, 2)).clamp(1, _STRETCH)
         delta = delta * (radius / size).clamp_max(1)[:, None]
-        margin, uphill = best.look(delta, precise, "log_odds" if step < _ALL_CLASSES * steps else "margin")
-        change = _cosine(_CHANGES, step, steps)
-        smaller, larger = torch.minimum(radius, best.distance) * (1 - change), radius * (1 + change)
-        radius = torch.where(margin < 0, smaller, torch.minimum(larger, best.distance)).clamp_max(reach)
+        margin, uphill = best.look(delta, precise, "log_odds" if step < _ALL_CLASSES * steps else "margin", targets)
         ahead = orthogonal_unit(uphill, basis)
+        change = _cosine(changes, step, steps)
+        # Deep in the other class it shrinks by more: nearly to where the boundary is to first order.
+        depth = -margin / ((uphill * ahead).sum(1) * size).clamp_min(_TINY)
+        smaller = torch.minimum(radius, best.distance) * (1 - (_SHORTCUT[0] * depth).clamp(change, _SHORTCUT[1]))
+        larger = torch.minimum(radius * (1 + change), best.distance)
+        radius = torch.where(margin < 0, smaller, larger).clamp_max(reach)
         # Where there is no gradient, straight on.
         ahead = torch.where(ahead.any(1)[:, None], ahead, delta / size[:, None])
-    return delta
+    return delta, ahead
 
 
 def _search_linearised(
