@@ -1,5 +1,6 @@
 """`boundarygeo dims`: what it prints, keeps and draws is what the library says."""
 
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -74,6 +75,10 @@ def test_counts_are_those_of_the_library(folder: Path, tmp_path: Path, capsys: p
         assert table["verified: 10, 50, 90 %"][column] == f"{low}, {middle}, {high}"
         assert table["verified: none"][column] == summary.at_zero.percent()
         assert table[f"verified: at the cap of {expected.max_dimension}"][column] == summary.at_cap.percent()
+        frames = (expected.tried > 0).sum(1).double().numpy()
+        assert table["frames tried: mean"][column] == mean(frames, within=(0, math.inf)).plain(1)
+        certain = share(int(expected.closed.sum()), 12).percent()
+        assert table["verified: proven the most of all sizes"][column] == certain
         assert table["forward passes"][column] == f"{expected.provenance.forwards:,}"
         noise = load(tmp_path / f"noise-{word}.zarr", bg.NoiseSuccess)
         again = bg.noise_success(clf, x, y, eps=eps, index=index)
@@ -183,6 +188,25 @@ def test_settings_are_passed_on(folder: Path, tmp_path: Path, capsys: pytest.Cap
     assert table["verified: at the cap of 6"] != ["0.0 % [0.0, 24.2]"]
 
 
+@pytest.mark.parametrize(("words", "grid"), [("full", "full"), ("1, 4,6", [1, 4, 6])])
+def test_sizes_of_frames_can_be_chosen(
+    words: str, grid: object, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["--eps", "4", "--max-dimension", 30, "--grid", words, "--out", tmp_path / "d.zarr"]
+    status, said, _ = run(capsys, *dims(folder, *told))
+    assert status == 0
+    x, y, index = drawn(folder)
+    settings = {"eps": 4, "max_dimension": 30, "grid": grid, "index": index}
+    expected = bg.adversarial_dimension(classifier(folder / "model.pt"), x, y, **settings)
+    kept = load(tmp_path / "d.zarr", bg.AdversarialDimension)
+    assert kept.tried.tolist() == expected.tried.tolist()
+    assert kept.verified.tolist() == expected.verified.tolist()
+    assert kept.max_dimension == (30 if grid == "full" else 6)
+    if grid == "full":
+        certain = rows(said, folder / "model.pt")["verified: proven the most of all sizes"]
+        assert certain == [share(12, 12).percent()]
+
+
 def test_noise_is_clipped_unless_the_bounds_are_ignored(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +248,9 @@ def test_sequential_directions_are_counted_and_drawn(
         shortest = kept.distance[:, 0].sort().values
         low, middle, high = (f"{v:.3g}" if v.isfinite() else "-" for v in (shortest[0], shortest[2], shortest[4]))
         assert table["length of the shortest: 10, 50, 90 %"][column] == f"{low}, {middle}, {high}"
+        searches = mean(kept.tried[:, 0].double().numpy(), within=(0, math.inf))
+        assert table["searches made: mean"][column] == searches.plain(1)
+        assert "verified: proven the most of all sizes" not in table
         reasons = [kept.stops[code] for code in kept.stopped]
         shares = [f"{20 * reasons.count(name)}" for name in ("max_norm", "failures", "no_gradient")]
         name = "no more: only longer ones, none at all, no gradient"
@@ -296,6 +323,23 @@ def test_the_seed_is_passed_on(folder: Path, tmp_path: Path, capsys: pytest.Capt
         (
             ["--eps", "1", "--restarts", "2", "--method", "sequential"],
             "--restarts must be 1 for --method sequential, got 2",
+        ),
+        (
+            ["--eps", "1", "--grid", "full", "--method", "sequential"],
+            "--grid must not be given for --method sequential",
+        ),
+        (["--eps", "1", "--grid", "all"], "--grid must be full or ascending sizes such as 1,5,25, got 'all'"),
+        (["--eps", "1", "--grid", "1,5.5"], "--grid must be full or ascending sizes such as 1,5,25, got '1,5.5'"),
+        (["--eps", "1", "--grid", "5,1"], "--grid must be full or ascending sizes such as 1,5,25, got '5,1'"),
+        (["--eps", "1", "--grid", "0,1"], "--grid must be full or ascending sizes such as 1,5,25, got '0,1'"),
+        (["--eps", "1", "--grid", ""], "--grid must be full or ascending sizes such as 1,5,25, got ''"),
+        (
+            ["--eps", "1", "--grid", "1,9", "--max-dimension", "8"],
+            "--grid must be full or ascending sizes up to --max-dimension 8 such as 1,5,25, got '1,9'",
+        ),
+        (
+            ["--eps", "1", "--grid", "1,193"],
+            "grid must be 'full' or ascending whole numbers from 1 to max_dimension (192)",
         ),
         (["--eps", "1", "--box", "open"], "--box"),
         (["--eps", "1", "--rule", "none"], "--rule"),

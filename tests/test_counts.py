@@ -16,6 +16,7 @@ and real numbers of several widths; grids that start above the count, that have 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ import boundarygeo as bg
 from boundarygeo.hadamard import REGULAR_ORDERS
 from boundarygeo.results import Result
 from boundarygeo.subspace.gaas import gaas_frame
-from boundarygeo.subspace.search import NEAR
+from boundarygeo.subspace.search import NEAR, REACH
 
 RULES = ("all", "count")
 
@@ -45,6 +46,17 @@ def distances(dimension: int, count: int, *, eps: float) -> Tensor:
     """Distances with room for 0.5 to 1.5·d directions of norm ε, none of them near a whole number."""
     share = 0.5 * (3 * dimension) ** torch.linspace(0, 1, count, dtype=torch.float64)
     return eps / (share.floor() + 0.2 + 0.6 * (share % 1)).sqrt()
+
+
+def proven(result: bg.AdversarialDimension | bg.SharedDimension, sizes: Sequence[int] = ()) -> list[bool]:
+    """Whether all sizes above each count, up to the cap, were tried, and none does better."""
+    every = sizes or range(1, result.max_dimension + 1)
+    rows = zip(result.verified.tolist(), result.tried.tolist(), result.successes.tolist(), strict=True)
+    return [
+        {size for size in every if count < size <= result.max_dimension} <= set(tried)
+        and all(hit <= count for size, hit in zip(tried, hits, strict=True) if result.rule == "count" or hit == size)
+        for count, tried, hits in rows
+    ]
 
 
 def before(weight: Tensor, offset: float, distance: Tensor, seed: int = 1) -> Tensor:
@@ -71,8 +83,13 @@ def test_half_spaces_have_what_the_closed_form_says(dimension: int, count: int, 
     expected = (0.49 / distance.square()).floor().clamp_max(dimension).long()
     assert result.correct.all()
     assert result.verified.tolist() == result.claimed.tolist() == expected.tolist()
-    assert torch.equal(result.closed, expected < dimension)
-    assert torch.equal(result.closed, ~result.at_cap)
+    assert result.closed.tolist() == proven(result)
+    if rule == "all" or dimension < 100:  # the others take half a million passes
+        few = slice(None, None, 5)
+        full = count_of(clf, x[few], y[few], eps=0.7, box="ignore", rule=rule, max_dimension=dimension, grid="full")
+        assert full.closed.all()
+        assert full.verified.tolist() == expected[few].tolist()
+        assert full.provenance.command.count("grid='full'") == 1
 
 
 def test_the_cap_and_the_last_size_of_a_grid_leave_counts_open() -> None:
@@ -83,7 +100,9 @@ def test_the_cap_and_the_last_size_of_a_grid_leave_counts_open() -> None:
         result = count_of(plain_half_space(weight), x, y, eps=1.0, box="ignore", **settings)
         expected = [min(count, cap) for count in (287, 64, 63, 199)]
         assert result.verified.tolist() == expected
-        assert result.closed.tolist() == [count < cap for count in expected]
+        assert result.closed.tolist() == proven(result)
+        assert result.closed[[count == cap for count in expected]].all()  # no larger size may be tried
+        assert result.attempts.tolist() == [sum(size > 0 for size in sizes) for sizes in result.tried.tolist()]
 
 
 def test_no_count_stays_below_the_first_size_of_a_grid() -> None:
@@ -125,7 +144,13 @@ def test_orders_in_the_maximum_norm(rule: str, grid: list[int] | None) -> None:
     assert result.verified.tolist() == expected
     assert result.max_dimension == cap
     assert result.tried.tolist() == [orders] * 15
-    assert result.closed.tolist() == [count < cap for count in expected]
+    assert result.closed.tolist() == proven(result, orders) == [True] * 15
+    full = count_of(
+        plain_half_space(weight), x, torch.zeros(15).long(), eps=0.01, norm="linf", box="ignore", rule=rule,
+        grid="full", max_dimension=cap,
+    )  # fmt: skip
+    assert torch.equal(full.tried, result.tried)
+    assert torch.equal(full.verified, result.verified)
 
 
 @pytest.mark.parametrize("stuck", [0, 37])
@@ -138,7 +163,7 @@ def test_groups_of_pixels_inside_the_bounds(rule: str, stuck: int) -> None:
     clf = plain_half_space(torch.ones(300), 150.0 + 0.5 * stuck, bounds=(0, 1))
     result = count_of(clf, x, torch.zeros(11).long(), eps=0.1, rule=rule, max_dimension=300)
     assert result.verified.tolist() == [n // m for m in needed.tolist()]
-    assert torch.equal(result.closed, result.verified < 300)
+    assert result.closed.tolist() == proven(result)
 
 
 def test_optimised_frames_are_no_worse_than_the_closed_form() -> None:
@@ -147,8 +172,7 @@ def test_optimised_frames_are_no_worse_than_the_closed_form() -> None:
     settings = {"eps": 1.0, "box": "ignore", "max_dimension": 30, "steps": 4}
     result = count_of(plain_half_space(weight), x, torch.zeros(5).long(), method="frame", **settings)
     assert result.verified.tolist() == [0, 3, 12, 18, 22]
-    # Sizes between those that were optimised are not known: only the smallest are tried one by one.
-    assert result.closed.tolist() == [True, True, False, False, False]
+    assert not result.closed.any()  # what a search does not find may exist
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -160,7 +184,11 @@ def test_parallel_half_spaces_share_and_transfer_what_the_farther_allows(rule: s
     distance = 1 / shares.sqrt() + 0.01
     shared = bg.shared_dimension([near, farther], x, y, **settings)
     assert shared.verified.tolist() == (1 / distance.square()).floor().long().tolist()
-    assert shared.closed.all()
+    assert shared.closed.tolist() == proven(shared)
+    full = bg.shared_dimension([near, farther], x[:3], y[:3], grid="full", **settings)
+    assert full.verified.tolist() == shared.verified[:3].tolist()
+    assert full.closed.all()
+    assert torch.equal(full.attempts, (full.tried > 0).sum(1))
     for source, target, reach in ((near, farther, distance), (farther, near, 1 / shares.sqrt())):
         own = bg.adversarial_dimension(source, x, y, keep_directions=True, **settings)
         sent = bg.transferred_dimension(target, x, own, progress=False)
@@ -198,8 +226,13 @@ def networks() -> list[tuple[str, nn.Module, Tensor, float]]:
     ]
 
 
+CASES = pytest.mark.parametrize(
+    ("module", "x", "eps"), [case[1:] for case in networks()], ids=[case[0] for case in networks()]
+)
+
+
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(("module", "x", "eps"), [case[1:] for case in networks()], ids=[c[0] for c in networks()])
+@CASES
 def test_no_size_near_the_count_does_better(module: nn.Module, x: Tensor, eps: float, rule: str) -> None:
     module = module.eval()
     clf = bg.Classifier(module, bounds=(-99, 99), device="cpu")
@@ -207,21 +240,38 @@ def test_no_size_near_the_count_does_better(module: nn.Module, x: Tensor, eps: f
     result = count_of(clf, x, y, eps=eps, box="ignore", rule=rule, max_dimension=60)
     assert 1 < result.verified.double().median() < 55
     linear = isinstance(module, nn.Linear)
-    for i, (found, claim, closed) in enumerate(
-        zip(result.verified.tolist(), result.claimed.tolist(), result.closed.tolist(), strict=True)
-    ):
+    for i, (found, claim) in enumerate(zip(result.verified.tolist(), result.claimed.tolist(), strict=True)):
         scores = torch.where(result.successes[i] == result.tried[i], result.tried[i], 0)
         scores = scores if rule == "all" else result.successes[i]
         best = int(result.tried[i][scores.argmax()]) if found else 0
-        sizes = range(max(1, best - NEAR), min(60, best + NEAR) + 1)
+        last = NEAR + (REACH * best if rule == "all" else best)
+        sizes = range(max(1, best - NEAR), min(60, last) + 1)
         hits = successes_by_hand(module, x[i], int(y[i]), margin_gradient(module, x[i], int(y[i])), sizes, eps)
         held = [hit if rule == "count" or hit == size else 0 for size, hit in zip(sizes, hits, strict=True)]
         assert max(held) == found
         if linear:
             assert found >= min(claim, 60)
-        if closed:
-            tried = set(result.tried[i].tolist())
-            assert all(hit == size for size, hit in zip(sizes, hits, strict=True) if size in tried and size <= found)
+    assert result.closed.tolist() == proven(result)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@CASES
+def test_a_full_grid_gives_the_best_of_all_sizes(module: nn.Module, x: Tensor, eps: float, rule: str) -> None:
+    module, x = module.eval(), x[:4]
+    clf = bg.Classifier(module, bounds=(-99, 99), device="cpu")
+    y = clf.predict(x)
+    cap = 40
+    result = count_of(clf, x, y, eps=eps, box="ignore", rule=rule, max_dimension=cap, grid="full")
+    every = count_of(clf, x, y, eps=eps, box="ignore", rule=rule, max_dimension=cap, grid=range(1, cap + 1))
+    assert result.closed.all()
+    assert result.closed.tolist() == proven(result)
+    assert torch.equal(result.verified, every.verified)
+    assert result.provenance.forwards < every.provenance.forwards
+    for i, found in enumerate(result.verified.tolist()):
+        sizes = range(1, cap + 1)
+        hits = successes_by_hand(module, x[i], int(y[i]), margin_gradient(module, x[i], int(y[i])), sizes, eps)
+        held = [hit if rule == "count" or hit == size else 0 for size, hit in zip(sizes, hits, strict=True)]
+        assert max(held) == found
 
 
 def alike(result: Result, other: Result) -> bool:

@@ -60,7 +60,7 @@ def test_shares_at_zero_and_at_the_cap_stand_by_themselves() -> None:
     assert words(axes) == [f"fool net: mean {average}, n = 10; none 20 %, at the cap 20 %"]
     assert title(axes) == (
         "ε = 2 (L2, input units), gradient-aligned frames, all of a frame succeed, inside the bounds\n"
-        "stems: ● none, ▶ limited by the cap of 200"
+        "stems: ● none, ▶ limited by the cap of 200; 20 % proven the most of all sizes"
     )
     assert axes.get_xlabel() == "number of orthogonal adversarial directions"
     assert axes.get_ylabel() == "density: share of examples\nper 5 directions"

@@ -16,6 +16,8 @@ import boundarygeo as bg
 from boundarygeo.subspace.gaas import GaasFrames
 from boundarygeo.subspace.search import (
     NEAR,
+    REACH,
+    SPARE,
     best_attempt,
     close_gaps,
     default_grid,
@@ -59,10 +61,22 @@ def bumps(held: list[list[int]]) -> Attempt:
     )
 
 
-def searched(hits: Attempt, examples: int, grid: tuple[int, ...], rule: str) -> tuple[Tensor, Tensor]:
-    """The tables, checked: sorted, padded at the end, just what was attempted, and nothing near the best left out."""
+def alone(held: list[list[int]]) -> Attempt:
+    """All directions of a frame succeed for the sizes listed for each example, and none for all others."""
+    return lambda example, size: torch.tensor(
+        [int(k) * (int(k) in held[int(i)]) for i, k in zip(example, size, strict=True)], dtype=torch.int64
+    )
+
+
+def searched(
+    hits: Attempt, examples: int, grid: tuple[int, ...], rule: str, spare: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The tables, checked: sorted, padded at the end, just what was attempted.
+
+    And nothing near the best, or in reach above it, is left out; nor anything that costs little.
+    """
     attempt = Recorded(hits)
-    tried, found = close_gaps(attempt, *try_sizes(attempt, examples, grid), rule=rule)
+    tried, found = close_gaps(attempt, *try_sizes(attempt, examples, grid), rule=rule, spare=spare)
     assert tried.dtype == found.dtype == torch.int64
     assert tried.shape == found.shape
     for i in range(examples):
@@ -74,8 +88,14 @@ def searched(hits: Attempt, examples: int, grid: tuple[int, ...], rule: str) -> 
         expected = hits(torch.full((len(sizes),), i), torch.tensor(sizes))
         assert found[i].tolist() == expected.tolist() + [0] * (tried.shape[1] - len(sizes))
         best, best_hits = best_by_hand(sizes, expected.tolist(), rule)
-        near = range(max(1, best - NEAR), min(grid[-1], best + NEAR) + 1)
+        last = NEAR + (REACH * best if rule == "all" else best)
+        near = range(max(1, best - NEAR), min(grid[-1], last) + 1)
         assert {size for size in near if size > best_hits} <= set(sizes)
+        left = [size for size in range(best_hits + 1, grid[-1] + 1) if size not in sizes]
+        cost, spent = sum(left), sum(sizes)
+        if rule == "all":
+            cost, spent = len(left), sum(hit + (hit < size) for size, hit in zip(sizes, expected.tolist(), strict=True))
+        assert not left or cost > (SPARE[rule] if spare is None else spare) * spent
     assert (tried > 0).any(0).all()
     assert len(attempt.jobs) == len(set(attempt.jobs))
     return tried, found
@@ -99,22 +119,51 @@ def test_gaps_of_any_width_are_closed_by_halving(width: int) -> None:
     limits = sorted({100, 101, 100 + width // 2, 99 + width, 100 + width})
     tried, hits = searched(thresholds(limits), len(limits), (100, 100 + width), "all")
     assert dimension_of(tried, hits, "all").tolist() == [min(limit, 100 + width) for limit in limits]
-    assert (tried > 0).sum(1).max() <= 2 + math.ceil(math.log2(width)) + NEAR
+    below = (tried > 0) & (tried < torch.tensor(limits)[:, None])
+    assert below.sum(1).max() <= 2 + math.ceil(math.log2(width))
 
 
 def test_the_default_grid_finds_every_threshold() -> None:
-    limits = list(range(321))
-    tried, hits = searched(thresholds(limits), 321, default_grid(320), "all")
+    limits = [*range(0, 320, 7), 199, 200, 201, 320]
+    tried, hits = searched(thresholds(limits), len(limits), default_grid(320), "all")
     assert dimension_of(tried, hits, "all").tolist() == limits
-    # Six halvings and the neighbours beyond the grid at most.
-    assert (tried > 0).sum(1).max() <= len(default_grid(320)) + 6 + NEAR
+    # Six halvings beyond the grid at most; what is larger is tried by itself.
+    assert ((tried > 0) & (tried < torch.tensor(limits)[:, None])).sum(1).max() <= len(default_grid(320)) + 6
 
 
 def test_larger_frames_that_succeed_count_though_smaller_ones_fail() -> None:
-    held = [[1, 2, 20], [1, 2, 12], [1, 2, 12, 21, 31], [1, 2, 13], [*range(1, 8), 17, 27], [6], [11]]
-    tried, hits = searched(bumps(held), len(held), (1, 2, 5, 10, 20, 40), "all")
-    # 13 is more than ten away from 2, and on no way there; 6 and 11 are near, or not, to nothing.
-    assert dimension_of(tried, hits, "all").tolist() == [20, 12, 31, 2, 27, 6, 0]
+    held = [[1, 2, 20], [1, 2, 18], [1, 2, 12, 21, 31], [1, 2, 19], [*range(1, 8), 31, 39], [6], [11]]
+    tried, hits = searched(alone(held), len(held), (1, 2, 5, 10, 20, 40), "all", 0.5)
+    # 19 is more than 4·2 + 10, and on no way there; 6 and 11 are near, or not, to nothing.
+    assert dimension_of(tried, hits, "all").tolist() == [20, 18, 31, 2, 39, 6, 0]
+
+
+def test_sizes_that_are_left_are_tried_where_they_cost_little() -> None:
+    held, grid = [[1, 2, 39]], (1, 2, 5, 10, 20, 40)
+    # All of 1 to 18, 20 and 40: 3 + 18 passes. What is left are 20 sizes, one pass each.
+    spent, left = 21, 20
+    for spare, best in ((0.0, 2), (0.99 * left / spent, 2), (1.01 * left / spent, 39), (math.inf, 39)):
+        tried, hits = searched(alone(held), 1, grid, "all", spare)
+        assert dimension_of(tried, hits, "all").tolist() == [best]
+        assert (tried.shape[1] == 40) == (best == 39)
+    # A frame that all but succeeds takes as many passes as it has directions.
+    tried, hits = searched(bumps(held), 1, grid, "all")
+    assert dimension_of(tried, hits, "all").tolist() == [39]
+
+
+@pytest.mark.parametrize("rule", ["all", "count"])
+@pytest.mark.parametrize("grid", [(1, 5, 20, 60), (60,), default_grid(60)])
+def test_with_nothing_spared_the_best_of_all_sizes_is_found(grid: tuple[int, ...], rule: str) -> None:
+    table = torch.randint(61, (40, 61), generator=torch.Generator().manual_seed(3))
+    table = torch.where(torch.rand(table.shape, generator=torch.Generator().manual_seed(4)) < 0.05, 60, table)
+    table = table.minimum((torch.arange(61) - 1).clamp_min(0))
+    table[range(20), range(12, 52, 2)] = torch.arange(12, 52, 2)
+    tried, hits = searched(lambda example, k: table[example, k], 40, grid, rule, math.inf)
+    best = [best_by_hand(list(range(1, 61)), row[1:], rule)[1] for row in table.tolist()]
+    assert dimension_of(tried, hits, rule).tolist() == best
+    assert is_closed(tried, hits, torch.tensor(best), torch.arange(1, 61), rule=rule).all()
+    usual, its = searched(lambda example, k: table[example, k], 40, grid, rule, 0.0)
+    assert bool((dimension_of(usual, its, rule) < torch.tensor(best)).any())
 
 
 def test_most_successes_are_found_beside_others() -> None:
@@ -141,11 +190,11 @@ def test_random_tables_have_nothing_better_near_the_best(rule: str, seed: int) -
 
 def test_everything_needs_no_more_than_the_grid_and_nothing_its_neighbours() -> None:
     for rule in ("all", "count"):
-        tried, hits = searched(lambda _, size: size, 1, (1, 5, 20), rule)
-        assert tried.tolist() == [[1, 5, 20]]
-        assert dimension_of(tried, hits, rule).tolist() == [20]
-        tried, hits = searched(lambda _, size: 0 * size, 1, (1, 5, 20), rule)
-        assert tried.tolist() == [[*range(1, NEAR + 1), 20]]
+        tried, hits = searched(lambda _, size: size, 1, (1, 5, 200), rule)
+        assert tried.tolist() == [[1, 5, 200]]
+        assert dimension_of(tried, hits, rule).tolist() == [200]
+        tried, hits = searched(lambda _, size: 0 * size, 1, (1, 5, 200), rule)
+        assert tried.tolist() == [[*range(1, NEAR + 1), 200]]
         assert dimension_of(tried, hits, rule).tolist() == [0]
 
 
@@ -168,24 +217,25 @@ def test_frames_that_cannot_be_better_are_left_out() -> None:
     tried, _ = searched(lambda _, size: size.clamp_max(14), 1, (20, 40), "count")
     assert min(tried[0].tolist()) == 15
     tried, _ = searched(thresholds([20]), 1, (20, 40), "all")
-    assert tried.tolist() == [[*range(20, 31), 40]]
+    assert tried.tolist() == [[*range(20, 41)]]
 
 
-def test_counts_are_closed_where_success_ends_at_one_size() -> None:
-    cases = [
-        ([1, 2, 3, 4], [1, 2, 3, 1], 3, True),  # 3 holds, 4 does not
-        ([1, 2, 3, 4], [0, 0, 0, 0], 0, True),
-        ([1, 2, 5, 0], [1, 2, 1, 0], 2, False),  # 3 was left out
-        ([1, 2, 3, 4], [1, 1, 3, 1], 3, False),  # 2 failed, and so 5 may hold
-        ([1, 2, 3, 4], [1, 2, 3, 4], 4, False),  # the cap
-        ([1, 2, 3, 4], [1, 2, 3, 4], 3, False),  # one of the four was lost when they were looked at once more
+def test_counts_are_closed_where_no_size_that_could_be_better_was_left_out() -> None:
+    cases = [  # of the sizes 1 to 5
+        ([1, 3, 4, 5], [1, 3, 1, 1], 3, True),  # 2 was left out, and is no better
+        ([1, 2, 4, 5], [1, 2, 1, 1], 2, False),  # 3 was left out
+        ([1, 2, 3, 4], [1, 2, 1, 1], 2, False),  # 5 was
+        ([1, 3, 5, 0], [1, 1, 5, 0], 5, True),  # there is no larger one
+        ([1, 2, 4, 5], [1, 1, 4, 5], 4, False),  # one of the five was lost when they were looked at once more
         ([0, 0, 0, 0], [0, 0, 0, 0], 0, False),  # excluded
-        ([1, 2, 4, 9], [1, 2, 3, 3], 3, True),  # `"count"`
     ]
     tried, hits, count = (torch.tensor([case[i] for case in cases]) for i in range(3))
-    assert is_closed(tried, hits, count, count + 1).tolist() == [case[3] for case in cases]
-    assert is_closed(torch.tensor([[1, 4, 16]]), torch.tensor([[1, 4, 8]]), torch.tensor([4]), torch.tensor([16])).all()
-    assert not is_closed(tried, hits, count, 0 * count).any()
+    assert is_closed(tried, hits, count, torch.arange(1, 6), rule="all").tolist() == [case[3] for case in cases]
+    tried, hits = torch.tensor([[1, 3, 4, 5], [1, 2, 4, 5]]), torch.tensor([[1, 2, 2, 0], [1, 2, 1, 0]])
+    assert is_closed(tried, hits, torch.tensor([2, 2]), torch.arange(1, 6), rule="count").tolist() == [True, False]
+    few = (torch.tensor([[1, 4, 16]]), torch.tensor([[1, 4, 8]]), torch.tensor([4]))
+    assert is_closed(*few, torch.tensor([1, 4, 16]), rule="all").all()  # of the sizes that there are
+    assert not is_closed(*few, torch.tensor([1, 4, 16, 36]), rule="all").any()
 
 
 @pytest.mark.parametrize("rule", ["all", "count"])
@@ -234,13 +284,24 @@ def test_a_grid_is_any_sequence_of_whole_numbers(grid: object) -> None:
     assert all(type(size) is int for size in sizes)
 
 
-BAD_GRIDS = [5, None.__class__, "123", np.array([1.0, 2.0]), torch.tensor([1.5]), torch.tensor(3), np.ones((2, 2), int)]
+BAD_GRIDS = [
+    5,
+    None.__class__,
+    "123",
+    "Full",
+    "",
+    b"full",
+    np.array([1.0, 2.0]),
+    torch.tensor([1.5]),
+    torch.tensor(3),
+    np.ones((2, 2), int),
+]
 BAD_GRIDS += [[1, True], [[1], [2]], [1, None], torch.tensor([True, True]), np.arange(0, 4), np.arange(1, 9, dtype=int)]
 
 
 @pytest.mark.parametrize("grid", BAD_GRIDS, ids=[f"{type(grid).__name__}-{i}" for i, grid in enumerate(BAD_GRIDS)])
 def test_other_grids_are_refused_in_one_line(grid: object) -> None:
-    match = r"grid must be ascending whole numbers from 1 to max_dimension \(7\), got "
+    match = r"grid must be 'full' or ascending whole numbers from 1 to max_dimension \(7\), got "
     with pytest.raises(ValueError, match=f"^{match}") as error:
         settings_of(grid)
     assert "\n" not in str(error.value)
@@ -251,6 +312,13 @@ def settings_of(grid: Any) -> Settings:
         30, eps=1.0, norm="l2", method="gaas", rule="all", box="ignore", max_dimension=7, grid=grid, restarts=1,
         steps=1, seed=0,
     )  # fmt: skip
+
+
+def test_a_full_grid_is_the_default_one_with_nothing_left_out() -> None:
+    assert settings_of("full").full
+    assert settings_of("full").grid == settings_of(None).grid == default_grid(7)
+    assert not settings_of(None).full
+    assert not settings_of(range(1, 8)).full
 
 
 @pytest.mark.parametrize("keep", [False, True])

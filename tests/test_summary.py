@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from dimensions_by_hand import dimensions
+from dimensions_by_hand import dimensions, transferred
 
 from boundarygeo.statistics import mean, share
 from boundarygeo.subspace.summary import at_least, dimension_summary, included
@@ -29,6 +29,22 @@ def test_a_summary_by_hand() -> None:
     assert summary.at_zero == share(2, 7)
     assert summary.at_cap == share(2, 7)
     assert (summary.excluded, summary.without_gradient) == (1, 1)
+
+
+def test_how_thorough_the_search_was() -> None:
+    tried = torch.tensor([[1, 2, 3, 4], [1, 3, 4, 0], [1, 2, 4, 0], [1, 2, 3, 4]])
+    hits = torch.tensor([[1, 2, 0, 1], [1, 0, 0, 0], [1, 2, 4, 0], [1, 2, 3, 4]])
+    found = {"tried": tried, "successes": hits, "cap": 4, "correct": [True, True, True, False]}
+    result = dimensions([2, 1, 4, 4], **found)
+    summary = dimension_summary(result)
+    assert summary.tried == mean(np.array([4.0, 3, 3]), within=(0, np.inf))
+    assert summary.closed == share(2, 3)  # of the second 2 was left out
+    for method in ("frame", "sequential"):
+        assert dimension_summary(dimensions([2, 1, 4, 4], method=method, **found)).closed is None
+    searches = dimension_summary(dimensions([2, 1], method="sequential", tried=torch.tensor([[5], [4]]))).tried
+    assert searches == mean(np.array([5.0, 4]), within=(0, np.inf))
+    sent = dimension_summary(transferred(result, [1, 1, 3, 0]))
+    assert sent.tried is sent.closed is None
 
 
 def test_other_counts_of_the_same_examples() -> None:

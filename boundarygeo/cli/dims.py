@@ -2,11 +2,12 @@
 
 import enum
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -95,6 +96,13 @@ def dims(
     max_dimension: Annotated[
         int | None, typer.Option(help="Largest count to look for; by default up to 200 (sequential: 50).")
     ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            help="Sizes of frames: full: all that could be better, exact; or those to try first, e.g. 1,5,25. "
+            "By default those near the best, and the others where they cost little. Not for sequential."
+        ),
+    ] = None,
     restarts: Annotated[int, typer.Option(help="Rotated frames per example, of which the best counts.")] = 1,
 ) -> None:
     """Count orthogonal adversarial directions, on test examples that the first model gets right.
@@ -117,11 +125,14 @@ def dims(
             raise ValueError(f"--rule must be all for --method sequential, got {rule.value}")
         if box is Box.CLIP:
             raise ValueError("--box must be feasible or ignore for --method sequential, got clip")
+        if grid is not None:
+            raise ValueError(f"--grid must not be given for --method sequential, got {grid!r}")
         if restarts != 1:
             raise ValueError(f"--restarts must be 1 for --method sequential, got {restarts}")
     if max_dimension is not None:
         at_least(max_dimension, 1, "--max-dimension")
     at_least(restarts, 1, "--restarts")
+    tries = _grid(grid, max_dimension)
     words = [word.strip() for word in eps.split(",")]
     kinds = KINDS if "{kind}" in str(options.out) else KINDS[:1]
     named = resumable_stores(options, size=[word.replace("/", "_") for word in words], kind=kinds)
@@ -135,12 +146,27 @@ def dims(
                 f"--model must get one of the first model's {len(drawn.x)} examples right, got none for {name!r}"
             )
     settings = {"method": method.value, "rule": rule.value, "max_dimension": max_dimension, "restarts": restarts}
+    settings |= {} if tries is None else {"grid": tries}
     common = {"norm": norm.value, "box": box.value, "seed": options.seed}
     models = _measure(study, sizes, stores, options, settings | common)
     for name, measured in zip(options.model, models, strict=True):
         print(f"{name}:\n{dimension_table(measured, words, source=study.names[0], inputs=drawn.x[0].numel())}")
     if options.figure is not None:
         print(f"saved {plots.save_figure(_drawing(models, study.names), options.figure)}")
+
+
+def _grid(text: str | None, max_dimension: int | None) -> Literal["full"] | list[int] | None:
+    """Sizes of frames from the words of the command line."""
+    if text is None or text == "full":
+        return text
+    words = [word.strip() for word in text.split(",")]
+    sizes = [int(word) for word in words if re.fullmatch("[0-9]{1,9}", word)]
+    last = math.inf if max_dimension is None else max_dimension
+    ascending = all(low < high for low, high in pairwise([0, *sizes]))
+    if len(sizes) < len(words) or not ascending or sizes[-1] > last:
+        up_to = "" if max_dimension is None else f" up to --max-dimension {max_dimension}"
+        raise ValueError(f"--grid must be full or ascending sizes{up_to} such as 1,5,25, got {text!r}")
+    return sizes
 
 
 def _measure(
@@ -254,6 +280,10 @@ def _column(measured: Measured, source: str, inputs: int) -> dict[str, str]:
         "verified: none": verified.at_zero.percent(),
         f"verified: at the cap of {own.max_dimension}": verified.at_cap.percent(),
     }
+    assert verified.tried is not None
+    rows["searches made: mean" if own.method == Method.SEQUENTIAL else "frames tried: mean"] = verified.tried.plain(1)
+    if verified.closed is not None:
+        rows["verified: proven the most of all sizes"] = verified.closed.percent()
     if own.first_order is not None:
         theory = dimension_summary(own, counts=own.first_order)
         rows["verified, gradient-aligned frames alone: mean"] = theory.mean.plain(2)

@@ -23,7 +23,7 @@ from boundarygeo.plots.transfer import OVER_NAMES
 from boundarygeo.results import Provenance, Result
 from boundarygeo.statistics import mean, share
 from boundarygeo.subspace.dimension import AdversarialDimension
-from boundarygeo.subspace.summary import Counted, dimension_summary
+from boundarygeo.subspace.summary import Counted, DimensionSummary, dimension_summary
 from boundarygeo.transfer.bases import perturbation_bases
 from boundarygeo.transfer.boundaries import inter_boundary_distance, labelled_pool
 from boundarygeo.transfer.dimension import TransferredDimension, dimension_and_transfer
@@ -130,10 +130,11 @@ def dimension(these: Comparison, **settings: Any) -> Report:
             own[source], [sent[source, target] for target in others], names=[source, *others]
         )
 
-    rows = [("model", "n", "claimed to first order", "verified", "none", "at the cap")]
+    heads = ("claimed to first order", "verified", "none", "at the cap", "frames tried", "proven the most of all sizes")
+    rows: list[tuple[str, ...]] = [("model", "n", *heads)]
     for name, result in own.items():
         summary, claimed = dimension_summary(result), dimension_summary(result, counts=result.claimed)
-        shares = (summary.at_zero.percent(), summary.at_cap.percent())
+        shares = (summary.at_zero.percent(), summary.at_cap.percent(), *_search_of(summary))
         rows.append((name, f"{summary.mean.n:,}", claimed.mean.plain(2), summary.mean.plain(2), *shares))
     sent_rows = [("source → target", "n", "fool the source", "fool the target", "none", "with the source's label")]
     for (source, target), result in sent.items():
@@ -172,6 +173,9 @@ def shared(these: Comparison, **settings: Any) -> Report:
         for what, words in (("mean", _mean_of), ("none", _none_of), (f"at the cap of {result.max_dimension}", _cap_of)):
             chance = "-" if null is None else words(result, null)
             rows.append((f"{label}: {what}", words(result, counts), chance))
+    tried, closed = _search_of(dimension_summary(result))
+    rows.append(("frames tried: mean", tried, "-"))
+    rows.append(("verified on all networks: proven the most of all sizes", closed, "-"))
     cosine = mean(result.cosine[result.correct].numpy()).plain(2)
     notes = (
         f"n = {int(result.correct.sum()):,} examples that all models get right; {_setting(result.eps, 'l2')}, "
@@ -334,6 +338,12 @@ def _none_of(result: Counted, counts: Tensor) -> str:
 
 def _cap_of(result: Counted, counts: Tensor) -> str:
     return dimension_summary(result, counts=counts).at_cap.percent()
+
+
+def _search_of(summary: DimensionSummary) -> tuple[str, str]:
+    """How many frames were tried, and for how many examples no size can be better."""
+    assert summary.tried is not None
+    return summary.tried.plain(1), "-" if summary.closed is None else summary.closed.percent()
 
 
 def _setting(eps: float, norm: str) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -41,7 +42,8 @@ class AdversarialDimension(Result):
             are excluded.
         valid: whether there is a gradient, bool `[example]`; without one nothing is tried, and the count is 0.
         tried: sizes of all frames that were tried, ascending, int64 `[example, attempt]`; 0 where there was none. Of
-            `method="sequential"`, in one column: how many searches were made.
+            several `restarts` those of the draw that counts; of `method="frame"` those that were optimised; of
+            `method="sequential"`, in one column, how many searches were made.
         successes: how many of their directions fooled the network, of the same shape. With `rule="all"` a frame is
             given up soon after its first failure: what is less than the size counts what was looked at until then. Of
             `method="sequential"`: how many of the searches found a direction.
@@ -110,18 +112,23 @@ class AdversarialDimension(Result):
         return self.verified >= self.max_dimension
 
     @property
-    def closed(self) -> Tensor:
-        """Whether the count is the size where success ends, bool `[example]`.
+    def attempts(self) -> Tensor:
+        """How many frames were tried (`method="sequential"`: how many searches were made), int64 `[example]`."""
+        return self.tried[:, 0] if self.method == "sequential" else (self.tried > 0).sum(1)
 
-        Then the next larger frame was tried and failed, and all smaller ones that were tried succeeded as a whole.
-        Where it is False, a size that was not tried may do better: above `max_dimension`, where success is not
-        monotone in the size, or between the sizes that `method="frame"` optimises. `method="sequential"` has none.
+    @property
+    def closed(self) -> Tensor:
+        """Whether the count is proven to be the best of all sizes up to `max_dimension`, bool `[example]`.
+
+        Then all sizes that could be better were tried, and none is. Where it is False, a size that was left out may do
+        better, as success is not monotone in the size. `grid="full"` leaves none out. What optimised frames and
+        sequential searches do not find may exist: there it is False. So it is where nothing was tried.
         """
-        larger = self.verified + 1
-        if self.norm == "linf":
-            orders = torch.tensor(REGULAR_ORDERS)
-            larger = torch.cat([orders, orders.new_zeros(1)])[torch.searchsorted(orders, larger)]
-        return is_closed(self.tried, self.successes, self.verified, larger)
+        if self.method != "gaas":
+            return torch.zeros_like(self.found)
+        sizes = REGULAR_ORDERS if self.norm == "linf" else range(1, self.max_dimension + 1)
+        within = torch.tensor([size for size in sizes if size <= self.max_dimension])
+        return is_closed(self.tried, self.successes, self.verified, within, rule=self.rule)
 
 
 @analysis
@@ -136,7 +143,7 @@ def adversarial_dimension(
     rule: str = "all",
     box: str = "feasible",
     max_dimension: int | None = None,
-    grid: Sequence[int] | None = None,
+    grid: Sequence[int] | Literal["full"] | None = None,
     restarts: int = 1,
     loss: str = "margin",
     targets: Tensor | None = None,
@@ -151,13 +158,15 @@ def adversarial_dimension(
 
     `method="gaas"` builds the gradient-aligned frames of Tramèr et al. 2017 (L2; for L∞ those of Tramèr et al. 2018,
     from regular Hadamard matrices) for a grid of sizes k, and sends all k inputs through the network. Then the
-    gaps beside the best are halved until they are closed, and, as success need not be monotone in k, all sizes that
-    differ from it by at most 10 are tried: no frame of these sizes is better. `method="frame"` (L2 only) goes on
-    from there: whole frames of growing size are optimised on the network, all margins at once. What is counted is the
-    largest set of successes in one frame; it is never less than `"gaas"` finds. `method="sequential"` (L2 only) knows
-    no frames: after Paiton et al. 2021 it looks for the shortest adversarial direction, then the shortest orthogonal to
-    it, and so on, and counts those that are no longer than ε, each of its own length: `sequential_directions`, which
-    has more settings, with `max_norm=eps`.
+    gaps beside the best are halved until they are closed. As success need not be monotone in k, all sizes that
+    differ from it by at most 10 are tried, too, and with `rule="all"`, where a frame is given up at its first failure,
+    all up to four times the best and 10 more: no frame of these sizes is better. All sizes are tried where what is left
+    costs no more than what was done (`"count"`: than a quarter), or `grid="full"` asks for it: see `closed`.
+    `method="frame"` (L2 only) goes on from there: whole frames of growing size are optimised on the network, all
+    margins at once. What is counted is the largest set of successes in one frame; it is never less than `"gaas"` finds.
+    `method="sequential"` (L2 only) knows no frames: after Paiton et al. 2021 it looks for the shortest adversarial
+    direction, then the shortest orthogonal to it, and so on, and counts those that are no longer than ε, each of its
+    own length: `sequential_directions`, which has more settings, with `max_norm=eps`.
 
     What happens at the bounds of the inputs is a choice, as clipping destroys orthogonality:
 
@@ -180,7 +189,9 @@ def adversarial_dimension(
         max_dimension: largest k; by default 200 (`method="sequential"`: 50), or the number of input dimensions if that
             is smaller.
         grid: sizes k to try first, ascending; no larger one is tried (by `method="frame"`: up to `max_dimension`). For
-            L∞ they must be orders of regular Hadamard matrices, and all orders up to the last are tried.
+            L∞ they must be orders of regular Hadamard matrices, and all orders up to the last are tried. `"full"`: no
+            size up to `max_dimension` (K) that could be better is left out, so that the count is exact. With
+            `rule="all"` that costs about K more forward passes per example, with `"count"` about K²/2.
         restarts: number of rotated frames; the best counts, example by example.
         loss: whose gradient is used: `"margin"` (largest other logit minus the true one), `"log_odds"`, or
             `"cross_entropy"`, of the same direction but another norm.
@@ -269,7 +280,7 @@ def adversarial_dimension(
     return AdversarialDimension(
         provenance=provenance(
             f"adversarial_dimension(eps={settings.eps!r}, norm={norm!r}, method={method!r}, rule={rule!r}, "
-            f"box={box!r}, max_dimension={settings.cap}, grid={settings.grid}, restarts={settings.restarts}, "
+            f"box={box!r}, max_dimension={settings.cap}, grid={settings.grid_word}, restarts={settings.restarts}, "
             f"loss={loss!r}, gamma={gamma!r}, steps={settings.steps})",
             seed=settings.seed,
         ),

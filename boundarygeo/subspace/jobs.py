@@ -14,7 +14,7 @@ PointMaker = Callable[[int, int], Tensor]
 
 _WORKING_BYTES = 1 << 26  # of what jobs prepare beside their rows
 _ROUNDINGS = 4  # by which (bound - x) + x can differ from the bound; one or two do
-_FIRST_BLOCK = 2  # directions looked at before a frame can be given up
+_FIRST_BLOCK = 1  # directions looked at before a frame can be given up
 
 
 class Frames(Protocol):
@@ -75,6 +75,32 @@ def applied(x: Tensor, delta: Tensor, bounds: tuple[float, float]) -> Tensor:
     return delta
 
 
+class Failures:
+    """In frames that failed, a direction that did: in a frame of nearly the same size it mostly fails, too.
+
+    Args:
+        examples: how many there are.
+        largest: largest size of a frame.
+    """
+
+    def __init__(self, examples: int, largest: int) -> None:
+        self._row = torch.full((examples, largest + 1), -1)
+
+    def add(self, example: Tensor, size: Tensor, row: Tensor) -> None:
+        """Take note of jobs: example, size, and the direction that failed or -1, all int64 `[job]`."""
+        self._row[example, size] = row
+
+    def near(self, example: Tensor, size: Tensor) -> Tensor:
+        """What failed in the frame of the nearest size, int64 `[job]`; -1 where nothing did that there is in this."""
+        sizes = torch.arange(self._row.shape[1])
+        far = 2 * len(sizes)
+        below = torch.where(self._row >= 0, sizes, -far).cummax(1).values[example, size]
+        above = torch.where(self._row >= 0, sizes, far).flip(1).cummin(1).values.flip(1)[example, size]
+        nearest = torch.where(size - below <= above - size, below, above)
+        row = self._row[example, nearest.clamp(0, len(sizes) - 1)]
+        return torch.where(row < size, row, -1)
+
+
 def successes(
     opponents: Sequence[Opponent],
     families: Sequence[Frames],
@@ -98,7 +124,8 @@ def successes(
         Counts, int64 `[job]`.
     """
     begin = torch.zeros_like(size)
-    return _hits(opponents, families, example, size, begin, size, input_size=input_size, progress=progress)
+    counts, _ = _hits(opponents, families, example, size, begin, size, input_size=input_size, progress=progress)
+    return counts
 
 
 def successes_until_failure(
@@ -107,36 +134,46 @@ def successes_until_failure(
     example: Tensor,
     size: Tensor,
     *,
+    known: Failures,
     input_size: int,
     progress: bool,
 ) -> Tensor:
     """The same, but a frame is given up soon after its first failure: enough to know whether all of it succeeds.
 
-    Directions are looked at in blocks that double in length. A frame that is too large mostly fails within the first
-    few, so that this takes far fewer forward passes.
+    The direction that failed in the frame of the nearest size is looked at first, then all in blocks that double in
+    length. A frame that is too large mostly fails at once, so that this takes far fewer forward passes.
 
     Args:
         opponents: as in `successes`.
         families: as in `successes`.
         example: as in `successes`.
         size: as in `successes`.
+        known: what failed in other frames; what fails here is added.
         input_size: as in `successes`.
         progress: as in `successes`.
 
     Returns:
         Counts, int64 `[job]`: of the whole frame where all of it succeeds, else of the blocks that were looked at.
     """
-    counts = torch.zeros_like(size)
-    live, begin, block = torch.arange(len(size)), 0, _FIRST_BLOCK
-    while len(live):
-        first = torch.full_like(live, begin)
-        last = size[live].clamp_max(begin + block)
-        found = _hits(
-            opponents, families, example[live], size[live], first, last, input_size=input_size, progress=progress
+
+    def look(jobs: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        return _hits(
+            opponents, families, example[jobs], size[jobs], first, last, input_size=input_size, progress=progress
         )
+
+    counts, failed = torch.zeros_like(size), torch.full_like(size, -1)
+    likely = known.near(example, size)
+    guessed = (likely >= 0).nonzero()[:, 0]
+    if len(guessed):
+        _, failed[guessed] = look(guessed, likely[guessed], likely[guessed] + 1)
+    live, begin, block = (failed < 0).nonzero()[:, 0], 0, _FIRST_BLOCK
+    while len(live):
+        last = size[live].clamp_max(begin + block)
+        found, failed[live] = look(live, torch.full_like(live, begin), last)
         counts[live] += found
-        live = live[(found == last - first) & (last < size[live])]
+        live = live[(failed[live] < 0) & (last < size[live])]
         begin, block = begin + block, 2 * block
+    known.add(example, size, failed)
     return counts
 
 
@@ -150,13 +187,14 @@ def _hits(
     *,
     input_size: int,
     progress: bool,
-) -> Tensor:
-    """Successes among directions number first to last of each frame."""
-    counts = torch.zeros_like(size)
+) -> tuple[Tensor, Tensor]:
+    """Successes among directions number first to last of each frame, and the first that fails, or -1."""
+    counts, failed = torch.zeros_like(size), torch.full_like(size, -1)
     at_once = max(1, _WORKING_BYTES // (4 * input_size))
     for jobs in torch.arange(len(example)).split(at_once):
         job, row = rows_of((last - first)[jobs])
         row = row + first[jobs][job]
+        lost = torch.full_like(jobs, torch.iinfo(torch.int64).max)
         for opponent, frames in zip(
             opponents, families, strict=True
         ):  # what one network withstands is not shown to the next
@@ -170,6 +208,8 @@ def _hits(
             )
             seen = torch.cat(labels).cpu() if labels else job
             hit = opponent.goal.reached(seen, example[jobs][job])
+            lost.scatter_reduce_(0, job[~hit], row[~hit], "amin")
             job, row = job[hit], row[hit]
         counts[jobs] = torch.bincount(job, minlength=len(jobs))
-    return counts
+        failed[jobs] = torch.where(lost < size[jobs], lost, -1)
+    return counts, failed

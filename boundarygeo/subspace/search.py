@@ -1,4 +1,4 @@
-"""Which sizes of frames are tried: a grid, then sizes near the best, until no gap is left beside it."""
+"""Which sizes of frames are tried: a grid, then sizes near the best and above it, or all."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,6 +12,12 @@ Attempt = Callable[[Tensor, Tensor], Tensor]
 
 NEAR = 10
 """All sizes are tried that differ by so much, or less, from the best."""
+
+REACH = 4
+"""By the rule `"all"`, all sizes are tried up to so many times the best and `NEAR` more."""
+
+SPARE = {"all": 1.0, "count": 0.25}
+"""All other sizes are tried, too, where that takes at most this share of the forward passes until then, by the rule."""
 
 _LARGE = torch.iinfo(torch.int64).max
 
@@ -58,26 +64,27 @@ def best_attempt(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
     return _scores(tried, hits, rule).argmax(1)
 
 
-def is_closed(tried: Tensor, hits: Tensor, count: Tensor, larger: Tensor) -> Tensor:
-    """Whether counts are thresholds: all frames that were tried up to there succeeded, and the next size did not.
+def is_closed(tried: Tensor, hits: Tensor, count: Tensor, sizes: Tensor, *, rule: str) -> Tensor:
+    """Whether counts are the best of all sizes: no size that could be better was left out.
 
     Args:
         tried: sizes of frames, int64 `[example, attempt]`; 0 where there was no attempt.
         hits: how many of their directions succeeded, of the same shape.
         count: dimension of each example, int64 `[example]`.
-        larger: the next size that there is, of the same shape; 0 where there is none.
+        sizes: all sizes that there are, int64 `[size]`.
+        rule: as in `dimension_of`.
 
     Returns:
         Bool `[example]`.
 
     Examples:
-        >>> tried = torch.tensor([[1, 2, 3, 4], [1, 2, 4, 0], [1, 2, 3, 4]])
-        >>> hits = torch.tensor([[1, 2, 3, 1], [1, 2, 1, 0], [1, 1, 3, 1]])
-        >>> is_closed(tried, hits, torch.tensor([3, 2, 3]), torch.tensor([4, 3, 4]))  # closed; no 3; 2 failed
-        tensor([ True, False, False])
+        >>> tried = torch.tensor([[1, 2, 3, 4], [1, 2, 4, 0]])
+        >>> hits = torch.tensor([[1, 1, 3, 1], [1, 2, 1, 0]])
+        >>> is_closed(tried, hits, torch.tensor([3, 2]), torch.arange(1, 5), rule="all")  # 3 was left out
+        tensor([ True, False])
     """
-    up_to, beyond = tried <= count[:, None], tried == larger[:, None]
-    return ((hits == tried) | ~up_to).all(1) & (beyond & (hits < tried)).any(1)
+    left_out = (sizes > count[:, None]) & ~_among(sizes, tried)
+    return ~left_out.any(1) & (dimension_of(tried, hits, rule) <= count)
 
 
 def try_sizes(attempt: Attempt, examples: int, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -97,27 +104,37 @@ def try_sizes(attempt: Attempt, examples: int, grid: Sequence[int]) -> tuple[Ten
     return torch.tensor(grid).expand(examples, -1), hits
 
 
-def close_gaps(attempt: Attempt, tried: Tensor, hits: Tensor, *, rule: str) -> tuple[Tensor, Tensor]:
-    """Try more sizes until none that is near the best is left out.
+def close_gaps(
+    attempt: Attempt, tried: Tensor, hits: Tensor, *, rule: str, spare: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Try more sizes until none that is near the best is left out, and all of them where that costs little.
 
     The gaps beside the best are halved until they are closed: where success ends at one size, that finds it. But it
     need not be monotone: a larger frame can succeed where a smaller one fails. So all sizes within `NEAR` of the best
-    are tried, too, and again around what that finds.
+    are tried, too, and by the rule `"all"`, by which a frame mostly fails with its first direction, all up to `REACH`
+    times the best and `NEAR` more; and again around what that finds.
 
     Args:
         attempt: as in `try_sizes`.
         tried: sizes of a grid, of which the last is the largest that may be tried, int64 `[example, attempt]`.
         hits: their successes, of the same shape.
         rule: `"all"` or `"count"`.
+        spare: largest cost of all sizes that are left, as a share of that of those tried, for which they are tried; by
+            default that of `SPARE`, with infinity all.
 
     Returns:
         Sizes tried and their successes, int64 `[example, attempt]`, ascending; 0 where there was none.
     """
     cap = int(tried.max())
+    spare = SPARE[rule] if spare is None else spare
     while True:
-        more = _middles(tried, hits, rule)
-        closed = ~more.any(1, keepdim=True)
-        more = torch.cat([more, _neighbours(tried, hits, rule, cap) * closed], 1)
+        more = torch.zeros(len(tried), 0, dtype=torch.int64)
+        for further in (
+            _middles(tried, hits, rule),
+            _neighbours(tried, hits, rule, cap),
+            _affordable(tried, hits, rule, cap, spare),
+        ):
+            more = torch.cat([more, further * ~more.any(1, keepdim=True)], 1)
         who, column = more.nonzero(as_tuple=True)
         if not len(who):
             return tried, hits
@@ -151,10 +168,33 @@ def _middles(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
 
 def _neighbours(tried: Tensor, hits: Tensor, rule: str, cap: int) -> Tensor:
     """Sizes near the best that were not tried and can be better, int64 `[example, size]`, 0 for others."""
-    best, reached = _best_size(tried, hits, rule)
-    near = best + torch.arange(-NEAR, NEAR + 1)
-    known = (near[:, :, None] == tried[:, None]).any(2)
-    return torch.where((near > reached) & (near <= cap) & ~known, near, 0)
+    best, _ = _best_size(tried, hits, rule)
+    left = _left_out(tried, hits, rule, cap)
+    last = (REACH * best if rule == "all" else best) + NEAR
+    return torch.where((left >= best - NEAR) & (left <= last), left, 0)
+
+
+def _affordable(tried: Tensor, hits: Tensor, rule: str, cap: int, spare: float) -> Tensor:
+    """All sizes that were not tried and can be better, where they cost little, int64 `[example, size]`, 0 for others.
+
+    The costs are in forward passes: by the rule `"all"` one for each size that fails.
+    """
+    left = _left_out(tried, hits, rule, cap)
+    each, passes = ((left > 0), hits + (hits < tried)) if rule == "all" else (left, tried)
+    return left * (each.sum(1, keepdim=True) <= spare * passes.sum(1, keepdim=True))
+
+
+def _left_out(tried: Tensor, hits: Tensor, rule: str, cap: int) -> Tensor:
+    """Sizes up to the cap that were not tried and can be better, int64 `[example, size]`, 0 for others."""
+    sizes = torch.arange(1, cap + 1)
+    return torch.where((sizes > dimension_of(tried, hits, rule)[:, None]) & ~_among(sizes, tried), sizes, 0)
+
+
+def _among(sizes: Tensor, tried: Tensor) -> Tensor:
+    """Which of sizes `[size]` each example tried, bool `[example, size]`."""
+    last = int(max(sizes.max(), tried.max())) if tried.numel() else int(sizes.max())
+    table = torch.zeros(len(tried), last + 1, dtype=torch.bool).scatter_(1, tried, torch.ones_like(tried).bool())
+    return table[:, sizes]
 
 
 def _ascending(tried: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from boundarygeo.hadamard import REGULAR_ORDERS
 from boundarygeo.subspace.frame import optimised_frames
 from boundarygeo.subspace.gaas import GaasFrames
 from boundarygeo.subspace.goal import Opponent
-from boundarygeo.subspace.jobs import Frames, rows_of, successes, successes_until_failure
+from boundarygeo.subspace.jobs import Failures, Frames, rows_of, successes, successes_until_failure
 from boundarygeo.subspace.partition import PartitionFrames
 from boundarygeo.subspace.search import RULES, best_attempt, close_gaps, default_grid, dimension_of, try_sizes
 from boundarygeo.subspace.signs import SignFrames
@@ -42,6 +42,12 @@ class Settings:
     restarts: int
     steps: int
     seed: int
+    full: bool = False
+
+    @property
+    def grid_word(self) -> str:
+        """The grid in the command of a result."""
+        return repr("full") if self.full else str(self.grid)
 
 
 def check_settings(
@@ -53,7 +59,7 @@ def check_settings(
     rule: str,
     box: str,
     max_dimension: int | None,
-    grid: Sequence[int] | None,
+    grid: Sequence[int] | Literal["full"] | None,
     restarts: int,
     steps: int,
     seed: int,
@@ -98,12 +104,15 @@ def check_settings(
     if cap > dimension:
         raise ValueError(f"max_dimension must be at most the {dimension} dimensions of the inputs, got {cap}")
     orders = tuple(order for order in REGULAR_ORDERS if order <= cap)
-    if grid is None:
+    full = isinstance(grid, str) and grid == "full"
+    if grid is None or full:
         sizes = orders if norm == "linf" else default_grid(cap)
     else:
         sizes = _whole_numbers(grid)
         if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= cap:
-            raise ValueError(f"grid must be ascending whole numbers from 1 to max_dimension ({cap}), got {_line(grid)}")
+            raise ValueError(
+                f"grid must be 'full' or ascending whole numbers from 1 to max_dimension ({cap}), got {_line(grid)}"
+            )
         if norm == "linf" and not set(sizes) <= set(orders):
             raise ValueError(
                 f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {_line(grid)}"
@@ -112,7 +121,7 @@ def check_settings(
             sizes = tuple(order for order in orders if order <= sizes[-1])
     if method == "gaas":  # no larger frame is tried: counts at the last size are limited by it
         cap = sizes[-1]
-    return Settings(float(eps), norm, method, rule, box, cap, sizes, restarts, steps, seed)
+    return Settings(float(eps), norm, method, rule, box, cap, sizes, restarts, steps, seed, full)
 
 
 def _whole_numbers(values: object) -> tuple[int, ...]:
@@ -248,16 +257,20 @@ class Study:
 
     def _searched(self, draw: int, progress: bool) -> tuple[Tensor, Tensor]:
         """Sizes tried with the frames of one draw, and their successes."""
-        rule, size = self._settings.rule, self._x[0].numel()
-        look = successes_until_failure if rule == "all" else successes
+        rule = self._settings.rule
+        told = {"input_size": self._x[0].numel(), "progress": progress}
+        known = Failures(len(self._x), self._settings.grid[-1])
 
         def attempt(example: Tensor, sizes: Tensor) -> Tensor:
-            return look(self._opponents, self._families(draw), example, sizes, input_size=size, progress=progress)
+            frames = self._families(draw)
+            if rule == "count":
+                return successes(self._opponents, frames, example, sizes, **told)
+            return successes_until_failure(self._opponents, frames, example, sizes, known=known, **told)
 
         tried, hits = try_sizes(attempt, len(self._x), self._settings.grid)
         if self._settings.norm == "linf":  # the grid has all orders
             return tried, hits
-        return close_gaps(attempt, tried, hits, rule=rule)
+        return close_gaps(attempt, tried, hits, rule=rule, spare=math.inf if self._settings.full else None)
 
     def _families(self, draw: int) -> list[Frames]:
         """The same frames for each network. Those of one draw are held at a time: they are large."""

@@ -1,7 +1,7 @@
 """Dimensions as a distribution: never the mean alone."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -36,6 +36,26 @@ class Counted(Protocol):
         ...
 
 
+@runtime_checkable
+class Searched(Counted, Protocol):
+    """Counts that a search over frames found itself: `AdversarialDimension`, `SharedDimension`."""
+
+    @property
+    def attempts(self) -> Tensor:
+        """How many frames were tried, int64 `[example]`."""
+        ...
+
+    @property
+    def closed(self) -> Tensor:
+        """Whether the count is proven to be the best of all sizes, bool `[example]`."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """How frames are found."""
+        ...
+
+
 @dataclass(frozen=True)
 class DimensionSummary:
     """The distribution of a count over examples.
@@ -47,6 +67,10 @@ class DimensionSummary:
         at_cap: share of examples whose count was limited by the cap.
         excluded: number of examples left out because a model misclassifies them.
         without_gradient: number of examples that have no gradient; they count as zero.
+        tried: mean number of frames that were tried per example (`method="sequential"`: of searches that were made);
+            None for transferred counts.
+        closed: share of examples whose count is proven to be the best of all sizes up to the cap; None where nothing
+            can be proven: for transferred counts, and for methods other than `"gaas"`.
     """
 
     mean: Estimate
@@ -55,17 +79,20 @@ class DimensionSummary:
     at_cap: Estimate
     excluded: int
     without_gradient: int
+    tried: Estimate | None
+    closed: Estimate | None
 
 
 @analysis
 def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: int = 0) -> DimensionSummary:
-    """Mean, quantiles, and the shares at zero and at the cap.
+    """Mean, quantiles, the shares at zero and at the cap, and how thorough the search was.
 
     Args:
         result: what `adversarial_dimension`, `transferred_dimension` or `shared_dimension` gave. Transferred counts are
             averaged over the examples that both models get right: summarise their own result, and with it
             `counts=transferred.source` for the source's directions of the same examples.
-        counts: other counts of the same examples, such as `claimed`, `[example]`; by default the verified ones.
+        counts: other counts of the same examples, such as `claimed`, `[example]`; by default the verified ones, of
+            which alone `tried` and `closed` speak.
         seed: of no effect: nothing is drawn.
 
     Returns:
@@ -73,6 +100,11 @@ def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: in
     """
     numbers = included(result, counts)
     at_cap = numbers >= result.max_dimension
+    tried, closed = None, None
+    if isinstance(result, Searched):
+        tried = mean(included(result, result.attempts), within=(0, np.inf))
+        if result.method == "gaas":
+            closed = share(int(included(result, result.closed).sum()), len(numbers))
     return DimensionSummary(
         mean(numbers, within=(0, np.inf), seed=seed),
         tuple(np.quantile(numbers, QUANTILES, method="inverted_cdf").tolist()) if len(numbers) else (),
@@ -80,6 +112,8 @@ def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: in
         share(int(at_cap.sum()), len(numbers)),
         int((~result.correct).sum()),
         int((result.correct & ~result.valid).sum()),
+        tried,
+        closed,
     )
 
 

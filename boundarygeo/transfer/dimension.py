@@ -19,6 +19,9 @@ from boundarygeo.subspace.goal import Goal
 class TransferredDimension(Result):
     """How many of a source's orthogonal directions fool a target, per example (Tramèr et al. 2017, §4.1).
 
+    They are those of one frame, the best for the source: where its count is not `closed`, a larger frame may do better,
+    and another frame may transfer more of its directions.
+
     Attributes:
         count: number of directions that fool the target, int64 `[example]`.
         source: number that fool the source, int64 `[example]`.

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -76,9 +77,17 @@ class SharedDimension(Result):
     max_dimension: int
 
     @property
+    def attempts(self) -> Tensor:
+        """How many frames were tried, int64 `[example]`."""
+        return (self.tried > 0).sum(1)
+
+    @property
     def closed(self) -> Tensor:
-        """Whether the count is the size where success ends, bool `[example]`: as in `AdversarialDimension`."""
-        return is_closed(self.tried, self.successes, self.verified, self.verified + 1)
+        """Whether the count is proven to be the best of all sizes, bool `[example]`: as in `AdversarialDimension`."""
+        if self.method != "gaas":
+            return torch.zeros_like(self.found)
+        sizes = torch.arange(1, self.max_dimension + 1)
+        return is_closed(self.tried, self.successes, self.verified, sizes, rule=self.rule)
 
 
 @analysis
@@ -93,7 +102,7 @@ def shared_dimension(
     rule: str = "all",
     box: str = "feasible",
     max_dimension: int | None = None,
-    grid: Sequence[int] | None = None,
+    grid: Sequence[int] | Literal["full"] | None = None,
     steps: int = FRAME_STEPS,
     keep_directions: bool = False,
     seed: int = 0,
@@ -124,7 +133,7 @@ def shared_dimension(
         rule: as in `adversarial_dimension`.
         box: as in `adversarial_dimension`; the null is verified with `"ignore"` alone.
         max_dimension: largest k; by default 200, or the number of input dimensions if that is smaller.
-        grid: sizes k to try, ascending.
+        grid: sizes k to try first, ascending, or `"full"`: as in `adversarial_dimension`.
         steps: steps of each search of `method="frame"`.
         keep_directions: whether to return the perturbations.
         seed: seed of the frames and of the null's rotations.
@@ -195,7 +204,7 @@ def shared_dimension(
     return SharedDimension(
         provenance=problem.provenance(
             f"shared_dimension(eps={settings.eps!r}, method={method!r}, rule={rule!r}, box={box!r}, "
-            f"max_dimension={settings.cap}, grid={settings.grid}, steps={settings.steps})",
+            f"max_dimension={settings.cap}, grid={settings.grid_word}, steps={settings.steps})",
             seed=settings.seed,
         ),
         claimed=_whole(claimed_dimension(strength, settings.eps, one, d), right, len(x)),
