@@ -14,6 +14,7 @@ from torch import Tensor
 
 import boundarygeo as bg
 from boundarygeo.subspace.gaas import GaasFrames
+from boundarygeo.subspace.jobs import Failures, successes_until_failure
 from boundarygeo.subspace.search import (
     NEAR,
     REACH,
@@ -249,6 +250,49 @@ def test_examples_do_not_depend_on_each_other(rule: str) -> None:
         assert one[0].tolist() == tried[i][: one.shape[1]].tolist()
         assert its[0].tolist() == found[i][: one.shape[1]].tolist()
         assert (tried[i][one.shape[1] :] == 0).all()
+
+
+def test_what_failed_is_that_of_the_nearest_size() -> None:
+    chance = np.random.default_rng(0)
+    known = Failures(5, 30)
+    rows: dict[tuple[int, int], int] = {}
+    for _ in range(40):
+        example, size = int(chance.integers(5)), int(chance.integers(1, 31))
+        rows[example, size] = int(chance.integers(-1, size))
+        known.add(*(torch.tensor([value]) for value in (example, size, rows[example, size])))
+    for example, size in itertools.product(range(5), range(1, 31)):
+        failed = {other: row for (who, other), row in rows.items() if who == example and row >= 0}
+        nearest = min(failed, key=lambda other: (abs(other - size), other))
+        expected = failed[nearest] if failed[nearest] < size else -1
+        assert known.near(torch.tensor([example]), torch.tensor([size])).tolist() == [expected]
+    assert Failures(2, 3).near(torch.tensor([1, 0]), torch.tensor([3, 1])).tolist() == [-1, -1]
+
+
+def test_frames_are_given_up_at_the_direction_that_failed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+
+    def hits(_, __, example: Tensor, size: Tensor, first: Tensor, last: Tensor, **___: Any) -> tuple[Tensor, Tensor]:
+        # Of example 0 direction 5 fails, in frames of more than seven; of example 1 none does.
+        looked.extend(range(int(a), int(b)) for a, b in zip(first, last, strict=True))
+        fails = (example == 0) & (size > 7) & (first <= 5) & (last > 5)
+        return last - first - fails.long(), torch.where(fails, 5, -1)
+
+    monkeypatch.setattr("boundarygeo.subspace.jobs._hits", hits)
+    known = Failures(2, 20)
+
+    def attempt(example: int, size: int) -> tuple[int, list[range]]:
+        looked.clear()
+        jobs = (torch.tensor([example]), torch.tensor([size]))
+        counts = successes_until_failure([], [], *jobs, known=known, input_size=1, progress=False)
+        return int(counts), list(looked)
+
+    blocks = [range(1), range(1, 3), range(3, 7), range(7, 15), range(15, 20)]
+    assert attempt(1, 20) == (20, blocks)
+    assert attempt(0, 20) == (6, blocks[:3])
+    assert attempt(0, 12) == (0, [range(5, 6)])
+    assert attempt(0, 7) == (7, [range(5, 6), *blocks[:3]])  # what was looked at alone is looked at once more
+    assert attempt(0, 4) == (4, [*blocks[:2], range(3, 4)])  # there is no direction 5
+    assert attempt(1, 12) == (12, [*blocks[:3], range(7, 12)])
 
 
 def test_dimensions_of_padded_tables() -> None:
