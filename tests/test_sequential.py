@@ -150,8 +150,9 @@ def test_the_directions_of_an_ellipsoid_are_its_axes(box: str) -> None:
     result = found_by(clf, x, torch.zeros(3, dtype=torch.int64), box=box, max_directions=6, steps=60)
     assert result.found.tolist() == [6] * 3
     ratio = result.distance / lengths.double()
-    assert ratio.min() > 1 - 1e-4
-    assert ratio.max() < 1.01
+    assert ratio.min() > 1 - 1e-3  # a direction beside its axis leaves a little of it to the next
+    assert ratio.median() < 1.005
+    assert ratio.max() < 1.02
     along = (result.of(0) @ turned).abs() / result.distance[0][:, None]
     assert along.diagonal().min() > 0.98
 
@@ -224,10 +225,11 @@ def test_the_bounds_hold_in_float32_whatever_they_are() -> None:
 def test_the_first_direction_is_a_minimal_perturbation(box: str) -> None:
     clf, x, y = saturated(20) if box == "feasible" else (bg.Classifier(SmallNet()), images(20), None)
     y = clf.predict(x) if y is None else y
-    ours = found_by(clf, x, y, box=box, max_directions=1, steps=60).distance[:, 0]
-    ratio = ours / minimal_norm(clf, x, y, steps=100).distance
+    ours = found_by(clf, x, y, box=box, max_directions=1).distance[:, 0]
+    assert (ours / minimal_norm(clf, x, y).distance).max() < 1 + 1e-5
+    ratio = ours / minimal_norm(clf, x, y, steps=300).distance
     assert ratio.median() < 1.005
-    assert ratio.max() < 1.2
+    assert ratio.max() < 1.02
     assert ratio.min() > (0.97 if box == "feasible" else 0.9)
 
 
@@ -291,12 +293,13 @@ def test_results_depend_on_neither_order_nor_splitting(box: str, monkeypatch: py
     torch.testing.assert_close(backwards.distance[turned], whole.distance, rtol=1e-3, atol=0)
     again = found_by(clf, x, y, **settings)
     assert torch.equal(again.perturbations, whole.perturbations)
-    monkeypatch.setattr(sequential, "_WORKING_BYTES", 3 * 8 * 192 * 3)
+    monkeypatch.setattr(sequential, "_WORKING_BYTES", 3 * 8 * 192 * (3 * 5 + 20))
     parts = found_by(clf, x, y, **settings)
     torch.testing.assert_close(parts.distance, whole.distance, rtol=1e-3, atol=0)
     assert torch.equal(parts.owner, whole.owner)
 
 
+@pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_seed_and_index_decide_random_starts() -> None:
     centre = torch.full((1, 2, 3), 0.5)
     clf = bg.Classifier(Sphere(centre, 0.2))  # no gradient at the input: every search starts at random
@@ -375,11 +378,12 @@ def test_counts_are_those_of_the_module() -> None:
     found_by(clf, x, y, max_directions=1)
     seen.clear()
     result = found_by(clf, x, y, max_directions=2, steps=10, starts=3)
-    assert result.provenance.forwards == sum(seen) - 6
+    assert result.provenance.forwards == sum(seen) - 6 - 1  # one more for the minimal perturbations
     # Each of five logits of each example once; in each search three points from each of three starts, and seven from
     # the best; checks of what was found are forward passes alone.
-    assert result.provenance.backwards == 25 + (3 * 3 + 7) * result.attempts.sum()
-    checks = result.provenance.forwards - (result.provenance.backwards - 20)
+    first = minimal_norm(clf, x[1:], y[1:]).provenance
+    assert result.provenance.backwards == 25 + first.backwards + (3 * 3 + 7) * result.attempts.sum()
+    checks = result.provenance.forwards - first.forwards - 5 - (3 * 3 + 7) * result.attempts.sum()
     assert 2 * result.found.sum() <= checks <= 20 * result.found.sum()
 
 
@@ -594,8 +598,9 @@ def problems(count: int, size: int, k: int, seed: int) -> tuple[Tensor, Tensor, 
     """Anchors, normals, orthonormal bases, and bounds, a third of which are zero."""
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(count, size, k, generator=generator, dtype=torch.float64))[0].transpose(1, 2)
-    anchor, normal, room = torch.randn(3, count, size, generator=generator, dtype=torch.float64)
-    low, high = (torch.where(torch.rand_like(room) < 0.3, 0.0, torch.rand_like(room)) for _ in range(2))
+    anchor, normal = torch.randn(2, count, size, generator=generator, dtype=torch.float64)
+    closed, room = torch.rand(2, 2, count, size, generator=generator, dtype=torch.float64)
+    low, high = torch.where(closed < 0.3, 0.0, room)
     return anchor, normal, basis, Bounds(-low, high, 1.0)
 
 
@@ -651,7 +656,7 @@ def test_nearest_orthogonal_points_inside_bounds(k: int) -> None:
     assert precise.all()
     torch.testing.assert_close(again, beyond)
     slack, _, _ = nearest_beyond(anchor, normal, most - 0.1, basis, bounds)
-    torch.testing.assert_close(slack, delta, rtol=0, atol=1e-6)
+    torch.testing.assert_close(slack, delta, rtol=0, atol=1e-5)
 
 
 def test_a_half_space_out_of_reach_leaves_the_other_constraints() -> None:

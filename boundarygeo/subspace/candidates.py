@@ -71,6 +71,11 @@ class Candidates:
         self.sloped |= uphill.any(1)
         return true_margin(logits, self.classes).double(), uphill
 
+    def offer(self, delta: Tensor, allowed: Tensor) -> None:
+        """Begin with perturbations `[batch, d]` that another search found, where bool `[batch]` allows it."""
+        rows = allowed.nonzero()[:, 0]
+        self._keep(rows, delta[rows])
+
     def conclude(self, basis: Tensor) -> None:
         """Shorten what was found along its own ray, and drop what does not stand a last check.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import check_count, check_eps, labels_of
+from boundarygeo.attacks.minimum_norm import minimal_norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
 from boundarygeo.evaluation import analysis, progress_bar
@@ -24,7 +25,7 @@ _CANDIDATES = 10  # classes whose boundaries are linearised at the input, as in 
 _REACHED = 1e-3  # share of the way to a linearised boundary that may be missing
 _WIDER = 1.3  # first radius of a search, in distances of the direction before
 _BLIND = 0.05  # first radius where the input has no gradient, in diagonals of the bounds
-_WORKING_BYTES = 1 << 28  # of the directions of the examples that are searched together, in float64
+_WORKING_BYTES = 1 << 28  # of the vectors of the examples that are searched together, in float64
 _TINY = 1e-30  # keeps quotients finite
 
 
@@ -113,7 +114,8 @@ def sequential_directions(
     1. A shortest adversarial perturbation is itself the farthest that a perturbation of its length can go along the
        gradient there. From each start, 30 % of the steps go along the gradient on a ball whose radius shrinks where
        the point is adversarial and grows where it is not, as in DDN (Rony et al. 2019, arXiv 1811.09600).
-    2. From the nearest point of all starts, 40 % go on so with shorter steps.
+    2. From the nearest point of all starts (and, for the first direction, of `minimal_norm`), 40 % go on so with
+       shorter steps.
     3. The others linearise the boundary at the current point and go to a point of that hyperplane between the nearest
        to the current point and the nearest to the input, as in FAB (Croce & Hein 2020, arXiv 1907.02044).
 
@@ -169,7 +171,8 @@ def sequential_directions(
     width = min(max_directions, x[0].numel())
     parts: list[dict[str, Tensor]] = []
 
-    together = max(1, _WORKING_BYTES // (8 * width * x[0].numel()))
+    # The directions, again for each start, and the boundaries of the classes.
+    together = max(1, _WORKING_BYTES // (8 * (width * (1 + starts) + 2 * _CANDIDATES) * x[0].numel()))
     with (
         clf.running(x, y),
         progress_bar(len(x), description="sequential", unit="examples", progress=progress) as bar,
@@ -252,6 +255,8 @@ class _Chains:
         bounds = None if self.bounds is None else self.bounds.rows(live)
         ahead, targets, radius = self._starts(basis, bounds, starts, seed)
         best = Candidates(self.clf, self.inputs[live], self.classes[live], inside=bounds is not None)
+        if not bool(self.attempts[live].any()):
+            self._offer_minimal(best)
         best = search_shortest(best, ahead, targets, basis, bounds, radius, self.reach, steps=steps)
         self.attempts[live] += 1
         self._keep(best, basis, limit)
@@ -261,6 +266,12 @@ class _Chains:
         reason = torch.where(self.found == self.width, STOPS.index("max_directions"), reason)
         self.stopped[live] = reason[live]
         self.live = live[reason[live] < 0]
+
+    def _offer_minimal(self, best: Candidates) -> None:
+        """Let the first search of each example know what `minimal_norm` finds."""
+        inputs, classes = self.inputs[self.live], self.classes[self.live]
+        known = minimal_norm(self.clf, inputs, classes, index=self.numbers[self.live.cpu()], progress=False)
+        best.offer((known.x_adv.to(inputs) - inputs).flatten(1), known.found.to(inputs.device))
 
     def _starts(self, basis: Tensor, bounds: Bounds | None, starts: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Where each live example's searches go first.

@@ -21,6 +21,7 @@ _OVERSHOOT = (2e-2, 1e-3)  # first and last share of the distance by which a lin
 _FARTHER = 1.3  # longest perturbation after a linearisation, in distances of the best found
 _NEWTON_STEPS = 4  # of each projection: where that is not enough, the next one goes on
 _LAST_NEWTON_STEPS = 30
+_SAME = 1e-5  # share of a distance by which two may differ and be called equal
 _TINY = 1e-30  # keeps quotients finite
 
 
@@ -38,7 +39,7 @@ def search_shortest(
     """Short searches from several starts, and a longer one from the best: see `sequential_directions`.
 
     Args:
-        best: where nothing was found yet.
+        best: what is known before, if anything.
         ahead: unit vectors along which to go first, orthogonal to the basis, float64 `[batch, start, d]`.
         targets: class that each start heads for, int64 `[batch, start]`; -1 for any.
         basis: of the perturbations before, orthonormal, float64 `[batch, k, d]`.
@@ -67,7 +68,10 @@ def search_shortest(
         changes=_CHANGES[0],
         targets=targets.flatten(),
     )
-    chosen = rows[::starts] * starts + several.distance.view(batch, starts).argmin(1)
+    distance = several.distance.view(batch, starts)
+    # Starts often meet in one point: which of them goes on must not depend on rounding.
+    shortest = distance <= (1 + _SAME) * distance.amin(1, keepdim=True)
+    chosen = rows[::starts] * starts + shortest.byte().argsort(dim=1, descending=True, stable=True)[:, 0]
     best, sloped = several.rows(chosen), several.sloped.view(batch, starts).any(1)
     best.sloped |= sloped
     delta = torch.where(best.found[:, None], best.delta.double(), delta[chosen])
