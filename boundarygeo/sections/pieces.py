@@ -59,7 +59,8 @@ class LinearPieces(Result):
     some logit changes; `count` counts the pieces between bends. Not every breakpoint is a bend: a dead unit, a larger
     element of a later maximum or zero weights can stand between a unit and the logits.
 
-    Which breakpoints are bends is decided by the patterns on both sides, not by the size of the change: the jump of the
+    A breakpoint at which a logit leaves the line between the neighbouring ones by more than any rounding is a bend.
+    Which of the others are is decided by the patterns on both sides, not by the size of the change: the jump of the
     slope starts at the units that switch, and goes on to the logits through those that are active. Any jump that
     arrives counts, however small; so does the rounding that is left where several units switch in one point and cancel.
 
