@@ -4,15 +4,16 @@
 
 Needs BOUNDARYGEO_DATA, see `third_party`. Test images that each of eleven networks gets right; L2, inside the bounds.
 Ratios are of the first distance of a chain of so many directions: to `minimal_norm` at its defaults, and to the least
-of that, `minimal_norm` at 1,000 steps and DDN (foolbox) at 1,000: medians and 95th percentiles. "same" is the largest relative difference of the first distance to that of a chain of one direction,
-"shorter later" the share of directions at least 1 % shorter than the one before, and passes are those of a search.
+of that, `minimal_norm` at 1,000 steps and DDN (foolbox) at 1,000: medians and 95th percentiles. "same" is the largest
+relative difference of the first distance to that of a chain of one direction, "shorter later" the share of directions
+at least 1 % shorter than the one before, and passes are those of a search (the first has those of `minimal_norm`, too).
 """
 
 import argparse
 
 import torch
-from foolbox.attacks import DDNAttack
-from foolbox.models import PyTorchModel
+from foolbox.attacks.ddn import DDNAttack
+from foolbox.models.pytorch import PyTorchModel
 from third_party import NAMES, third_party
 from torch import Tensor, nn
 

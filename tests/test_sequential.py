@@ -103,14 +103,14 @@ def test_orthogonal_facets_are_found_in_order(box: str) -> None:
 
 @pytest.mark.parametrize("box", BOXES)
 def test_the_nearest_class_is_found_where_the_gradient_leads_to_another(box: str) -> None:
-    # Class 1 is at 0.5, and the runner-up: class 2 is at 0.2, but so steep that its logit hardly counts at the input.
-    normals, offsets, slopes = torch.eye(4)[:2], torch.tensor([0.5, 0.2]), torch.tensor([0.5, 40.0])
-    clf = bg.Classifier(Facets(normals * slopes[:, None], offsets * slopes), bounds=(-1, 1))
+    # Class 2 is second nearest, but so steep that its logit hardly counts at the input.
+    offsets, slopes = torch.tensor([0.5, 0.2, 0.1]), torch.tensor([0.5, 40.0, 0.5])
+    clf = bg.Classifier(Facets(torch.eye(4)[:3] * slopes[:, None], offsets * slopes), bounds=(-1, 1))
     x, y = torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64)
-    assert clf.input_gradient(x, y, loss="log_odds")[0].argmax() == 0
+    assert clf.input_gradient(x, y, loss="log_odds")[0].abs()[:2].argmax() == 0
     result = found_by(clf, x, y, box=box, starts=1, failures=1)
-    assert result.met[0].tolist() == [2, 1, -1, -1]
-    assert result.distance[0, :2].tolist() == pytest.approx([0.2, 0.5], rel=2e-3)
+    assert result.met[0].tolist() == [3, 2, 1, -1]
+    assert result.distance[0, :3].tolist() == pytest.approx([0.1, 0.2, 0.5], rel=2e-3)
 
 
 @pytest.mark.parametrize("box", BOXES)
