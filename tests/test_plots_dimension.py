@@ -329,7 +329,7 @@ def test_missing_directions_are_infinitely_far_and_counted() -> None:
     assert (heights.min(), heights.max()) == pytest.approx((share(2, 5).low, share(2, 5).high))
     assert above.get_title() == "n = 5 examples; median and quartiles, inside the bounds"
     assert above.get_ylabel() == "L2 distance, in input units"
-    assert below.get_xlabel() == "number of the direction, the shortest first"
+    assert below.get_xlabel() == "number of the direction, in the order of finding"
     assert above.get_ylim()[0] == 0
     assert not figure.legends
     assert not plt.get_fignums()

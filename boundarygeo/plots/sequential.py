@@ -63,7 +63,7 @@ def sequential_distances(
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
         # As far as anyone has directions, and one more, where the share has become zero.
         last = max(min(int(np.isfinite(d).sum(1).max()) + 1, d.shape[1]) for d in lengths)
-        below.set(xlabel="number of the direction, the shortest first", xlim=(0.5, last + 0.5))
+        below.set(xlabel="number of the direction, in the order of finding", xlim=(0.5, last + 0.5))
         limits = sorted({limit for result in several if (limit := _limit(result)) is not None})
         text = f"n = {count_text([len(distance) for distance in lengths])} examples; median and quartiles"
         if limits:

@@ -96,7 +96,7 @@ def lengths(seen: Verified, cap: int) -> Tensor:
     """How long the directions of each example are.
 
     Args:
-        seen: directions that were kept, by example and ascending.
+        seen: directions that were kept, by example and in the order of finding.
         cap: most of one example.
 
     Returns:
