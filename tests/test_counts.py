@@ -17,6 +17,7 @@ and real numbers of several widths; grids that start above the count, that have 
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -272,6 +273,23 @@ def test_a_full_grid_gives_the_best_of_all_sizes(module: nn.Module, x: Tensor, e
         hits = successes_by_hand(module, x[i], int(y[i]), margin_gradient(module, x[i], int(y[i])), sizes, eps)
         held = [hit if rule == "count" or hit == size else 0 for size, hit in zip(sizes, hits, strict=True)]
         assert max(held) == found
+
+
+@pytest.mark.parametrize("grid", [None, "full"])
+def test_runs_in_chunks_give_what_one_call_gives(grid: str | None, tmp_path: Path) -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    x = images(5, seed=1)
+    y = clf.predict(x)
+    settings: dict[str, Any] = {"eps": 2.0, "max_dimension": 25, "grid": grid}
+    whole = count_of(clf, x, y, **settings)
+    for size in (1, 2):
+        out = tmp_path / f"{size}.zarr"
+        path = bg.run(bg.adversarial_dimension, clf, x, y, out=out, chunk_size=size, progress=False, **settings)
+        kept = bg.load(path)
+        assert isinstance(kept, bg.AdversarialDimension)
+        assert kept.provenance.command == whole.provenance.command
+        for name in ("tried", "successes", "verified", "closed", "attempts"):
+            assert torch.equal(getattr(kept, name), getattr(whole, name))
 
 
 def alike(result: Result, other: Result) -> bool:
