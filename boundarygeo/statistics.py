@@ -1,6 +1,7 @@
 """Numbers with their intervals."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -36,23 +37,33 @@ class Estimate:
 
     def percent(self) -> str:
         """The number as a percentage with its interval, e.g. `93.0 % [86.3, 96.6]`; marked as in `plain`."""
-        return f"{100 * self.value:z.1f} % [{100 * self.low:z.1f}, {100 * self.high:z.1f}]{self._mark}"
+        return self._printed("z.1f", 100, " %")
 
     def plain(self, digits: int = 4) -> str:
         """The number with its interval, e.g. `0.0123 [0.0101, 0.0150]`.
 
-        An interval that holds the true value less often than 95 % says so: `2.0 [1.0, 4.0] (75 %)`.
+        An interval that holds the true value less often than 95 % says so: `2.0 [1.0, 4.0] (75 %)`. Where there
+        is none: `2.0 (no interval)`.
         """
         return self.text(f".{digits}f")
 
     def text(self, form: str) -> str:
         """The same as `plain` with any format of numbers, e.g. `,.0f`; zero never has a minus."""
-        value, low, high = (f"{number:z{form}}" for number in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}]{self._mark}"
+        return self._printed(f"z{form}", 1, "")
 
     @property
-    def _mark(self) -> str:
-        return f" ({100 * self.confidence:.0f} %)" if self.confidence < CONFIDENCE else ""
+    def mark(self) -> str:
+        """What follows an interval that holds less often than 95 %, e.g. ` (88 %)`; otherwise nothing."""
+        return f" ({100 * self.confidence:.0f} %)" if self.confidence < CONFIDENCE and self.has_interval else ""
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether anything is known of how far the number may be off."""
+        return not math.isnan(self.low)
+
+    def _printed(self, form: str, scale: int, unit: str) -> str:
+        value, low, high = (f"{scale * number:{form}}" for number in (self.value, self.low, self.high))
+        return f"{value}{unit} [{low}, {high}]{self.mark}" if self.has_interval else f"{value}{unit} (no interval)"
 
 
 def share(hits: int, n: int) -> Estimate:
@@ -87,6 +98,37 @@ def share(hits: int, n: int) -> Estimate:
 def _rarest(hits: int) -> float:
     """The smallest mean of a Poisson distribution that gives so many hits in 5 % of all cases."""
     return float(stats.chi2.ppf(1 - CONFIDENCE, 2 * hits)) / 2
+
+
+def paired_difference(first: int, second: int, n: int) -> Estimate:
+    r"""A difference of two shares of the same examples with its 95 % interval (after Bonett & Price 2012).
+
+    It is Student's interval of the n differences, each -1, 0 or 1, with one more of -1 and of 1 added to them: of
+    :math:`p_1=\frac{\mathrm{first}+1}{n+2}` and :math:`p_2=\frac{\mathrm{second}+1}{n+2}`
+
+    .. math:: p_1-p_2\pm t_{n+1}\sqrt{\frac{p_1+p_2-(p_1-p_2)^2}{n+1}}.
+
+    So it says, too, how large a difference may be where none was seen. With 1.96, as in the paper, 89 % of the
+    intervals hold at the worst, with t 93 %, whatever the shares.
+
+    Args:
+        first: how many have the first property and not the second.
+        second: how many have the second property and not the first.
+        n: how many there are.
+
+    Returns:
+        The estimate of the first share minus the second.
+
+    Examples:
+        >>> paired_difference(6, 2, 40).percent()
+        '10.0 % [-5.6, 24.6]'
+    """
+    if not n:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    one, other = (first + 1) / (n + 2), (second + 1) / (n + 2)
+    middle = one - other
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, n + 1) * math.sqrt((one + other - middle**2) / (n + 1))
+    return Estimate((first - second) / n, max(-1.0, float(middle - half)), min(1.0, float(middle + half)), n)
 
 
 def median(values: np.ndarray) -> Estimate:
@@ -221,6 +263,42 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:
     half = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(max(1 + value**2 / 2, own) / (n - 3))
     low, high = np.tanh(np.arctanh(value) + np.array([-half, half]))
     return Estimate(value, float(low), float(high), n)
+
+
+def rank_correlation_of_pairs(a: np.ndarray, b: np.ndarray) -> Estimate:
+    r"""Spearman's rank correlation over ordered pairs of the same m members, with its 95 % interval.
+
+    Pairs that share a member depend on each other: m members say less than m (m - 1) independent pairs. The interval
+    is :math:`\tanh(\mathrm{artanh}\,\rho\pm t\,s/(1-\rho^2))`, t that of Student's distribution with m - 1 degrees, s
+    the jackknife's standard error, which leaves out one member at a time with all its pairs (Efron & Stein 1981: on
+    average it is not too small). It is never shorter than that of `rank_correlation`.
+
+    Args:
+        a: values `[first, second]`; the diagonal is ignored.
+        b: values of the same pairs `[first, second]`. A pair counts where both are known, not NaN.
+
+    Returns:
+        The estimate; n is the number of pairs. The interval is NaN below m = 4, where `rank_correlation` has none, and
+        where all values are equal without one of the members.
+
+    Raises:
+        ValueError: if they are not square, or do not match.
+    """
+    one, other = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if one.shape != other.shape or one.ndim != 2 or one.shape[0] != one.shape[1]:
+        raise ValueError(f"a and b must be square and match, got {list(one.shape)} and {list(other.shape)}")
+    known = ~(np.isnan(one) | np.isnan(other) | np.eye(len(one), dtype=bool))
+    whole = rank_correlation(one[known], other[known])
+    members = np.flatnonzero(known.any(0) | known.any(1))
+    if len(members) < 4 or not whole.has_interval:
+        return replace(whole, low=np.nan, high=np.nan)
+    numbers = np.arange(len(one))
+    rest = [known & (numbers != member) & (numbers[:, None] != member) for member in members]
+    values = np.array([rank_correlation(one[kept], other[kept]).value for kept in rest])
+    error = np.sqrt((len(members) - 1) * values.var()) / (1 - whole.value**2)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(members) - 1) * error
+    low, high = np.tanh(np.arctanh(whole.value) + np.array([-half, half]))
+    return replace(whole, low=float(np.minimum(low, whole.low)), high=float(np.maximum(high, whole.high)))
 
 
 def _influence(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ def test_table_on_paper() -> None:
     # g leaves its tangent -1 by 2 at t = 0.3 and at -0.5, and has a range of 2; the other logit is constant.
     assert words["largest deviation from the tangent / range"].endswith("range 1.0000 [1.0000, 1.0000] (0 %) 1")
     # There is no gradient at 0, so no cosine either.
-    assert words["cosine of the input gradients at 0 and 0.5"].endswith("0.5 nan [nan, nan] 0")
+    assert words["cosine of the input gradients at 0 and 0.5"].endswith("0.5 nan (no interval) 0")
     assert words["label changes between 0 and -0.5"].endswith(f"{share(1, 1).percent()} 1")
     assert words["distance to it between 0 and -0.5"].endswith("0.3 [0.3, 0.3] (0 %) 1")
     assert words["distance to it between 0 and 0.5"].endswith("0.2 [0.2, 0.2] (0 %) 1")

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from boundarygeo.comparison.tables import COLUMNS, csv_text, instrument_table, m
 from boundarygeo.directions import named_directions
 from boundarygeo.sections.segments import random_pairs, segment_curves
 from boundarygeo.sections.spectrum import hidden_spectrum
-from boundarygeo.statistics import mean, median, share
+from boundarygeo.statistics import Estimate, mean, median, paired_difference, share
 from boundarygeo.subspace.summary import dimension_summary
 
 N, EPS, FEW = 30, 0.1, 4
@@ -89,7 +90,8 @@ def test_accuracies_are_those_of_the_curves(
             assert found.value(subject.name, "accuracy", quantity) == share(int(right.sum()), N)
         every = torch.stack(list(rights.values())).all(0)
         assert found.value(subject.name, "accuracy", "worst of these") == share(int(every.sum()), N)
-        difference = mean(pgd.correct[0].double().numpy() - fgsm.correct[0].double().numpy())
+        both = (pgd.correct[0] & ~fgsm.correct[0], fgsm.correct[0] & ~pgd.correct[0])
+        difference = paired_difference(*(int(which.sum()) for which in both), N)
         assert found.value(subject.name, "masking", "PGD-20 − FGSM") == difference
 
 
@@ -125,12 +127,13 @@ def test_the_other_numbers_are_those_of_the_instruments(
         steep = found.value("other", "segments", f"gradient, {words}")
         assert (missed.value, missed.low, missed.high) == (curves.miss[1], curves.miss_low[1], curves.miss_high[1])
         assert (steep.value, steep.low, steep.n) == (curves.gradient[1], curves.gradient_low[1], 25)
+        assert steep == mean(curves.gradient_norm[:, 1].numpy(), within=(0, np.inf))
     spectra = hidden_spectrum(clf, x, y, layers=["1"])
     name = "all singular values but the largest, last hidden layer"
-    assert found.value("other", "spectrum", name) == mean(spectra.rest[0].numpy())
+    assert found.value("other", "spectrum", name) == mean(spectra.rest[0].numpy(), within=(0, np.inf))
     radii = bg.certify(clf, x[:FEW], y[:FEW], sigma=0.02, n=50, seed=5, index=index[:FEW])
     assert float(radii.radius[~radii.correct].max()) > 0  # certified, but wrong: counts as zero
-    average = mean((radii.radius * radii.correct).numpy())
+    average = mean((radii.radius * radii.correct).numpy(), within=(0, np.inf))
     assert found.value("other", "certified", "average certified radius") == average
 
 
@@ -181,7 +184,13 @@ def test_the_csv_has_every_number_as_it_is(found: Comparison) -> None:
     for row in models:
         estimate = found.value(row["name"], row["instrument"], row["quantity"])
         assert (float(row["value"]) if row["value"] else math.nan) == pytest.approx(estimate.value, rel=0, nan_ok=True)
-        assert int(row["n"]) == estimate.n
+        read = Estimate(*(float(row[column] or "nan") for column in ("value", "low", "high")), int(row["n"]))
+        if row["low"]:
+            assert replace(read, confidence=float(row["confidence"])) == estimate
+        else:
+            assert not row["confidence"]
+    stated = {row["confidence"] for row in models if row["instrument"] in ("spectrum", "pieces", "accuracy")}
+    assert stated >= {"0.95", "0.88", "0.875"}  # three classes; four examples
     groups = [row for row in rows if row["level"] == "group" and row["quantity"] == "PGD-20"]
     assert [(row["name"], row["seeds"], bool(row["sd"])) for row in groups] == [
         ("plain", "2", True),

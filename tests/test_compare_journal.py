@@ -273,6 +273,16 @@ def test_a_table_alone_keeps_its_parts_beside_it_until_it_is_there(called: Calle
     assert out.read_text() == csv_text(direct(instruments=["spectrum"]))
 
 
+def test_how_often_an_interval_holds_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    told = {"instruments": ["segments", "spectrum"], "settings": replace(SETTINGS, pairs=9)}
+    found, again = compared(out, **told), compared(out, **told)
+    stated = {(row.name, row.measured.quantity): row.measured.estimate.confidence for row in found.rows}
+    assert {0.88, 0.95} == set(stated.values())
+    assert {(row.name, row.measured.quantity): row.measured.estimate.confidence for row in again.rows} == stated
+    assert "(88 %)" in (out / "table.md").read_text()
+
+
 @pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_numbers_that_are_not_finite_and_failures_are_kept_as_that(called: Called, tmp_path: Path) -> None:
     constant = nn.Linear(9, 3)

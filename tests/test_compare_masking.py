@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.comparison import Settings, Subject, compare, masking_checks
+from boundarygeo.statistics import paired_difference
 
 EPS, GRID = 0.25, 8
 
@@ -18,12 +19,22 @@ def outcome(right: int, n: int = 40) -> Tensor:
 def test_an_attack_that_should_be_stronger_and_leaves_more_is_flagged_with_its_numbers() -> None:
     checks = masking_checks(outcome(10), outcome(25), outcome(31), {"a": outcome(30), "b": outcome(5)})
     assert [check.difference.value for check in checks] == pytest.approx([15 / 40, 6 / 40, 20 / 40])
+    assert [check.difference for check in checks] == [paired_difference(lone, 0, 40) for lone in (15, 6, 20)]
     assert [(check.against, check.with_it) for check in checks] == [(15, 0), (6, 0), (20, 0)]
     # Six of six is one in 64: not enough at one in 100. The stronger of two sources: p counts twice.
     assert [check.p for check in checks] == pytest.approx([2**-15, 2**-6, 2 * 2**-20])
     assert [check.flagged for check in checks] == [True, False, True]
     assert "PGD-20 leaves +37.5 points of accuracy more than FGSM: 15 of 40 examples" in checks[0].reason
     assert "PGD-20 sent from b" in checks[2].reason
+
+
+def test_equal_outcomes_have_an_interval_too() -> None:
+    check = masking_checks(outcome(25), outcome(25), outcome(25), {})[0]
+    assert check.difference.value == 0
+    assert -0.1 < check.difference.low < 0 < check.difference.high < 0.1
+    nothing = masking_checks(*[outcome(0, 0)] * 3, {})[0]
+    assert nothing.difference.n == 0
+    assert not nothing.difference.has_interval
 
 
 def test_examples_count_in_both_directions_as_in_mcnemars_test() -> None:

@@ -8,7 +8,7 @@ from oracles import Linear, Sphere
 from torch import Tensor
 
 import boundarygeo as bg
-from boundarygeo.statistics import rank_correlation
+from boundarygeo.statistics import rank_correlation, rank_correlation_of_pairs
 from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
 from boundarygeo.transfer.predictors import PREDICTORS, TransferPredictors, transfer_predictors
 
@@ -90,10 +90,15 @@ def test_correlations_are_over_ordered_pairs() -> None:
     correlations = result.correlations()
     assert tuple(correlations) == PREDICTORS
     off = ~torch.eye(4, dtype=torch.bool)
-    cosine = rank_correlation(result.gradient_cosine[off].numpy(), matrix.rate()[off].numpy())
-    assert correlations["gradient_cosine"] == cosine
+    cosine = correlations["gradient_cosine"]
+    assert cosine == rank_correlation_of_pairs(result.gradient_cosine.numpy(), matrix.rate().numpy())
+    apart = rank_correlation(result.gradient_cosine[off].numpy(), matrix.rate()[off].numpy())
+    assert cosine.value == apart.value > 0.6
     assert cosine.n == 12
-    assert cosine.value > 0.6
+    assert cosine.low < apart.low  # twelve pairs of four models
+    norm = correlations["target_gradient_norm"]
+    across = result.gradient_norm.expand(4, 4)[off].numpy()
+    assert norm.value == rank_correlation(across, matrix.rate()[off].numpy()).value
     _, fewer = measured(draws=2, over="fooled")
     assert tuple(fewer.correlations()) == PREDICTORS[:4]
     assert torch.equal(fewer.rate, matrix.rate("fooled"))

@@ -1,11 +1,20 @@
-import dataclasses
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from boundarygeo.statistics import Estimate, _influence, mean, median, rank_correlation, share
+from boundarygeo.statistics import (
+    Estimate,
+    _influence,
+    mean,
+    median,
+    paired_difference,
+    rank_correlation,
+    rank_correlation_of_pairs,
+    share,
+)
 
 Z = 1.959963984540054  # of a central 95 %
 
@@ -82,6 +91,18 @@ def test_estimates_are_printed_with_their_intervals() -> None:
     assert Estimate(-1e-4, -1e-17, 0.3, 7).plain(2) == "0.00 [0.00, 0.30]"  # no minus before zero
     assert Estimate(-0.0, 1234.5, 98765, 7).text(",.0f") == "0 [1,234, 98,765]"
     assert Estimate(-1e-5, -0.2, 1e-9, 7).percent() == "0.0 % [-20.0, 0.0]"
+
+
+def test_estimates_without_an_interval_say_so() -> None:
+    for estimate in (mean(np.array([2.0])), mean(np.array([2.0, 2.0, 2.0]))):
+        assert not estimate.has_interval
+        assert estimate.plain(1) == "2.0 (no interval)"
+        assert estimate.text(",.0f") == "2 (no interval)"
+        assert estimate.percent() == "200.0 % (no interval)"
+    assert replace(mean(np.array([2.0])), confidence=0.88).mark == ""  # of what there is not
+    assert mean(np.array([1.0, 2.0])).mark == " (88 %)"
+    assert share(0, 0).percent() == "nan % (no interval)"
+    assert share(0, 5).has_interval
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 30])
@@ -180,8 +201,8 @@ def test_means_of_few_or_equal_values() -> None:
     assert nothing.n == 0
     assert mean(np.array([1.0, 2.0])).plain(1) == "1.5 [-4.9, 7.9] (88 %)"
     counts = np.array([0.0, 0.0, 7.0])
-    assert mean(counts, within=(0, np.inf)) == dataclasses.replace(mean(counts), low=0)
-    assert mean(counts, within=(0, 9)) == dataclasses.replace(mean(counts), low=0, high=9)
+    assert mean(counts, within=(0, np.inf)) == replace(mean(counts), low=0)
+    assert mean(counts, within=(0, 9)) == replace(mean(counts), low=0, high=9)
     rare = mean(np.r_[np.zeros(99), 1.0])  # one in a hundred: up to 5.4 % by Clopper & Pearson
     assert rare.low < 0.01 < 0.054 < rare.high < 0.1
     for censored in (np.inf, -np.inf, np.nan):
@@ -249,6 +270,96 @@ def test_intervals_of_the_rank_correlation_cover_without_normal_values(n: int) -
         known = [each for each in estimates if not math.isnan(each.low)]
         covered = np.mean([each.low <= true <= each.high for each in known])
         assert covered > 0.95 - 4 * math.sqrt(0.05 * 0.95 / 500)
+
+
+def test_the_interval_of_a_paired_difference_is_that_of_student_with_one_more_on_either_side() -> None:
+    for first, second, n in ((6, 2, 40), (0, 0, 10), (0, 7, 7), (1, 0, 1)):
+        estimate = paired_difference(first, second, n)
+        outcomes = np.r_[np.ones(first + 1), -np.ones(second + 1), np.zeros(n - first - second)]
+        expected = stats.ttest_1samp(outcomes, 0).confidence_interval()
+        assert estimate.value == (first - second) / n
+        assert estimate.low == pytest.approx(max(-1, expected.low))
+        assert estimate.high == pytest.approx(min(1, expected.high))
+        assert estimate.low < estimate.value + 1e-12
+        assert estimate.value - 1e-12 < estimate.high
+        swapped = paired_difference(second, first, n)
+        assert (swapped.low, swapped.high) == pytest.approx((-estimate.high, -estimate.low))
+    assert math.isnan(paired_difference(0, 0, 0).value)
+
+
+@pytest.mark.parametrize("n", [2, 5, 10, 20, 60])
+def test_intervals_of_every_paired_difference_cover(n: int) -> None:
+    # Exactly, for a grid of shares: those of the trinomial distribution.
+    counts = [(first, second) for first in range(n + 1) for second in range(n + 1 - first)]
+    estimates = [paired_difference(*each, n) for each in counts]
+    low, high = (np.array([getattr(e, end) for e in estimates]) for end in ("low", "high"))
+    everything = np.array([(*each, n - sum(each)) for each in counts])
+    coverage = []
+    for first in (0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.5):
+        for second in (0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.5):
+            chances = stats.multinomial.pmf(everything, n, [first, second, 1 - first - second])
+            inside = (low <= first - second + 1e-12) & (first - second - 1e-12 <= high)
+            coverage.append(float(chances[inside].sum()))
+    assert min(coverage) > 0.933
+    assert np.mean(coverage) > 0.95
+
+
+def test_correlations_over_pairs_have_the_spread_of_leaving_members_out() -> None:
+    rng = np.random.default_rng(4)
+    a = np.broadcast_to(rng.standard_normal((7, 1)), (7, 7))
+    b = a + rng.standard_normal((1, 7)) + 0.5 * rng.standard_normal((7, 7))
+    estimate = rank_correlation_of_pairs(a, b)
+
+    def without(*members: int) -> float:
+        pairs = [(i, j) for i in range(7) for j in range(7) if i != j and not {i, j} & set(members)]
+        return float(stats.spearmanr([a[pair] for pair in pairs], [b[pair] for pair in pairs]).statistic)
+
+    values = np.array([without(member) for member in range(7)])
+    half = stats.t.ppf(0.975, 6) * math.sqrt(6 / 7 * ((values - values.mean()) ** 2).sum()) / (1 - without() ** 2)
+    assert estimate.value == pytest.approx(without())
+    assert estimate.n == 42
+    assert math.atanh(estimate.high) == pytest.approx(math.atanh(without()) + half)
+    assert math.atanh(estimate.low) == pytest.approx(math.atanh(without()) - half)
+    mixed = rng.permutation(7)
+    assert rank_correlation_of_pairs(a[mixed][:, mixed], b[mixed][:, mixed]).low == pytest.approx(estimate.low)
+    changed = b.copy()
+    np.fill_diagonal(changed, 100.0)  # is ignored
+    assert rank_correlation_of_pairs(a, changed) == estimate
+
+
+def test_correlations_over_pairs_of_which_some_are_unknown() -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.standard_normal((2, 6, 6))
+    a[5], a[:, 5] = np.nan, np.nan  # a member without any pair is none
+    estimate = rank_correlation_of_pairs(a, b)
+    assert estimate == rank_correlation_of_pairs(a[:5, :5], b[:5, :5])
+    assert estimate.n == 20
+    off = ~np.eye(5, dtype=bool)
+    apart = rank_correlation(a[:5, :5][off], b[:5, :5][off])
+    assert estimate.low <= apart.low
+    assert estimate.high >= apart.high
+    few = rank_correlation_of_pairs(a[:3, :3], b[:3, :3])
+    assert few.n == 6
+    assert not few.has_interval
+    alone = np.zeros((5, 5))
+    alone[2] = np.arange(5)  # without this one all are equal
+    assert not rank_correlation_of_pairs(alone, b[:5, :5]).has_interval
+    assert not rank_correlation_of_pairs(a[:5, :5], a[:5, :5]).has_interval  # ρ = 1
+    with pytest.raises(ValueError, match=r"a and b must be square and match, got \[3, 4\] and \[3, 4\]"):
+        rank_correlation_of_pairs(a[:3, :4], b[:3, :4])
+
+
+@pytest.mark.parametrize("members", [4, 6, 10])
+@pytest.mark.parametrize("own", [0.0, 1.0, 3.0])
+def test_correlations_over_pairs_of_few_members_cover(members: int, own: float) -> None:
+    rng = np.random.default_rng(members)
+    covered, runs = 0, 150
+    for _ in range(runs):
+        a = np.broadcast_to(rng.standard_normal((members, 1)), (members, members))
+        sides = rng.standard_normal((members, 1)) + rng.standard_normal((1, members))
+        estimate = rank_correlation_of_pairs(a, own * sides + rng.standard_normal((members, members)))
+        covered += estimate.low <= 0 <= estimate.high
+    assert covered / runs > 0.95 - 4 * math.sqrt(0.05 * 0.95 / runs)
 
 
 def test_rank_correlations_at_the_edges() -> None:

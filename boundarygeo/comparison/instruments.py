@@ -101,7 +101,7 @@ def masking(bench: Bench, subject: Subject) -> Found:
             instrument="masking",
             quantity=quantity,
             unit="share",
-            statistic="mean",
+            statistic="difference",
             estimate=check.difference,
             flagged=check.flagged,
             note=check.reason,
@@ -184,8 +184,7 @@ def segments(bench: Bench, subject: Subject) -> Found:
         pairs = random_pairs(bench.x, bench.y, pairs=bench.settings.pairs, kind=kind, seed=bench.seed)
         curves = segment_curves(subject.classifier, *pairs, points=3, progress=bench.progress)
         missed = curves.missed[:, 1]
-        value, low, high = (float(v[1]) for v in (curves.gradient, curves.gradient_low, curves.gradient_high))
-        steep = Estimate(value, low, high, curves.n)
+        steep = mean(curves.gradient_norm[:, 1].numpy(), within=(0, np.inf))
         rows.append(_share("segments", f"misses, {words}", share(int(missed.sum()), len(missed))))
         unit = "loss per input unit (L2)"
         rows.append(_number("segments", f"gradient, {words}", unit, "mean", steep, main=kind == "different"))
@@ -208,7 +207,7 @@ def spectrum(bench: Bench, subject: Subject) -> Found:
         ):
             known = values[~values.isnan()].numpy()
             name = f"{quantity}, {where} hidden layer"
-            rows.append(_number("spectrum", name, unit, "mean", mean(known), main=main, note=note))
+            rows.append(_number("spectrum", name, unit, "mean", mean(known, within=(0, np.inf)), main=main, note=note))
     return Found(rows, {"spectrum": found})
 
 
@@ -238,7 +237,7 @@ def certified(bench: Bench, subject: Subject) -> Found:
     )  # fmt: skip
     radius = (found.radius * found.correct).numpy()
     rows = [
-        _number("certified", "average certified radius", "L2 in input units", "mean", mean(radius)),
+        _number("certified", "average certified radius", "L2 in input units", "mean", mean(radius, within=(0, np.inf))),
         _share("certified", "certified accuracy at radius σ", found.accuracy_at([settings.sigma])[0], main=False),
         _share("certified", "abstains", share(int(found.abstained.sum()), len(found.abstained)), main=False),
     ]
@@ -255,7 +254,7 @@ def _accuracy_note(bench: Bench) -> str:
 def _masking_note(bench: Bench) -> str:
     return (
         f"differences of accuracy on n = {len(bench.x):,} examples, above zero where the attack that should be stronger"
-        f" leaves more; flagged where McNemar's exact one-sided p < {LEVEL}; 95 % bootstrap intervals"
+        f" leaves more; flagged where McNemar's exact one-sided p < {LEVEL}; 95 % intervals"
     )
 
 
@@ -271,7 +270,7 @@ def _dimension_note(bench: Bench) -> str:
     frames = f"; optimised frames of the first {bench.settings.few}" if bench.settings.frame else ""
     return (
         f"gradient-aligned frames, L2, ε = {bench.radius:.4g}; means over the n of {len(bench.x):,} examples that the "
-        f"model gets right; 95 % bootstrap intervals{frames}"
+        f"model gets right; 95 % intervals{frames}"
     )
 
 
@@ -285,7 +284,7 @@ def _pieces_note(bench: Bench) -> str:
 def _segments_note(bench: Bench) -> str:
     return (
         f"at λ = 1/2, {bench.settings.pairs:,} pairs of the {len(bench.x):,} test examples of each kind, misclassified "
-        "ones included; 95 % intervals (misses: Wilson, gradients: bootstrap)"
+        "ones included; 95 % intervals over the draw of the pairs"
     )
 
 
@@ -294,7 +293,7 @@ def _spectrum_note(bench: Bench) -> str:
     low, high = int(counts.min()), int(counts.max())
     return (
         f"means over the classes, of {low} to {high} examples each, misclassified ones included; sums of singular "
-        "values grow with that number; 95 % bootstrap intervals over the classes"
+        "values grow with that number; 95 % intervals over the classes"
     )
 
 

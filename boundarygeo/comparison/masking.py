@@ -8,11 +8,10 @@ the stronger ones wherever gradients tell the truth; chance may differ in a few 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from scipy import stats
 from torch import Tensor
 
-from boundarygeo.statistics import Estimate, mean
+from boundarygeo.statistics import Estimate, paired_difference
 
 LEVEL = 0.01
 """A check with a smaller p-value is flagged."""
@@ -25,8 +24,8 @@ class PairedCheck:
     Attributes:
         stronger: what the attack that should be stronger is called.
         weaker: what the other is called.
-        difference: accuracy under `stronger` minus accuracy under `weaker`, with its 95 % bootstrap interval over the
-            examples: above zero is the sign of masked gradients.
+        difference: accuracy under `stronger` minus accuracy under `weaker`, with its 95 % interval over the examples
+            (`boundarygeo.statistics.paired_difference`): above zero is the sign of masked gradients.
         against: number of examples that withstand `stronger` and not `weaker`.
         with_it: number of examples that withstand `weaker` and not `stronger`.
         p: probability of at least so many `against` by chance, if each were as likely as the other; multiplied by the
@@ -100,7 +99,5 @@ def _compare(stronger: str, here: Tensor, weaker: str, there: Tensor, *, choices
     against, with_it = int((here & ~there).sum()), int((there & ~here).sum())
     differing = against + with_it
     p = float(stats.binomtest(against, differing, 0.5, alternative="greater").pvalue) if differing else 1.0
-    difference = (
-        mean(here.double().numpy() - there.double().numpy()) if len(here) else Estimate(np.nan, np.nan, np.nan, 0)
-    )
+    difference = paired_difference(against, with_it, len(here))
     return PairedCheck(stronger, weaker, difference, against, with_it, min(1.0, p * choices))

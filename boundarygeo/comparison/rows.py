@@ -18,8 +18,8 @@ class Measurement:
         instrument: name of the instrument.
         quantity: what was measured; empty where the instrument could not be used, and `note` says why.
         unit: its unit; `"share"` for shares, empty for numbers without one.
-        statistic: `"share"`, `"mean"` or `"median"`: what `estimate` is, and so its interval (Wilson, bootstrap, order
-            statistics).
+        statistic: what `estimate` is, and so its interval: `"share"`, `"mean"`, `"median"` or `"difference"` (of shares
+            of the same examples) as in `boundarygeo.statistics`.
         estimate: the number with its interval and n.
         excluded: number of examples that were left out, as the classifier gets them wrong or has no gradient there.
         main: whether it stands in the overview.

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from boundarygeo.comparison.rows import Comparison, Measurement, Spread
 
 COLUMNS: tuple[str, ...] = (
-    "level", "name", "group", "seed", "instrument", "quantity", "unit", "statistic", "value", "low", "high", "sd",
-    "seeds", "n", "excluded", "flagged", "note",
+    "level", "name", "group", "seed", "instrument", "quantity", "unit", "statistic", "value", "low", "high",
+    "confidence", "sd", "seeds", "n", "excluded", "flagged", "note",
 )  # fmt: skip
-"""Columns of the CSV: `level` is `model` or `group`; a group has `sd` and `seeds`, a model the others."""
+"""Columns of the CSV: `level` is `model` or `group`; a group has `sd` and `seeds`, a model the others. `confidence` is
+how often such an interval holds the true value."""
 
 Cells = list[tuple[str, ...]]
 """Rows of text, the heading first."""
@@ -119,8 +120,9 @@ def csv_text(comparison: Comparison) -> str:
             {
                 "level": "model", "name": row.name, "group": row.group, "seed": "" if row.seed is None else row.seed,
                 **_words(measured), "value": _exact(estimate.value), "low": _exact(estimate.low),
-                "high": _exact(estimate.high), "n": estimate.n, "excluded": measured.excluded,
-                "flagged": int(measured.flagged), "note": measured.note,
+                "high": _exact(estimate.high),
+                "confidence": _exact(estimate.confidence if estimate.has_interval else math.nan),
+                "n": estimate.n, "excluded": measured.excluded, "flagged": int(measured.flagged), "note": measured.note,
             }
         )  # fmt: skip
     for instrument in comparison.instruments:

@@ -43,14 +43,17 @@ class SegmentCurves(Result):
 
     All pairs count, those with a misclassified end, too, as in the paper; `select(curves.correct)` leaves them out.
 
+    The 95 % intervals are over the draw of the pairs among the given examples: for other examples, of which an example
+    is in many pairs, they are too short (benchmarks/coverage.py says by how much).
+
     Attributes:
         lam: weight λ of the first example, float64 `[point]`, from 0 (the second example) to 1 (the first).
         miss: share of the pairs whose prediction is the class of neither example, float64 `[point]`.
-        miss_low: lower end of its 95 % Wilson interval, over the draw of the pairs, float64 `[point]`.
+        miss_low: lower end of its 95 % interval (`boundarygeo.statistics.share`), float64 `[point]`.
         miss_high: upper end.
         gradient: mean over the pairs of the norm (L2) of the loss's input gradient, float64 `[point]`, in loss per
             input unit.
-        gradient_low: lower end of its 95 % bootstrap interval, float64 `[point]`.
+        gradient_low: lower end of its 95 % interval (`boundarygeo.statistics.mean`), float64 `[point]`.
         gradient_high: upper end.
         labels: predicted class, int64 `[pair, point]`.
         gradient_norm: norm of the gradient, float64 `[pair, point]`.
@@ -255,7 +258,7 @@ def _curves(
     y1, y2 = classes
     missed = (labels != y1[:, None]) & (labels != y2[:, None])
     shares = [share(int(column.sum()), len(column)) for column in missed.T]
-    means = [mean(column.numpy()) for column in gradient_norm.T]
+    means = [mean(column.numpy(), within=(0, np.inf)) for column in gradient_norm.T]
 
     def column(estimates: list, name: str) -> Tensor:
         return torch.tensor([getattr(estimate, name) for estimate in estimates], dtype=torch.float64)

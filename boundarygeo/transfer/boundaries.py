@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,9 +40,9 @@ class BoundaryComparison:
         source_censored: number on which only the source does not change its label within reach.
         target_censored: number on which only the target does not.
         both_censored: number on which neither does.
-        distance: mean of MD_d(source, x), in L2 input units, with its bootstrap interval.
-        inter: mean of ID_d(source, target, x), in L2 input units, with its bootstrap interval.
-        difference: mean of MD - ID of the same example, with its bootstrap interval: positive where ID < MD on average.
+        distance: mean of MD_d(source, x), in L2 input units, with its 95 % interval.
+        inter: mean of ID_d(source, target, x), in L2 input units, with its 95 % interval.
+        difference: mean of MD - ID of the same example, with its 95 % interval: positive where ID < MD on average.
         nearer: share of the examples with ID < MD among those where both are known, with its Wilson interval.
         conservative: the same count as a share of all `n` examples: the censored ones count as ID ≥ MD.
     """
@@ -176,8 +177,8 @@ class InterBoundaryDistance(Result):
             source_censored=int((first.isinf() & second.isfinite()).sum()),
             target_censored=int((first.isfinite() & second.isinf()).sum()),
             both_censored=int((first.isinf() & second.isinf()).sum()),
-            distance=mean(distance),
-            inter=mean(inter),
+            distance=mean(distance, within=(0, np.inf)),
+            inter=mean(inter, within=(0, np.inf)),
             difference=mean(distance - inter),
             nearer=share(nearer, len(distance)),
             conservative=share(nearer, n),

@@ -8,7 +8,6 @@ this package's own, stated in full; they are not taken from the paper's formulas
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms
 from boundarygeo.losses import loss_of
 from boundarygeo.results import Result, array
-from boundarygeo.statistics import Estimate, median, rank_correlation
+from boundarygeo.statistics import Estimate, median, rank_correlation_of_pairs
 from boundarygeo.transfer.matrix import TransferMatrix
 from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers, check_shared
 
@@ -95,37 +94,37 @@ class TransferPredictors(Result):
         Raises:
             ValueError: if there is no such predictor, or no dimensions were given.
         """
+        return self._square(predictor)[~torch.eye(len(self.names), dtype=torch.bool)]
+
+    def _square(self, predictor: str) -> Tensor:
+        """A predictor, or `"rate"`, `[source, target]`."""
         if predictor not in (*PREDICTORS, "rate"):
             raise ValueError(f"predictor must be one of {[*PREDICTORS, 'rate']}, got {predictor!r}")
-        count = len(self.names)
         if predictor in ("gradient_cosine", "rate"):
-            square = getattr(self, predictor)
-        else:
-            side, name = predictor.split("_", 1)
-            numbers = getattr(self, name)
-            if numbers is None:
-                raise ValueError(f"predictor must be one that was measured, got {predictor!r}: pass dimensions=")
-            square = (numbers[:, None] if side == "source" else numbers[None, :]).expand(count, count)
-        return square[~torch.eye(count, dtype=torch.bool)]
+            return getattr(self, predictor)
+        side, name = predictor.split("_", 1)
+        numbers = getattr(self, name)
+        if numbers is None:
+            raise ValueError(f"predictor must be one that was measured, got {predictor!r}: pass dimensions=")
+        return (numbers[:, None] if side == "source" else numbers[None, :]).expand(len(numbers), len(numbers))
 
     def correlation(self, predictor: str) -> Estimate:
         """Spearman's rank correlation of a predictor with the transfer rate, over ordered pairs of different models.
 
-        The interval takes pairs for independent. They are not: each model is in 2 (M - 1) of the M (M - 1) pairs, and a
-        property of one model has M values only. It is too narrow; take it for a lower bound of the uncertainty.
+        Pairs of the same models depend on each other, and a property of one model has M values only: the interval, of
+        `boundarygeo.statistics.rank_correlation_of_pairs`, is over the choice of the models. Of four models it is
+        nearly all of [-1, 1].
 
         Args:
             predictor: one of `PREDICTORS`.
 
         Returns:
-            The estimate; n is the number of pairs for which both are known.
+            The estimate; n is the number of pairs for which both are known. The interval is NaN below four models.
 
         Raises:
             ValueError: as `values`.
         """
-        a, b = self.values(predictor).numpy(), self.values("rate").numpy()
-        known = ~(np.isnan(a) | np.isnan(b))
-        return rank_correlation(a[known], b[known])
+        return rank_correlation_of_pairs(self._square(predictor).numpy(), self.rate.numpy())
 
     def correlations(self) -> dict[str, Estimate]:
         """The rank correlation of every predictor that was measured with the transfer rate."""
