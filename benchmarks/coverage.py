@@ -20,7 +20,16 @@ from scipy import stats
 
 from boundarygeo.comparison.masking import LEVEL, masking_checks
 from boundarygeo.results import Provenance
-from boundarygeo.statistics import CONFIDENCE, Estimate, mean, median, rank_correlation, share
+from boundarygeo.statistics import (
+    CONFIDENCE,
+    Estimate,
+    mean,
+    median,
+    paired_difference,
+    rank_correlation,
+    rank_correlation_of_pairs,
+    share,
+)
 from boundarygeo.transfer.bases import SubspaceBases
 from boundarygeo.transfer.matrix import TransferMatrix
 from boundarygeo.transfer.mistakes import transfer_mistakes
@@ -49,6 +58,9 @@ VALUES: dict[str, tuple[Callable[[Rng, int], np.ndarray], float, float]] = {
     "uniform, one in 20 larger by 10": (lambda rng, n: rng.random(n) + 10 * (rng.random(n) < 0.05), 1.0, 10 / 19),
 }
 """Draw, mean and median of each population; a median of NaN is none."""
+
+SHARES = ((0.001, 0.001), (0.01, 0.001), (0.05, 0.02), (0.1, 0.1), (0.3, 0.0), (0.5, 0.3))
+"""Of examples that have one of two properties alone: either one."""
 
 
 def normal_pairs(r: float) -> Callable[[Rng, int], tuple[np.ndarray, np.ndarray]]:
@@ -90,6 +102,46 @@ PAIRS: dict[str, Callable[[Rng, int], tuple[np.ndarray, np.ndarray]]] = {
 }
 
 
+Squares = tuple[np.ndarray, np.ndarray]
+
+
+def independent(rng: Rng, m: int) -> Squares:
+    """A property of pairs and their rates, of which nothing is the models'."""
+    return rng.standard_normal((m, m)), rng.standard_normal((m, m))
+
+
+def of_source(own: float, r: float = 0.0) -> Callable[[Rng, int], Squares]:
+    """A property of the source, and rates to which both models and the pair add: the models a share `own`.
+
+    Of the source's own part r² is due to the property.
+    """
+
+    def draw(rng: Rng, m: int) -> Squares:
+        value, source = rng.standard_normal((2, m, 1))
+        sides = r * value + math.sqrt(1 - r * r) * source + rng.standard_normal((1, m))
+        rate = math.sqrt(own / 2) * sides + math.sqrt(1 - own) * rng.standard_normal((m, m))
+        return np.broadcast_to(value, (m, m)), rate
+
+    return draw
+
+
+def symmetric(rng: Rng, m: int) -> Squares:
+    """A property that is that of the pair the other way round, as cosines, of which half is the models'."""
+    pair, own = rng.standard_normal((m, m)), rng.standard_normal(m)
+    return pair + pair.T + own[:, None] + own, of_source(0.5)(rng, m)[1]
+
+
+MODELS: dict[str, tuple[Callable[[Rng, int], Squares], float]] = {
+    "pairs are independent": (independent, 0.0),
+    "property of the source; half of the rate's variance is the models'": (of_source(0.5), 0.0),
+    "the same, all but 5 %": (of_source(0.95), 0.0),
+    "property of both, such as cosines; half is the models'": (symmetric, 0.0),
+    "property of the source, ρ = 0.48": (of_source(0.5, 1.0), 6 / math.pi * math.asin(0.25)),
+    "property of the source, ρ = 0.67": (of_source(0.95, 1.0), 6 / math.pi * math.asin(math.sqrt(0.475) / 2)),
+}
+"""Draw and true rank correlation of each population of models."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="samples of each cell")
@@ -107,6 +159,11 @@ def main() -> None:
     for true in (0.001, 0.01, 0.05, 0.2, 0.5, 0.9, 0.99):
         row(f"{true}", ([share(int(k), n) for k in rng.binomial(n, true, runs)] for n in (1, *SIZES)), true)
     row("the worst of all, exactly", None, [worst_share(n) for n in (1, *SIZES)])
+    head("difference of two shares of the same examples: one alone, the other alone", (1, *SIZES))
+    for both in SHARES:
+        cells = ([paired_difference(*drawn, n) for drawn in differing(rng, n, both, runs)] for n in (1, *SIZES))
+        row(", ".join(map(str, both)), cells, both[0] - both[1])
+    row("the worst of all, exactly", None, [worst_difference(n) for n in (1, *SIZES)])
     head("rank correlation", sizes := (4, 5, 6, 8, 20, 50, 200))
     for name, draw in PAIRS.items():
         true = rank_correlation(*draw(rng, 1_000_000)).value
@@ -155,6 +212,26 @@ def worst_share(n: int) -> str:
     return f"{100 * (chance * ((ends[0] <= true) & (true <= ends[1]))).sum(0).min():.1f}"
 
 
+def differing(rng: Rng, n: int, both: tuple[float, float], runs: int) -> list[tuple[int, int]]:
+    """How many of n examples have one of two properties alone, in every run."""
+    return [(int(one), int(other)) for one, other, _ in rng.multinomial(n, (*both, 1 - sum(both)), runs)]
+
+
+def worst_difference(n: int) -> str:
+    """The lowest coverage of the interval of a difference, over a grid of true shares."""
+    counts = [(one, other) for one in range(n + 1) for other in range(n + 1 - one)]
+    ends = np.array([(e.low, e.high) for e in (paired_difference(*each, n) for each in counts)]).T
+    everything = np.array([(*each, n - sum(each)) for each in counts])
+    lowest = 1.0
+    for total in np.concatenate([np.geomspace(0.01 / n, 0.3, 20), np.linspace(0.32, 1, 35)]):
+        for part in np.concatenate([[0.0], np.geomspace(0.01, 0.5, 20)]):  # the other way round it is the same
+            one, other = total * (1 - part), total * part
+            chance = stats.multinomial.pmf(everything, n, [one, other, 1 - one - other])
+            inside = (ends[0] <= one - other + 1e-12) & (one - other - 1e-12 <= ends[1])
+            lowest = min(lowest, float(chance[inside].sum()))
+    return f"{100 * lowest:.1f}"
+
+
 def levels(runs: int) -> None:
     """How often p-values of the random null are below a level, of pairs of random subspaces made as such."""
     rng = np.random.default_rng(1)
@@ -200,9 +277,10 @@ def others(runs: int) -> None:
     row("true for these examples", ([pairs(rng, n, known=True) for _ in range(runs)] for n in sizes), 0.0)
     row("true for all examples", ([pairs(rng, n, known=False) for _ in range(runs)] for n in sizes), 0.0)
 
-    head("rank correlation over pairs of the same models (`correlation`)", [f"{m} models" for m in (4, 6, 10)])
-    for name, spread in (("pairs are independent", 0.0), ("half of the variance is the models'", 1.0)):
-        row(name, ([models(rng, m, spread) for _ in range(runs)] for m in (4, 6, 10)), 0.0)
+    counts = (4, 5, 6, 10, 20)
+    head("rank correlation over pairs of the same models (`correlation`)", [f"{count} models" for count in counts])
+    for name, (draw, true) in MODELS.items():
+        row(name, ([rank_correlation_of_pairs(*draw(rng, m)) for _ in range(runs)] for m in counts), true)
 
 
 def excess(rng: Rng, n: int) -> Estimate:
@@ -257,18 +335,6 @@ def pairs(rng: Rng, n: int, *, known: bool) -> Estimate:
         own = own - own.mean()
     first, second = rng.integers(n, size=(2, 500))
     return mean((own[first] + own[second]) / math.sqrt(2) + rng.exponential(size=500) - 1)
-
-
-def models(rng: Rng, count: int, spread: float) -> Estimate:
-    """A source's property and the rate of transfer, which have nothing to do with each other."""
-    off = ~np.eye(count, dtype=bool)
-    rate = rng.standard_normal((count, count)) + spread / math.sqrt(2) * (
-        rng.standard_normal((count, 1)) + rng.standard_normal((1, count))
-    )
-    prediction = np.broadcast_to(rng.standard_normal((count, 1)), (count, count))
-    if not spread:
-        prediction = rng.standard_normal((count, count))
-    return rank_correlation(prediction[off], rate[off])
 
 
 if __name__ == "__main__":

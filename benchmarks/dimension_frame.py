@@ -2,7 +2,7 @@
 
     python benchmarks/dimension_frame.py [--examples 100] [--resnet-examples 20] [--cap 200]
 
-Needs BOUNDARYGEO_DATA and `make mnist-models`. Means over correctly classified test images with 95 % bootstrap
+Needs BOUNDARYGEO_DATA and `make mnist-models`. Means over correctly classified test images with 95 %
 intervals; cost per example in forward and backward passes. The last column is the mean of the best verified count after
 each size of frame.
 """

@@ -3,7 +3,7 @@
     python benchmarks/dimension_training.py [--examples 500] [--eps 5]
 
 Needs BOUNDARYGEO_DATA. 784-200-200-10 networks trained on all of MNIST in different ways, bounds ignored; and the same
-network counted with another gradient or grid. Means over test digits that each network gets right, with 95 % bootstrap
+network counted with another gradient or grid. Means over test digits that each network gets right, with 95 %
 intervals; transferred counts are those that fool a network trained in the same way from another seed.
 """
 

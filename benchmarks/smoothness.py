@@ -14,7 +14,7 @@ directions are guaranteed at the best radius, γ = ‖g‖²/20β and ε = ‖g�
 The third table is about uniform noise on the sphere, with the box and without: its success, what a half-space of the
 first-order claim's dimension would give, and the rank correlation of success with the claim and with the margin alone.
 
-Means with bootstrap intervals, medians with those of order statistics, all 95 % over the examples.
+Means and medians with 95 % intervals over the examples.
 """
 
 import argparse

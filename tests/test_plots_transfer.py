@@ -151,6 +151,16 @@ def test_bars_of_a_direction_are_over_the_same_examples() -> None:
     assert ticks == ["adversarial\nn = 2\n50.0 % censored", "random\nn = 0\n100.0 % censored"]
     assert axes.get_ylabel() == "mean distance, in L2 input units"
     assert "directions of a, gradient for adversarial" in axes.get_title()
+    assert axes.get_title().endswith("bars: 88 %")  # two examples
+
+
+def test_means_of_equal_distances_have_no_bar_of_an_interval() -> None:
+    result = distances()
+    equal = torch.where(result.distance.isfinite(), 2.0, result.distance)
+    axes = plots.boundary_distances(dataclasses.replace(result, distance=equal), source="a", targets=["b"])
+    assert [bar.get_height() for bar in axes.patches] == [2, 0]
+    assert not axes.collections
+    assert not axes.get_lines()
 
 
 def test_fewer_targets_leave_fewer_out() -> None:

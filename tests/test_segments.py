@@ -226,6 +226,7 @@ def test_the_figure_draws_both_curves_with_their_bands() -> None:
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words == ["pairs of one class", "pairs of two classes", "pairs of any classes"]
     assert "n = 10 to 30 pairs" in figure.axes[0].get_title()
+    assert figure.axes[1].get_title() == "n = 10 to 30 pairs; bands: 88 to 95 %"
     named = segments([parts[0], parts[0]], names=["plain", "mixup"])
     assert [text.get_text() for text in named.legends[0].get_texts()] == ["plain", "mixup"]
     assert named.legends[0].get_title().get_text() == "pairs of one class"

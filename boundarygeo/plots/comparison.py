@@ -1,6 +1,6 @@
 """Curves of several models in one figure: one colour per model, one line style per kind of curve, and the legend."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from boundarygeo.plots.style import shown_colors
 from boundarygeo.results import Result
+from boundarygeo.statistics import CONFIDENCE, Estimate
 
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (9, 2)))
 MARKERS = "osD^vP*X"
@@ -159,6 +160,16 @@ def count_text(counts: Sequence[int]) -> str:
     """
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def level_text(estimates: Iterable[Estimate]) -> str:
+    """How often the intervals drawn hold, as a range where they differ.
+
+    >>> level_text([Estimate(0.5, 0.3, 0.7, 20)]), level_text([Estimate(2, 1, 4, 3, 0.75), Estimate(3, 1, 5, 20)])
+    ('95 %', '75 to 95 %')
+    """
+    levels = [round(100 * estimate.confidence) for estimate in estimates if estimate.has_interval]
+    return f"{count_text(levels or [round(100 * CONFIDENCE)])} %"
 
 
 def _distinct(values: Sequence[str]) -> list[str]:

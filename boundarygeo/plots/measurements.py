@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from boundarygeo.comparison.rows import Comparison, Row
+from boundarygeo.plots.comparison import level_text
 from boundarygeo.plots.style import NotebookFigure, shown_colors, styled
 
 _MOST_COLUMNS = 3
@@ -66,7 +67,8 @@ def measurements(comparison: Comparison, instrument: str) -> Figure:
         grid[0, 0].set_ylim(len(groups) - 0.4, -0.6)
         figure.suptitle(_sentence(comparison.notes[instrument], width), fontsize="small")
         several = len(groups) < len(comparison.groups)
-        entries = _legend(several=several, infinite=infinite, flagged=flagged)
+        level = level_text(row.measured.estimate for row in comparison.rows if row.measured.instrument == instrument)
+        entries = _legend(level, several=several, infinite=infinite, flagged=flagged)
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False, fontsize="small")
     return figure
 
@@ -85,7 +87,7 @@ def _draw(axes: Axes, rows: Sequence[Row], groups: Sequence[str]) -> None:
             if math.isnan(estimate.value):
                 continue
             beyond = math.isinf(estimate.value)
-            if not math.isnan(estimate.low):
+            if estimate.has_interval:
                 interval = [min(end, edge) for end in (estimate.low, estimate.high)]
                 axes.plot(interval, [y, y], color=colors[number], lw=1.3, solid_capstyle="butt", zorder=2)
             at = edge if beyond else estimate.value
@@ -111,9 +113,9 @@ def _ends(row: Row) -> tuple[float, float, float]:
     return estimate.value, estimate.low, estimate.high
 
 
-def _legend(*, several: bool, infinite: bool, flagged: bool) -> list[Line2D]:
+def _legend(level: str, *, several: bool, infinite: bool, flagged: bool) -> list[Line2D]:
     grey = "0.35"
-    entries = [Line2D([], [], color=grey, lw=1.3, marker="o", ms=5, label="one model, 95 % interval")]
+    entries = [Line2D([], [], color=grey, lw=1.3, marker="o", ms=5, label=f"one model, {level} interval")]
     if several:
         entries.append(Line2D([], [], color="0.15", ls="", marker="|", ms=11, mew=1.6, label="mean over the seeds"))
     if infinite:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from boundarygeo.plots.cells import axes_or_new, place_legend
-from boundarygeo.plots.comparison import LINE_STYLES, check_results, count_text
+from boundarygeo.plots.comparison import LINE_STYLES, check_results, count_text, level_text
 from boundarygeo.plots.style import CLASS_COLORS, shown_colors, styled
 from boundarygeo.statistics import Estimate, mean
 from boundarygeo.transfer.overlap import SubspaceOverlap
@@ -52,7 +52,7 @@ def overlap(
     numbers = [result.pair(a, b) for a, b in chosen]
     with styled():
         axes = axes_or_new(ax, figsize=(8.2, 1.5 + _ROW * max(len(numbers), 1.6)))
-        labels, reach = [], 0.0
+        labels, drawn, reach = [], [], 0.0
         for row, pair in enumerate(numbers):
             first, second = result.pairs[pair].tolist()
             valid = result.valid[pair]
@@ -75,6 +75,7 @@ def overlap(
             )
             _draw_estimate(axes, energy, above, "o", _ENERGY)
             _draw_estimate(axes, intersection, below, "D", _INTERSECTION)
+            drawn += [energy, intersection]
             reach = max(reach, *(np.nanmax([each.value, each.high]) for each in (energy, intersection)))
             by_chance = float(result.random_intersection[pair].double().mean())
             axes.plot(
@@ -99,7 +100,8 @@ def overlap(
             _mark("D", "none", "0.35", "those of random subspaces"),
         ]
         place_legend(axes, handles, None)
-        axes.set_title(f"subspaces of {result.kind}, d = {result.input_size:,}; lines: 95 %", fontsize="medium")
+        lines = f"lines: {level_text(drawn)}"
+        axes.set_title(f"subspaces of {result.kind}, d = {result.input_size:,}; {lines}", fontsize="medium")
     return axes
 
 
@@ -157,7 +159,8 @@ def _sizes(result: SubspaceOverlap, pair: int) -> str:
 
 
 def _draw_estimate(axes: Axes, estimate: Estimate, at: float, marker: str, color: str) -> None:
-    axes.plot([estimate.low, estimate.high], [at, at], color=color, lw=1.4, zorder=3)
+    if estimate.has_interval:
+        axes.plot([estimate.low, estimate.high], [at, at], color=color, lw=1.4, zorder=3)
     axes.plot(estimate.value, at, marker=marker, ms=6, color=color, ls="none", zorder=3)
 
 

@@ -6,9 +6,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
+from boundarygeo.plots.comparison import (
+    Look,
+    check_results,
+    count_text,
+    key,
+    level_text,
+    looks,
+    model_names,
+    percent_axis,
+)
 from boundarygeo.plots.style import NotebookFigure, styled
 from boundarygeo.sections.segments import SegmentCurves
+from boundarygeo.statistics import mean
 
 _WEIGHT = "weight λ of the first example"
 
@@ -50,7 +60,8 @@ def segments(curves: SegmentCurves | Sequence[SegmentCurves], *, names: Sequence
         gradients.set_axisbelow(True)
         gradients.set(xlabel=_WEIGHT, ylabel="mean norm of the loss's input gradient\n(L2, loss per input unit)")
         gradients.set(xlim=(0, 1), ylim=(0, None))
-        gradients.set_title(f"n = {counts} pairs; bands: 95 %", fontsize="medium")
+        means = [mean(column.numpy()) for result in several for column in result.gradient_norm.T]
+        gradients.set_title(f"n = {counts} pairs; bands: {level_text(means)}", fontsize="medium")
         title = kinds[0] if len(set(models)) > 1 and len(set(kinds)) == 1 else None
         figure.legend(
             handles=key(models, kinds), title=title, loc="outside right upper", frameon=False, handlelength=2.8

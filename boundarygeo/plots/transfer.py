@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from boundarygeo.plots.cells import axes_or_new, place_legend
-from boundarygeo.plots.comparison import check_results, count_text
+from boundarygeo.plots.comparison import check_results, count_text, level_text
 from boundarygeo.plots.curves import NORM_NAMES
 from boundarygeo.plots.style import CLASS_COLORS, styled
 from boundarygeo.statistics import mean
@@ -188,7 +188,7 @@ def boundary_distances(
     width = _GROUP_WIDTH / len(drawn)
     with styled():
         axes = axes_or_new(ax, figsize=(2.6 + 1.7 * len(result.directions), 3.8))
-        ticks = []
+        ticks, estimates = [], []
         for group, direction in enumerate(result.directions):
             every = np.stack([result.model_distance(direction, source, model).numpy() for model in drawn])
             valid, known = ~np.isnan(every[0]), np.isfinite(every).all(0)
@@ -203,7 +203,8 @@ def boundary_distances(
                 at = group - _GROUP_WIDTH / 2 + (bar + 0.5) * width
                 color = "0.35" if not bar else CLASS_COLORS[(bar - 1) % len(CLASS_COLORS)]
                 axes.bar(at, estimate.value, width=0.9 * width, color=color, lw=0)
-                if n > 1:  # the interval of a single value is unknown
+                estimates.append(estimate)
+                if estimate.has_interval:
                     error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
                     axes.errorbar(at, estimate.value, yerr=error, color="black", lw=1.0, capsize=2.5)
         axes.set_xticks(range(len(ticks)), ticks, parse_math=False)
@@ -217,7 +218,7 @@ def boundary_distances(
             color = CLASS_COLORS[bar % len(CLASS_COLORS)]
             handles.append(Patch(color=color, label=f"from there to that of\n{name} (ID)"))
         place_legend(axes, handles, None)
-        reach = f"looked up to {result.max_distance:.3g}; bars: 95 %"
+        reach = f"looked up to {result.max_distance:.3g}; bars: {level_text(estimates)}"
         axes.set_title(f"directions of {drawn[0]}, {result.adversarial} for adversarial\n{reach}", fontsize="medium")
     return axes
 
