@@ -146,8 +146,8 @@ def reproducibility(
     (for the score and the regions; IoU is of whole maps), with fewer points along its shorter side; and most pixels'
     labels are interpolated, not evaluated (`boundary_maps`). Against dense float32 maps of 100 planes, 0 to 0.8 of
     100,000 pixels were wrong for four networks of MNIST and 0.4 to 3.2 for seven of CIFAR-10, plain and robust, and at
-    most 3 of the 2,500 of one map (benchmarks/reproducibility_errors.py); `method="dense"` with `precision="float32"`
-    evaluates all, in four to seven times the time.
+    most 3 of the 2,500 of one map (benchmarks/reproducibility_errors.py; 4 in another draw of planes).
+    `method="dense"` with `precision="float32"` evaluates all, in four to seven times the time.
 
     Args:
         classifiers: at least two, in a list or by name.
