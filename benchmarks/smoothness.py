@@ -28,7 +28,7 @@ from torch import Tensor
 
 import boundarygeo as bg
 from boundarygeo.losses import LOSSES
-from boundarygeo.statistics import Estimate, mean, median, rank_correlation, share
+from boundarygeo.statistics import mean, median, rank_correlation, share
 from boundarygeo.subspace.gaas import claimed_dimension, gaas_frame
 from boundarygeo.subspace.noise import cone_probability, noise_success
 from boundarygeo.subspace.smoothness import (
@@ -116,15 +116,15 @@ def smoothness_row(name: str, seen: LocalSmoothness, size: int, seconds: float) 
         name,
         seen.loss,
         n,
-        plain(median(seen.beta.numpy())),
+        median(seen.beta.numpy()).text(".3g"),
         f"{low:.2g}-{high:.2g}",
-        plain(median(seen.hessian_norm.numpy())),
-        plain(median(seen.curvature[:, 0].numpy())),
+        median(seen.hessian_norm.numpy()).text(".3g"),
+        median(seen.curvature[:, 0].numpy()).text(".3g"),
         median(first.double().numpy()).plain(0),
         mean(second.numpy()).plain(2),
         share(int((second > 0).sum()), n).percent(),
         share(int((best > 0).sum()), n).percent(),
-        plain(median(radius.numpy())),
+        median(radius.numpy()).text(".3g"),
         f"{seconds:.0f}",
     )
 
@@ -139,8 +139,8 @@ def guarantee_row(name: str, clf: bg.Classifier, x: Tensor, y: Tensor, seen: Loc
         name,
         seen.loss,
         len(x),
-        plain(median(radius.numpy())),
-        plain(median(gamma.numpy())),
+        median(radius.numpy()).text(".3g"),
+        median(gamma.numpy()).text(".3g"),
         median((gamma / wanted(seen)).numpy()).percent(),
         mean(held.numpy()).percent(),
         share(int((held == 1).sum()), len(x)).percent(),
@@ -175,11 +175,6 @@ def noise_row(name: str, clf: bg.Classifier, x: Tensor, y: Tensor, eps: float, d
         rank_correlation(noise.share.numpy(), -margin.numpy()).plain(2),
         f"{time.perf_counter() - began:.0f}",
     )
-
-
-def plain(estimate: Estimate) -> str:
-    """Three significant digits."""
-    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
 
 def header(columns: tuple[str, ...]) -> str:

@@ -176,7 +176,7 @@ def shared(these: Comparison, **settings: Any) -> Report:
     tried, closed = _search_of(dimension_summary(result))
     rows.append(("frames tried: mean", tried, "-"))
     rows.append(("verified on all networks: proven the most of all sizes", closed, "-"))
-    cosine = mean(result.cosine[result.correct].numpy()).plain(2)
+    cosine = mean(result.cosine[result.correct].numpy(), within=(-1, 1)).plain(2)
     notes = (
         f"n = {int(result.correct.sum()):,} examples that all models get right; {_setting(result.eps, 'l2')}, "
         f"{METHOD_NAMES[result.method]}, {BOX_NAMES[result.box]}; 95 % intervals\n"
@@ -208,17 +208,18 @@ def overlap(these: Comparison, **settings: Any) -> Report:
     heading = ["models", "n", "shared energy", "random: k₁k₂/d", "p", "another example's", "p", f"angles ≤ {degrees}"]
     rows: list[Sequence[str]] = [heading]
     for pair, (i, j) in enumerate(result.pairs.tolist()):
+        within = (0, min(result.dimensions[i], result.dimensions[j]))
         valid = result.valid[pair]
         rows.append(
             (
                 f"{result.names[i]} - {result.names[j]}",
                 f"{int(valid.sum()):,}",
-                mean(result.energy[pair, valid].numpy()).plain(2),
+                mean(result.energy[pair, valid].numpy(), within=within).plain(2),
                 f"{float(result.expected[pair]):.2f}",
                 f"{float(result.random_p_all[pair]):.2g}",
                 f"{float(result.permuted_mean[pair].mean()):.2f}",
                 f"{float(result.permuted_p_all[pair]):.2g}",
-                mean(result.intersection[pair, valid].double().numpy()).plain(2),
+                mean(result.intersection[pair, valid].double().numpy(), within=within).plain(2),
             )
         )
     notes = (

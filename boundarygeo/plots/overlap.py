@@ -69,8 +69,9 @@ def overlap(
                     reach = max(reach, float(high))
             chance = float(result.expected[pair])
             axes.plot([chance] * 2, [above - 0.2, above + 0.2], color="black", lw=1.4)
+            most = min(result.dimensions[first], result.dimensions[second])
             energy, intersection = (
-                mean(each[pair, valid].double().numpy(), within=(0, np.inf))
+                mean(each[pair, valid].double().numpy(), within=(0, most))
                 for each in (result.energy, result.intersection)
             )
             _draw_estimate(axes, energy, above, "o", _ENERGY)
