@@ -116,8 +116,10 @@ def successes_by_loop(clf: bg.Classifier, x: Tensor, y: Tensor, eps: float, *, c
         for k in range(1, CAP + 1):
             frame = eps * aligned(base[None, :k], (uphill / uphill.norm())[None])[0]
             points = x[i] + frame.float().view(k, *x.shape[1:])
-            labels = clf.predict(points.clamp(*clf.bounds) if clip else points)
-            hits[i, k - 1] = int((labels != y[i]).sum())
+            points = points.clamp(*clf.bounds) if clip else points
+            with torch.no_grad():
+                labels = clf.module(clf.normalise(points.to(clf.device))).argmax(1)
+            hits[i, k - 1] = int((labels.cpu() != y[i]).sum())
     return hits
 
 

@@ -5,7 +5,8 @@
 Needs BOUNDARYGEO_DATA and `make mnist-models`. For the MLP (784-200-200-10) and the CNN, on test digits that they get
 right, ‖r‖₂ ≤ ε, cap 200: the first-order claim, and what was verified on the network by both rules and for each
 treatment of the bounds; how many of the verified directions also fool a second network of the same kind (another seed)
-and one of the other kind, on digits that both get right. Proven: no size of frame can be better. Means with 95 % intervals, and 10/50/90 % quantiles.
+and one of the other kind, on digits that both get right. Proven: no size of frame up to the cap can be better. Means
+with 95 % intervals, and 10/50/90 % quantiles.
 """
 
 import argparse
