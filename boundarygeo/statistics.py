@@ -167,7 +167,7 @@ def median(values: np.ndarray) -> Estimate:
     )
 
 
-def mean(values: np.ndarray, *, within: tuple[float, float] = (-np.inf, np.inf), seed: int = 0) -> Estimate:
+def mean(values: np.ndarray, *, within: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
     r"""A mean with its 95 % interval: Student's t, made longer on the side to which the values are skewed (Hall 1992).
 
     Of skewed values, :math:`t=(\bar x-\mu)/\mathrm{se}` is skewed the other way. Hall's transformation removes that:
@@ -185,7 +185,6 @@ def mean(values: np.ndarray, *, within: tuple[float, float] = (-np.inf, np.inf),
     Args:
         values: sample of independent values, `[n]`, finite.
         within: smallest and largest possible value, where they are known: the interval is cut there.
-        seed: of no effect: nothing is drawn.
 
     Returns:
         The estimate. The interval is NaN below n = 2, too.

@@ -178,7 +178,7 @@ def test_a_mean_depends_on_the_values_alone() -> None:
     values = np.random.default_rng(1).lognormal(size=30)
     estimate = mean(values)
     numbers = np.array([estimate.value, estimate.low, estimate.high])
-    assert mean(values) == estimate == mean(values, seed=5)
+    assert mean(values) == estimate
     for changed, expected in (
         (values[::-1], numbers),
         (1e9 + values, 1e9 + numbers),  # nothing is lost where deviations are small beside the mean

@@ -245,8 +245,8 @@ def dimension_table(measured: Sequence[Measured], words: Sequence[str], *, sourc
     return f"{table(rows)}\n{note}"
 
 
-def _mean(values: Tensor) -> Estimate:
-    return mean(values.double().numpy())
+def _mean(values: Tensor, most: float = math.inf) -> Estimate:
+    return mean(values.double().numpy(), within=(0, most))
 
 
 def _quantiles(summary: DimensionSummary) -> str:
@@ -298,10 +298,10 @@ def _column(measured: Measured, source: str, inputs: int) -> dict[str, str]:
         fooled = f"directions of {source} that fool it"
         rows[f"{fooled}: mean"] = _mean(counts).plain(2)
         rows[f"{fooled}: none"] = share(int((counts == 0).sum()), len(counts)).percent()
-    rows["random noise of norm ε changes the label"] = _mean(noise.share[correct]).percent()
+    rows["random noise of norm ε changes the label"] = _mean(noise.share[correct], 1).percent()
     if own.norm == Norm.L2:
         predicted = cone_probability(own.gradient_norm, own.eps, own.gamma, inputs)
-        rows["predicted to first order, bounds ignored"] = _mean(predicted[correct]).percent()
+        rows["predicted to first order, bounds ignored"] = _mean(predicted[correct], 1).percent()
     for name, counts in (("claimed", own.claimed), ("verified", own.verified)):
         rank = rank_correlation(included(own, counts), included(own, noise.share))
         rows[f"rank correlation of noise and {name}"] = rank.plain(2) if math.isfinite(rank.value) else "-"

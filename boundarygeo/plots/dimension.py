@@ -151,10 +151,9 @@ def _density(counts: _Counts, edges: NDArray[np.float64], width: int) -> NDArray
 
 def _words(counts: _Counts) -> list[str]:
     average = mean(counts.numbers, within=(0, np.inf))
-    words = f"{average.value:.1f}" if np.isnan(average.low) else average.plain(1)
     return [
         f"{counts.name}:",
-        f"mean {words},",
+        f"mean {average.plain(1)},",
         f"n = {len(counts.numbers):,};",
         f"none {100 * counts.at_zero:.0f} %,",
         f"at the cap {100 * counts.at_cap:.0f} %",

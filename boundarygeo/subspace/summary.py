@@ -84,7 +84,7 @@ class DimensionSummary:
 
 
 @analysis
-def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: int = 0) -> DimensionSummary:
+def dimension_summary(result: Counted, *, counts: Tensor | None = None) -> DimensionSummary:
     """Mean, quantiles, the shares at zero and at the cap, and how thorough the search was.
 
     Args:
@@ -93,7 +93,6 @@ def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: in
             `counts=transferred.source` for the source's directions of the same examples.
         counts: other counts of the same examples, such as `claimed`, `[example]`; by default the verified ones, of
             which alone `tried` and `closed` speak.
-        seed: of no effect: nothing is drawn.
 
     Returns:
         The summary, over examples that were not excluded.
@@ -106,7 +105,7 @@ def dimension_summary(result: Counted, *, counts: Tensor | None = None, seed: in
         if result.method == "gaas":
             closed = share(int(included(result, result.closed).sum()), len(numbers))
     return DimensionSummary(
-        mean(numbers, within=(0, np.inf), seed=seed),
+        mean(numbers, within=(0, np.inf)),
         tuple(np.quantile(numbers, QUANTILES, method="inverted_cdf").tolist()) if len(numbers) else (),
         share(int((numbers == 0).sum()), len(numbers)),
         share(int(at_cap.sum()), len(numbers)),
