@@ -108,8 +108,9 @@ def sequential_directions(
 
     A search has several starts. Half of them head for a class each: the boundaries to the ten most likely classes are
     linearised at the input, and those come first whose nearest point inside the constraints is nearest. The others are
-    random: what is orthogonal to the directions before often has little gradient at the input, and the gradients of
-    robust networks tell little of where the boundary is. All parts keep the nearest adversarial point that they meet:
+    random, as what is orthogonal to the directions before often has little gradient at the input, and the gradients of
+    robust networks tell little of where the boundary is; but for one, which goes where another start of the search
+    before found a point. All parts keep the nearest adversarial point that they meet:
 
     1. A shortest adversarial perturbation is itself the farthest that a perturbation of its length can go along the
        gradient there. From each start, 30 % of the steps go along the gradient on a ball whose radius shrinks where
@@ -222,6 +223,7 @@ class _Chains:
         self.reach = (high - low) * math.sqrt(flat.shape[1])
         self.bounds = Bounds(low - flat, high - flat, high - low) if box == "feasible" else None
         self.basis = flat.new_zeros(count, 0, flat.shape[1])
+        self.spare = torch.zeros_like(flat)  # what another start of the last search found
         self.failed, self.attempts, self.found = torch.zeros(3, count, dtype=torch.int64, device=device)
         # Since the last direction: whether one too long was found, and whether a gradient was met.
         self.beyond, self.sloped = torch.zeros(2, count, dtype=torch.bool, device=device)
@@ -257,7 +259,7 @@ class _Chains:
         best = Candidates(self.clf, self.inputs[live], self.classes[live], inside=bounds is not None)
         if not bool(self.attempts[live].any()):
             self._offer_minimal(best)
-        best = search_shortest(best, ahead, targets, basis, bounds, radius, self.reach, steps=steps)
+        best, self.spare[live] = search_shortest(best, ahead, targets, basis, bounds, radius, self.reach, steps=steps)
         self.attempts[live] += 1
         self._keep(best, basis, limit)
         reason = torch.where(self.sloped, STOPS.index("failures"), STOPS.index("no_gradient"))
@@ -277,8 +279,9 @@ class _Chains:
         """Where each live example's searches go first.
 
         Returns:
-            Unit vectors, float64 `[live, start, d]`, every other one towards a class, the nearest first, the others
-            random; the classes, int64 `[live, start]`, -1 for a random one; and the first radius, float64 `[live]`.
+            Unit vectors, float64 `[live, start, d]`, every other one towards a class, the nearest first, the second
+            towards what was left over, the others random; the classes, int64 `[live, start]`, -1 for any; and the
+            first radius, float64 `[live]`.
         """
         live = self.live
         guesses, rivals, shortest = self._nearest_boundaries(basis, bounds, (starts + 1) // 2)
@@ -290,6 +293,8 @@ class _Chains:
         towards = guesses[:, : (starts + 1) // 2]
         ahead[:, 0 : 2 * towards.shape[1] : 2] = towards
         targets[:, 0 : 2 * towards.shape[1] : 2] = rivals
+        if starts > 1:
+            ahead[:, 1] = orthogonal_unit(self.spare[live], basis)
         ahead[self.failed[live] > 0] = 0
         for start in range(starts):
             blind = (~ahead[:, start].any(1)).nonzero()[:, 0]

@@ -22,6 +22,7 @@ _FARTHER = 1.3  # longest perturbation after a linearisation, in distances of th
 _NEWTON_STEPS = 4  # of each projection: where that is not enough, the next one goes on
 _LAST_NEWTON_STEPS = 30
 _SAME = 1e-5  # share of a distance by which two may differ and be called equal
+_APART = 0.7  # cosine of the angle beyond which what another start found is another perturbation
 _TINY = 1e-30  # keeps quotients finite
 
 
@@ -35,7 +36,7 @@ def search_shortest(
     reach: float,
     *,
     steps: int,
-) -> Candidates:
+) -> tuple[Candidates, Tensor]:
     """Short searches from several starts, and a longer one from the best: see `sequential_directions`.
 
     Args:
@@ -49,7 +50,7 @@ def search_shortest(
         steps: number of points to look at from a start to the end, at least 4.
 
     Returns:
-        What was found.
+        What was found, and the nearest that another start found elsewhere, float64 `[batch, d]`, zero if none did.
     """
     batch, starts = targets.shape
     short, on = round(_FROM_STARTS * steps), round(_IN_BALL * steps)
@@ -72,6 +73,11 @@ def search_shortest(
     # Starts often meet in one point: which of them goes on must not depend on rounding.
     shortest = distance <= (1 + _SAME) * distance.amin(1, keepdim=True)
     chosen = rows[::starts] * starts + shortest.byte().argsort(dim=1, descending=True, stable=True)[:, 0]
+    found = several.delta.double()
+    cosine = (found * found[chosen][rows]).sum(1) / (several.distance * several.distance[chosen][rows])
+    apart = cosine < _APART  # also False where nothing was found
+    other = torch.where(apart, several.distance, torch.inf).view(batch, starts).min(1)
+    spare = found[rows[::starts] * starts + other.indices] * other.values.isfinite()[:, None]
     best, sloped = several.rows(chosen), several.sloped.view(batch, starts).any(1)
     best.sloped |= sloped
     delta = torch.where(best.found[:, None], best.delta.double(), delta[chosen])
@@ -81,7 +87,7 @@ def search_shortest(
     )
     _search_linearised(best, delta, basis, bounds, reach, steps - short - on)
     best.conclude(basis)
-    return best
+    return best, spare
 
 
 def _search_in_ball(
