@@ -185,10 +185,7 @@ def test_the_csv_has_every_number_as_it_is(found: Comparison) -> None:
         estimate = found.value(row["name"], row["instrument"], row["quantity"])
         assert (float(row["value"]) if row["value"] else math.nan) == pytest.approx(estimate.value, rel=0, nan_ok=True)
         read = Estimate(*(float(row[column] or "nan") for column in ("value", "low", "high")), int(row["n"]))
-        if row["low"]:
-            assert replace(read, confidence=float(row["confidence"])) == estimate
-        else:
-            assert not row["confidence"]
+        assert replace(read, confidence=float(row["confidence"])) == estimate
     stated = {row["confidence"] for row in models if row["instrument"] in ("spectrum", "pieces", "accuracy")}
     assert stated >= {"0.95", "0.88", "0.875"}  # three classes; four examples
     groups = [row for row in rows if row["level"] == "group" and row["quantity"] == "PGD-20"]

@@ -1,7 +1,9 @@
 """A comparison that is killed anywhere ends as one that was not, and measures nothing twice."""
 
 import copy
+import csv
 import functools
+import io
 import json
 import math
 import os
@@ -300,6 +302,8 @@ def test_numbers_that_are_not_finite_and_failures_are_kept_as_that(called: Calle
     kept = [row.measured for row in found.rows]
     assert any(math.isinf(measured.estimate.value) for measured in kept)
     assert any(math.isnan(measured.estimate.low) for measured in kept)
+    rows = list(csv.DictReader(io.StringIO(csv_text(found))))
+    assert {(bool(row["low"]), bool(row["confidence"])) for row in rows} == {(True, True), (False, False)}
     assert csv_text(compared(out, **told)) == csv_text(unkept)
     assert "affine" in kept[-1].note
     assert not kept[-1].quantity
