@@ -321,8 +321,7 @@ def main() -> None:
         "predictors", lambda: bg.transfer_predictors(several, x, y, matrix, dimensions=dimensions, progress=False)
     )
     print(
-        "\nRank correlation with the success of transfer, over ordered pairs (the intervals take pairs for "
-        "independent, and are too narrow)"
+        "\nRank correlation with the success of transfer, over ordered pairs; intervals over the choice of the networks"
     )
     heading("predictor", "rank correlation")
     for name, correlation in predictors.correlations().items():
