@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -94,6 +95,50 @@ def test_a_boundary_out_of_bounds_is_not_found(norm: str) -> None:
     assert result.distance.isinf().all()
     assert torch.equal(result.x_adv, x)
     assert torch.equal(result.labels, clf.predict(x))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_steps_are_never_worse(norm: str) -> None:
+    clf, x, y = small_net(16)
+    clf = clf.with_batch_size(16)
+    distances = [minimal_norm(clf, x, y, norm=norm, steps=steps).distance for steps in (4, 12, 13, 30, 31, 70, 130)]
+    for shorter, longer in itertools.pairwise(distances):
+        assert bool((longer <= shorter).all())
+    assert bool((distances[-1] < distances[0]).all())
+
+
+class Wells(nn.Module):
+    """Another class inside two discs: logits lead to the left one on the left of 0.48, else to the right one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.tensor([[0.2, 0.5], [0.95, 0.5]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = 0.1 - torch.cdist(x, self.centres).T
+        inside = torch.where(x[:, 0] < 0.48, left, right)
+        return torch.stack([torch.zeros_like(inside), inside], 1)
+
+
+def test_far_starts_find_a_nearer_basin() -> None:
+    clf = bg.Classifier(Wells())
+    x = torch.full((8, 2), 0.5) + torch.tensor([0.0, 0.002]) * torch.arange(8)[:, None]
+    y = torch.zeros(8, dtype=torch.int64)
+    near = minimal_norm(clf, x, y, steps=12)
+    far = minimal_norm(clf, x, y)
+    assert near.distance.min() > 0.33  # the disc on the right, 0.35 away, to which the gradient leads
+    assert far.distance.max() < 0.21  # the disc on the left, 0.2 away
+
+
+def test_random_starts_depend_on_seed_and_number_alone() -> None:
+    clf, x, y = small_net(12)
+    clf = clf.with_batch_size(5)
+    whole = minimal_norm(clf, x, y, steps=120)
+    chosen = torch.tensor([10, 3, 7])
+    some = minimal_norm(clf, x[chosen], y[chosen], steps=120, index=chosen)
+    assert torch.allclose(some.distance, whole.distance[chosen], rtol=1e-3)
+    others = minimal_norm(clf, x[chosen], y[chosen], steps=120, index=chosen, seed=1)
+    assert not torch.allclose(others.distance, some.distance, rtol=1e-6)
 
 
 @pytest.mark.parametrize("radius", [0.05, 0.35])
@@ -484,7 +529,7 @@ def assert_same_points(ours: AdversarialExamples, theirs: tuple) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("steps", [15, 40])
+@pytest.mark.parametrize("steps", [30, 60])
 @pytest.mark.parametrize("norm", NORMS)
 def test_minimal_norm_is_as_near_as_the_best_of_foolbox(norm: str, steps: int, foolbox_net) -> None:
     foolbox, model, clf, x, y = foolbox_net

@@ -41,10 +41,12 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     return scaled / like(length(scaled, "l2").clamp_min(1.0), gradient)  # at least 1, but for a zero gradient
 
 
-def project(delta: Tensor, eps: float, norm: str) -> Tensor:
-    """The nearest (in L2) perturbations in the ball of radius `eps`."""
+def project(delta: Tensor, eps: float | Tensor, norm: str) -> Tensor:
+    """The nearest (in L2) perturbations in the ball of radius `eps`: one for all, or one for each, `[batch]`."""
+    if norm == "linf" and isinstance(eps, Tensor):
+        return torch.minimum(torch.maximum(delta, -like(eps, delta)), like(eps, delta))
     if norm == "linf":
-        return delta.clamp(-eps, eps)
+        return delta.clamp(-float(eps), float(eps))
     size = length(delta, "l2")
     return delta * like(torch.where(size > eps, eps / size, 1.0), delta)
 

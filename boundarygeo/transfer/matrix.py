@@ -200,7 +200,7 @@ def transfer_matrix(
         eight_bit: whether to round the adversarial examples to the nearest of 256 equally spaced values between the
             bounds, as an image file does; a perturbation may then be longer than ε by the rounding, and is reported as
             it is.
-        seed: seed of PGD's random starts.
+        seed: seed of the random starts of PGD and minimal norm.
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
         progress: whether to show bars when it takes more than two seconds.
         **settings: those of the attack: PGD's `steps`, `step_size`, `restarts`, `random_start` and `early_stop`, or the
@@ -223,11 +223,12 @@ def transfer_matrix(
         wanted = targets.detach().cpu().long()
         if bool((wanted == problem.y).any()):
             raise ValueError(f"targets must differ from y, got {int((wanted == problem.y).sum())} that do not")
-    shared: dict[str, Any] = {"norm": norm, "progress": progress}
+    shared: dict[str, Any] = {"norm": norm, "progress": progress, "index": numbers}
+    if attack != "fgsm":
+        shared["seed"] = seed
     if attack == "pgd":
-        shared |= {"early_stop": False, "seed": seed, "index": numbers, "draw": DrawnOnce()} | settings
-    else:
-        shared |= settings
+        shared |= {"early_stop": False, "draw": DrawnOnce()}
+    shared |= settings
     count = len(problem.names)
     labels = torch.empty(count, count, len(x), dtype=torch.int64)
     distance = torch.empty(count, len(x), dtype=torch.float64)
@@ -243,7 +244,7 @@ def transfer_matrix(
         provenance=problem.provenance(
             f"transfer_matrix(attack={attack!r}, eps={eps!r}, norm={norm!r}, targeted={targets is not None}, "
             f"eight_bit={eight_bit}{told})",
-            seed=seed if attack == "pgd" else None,
+            seed=None if attack == "fgsm" else seed,
         ),
         labels=labels,
         clean=problem.labels,

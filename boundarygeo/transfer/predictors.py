@@ -142,7 +142,7 @@ def transfer_predictors(
     over: str = "shared",
     radius: float | None = None,
     draws: int = 16,
-    steps: int = 30,
+    steps: int = 300,
     dimensions: Mapping[str, float] | Sequence[float] | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -192,7 +192,9 @@ def transfer_predictors(
     lengths, cosine, absent = _gradients(problem.classifiers, here, truth)
     variability = _variability(problem.classifiers, here, truth, index, matrix.norm, size, draws, seed)
     nearest = [
-        minimal_norm(clf, here, truth, norm=matrix.norm, steps=steps, progress=progress).distance
+        minimal_norm(
+            clf, here, truth, norm=matrix.norm, steps=steps, seed=seed, index=index, progress=progress
+        ).distance
         for clf in problem.classifiers
     ]
     return TransferPredictors(
