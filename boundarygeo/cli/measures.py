@@ -291,7 +291,7 @@ def agreement(these: Comparison, *, planes: int, resolution: int) -> Report:
             (f"{result.names[i]} - {result.names[j]}", alike, f"{100 * float(result.iou[pair].nanmean()):.1f} %")
         )
     pieces = [
-        ("model", "components per plane"),
+        ("model", "regions per plane, in the images' window"),
         *((name, result.fragmentation(name).plain(2)) for name in result.names),
     ]
     missing = int((~result.valid).sum())
