@@ -7,7 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from boundarygeo._version import __version__
-from boundarygeo.attacks import AdversarialExamples, fgsm, minimal_norm, pgd
+from boundarygeo.attacks import (
+    AdversarialExamples,
+    apgd,
+    apgd_targeted,
+    fgsm,
+    minimal_norm,
+    pgd,
+    square,
+    strongest,
+)
 from boundarygeo.classifier import Classifier
 from boundarygeo.defences import (
     CertifiedRadii,
@@ -107,6 +116,8 @@ __all__ = [
     "accuracy_curve",
     "adversarial_dimension",
     "agreement",
+    "apgd",
+    "apgd_targeted",
     "basis_overlap",
     "best_second_order_count",
     "boundary_distance",
@@ -150,7 +161,9 @@ __all__ = [
     "sequential_directions",
     "set_basis",
     "shared_dimension",
+    "square",
     "straightness",
+    "strongest",
     "subspace_overlap",
     "transfer_matrix",
     "transfer_mistakes",

@@ -40,7 +40,7 @@ from boundarygeo.evaluation import (
     tensors_of,
     unwrapped,
 )
-from boundarygeo.losses import LOSSES, loss_of, true_margin
+from boundarygeo.losses import LOSSES, Loss, loss_of, true_margin
 from boundarygeo.results import Provenance
 
 BOUNDS_TOLERANCE = 1e-5
@@ -308,13 +308,13 @@ class Classifier:
             self.in_batches(work, len(x), x.shape[1:], kind="gradient")
         return torch.cat(rows)
 
-    def differentiate(self, x: Tensor, y: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+    def differentiate(self, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """Logits and input gradients of one batch, on the device. To be called inside `running` and `in_batches`.
 
         Args:
             x: inputs `[batch, *input]`, unchecked.
             y: classes, int64 `[batch]`.
-            loss: as in `input_gradient`.
+            loss: as in `input_gradient`, or a function of logits and classes that gives each example's loss.
 
         Returns:
             Logits `[batch, class]` and gradients `[batch, *input]`, float32, detached, on the classifier's device.
@@ -527,7 +527,7 @@ class Classifier:
 
     @contextlib.contextmanager
     def running(self, x: Tensor, y: Tensor | None = None) -> Iterator[None]:
-        """The state in which `run` may be called: module checked on these inputs, caller's state kept for later.
+        """The state in which `run` may be called: module checked on a few of the inputs, caller's state kept for later.
 
         Args:
             x: inputs `[example, *input]`, from which a few are taken to check the module.

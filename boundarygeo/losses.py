@@ -1,10 +1,14 @@
 """Losses of logits, without the cancellations of their textbook forms."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 LOSSES = ("cross_entropy", "log_odds", "margin")
+Loss = str | Callable[[Tensor, Tensor], Tensor]
+"""One of `LOSSES`, or a function of logits `[example, class]` and classes `[example]` to losses `[example]`."""
 
 
 def true_margin(logits: Tensor, y: Tensor) -> Tensor:
@@ -26,7 +30,60 @@ def true_margin(logits: Tensor, y: Tensor) -> Tensor:
     return logits.gather(1, column)[:, 0] - others
 
 
-def loss_of(logits: Tensor, y: Tensor, name: str) -> Tensor:
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    r"""Difference of logits ratio (Croce & Hein 2020, arXiv 2003.01690, eq. 6), which no scale of the logits changes.
+
+    With the logits in descending order :math:`l_{\pi_1} \ge l_{\pi_2} \ge \dots`, it is
+    :math:`(\max_{c\ne y} l_c - l_y) / (l_{\pi_1} - l_{\pi_3})`: positive where the classifier is wrong. For two classes
+    no third logit gives the scale: the loss is the numerator then.
+
+    Args:
+        logits: `[example, class]`.
+        y: classes, int64 `[example]`.
+
+    Returns:
+        Losses `[example]`.
+
+    Examples:
+        >>> dlr(torch.tensor([[4.0, 3.0, 2.0, 0.0]]), torch.tensor([0]))
+        tensor([-0.5000])
+    """
+    return -true_margin(logits, y) / _spread(logits, (2,))
+
+
+def targeted_dlr(logits: Tensor, y: Tensor, targets: Tensor) -> Tensor:
+    r"""Targeted difference of logits ratio (Croce & Hein 2020, arXiv 2003.01690, eq. 7): from a class to a target.
+
+    It is :math:`(l_t - l_y) / (l_{\pi_1} - \tfrac12(l_{\pi_3} + l_{\pi_4}))`; for three classes there is no fourth
+    logit to average over, and for two the loss is the numerator.
+
+    Args:
+        logits: `[example, class]`.
+        y: true classes, int64 `[example]`.
+        targets: classes to reach, int64 `[example]`.
+
+    Returns:
+        Losses `[example]`.
+
+    Examples:
+        >>> targeted_dlr(torch.tensor([[4.0, 3.0, 2.0, 0.0]]), torch.tensor([0]), torch.tensor([3]))
+        tensor([-1.3333])
+    """
+    gain = logits.gather(1, targets.long()[:, None]) - logits.gather(1, y.long()[:, None])
+    return gain[:, 0] / _spread(logits, (2, 3))
+
+
+def _spread(logits: Tensor, ranks: tuple[int, ...]) -> Tensor:
+    """Largest logit minus the mean of those of other ranks, if there are any, `[example]`; 1 where it is zero."""
+    present = [rank for rank in ranks if rank < logits.shape[1]]
+    if not present:
+        return torch.ones_like(logits[:, 0])
+    top = logits.topk(present[-1] + 1, dim=1).values
+    spread = top[:, 0] - top[:, present].mean(1)
+    return torch.where(spread > 0, spread, 1.0)
+
+
+def loss_of(logits: Tensor, y: Tensor, loss: Loss) -> Tensor:
     r"""A loss of each example.
 
     With :math:`z = \log\sum_{c\ne y} e^{l_c} - l_y`, the cross-entropy is :math:`\log(1 + e^z)`. Computed so, its
@@ -35,13 +92,16 @@ def loss_of(logits: Tensor, y: Tensor, name: str) -> Tensor:
     Args:
         logits: `[example, class]`.
         y: classes, int64 `[example]`.
-        name: `"cross_entropy"`; `"log_odds"`, the z above; or `"margin"`, the largest other logit minus the true one.
+        loss: `"cross_entropy"`; `"log_odds"`, the z above; `"margin"`, the largest other logit minus the true one; or
+            a function of `logits` and `y`.
 
     Returns:
         Losses `[example]`.
     """
-    if name == "margin":
+    if callable(loss):
+        return loss(logits, y)
+    if loss == "margin":
         return -true_margin(logits, y)
     column = y.long()[:, None]
     log_odds = logits.scatter(1, column, -torch.inf).logsumexp(1) - logits.gather(1, column)[:, 0]
-    return log_odds if name == "log_odds" else F.softplus(log_odds)
+    return log_odds if loss == "log_odds" else F.softplus(log_odds)

@@ -1,0 +1,114 @@
+"""The strongest attack there is here: several that fail for different reasons, one after another."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks.adaptive_gradient import apgd, apgd_targeted
+from boundarygeo.attacks.examples import AdversarialExamples, check_count, check_eps
+from boundarygeo.attacks.minimum_norm import minimal_norm
+from boundarygeo.attacks.norms import like
+from boundarygeo.attacks.random_squares import square
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
+
+
+@analysis
+def strongest(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    steps: int = 100,
+    queries: int = 5000,
+    restarts: int = 1,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+) -> AdversarialExamples:
+    """Several attacks one after another, each on the examples that are left: the worst case per example.
+
+    `apgd` with the cross-entropy, `minimal_norm`, `apgd_targeted` and `square`, in the order of their cost: the plan of
+    AutoAttack's standard version (Croce & Hein 2020, arXiv 2003.01690) with `minimal_norm` in the place of FAB. The
+    share of examples that withstand is an upper bound of the accuracy in the worst case, and certifies nothing. The
+    last attack uses no gradient, so that a module whose gradients vanish or mislead is less easily taken for robust;
+    one that is random, or that adapts to its input, needs an attack made for it.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        eps: radius of the ball in `norm`, in input units.
+        norm: `"linf"` or `"l2"`.
+        steps: steps of each search of APGD.
+        queries: forward passes of `square`.
+        restarts: how often APGD's searches are started, while none has succeeded.
+        seed: seed of everything drawn.
+        index: number of each example; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The adversarial examples; where none was found, the input itself. The provenance counts the passes of all
+        attacks.
+
+    Raises:
+        TypeError: as `attack_examples`.
+        ValueError: as `attack_examples`, or if a setting is out of its range.
+    """
+    radius = check_eps(eps)
+    for name, value in (("steps", steps), ("queries", queries), ("restarts", restarts)):
+        check_count(value, name)
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    numbers = numbers_of(index, len(x))
+    provenance = clf.record()
+    common = {"norm": norm, "seed": seed, "progress": progress}
+    attacks: list[Callable[..., AdversarialExamples]] = [
+        partial(apgd, eps=radius, steps=steps, restarts=restarts, **common),
+        partial(minimal_norm, max_norm=radius, **common),
+        partial(apgd_targeted, eps=radius, steps=steps, restarts=restarts, **common),
+        partial(square, eps=radius, queries=queries, **common),
+    ]
+    x_adv, labels = x.detach().float().clamp(*clf.bounds).cpu(), y.detach().long().cpu().clone()
+    found, distance = torch.zeros(len(x), dtype=torch.bool), torch.full((len(x),), torch.inf, dtype=torch.float64)
+    most = clf.batch_size or clf.steady_batch_size(x)
+    for attack in attacks:
+        live = (~found).nonzero()[:, 0]
+        if not len(live):
+            break
+        for rows in live.tensor_split(math.ceil(len(live) / most)):
+            result = attack(_in_one_batch(clf, len(rows)), x[rows], y[rows], index=numbers[rows])
+            x_adv[rows] = torch.where(like(result.found, result.x_adv), result.x_adv, x_adv[rows])
+            found[rows], labels[rows], distance[rows] = result.found, result.labels, result.distance
+    return AdversarialExamples(
+        provenance=provenance(
+            f"strongest(norm={norm!r}, eps={radius!r}, steps={steps}, queries={queries}, restarts={restarts})",
+            seed=seed,
+        ),
+        x_adv=x_adv,
+        found=found,
+        labels=labels,
+        distance=distance,
+        classes=y.detach().long().cpu(),
+        index=numbers,
+        attack="strongest",
+        norm=norm,
+        eps=radius,
+        targeted=False,
+    )
+
+
+def _in_one_batch(clf: Classifier, count: int) -> Classifier:
+    """The classifier with a batch for so many examples.
+
+    To find the fastest size by trying out would cost more than it gains where a batch takes thousands of passes.
+    """
+    whole = clf.with_batch_size(count)
+    whole.counts = clf.counts
+    return whole
