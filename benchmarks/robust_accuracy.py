@@ -132,7 +132,9 @@ def main() -> None:
         for norm, eps in balls(name):
             if norm not in chosen.norms:
                 continue
-            rows = {attack: measure(attack, name, norm, eps, chosen.examples, chosen.cache) for attack in chosen.attacks}
+            rows = {
+                attack: measure(attack, name, norm, eps, chosen.examples, chosen.cache) for attack in chosen.attacks
+            }
             if len(rows) == len(ATTACKS):
                 print(line(name, norm, eps, *(rows[attack] for attack in ATTACKS)), flush=True)
 

@@ -11,6 +11,11 @@ from boundarygeo.attacks.norms import NORMS
 from boundarygeo.sections.accuracy import AccuracyCurve, accuracy_curve
 from boundarygeo.statistics import share
 
+SEARCHES = {
+    "pgd": {"steps": 40},
+    "apgd": {"steps": 40},
+    "strongest": {"steps": 20, "queries": 10},
+}
 EPS = [0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4]
 
 
@@ -23,7 +28,7 @@ def small_net(count: int = 40) -> tuple[bg.Classifier, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+@pytest.mark.parametrize("attack", ["fgsm", *SEARCHES])
 def test_accuracy_of_a_linear_classifier_is_the_share_farther_than_eps(attack: str, norm: str) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(6, generator=generator)
@@ -33,10 +38,9 @@ def test_accuracy_of_a_linear_classifier_is_the_share_farther_than_eps(attack: s
     dual = weight.double().norm() if norm == "l2" else weight.double().abs().sum()
     distance = (x @ weight - 0.1).abs().double() / dual
     eps = distance.quantile(torch.tensor([0.1, 0.35, 0.5, 0.8, 0.999], dtype=torch.float64)).tolist()
-    settings = {"steps": 40} if attack == "pgd" else {}
-    curve = accuracy_curve(clf, x, y, attack=attack, norm=norm, eps=[0.0, *eps], **settings)
+    curve = accuracy_curve(clf, x, y, attack=attack, norm=norm, eps=[0.0, *eps], **SEARCHES.get(attack, {}))
     expected = torch.stack([distance > size for size in curve.eps])
-    near = ((distance - curve.eps[:, None]).abs() < 0.003 * curve.eps[:, None]) if attack == "pgd" else False
+    near = ((distance - curve.eps[:, None]).abs() < 0.003 * curve.eps[:, None]) if attack in SEARCHES else False
     assert (curve.correct == (expected | near)).float().mean() > 0.999
     torch.testing.assert_close(curve.accuracy, expected.double().mean(1), rtol=0, atol=0.006)
     assert curve.n == 200
@@ -77,6 +81,33 @@ def test_fgsm_may_rise_again() -> None:
     x, y = torch.tensor([[0.3]]), torch.tensor([0])
     assert accuracy_curve(clf, x, y, eps=[0.0, 0.2, 0.4]).accuracy.tolist() == [1, 0, 1]
     assert accuracy_curve(clf, x, y, attack="pgd", eps=[0.0, 0.2, 0.4]).accuracy.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("attack", SEARCHES)
+def test_searches_are_called_with_their_settings_and_attack_only_what_is_left(attack: str) -> None:
+    clf, x, y = small_net(16)
+    settings = {"restarts": 2, "steps": 4} | ({"queries": 20} if attack == "strongest" else {})
+    curve = accuracy_curve(clf, x, y, attack=attack, eps=[0.04, 0.065], seed=3, **settings)
+    search = getattr(bg, attack)
+    first = search(clf, x, y, eps=0.04, seed=3, **settings)
+    assert torch.equal(curve.correct[0], ~first.found)
+    left = first.found.logical_not().nonzero()[:, 0]
+    second = search(clf, x[left], y[left], eps=0.065, seed=3, index=left, **settings)
+    assert torch.equal(curve.correct[1, left], ~second.found)
+    assert not curve.correct[1, first.found].any()
+    assert 0 < second.found.sum() < len(left)
+    given = ", ".join(f"{name}={value}" for name, value in settings.items())
+    assert f"attack='{attack}', norm='linf', eps=[0.04, 0.065], {given})" in curve.provenance.command
+
+
+def test_the_strongest_attack_leaves_the_least() -> None:
+    clf, x, y = small_net(24)
+    left = {
+        attack: accuracy_curve(clf, x, y, attack=attack, eps=[0.065], steps=10).correct[0] for attack in ("pgd", "apgd")
+    }
+    worst = accuracy_curve(clf, x, y, attack="strongest", eps=[0.065], steps=10, queries=10).correct[0]
+    assert not (worst & ~left["apgd"]).any()
+    assert 0 < worst.sum() < left["pgd"].sum()
 
 
 def test_pgd_is_monotone_and_attacks_only_what_is_left() -> None:
@@ -123,10 +154,13 @@ def test_curves_are_saved_and_loaded(tmp_path) -> None:
         ({"eps": [-0.1, 0.1]}, ValueError, "eps must be a finite number >= 0, in input units, got -0.1"),
         ({"eps": [0.1, math.inf]}, ValueError, "eps must be a finite number >= 0"),
         ({"eps": 0.1}, TypeError, "eps must be a list of numbers, got 0.1"),
-        ({"attack": "cw"}, ValueError, r"attack must be one of \['fgsm', 'pgd'\], got 'cw'"),
+        ({"attack": "cw"}, ValueError, r"attack must be one of \['fgsm', 'pgd', 'apgd', 'strongest'\], got 'cw'"),
         ({"norm": "l1"}, ValueError, r"norm must be one of \['l2', 'linf'\], got 'l1'"),
         ({"steps": 3}, TypeError, r"settings of 'fgsm' must be any of \[\], got \['steps'\]"),
         ({"attack": "pgd", "targeted": True}, TypeError, r"settings of 'pgd' must be any of .*, got \['targeted'\]"),
+        ({"attack": "apgd", "queries": 9}, TypeError, r"settings of 'apgd' must be any of \['steps', 'restarts'\]"),
+        ({"attack": "strongest", "queries": 0}, ValueError, "queries must be a whole number, at least 1, got 0"),
+        ({"attack": "strongest", "steps": 0}, ValueError, "steps must be a whole number, at least 1, got 0"),
         ({"attack": "pgd", "index": [1, 2]}, ValueError, "index must be 3 integers >= 0"),
         ({"attack": "pgd", "steps": 0}, ValueError, "steps must be a whole number"),
         ({"x": torch.rand(3, 3, 8, 8) + 1}, ValueError, "x must lie in the bounds"),
@@ -141,7 +175,7 @@ def test_bad_input_is_refused_before_work(change: dict, error: type, match: str)
     assert clf.counts.forwards == 0
 
 
-@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+@pytest.mark.parametrize("attack", ["fgsm", *SEARCHES])
 def test_classes_that_do_not_exist_are_refused(attack: str) -> None:
     with pytest.raises(ValueError, match="y must be in"):
         accuracy_curve(bg.Classifier(SmallNet()), images(3), torch.tensor([0, 1, 5]), attack=attack, eps=[0.0])

@@ -82,3 +82,16 @@ def test_defaults_are_fgsm_to_8_grey_levels(folder: Path, tmp_path: Path, capsys
     assert (curve.attack, curve.norm) == ("fgsm", "linf")
     torch.testing.assert_close(curve.eps, torch.arange(9).double() / 255)
     assert "\n8/255   " in said
+
+
+def test_the_strongest_attack(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*base(folder, "accuracy"), "--examples", 4, "--attack", "strongest", "--eps", "0,0.3", "--steps", 5]
+    status, said, _ = run(capsys, *words, "--out", tmp_path / "a.zarr")
+    assert status == 0
+    curve = load(tmp_path / "a.zarr")
+    test = load_data(f"npz:{folder}/data.npz").test
+    clf = classifier(folder / "model.pt")
+    worst = bg.strongest(clf, test.x[curve.index], test.y[curve.index], eps=0.3, steps=5, index=curve.index)
+    assert torch.equal(curve.correct[1], ~worst.found)
+    assert curve.attack == "strongest"
+    assert "STRONGEST" in said

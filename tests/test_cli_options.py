@@ -159,7 +159,11 @@ BAD_WORDS = {
     "eps NaN": (("accuracy",), ["--eps", "0,nan"], "--eps must be finite numbers >= 0, got '0,nan'"),
     "eps empty": (("accuracy",), ["--eps", ""], "--eps must be numbers such as 0.5 or 16/255"),
     "steps zero": (("accuracy",), ["--attack", "pgd", "--steps", "0"], "--steps must be at least 1, got 0"),
-    "steps of FGSM": (("accuracy",), ["--steps", "5"], "--steps must be given with --attack pgd, got fgsm"),
+    "steps of FGSM": (
+        ("accuracy",),
+        ["--steps", "5"],
+        "--steps must be given with --attack pgd, apgd or strongest, got fgsm",
+    ),
     "attack twice": (("accuracy",), ["--attack", "pgd", "--attack", "pgd"], "got pgd twice"),
     "one store for two attacks": (
         ("accuracy",),

@@ -17,7 +17,8 @@ from boundarygeo.plots.curves import NORM_NAMES
 from boundarygeo.sections.accuracy import AccuracyCurve, accuracy_curve
 from boundarygeo.statistics import Estimate
 
-PGD_STEPS = 20
+STEPS = {"pgd": 20, "apgd": 100, "strongest": 100}
+"""Steps of the attacks that have them."""
 
 
 class Attack(enum.StrEnum):
@@ -25,6 +26,8 @@ class Attack(enum.StrEnum):
 
     FGSM = "fgsm"
     PGD = "pgd"
+    APGD = "apgd"
+    STRONGEST = "strongest"
 
 
 class Norm(enum.StrEnum):
@@ -42,7 +45,9 @@ def accuracy(
     eps: Annotated[
         str, typer.Option(help="Sizes of the perturbation in the norm, ascending, in input units.")
     ] = "0,1/255,2/255,3/255,4/255,5/255,6/255,7/255,8/255",
-    steps: Annotated[int | None, typer.Option(help=f"Steps of PGD; by default {PGD_STEPS}.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps; by default 20 of PGD, 100 of APGD and the strongest.")
+    ] = None,
 ) -> None:
     """Accuracy against ε under attacks, misclassified examples included; one figure for all models.
 
@@ -50,16 +55,16 @@ def accuracy(
     """
     attacks = [chosen.value for chosen in each_once(attack, "--attack")]
     sizes = ascending_sizes(eps, "--eps")
-    if steps is not None and Attack.PGD not in attack:
-        raise ValueError(f"--steps must be given with --attack pgd, got {', '.join(attacks)}")
-    pgd_steps = PGD_STEPS if steps is None else at_least(steps, 1, "--steps")
-    settings: dict[str, dict[str, Any]] = {"fgsm": {}, "pgd": {"steps": pgd_steps}}
+    if steps is not None and attacks == [Attack.FGSM]:
+        raise ValueError("--steps must be given with --attack pgd, apgd or strongest, got fgsm")
+    given = None if steps is None else at_least(steps, 1, "--steps")
+    settings: dict[str, dict[str, Any]] = {name: {"steps": given or default} for name, default in STEPS.items()}
     stores = resumable_stores(options, attack=attacks)
     check_figure(options)
     study = open_study(options, correct_only=False)
     common = {"norm": norm.value, "eps": sizes, "seed": options.seed}
     problems = [
-        Problem(accuracy_curve, clf, {"attack": chosen, **common, **settings[chosen]}, (store,))
+        Problem(accuracy_curve, clf, {"attack": chosen, **common, **settings.get(chosen, {})}, (store,))
         for (clf, chosen), store in zip_longest(product(study.classifiers, attacks), stores)
     ]
     curves: list[AccuracyCurve] = results_of(problems, study.examples, options)

@@ -1,15 +1,16 @@
 """Accuracy against ε: the share of examples that a classifier still gets right under an attack."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks import NORMS, pgd
-from boundarygeo.attacks.examples import check_eps, labels_of
+from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, strongest
+from boundarygeo.attacks.examples import check_count, check_eps, labels_of
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.classifier import Classifier
@@ -18,8 +19,13 @@ from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.statistics import share
 
-ATTACKS = ("fgsm", "pgd")
-PGD_SETTINGS = ("steps", "step_size", "restarts", "random_start")
+ATTACKS = ("fgsm", "pgd", "apgd", "strongest")
+_SEARCHES: dict[str, tuple[Callable[..., AdversarialExamples], tuple[str, ...]]] = {
+    "pgd": (pgd, ("steps", "step_size", "restarts", "random_start")),
+    "apgd": (apgd, ("steps", "restarts")),
+    "strongest": (strongest, ("steps", "queries", "restarts")),
+}
+"""Attacks that search, and the settings of theirs that a curve takes."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -34,7 +40,7 @@ class AccuracyCurve(Result):
         correct: whether each example is right, bool `[eps, example]`.
         index: number of each example, int64 `[example]`: decides its random starts.
         n: number of examples, those misclassified without an attack included.
-        attack: `"fgsm"` or `"pgd"`.
+        attack: `"fgsm"`, `"pgd"`, `"apgd"` or `"strongest"`.
         norm: `"l2"` or `"linf"`.
     """
 
@@ -70,25 +76,27 @@ def accuracy_curve(
     progress: bool = True,
     **settings: Any,
 ) -> AccuracyCurve:
-    """Accuracy under FGSM or PGD against ε, with its interval.
+    """Accuracy under an attack against ε, with its interval.
 
     The value at ε = 0 is the clean accuracy; an example that is misclassified there counts as wrong at every ε.
-    Under `"pgd"` an example that was fooled at a smaller ε counts as fooled at a larger one, since the smaller
-    perturbation is allowed there, too: the curve is an upper bound of the accuracy in the worst case, and falls.
-    Under `"fgsm"` an example is right where its own step of length ε leaves it right. FGSM is one direction, not a
-    worst case: its curve may rise again, and is shown as it is.
+    Under the attacks that search, an example that was fooled at a smaller ε counts as fooled at a larger one, since the
+    smaller perturbation is allowed there, too: the curve is an upper bound of the accuracy in the worst case, and
+    falls. `"strongest"` is the tightest, and what to call robust accuracy. Under `"fgsm"` an example is right where its
+    own step of length ε leaves it right. FGSM is one direction, not a worst case: its curve may rise again, and is
+    shown as it is.
 
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        attack: `"fgsm"` or `"pgd"`.
+        attack: `"fgsm"`, `"pgd"`, `"apgd"` or `"strongest"`.
         norm: `"linf"` or `"l2"`.
         eps: sizes of the perturbation in `norm`, ascending, in input units, e.g. `[k / 255 for k in range(9)]`.
-        seed: seed of PGD's random starts.
+        seed: seed of what an attack draws.
         index: number of each example; by default 0, 1, 2, ….
         progress: whether to show a bar when it takes more than two seconds.
-        **settings: PGD's `steps`, `step_size`, `restarts` and `random_start`, as in `boundarygeo.attacks.pgd`; FGSM has
+        **settings: of the attack: `steps`, `step_size`, `restarts` and `random_start` of `boundarygeo.pgd`; `steps` and
+            `restarts` of `boundarygeo.apgd`; `steps`, `queries` and `restarts` of `boundarygeo.strongest`; FGSM has
             none.
 
     Returns:
@@ -104,12 +112,13 @@ def accuracy_curve(
     if attack == "fgsm":
         correct = _right_under_fgsm(clf, x, y, sizes, norm, progress=progress)
     else:
-        correct = _right_under_pgd(clf, x, y, sizes, norm=norm, seed=seed, index=numbers, progress=progress, **settings)
+        search = partial(_SEARCHES[attack][0], norm=norm, seed=seed, progress=progress, **settings)
+        correct = _right_under(search, clf, x, y, sizes, numbers)
     told = "".join(f", {name}={value!r}" for name, value in settings.items())
     return AccuracyCurve(
         provenance=provenance(
             f"accuracy_curve(attack={attack!r}, norm={norm!r}, eps={sizes}{told})",
-            seed=seed if attack == "pgd" else None,
+            seed=seed if attack in _SEARCHES else None,
         ),
         eps=torch.tensor(sizes, dtype=torch.float64),
         **_shares(correct),
@@ -154,8 +163,13 @@ def _right_under_fgsm(
     return correct
 
 
-def _right_under_pgd(
-    clf: Classifier, x: Tensor, y: Tensor, sizes: list[float], *, index: Tensor, **settings: Any
+def _right_under(
+    search: Callable[..., AdversarialExamples],
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    sizes: list[float],
+    index: Tensor,
 ) -> Tensor:
     """Whether each example is right at each size, `[eps, example]`: only those that still are, are attacked again."""
     right = clf.predict(x).eq(y.cpu())
@@ -164,7 +178,7 @@ def _right_under_pgd(
     for size in sizes:
         live = right.nonzero()[:, 0]
         if size and len(live):
-            attacked = pgd(clf, x.cpu()[live], y.cpu()[live], eps=size, index=index[live], **settings)
+            attacked = search(clf, x.cpu()[live], y.cpu()[live], eps=size, index=index[live])
             right = right.index_put((live,), ~attacked.found)
         rows.append(right)
     return torch.stack(rows)
@@ -184,11 +198,12 @@ def _check_problem(
         raise ValueError(f"attack must be one of {list(ATTACKS)}, got {attack!r}")
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
-    known = PGD_SETTINGS if attack == "pgd" else ()
+    _, known = _SEARCHES.get(attack, (None, ()))
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise TypeError(f"settings of {attack!r} must be any of {list(known)}, got {unknown}")
-    check_settings(**settings)
+    check_settings(**{name: value for name, value in settings.items() if name != "queries"})
+    check_count(settings.get("queries", 1), "queries")
     if isinstance(eps, str | int | float):
         raise TypeError(f"eps must be a list of numbers, got {eps!r}")
     sizes = [check_eps(float(size)) for size in eps]
