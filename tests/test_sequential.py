@@ -323,7 +323,7 @@ def test_searches_that_fail_are_repeated_from_random_starts(monkeypatch: pytest.
 
     clf = bg.Classifier(Spike())
     x, y = torch.full((12, 4), 0.5), torch.zeros(12, dtype=torch.int64)
-    monkeypatch.setattr(sequential._Chains, "_offer_minimal", lambda self, best: None)  # it would find one
+    monkeypatch.setattr(sequential._Chains, "_offer_minimal", lambda self, best, seed: None)  # it would find one
     settings = {"box": "ignore", "max_directions": 1, "starts": 1}
     once = found_by(clf, x, y, failures=1, **settings)
     assert once.found.sum() == 0  # it follows the slope, which leads nowhere

@@ -258,7 +258,7 @@ class _Chains:
         ahead, targets, radius = self._starts(basis, bounds, starts, seed)
         best = Candidates(self.clf, self.inputs[live], self.classes[live], inside=bounds is not None)
         if not bool(self.attempts[live].any()):
-            self._offer_minimal(best)
+            self._offer_minimal(best, seed)
         best, self.spare[live] = search_shortest(best, ahead, targets, basis, bounds, radius, self.reach, steps=steps)
         self.attempts[live] += 1
         self._keep(best, basis, limit)
@@ -269,10 +269,11 @@ class _Chains:
         self.stopped[live] = reason[live]
         self.live = live[reason[live] < 0]
 
-    def _offer_minimal(self, best: Candidates) -> None:
+    def _offer_minimal(self, best: Candidates, seed: int) -> None:
         """Let the first search of each example know what `minimal_norm` finds."""
         inputs, classes = self.inputs[self.live], self.classes[self.live]
-        known = minimal_norm(self.clf, inputs, classes, index=self.numbers[self.live.cpu()], progress=False)
+        numbers = self.numbers[self.live.cpu()]
+        known = minimal_norm(self.clf, inputs, classes, index=numbers, seed=seed, progress=False)
         best.offer((known.x_adv.to(inputs) - inputs).flatten(1), known.found.to(inputs.device))
 
     def _starts(self, basis: Tensor, bounds: Bounds | None, starts: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
