@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.attacks import NORMS, apgd, apgd_targeted, pgd
-from boundarygeo.attacks.adaptive_gradient import _periods
+from boundarygeo.attacks.adaptive_gradient import _check, _Climbers, _periods
 from boundarygeo.attacks.norms import length, random_in_ball
 from boundarygeo.losses import dlr, loss_of, targeted_dlr
 
@@ -90,6 +90,22 @@ def test_checkpoints_are_those_of_the_paper() -> None:
     assert list(_periods(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
     assert list(_periods(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
     assert list(_periods(1)) == [1]
+
+
+def test_a_step_is_halved_by_each_of_the_two_conditions() -> None:
+    # In a row: too few rises; neither largest loss nor step changed; a larger loss; halved the time before.
+    zeros, ones = torch.zeros(4, 2), torch.ones(4, 2)
+    climbers = _Climbers.at(zeros, zeros, torch.zeros(4).long(), torch.zeros(4).long(), 0.2)
+    climbers.rises = torch.tensor([12, 13, 13, 13])
+    climbers.halved = torch.tensor([True, False, False, True])
+    climbers.best, climbers.best_loss = ones, torch.tensor([1.0, 0.0, 1.0, 0.0])
+    climbers.checked = torch.zeros(4)
+    _check(climbers, 16)
+    assert climbers.halved.tolist() == [True, True, False, False]
+    assert climbers.stride.tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2])
+    assert climbers.points[:, 0].tolist() == [1, 1, 0, 0]
+    assert climbers.rises.tolist() == [0] * 4
+    assert torch.equal(climbers.checked, climbers.best_loss)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 10])

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from oracles import Checkerboard, Linear, SmallNet, images
+from oracles import Linear, SmallNet, images
 from torch import Tensor, nn
 
 import boundarygeo as bg
@@ -146,10 +146,35 @@ def test_modules_without_a_gradient_are_attacked() -> None:
 
 
 def test_the_search_wanders_on_a_plateau() -> None:
-    clf = bg.Classifier(Checkerboard(0.2))  # logits ±1 without a hint of the boundary
-    x = torch.full((20, 2), 0.5)
-    y = clf.predict(x)
-    assert square(clf, x, y, eps=0.15, norm="l2", queries=60).found.all()
+    class Lock(nn.Module):
+        """Class 1 where five of twenty coordinates are high, low, high, low, high; logits ±1 without a hint."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.slope = nn.Parameter(torch.zeros(()))  # gives every input a (zero) gradient
+
+        def forward(self, x: Tensor) -> Tensor:
+            high = x[:, ::4] > 0.5
+            opened = (high == torch.tensor([True, False, True, False, True])).all(1, keepdim=True)
+            score = 2.0 * opened - 1 + self.slope * x.sum(1, keepdim=True)
+            return torch.cat([-score, score], 1)
+
+    x, y = torch.full((20, 20), 0.5), torch.zeros(20, dtype=torch.int64)
+    assert square(bg.Classifier(Lock()), x, y, eps=0.1, queries=800).found.all()
+
+
+def test_no_random_number_is_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    clf, x, y = small_net(3)
+    drawn = []
+
+    def noted(shape, index, norm, *, seed, draw):
+        drawn.append((draw, seed, index.tolist()))
+        return squares_draw(shape, index, norm, seed=seed, draw=draw)
+
+    squares_draw = squares.random_in_ball
+    monkeypatch.setattr(squares, "random_in_ball", noted)
+    square(clf, x, y, eps=0.001, queries=202, seed=5, index=[7, 8, 3])
+    assert drawn == [(draw, 5, [7, 8, 3]) for draw in range(4)]
 
 
 @pytest.mark.parametrize(
