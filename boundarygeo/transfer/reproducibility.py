@@ -71,12 +71,12 @@ class Reproducibility(Result):
     def score(self) -> Estimate:
         """Reproducibility score: agreement in dbViz's window, averaged over pairs and planes.
 
-        Its 95 % BCa bootstrap interval is over the draw of the planes; the models are given.
+        Its 95 % interval is over the draw of the planes; the models are given.
         """
-        return mean(self.window_agreement[:, self.valid].mean(0).numpy())
+        return mean(self.window_agreement[:, self.valid].mean(0).numpy(), within=(0, 1))
 
     def estimate(self, a: str | int, b: str | int) -> Estimate:
-        """Agreement of one pair in dbViz's window, averaged over planes, with its 95 % bootstrap interval.
+        """Agreement of one pair in dbViz's window, averaged over planes, with its 95 % interval.
 
         Args:
             a: name or number of one model.
@@ -88,10 +88,10 @@ class Reproducibility(Result):
         Raises:
             ValueError: if there is no such pair.
         """
-        return mean(self.window_agreement[self.pair(a, b)][self.valid].numpy())
+        return mean(self.window_agreement[self.pair(a, b)][self.valid].numpy(), within=(0, 1))
 
     def fragmentation(self, which: str | int) -> Estimate:
-        """Components in dbViz's window of one model, averaged over planes, with its 95 % bootstrap interval.
+        """Components in dbViz's window of one model, averaged over planes, with its 95 % interval.
 
         Args:
             which: name or number of the model.
