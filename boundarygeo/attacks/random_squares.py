@@ -76,16 +76,17 @@ def square(
         points, labels = inputs.clone(), labels_of(clf.evaluate(inputs))
         found = labels != classes
         live = (~found).nonzero()[:, 0]
-        drawn = torch.empty(len(live), 0)
-        origin, wanted, best = _as_images(inputs)[live], classes[live], _as_images(inputs)[live]
+        origin, wanted = _as_images(inputs)[live], classes[live]
+        best = drawn = origin
         margins = torch.full_like(wanted, torch.inf, dtype=torch.float32)
         for query in range(queries):
             if not len(live):
                 break
             block, number = divmod(query - 1, _BLOCK)
             if query == 0:
-                drawn = draw(torch.Size([origin.shape[1] + 1, *origin.shape[2:]]), numbers[live.cpu()], draw=0)
-                moved = first(origin, radius, drawn.to(origin))
+                several = torch.Size([origin.shape[1] + 1, *origin.shape[2:]])
+                drawn = draw(several, numbers[live.cpu()], draw=0).to(origin)
+                moved = first(origin, radius, drawn)
             else:
                 if number == 0:
                     several = torch.Size([_BLOCK, origin.shape[1] + 5])
