@@ -259,7 +259,7 @@ def test_sequential_directions_are_counted_and_drawn(
     assert "directions of model that fool it: mean" in rows(said, folder / "other.pt")
     assert "shortest directions, one after another, inside the bounds; means are" in said
     drawn = (tmp_path / "s.svg").read_text()
-    for text in ("number of the direction, the shortest first", "none longer than 6, inside the bounds", "other"):
+    for text in ("number of the direction, in the order of finding", "none longer than 6, inside the bounds", "other"):
         assert text in drawn
 
 
