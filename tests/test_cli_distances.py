@@ -127,6 +127,7 @@ def test_the_table_counts_examples_with_a_direction_and_censored_ones() -> None:
     )
     heading, row, note = distance_table([result]).splitlines()
     assert heading.split("  ")[0] == "direction"
-    assert row.startswith("+ random   5  0.5 L2  60.0 % [23.1, 88.2]")
+    # Of 3 hits and 2 misses the quantiles of chi² with 6 and 4 degrees of freedom: 1.635 / 10 and 1 - 0.711 / 10.
+    assert row.startswith("+ random   5  0.5 L2  60.0 % [16.4, 92.9]")
     assert "0.3000 [0.1000, inf] (94 %)  1,234" in row
     assert note == "95 % intervals; inf: half or more do not change; left out where the gradient is zero: 1"
