@@ -2,11 +2,11 @@
 
     python benchmarks/minimal_norm.py [--networks mnist-cnn_a-adv ...] [--norms l2 linf] [--examples 100]
 
-For each network and norm: the peers' median distances with their forward passes per example, ours at 30, 100, 300 (the
+For each network and norm: the peers' median distances with their forward passes per example, ours at 30, 100, 600 (the
 default) and 1,000 steps, each divided by the best that any of the peers, the scan, or ours at 1,000 steps found for the
 same example: median and 95th percentile of these ratios. Peers: DDN (L2) and FMN of foolbox, 1,000 steps; Carlini &
 Wagner's of foolbox, 6 x 500 steps (L2); FAB towards each of nine classes, 100 steps, of AutoAttack. The scan bisects
-the radius between half of ours (300 steps) and all of it, seven times, with APGD on the cross-entropy, 50 steps, and on
+the radius between half of ours (600 steps) and all of it, seven times, with APGD on the cross-entropy, 50 steps, and on
 the targeted DLR towards three classes, 50 steps each, of AutoAttack. Needs BOUNDARYGEO_DATA, foolbox and pyautoattack.
 """
 
@@ -28,8 +28,8 @@ import boundarygeo as bg
 from boundarygeo.attacks import minimal_norm
 from boundarygeo.attacks.norms import length
 
-STEPS = (30, 100, 300, 1000)
-DEFAULT = 300
+STEPS = (30, 100, 600, 1000)
+DEFAULT = 600
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 

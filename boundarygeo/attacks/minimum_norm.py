@@ -44,28 +44,39 @@ class _Round:
     steepest: bool
 
 
-def _towards(rank: int, steps: int = 20) -> _Round:
-    return _Round(rank, 0.0, steps, (0.3, 1e-3), (0.5, 0.005), steepest=True)
+@dataclass(frozen=True)
+class _Polish:
+    """The nearest point met so far, then onto the boundary as it is linearised there, and crossing it by so much."""
+
+    overshoots: tuple[float, ...] = (1e-3, 1e-4, 1e-5)
+
+    @property
+    def steps(self) -> int:
+        return 1 + len(self.overshoots)
+
+
+def _towards(rank: int) -> _Round:
+    return _Round(rank, 0.0, 20, (0.3, 1e-3), (0.5, 0.005), steepest=True)
 
 
 def _near(noise: float) -> _Round:
-    return _Round(None, noise, 17, (0.05, 1e-3), (0.5, 0.005), steepest=False)
+    return _Round(None, noise, 13, (0.05, 1e-3), (0.5, 0.005), steepest=False)
 
 
 def _far(noise: float) -> _Round:
-    return _Round(None, noise, 15, (0.5, 1e-3), (1.0, 0.01), steepest=True)
+    return _Round(None, noise, 18, (0.5, 1e-3), (1.0, 0.01), steepest=True)
 
 
 # Chosen on five of the eleven networks of benchmarks/minimal_norm.py and on a random one. From far starts other basins
 # are found, on which robust networks depend.
-_FIRST = (_Round(0, 0.0, 12, (0.2, 3e-3), (0.5, 0.02), steepest=True), _near(0.0), _towards(1), _towards(2))
-_REPEATED = (_near(0.25), _far(2.0), _far(8.0), _far(32.0))
+_FIRST = (_Round(0, 0.0, 12, (0.2, 3e-3), (0.5, 0.02), steepest=True), _near(0.0), _Polish())
+_REPEATED = (*map(_far, (8.0, 32.0, 16.0, 8.0, 32.0, 4.0)), _near(0.25), _Polish())
 
 
-def _rounds(ranks: int) -> Iterator[_Round]:
+def _rounds(ranks: int) -> Iterator[_Round | _Polish]:
     """The rounds in their order, without end: how many steps are wanted decides only where they are cut off."""
-    yield from (one for one in _FIRST if (one.rank or 0) < ranks)
-    for rank in count(3):
+    yield from _FIRST
+    for rank in count(1):
         yield from _REPEATED
         if rank < ranks:
             yield _towards(rank)
@@ -78,7 +89,7 @@ def minimal_norm(
     y: Tensor,
     *,
     norm: str = "l2",
-    steps: int = 300,
+    steps: int = 600,
     max_norm: float | None = None,
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
@@ -92,10 +103,13 @@ def minimal_norm(
     1811.09600) and FMN (Pintor et al. 2021, arXiv 2102.12827); its changes and the steps get smaller until the round
     ends. What decides, most of all for robust networks, are the starts:
 
-    1. on the boundaries to the three nearest classes, linearised at the input as in DeepFool (Moosavi-Dezfooli et al.
-       2016, arXiv 1511.04599), but exactly inside the bounds; after the first of them, at the nearest point met;
-    2. then, in turn: close to the nearest point met so far; three times far from it at random, by 2, 8 and 32 of its
-       distances, cut off at the bounds; and on the boundary to the next of ten classes.
+    1. on the boundary to the nearest class, linearised at the input as in DeepFool (Moosavi-Dezfooli et al. 2016, arXiv
+       1511.04599), but exactly inside the bounds; then at the nearest point met;
+    2. then, in turn: six times far from the nearest point met so far at random, by 4 to 32 of its distances, cut off at
+       the bounds; close to that point; and on the boundary to the next of ten classes.
+
+    After each search close to it, the nearest point is moved onto the boundary that is linearised there, which makes it
+    exact where the boundary is flat.
 
     The rounds are the same however many steps are wanted, so that more steps never give a longer perturbation (but for
     float32 rounding of the network in batches of other sizes). Thirty are enough where the network is plain, see
@@ -223,13 +237,15 @@ def _search(nearest: _Nearest, starts: Tensor, numbers: Tensor, steps: int, seed
     inputs, norm = nearest.inputs, nearest.norm
     draws = count()
     for one in _rounds(starts.shape[1]):
-        if one.rank is not None:
-            delta = (1 + _OVERSHOOT) * starts[:, one.rank]
+        if isinstance(one, _Polish):
+            _polish(nearest, one.overshoots, min(steps, one.steps))
+        elif one.rank is not None:
+            _search_in_ball(nearest, (1 + _OVERSHOOT) * starts[:, one.rank], one, min(steps, one.steps))
         else:
             drawn = random_directions(inputs.shape[1:], numbers, seed=seed, axis=next(draws)).to(inputs)
             size = torch.where(nearest.found, nearest.distance, nearest.reach).clamp_max(nearest.reach)
             delta = nearest.points - inputs + like(one.noise * size, inputs) * steepest(drawn, norm)
-        _search_in_ball(nearest, delta, one, min(steps, one.steps))
+            _search_in_ball(nearest, delta, one, min(steps, one.steps))
         steps -= one.steps
         if steps <= 0:
             return
@@ -255,6 +271,17 @@ def _search_in_ball(nearest: _Nearest, delta: Tensor, one: _Round, steps: int) -
         radius = torch.where(shortest.isfinite(), radius, linearised.clamp_max(nearest.reach))
         move = like(stride * diagonal * radius, points) * steepest(downhill, norm if one.steepest else "l2")
         points = (inputs + project(points - inputs + move, radius, norm)).clamp(*bounds)
+
+
+def _polish(nearest: _Nearest, overshoots: tuple[float, ...], steps: int) -> None:
+    """Exact where the boundary is flat: steps in a ball only come near the shortest perturbation and its direction."""
+    inputs, norm, bounds = nearest.inputs, nearest.norm, nearest.clf.bounds
+    points = nearest.points
+    for overshoot in (*overshoots, 0.0)[:steps]:
+        margin, downhill, _ = nearest.look(points)
+        gap = margin + ((points - inputs) * downhill).flatten(1).sum(1)
+        delta, _ = to_half_space(inputs, downhill, gap, norm, bounds)
+        points = (inputs + (1 + overshoot) * delta).clamp(*bounds)
 
 
 def _cosine(ends: tuple[float, float], step: int, steps: int) -> float:

@@ -93,7 +93,7 @@ def transfer(
     ] = None,
     norm: Annotated[Norm | None, typer.Option(help="By default linf for the matrix, l2 for the others.")] = None,
     attack: Annotated[TransferAttack | None, typer.Option(help="Of the matrix; by default pgd.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of PGD (by default 20) or minimal_norm (300).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of PGD (by default 20) or minimal_norm (600).")] = None,
     mistakes_figure: Annotated[
         Path | None, typer.Option(help="Second figure of the matrix: unfooled, same and different mistakes.")
     ] = None,

@@ -142,7 +142,7 @@ def transfer_predictors(
     over: str = "shared",
     radius: float | None = None,
     draws: int = 16,
-    steps: int = 300,
+    steps: int = 600,
     dimensions: Mapping[str, float] | Sequence[float] | None = None,
     seed: int = 0,
     progress: bool = True,
