@@ -1,4 +1,4 @@
-"""The networks of the training tables under every instrument, and dimension beside accuracy under PGD.
+"""The networks of the training tables under every instrument, and dimension beside robust accuracy.
 
     python benchmarks/training_compared.py mnist        # after training_mnist.py
     python benchmarks/training_compared.py cifar10      # after training_cifar10.py
@@ -100,6 +100,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "clean": ("accuracy", "clean"),
     "FGSM": ("accuracy", "FGSM"),
     "PGD-100": ("accuracy", "PGD-100"),
+    "robust": ("accuracy", "robust"),
     "verified dimension": ("dimension", "verified, inside the bounds"),
     "frames": ("dimension", "optimised frames"),
     "distance, FGSM": ("distances", "along the FGSM"),
@@ -239,7 +240,7 @@ def short_table(found: Comparison, rows: Sequence[tuple[str, str]]) -> str:
 
 
 def correlations(found: Comparison, problem: Problem) -> list[str]:
-    """Rank correlations with accuracy under PGD over the methods of each network, of their means over the seeds."""
+    """Rank correlations with robust accuracy over the methods of each network, of their means over the seeds."""
     lines = []
     for network in problem.networks:
         methods = trained(found, problem, network)
@@ -249,16 +250,16 @@ def correlations(found: Comparison, problem: Problem) -> list[str]:
             if (spread := spreads(found, *place))
         }
         told = [
-            f"{name} {rank_correlation(means[name], means['PGD-100']).plain(2)}"
-            for name in ("verified dimension", "frames", "FGSM", "distance, FGSM", "gradient")
+            f"{name} {rank_correlation(means[name], means['robust']).plain(2)}"
+            for name in ("verified dimension", "frames", "FGSM", "PGD-100", "distance, FGSM", "gradient")
             if name in means
         ]
-        lines.append(f"- {network}, {len(methods)} methods, PGD-100 with: {'; '.join(told)}")
+        lines.append(f"- {network}, {len(methods)} methods, robust accuracy with: {'; '.join(told)}")
     return lines
 
 
 def dimension_figure(found: Comparison, problem: Problem) -> Figure:
-    """Accuracy under PGD against dimensions: a column per network, a point per method, bars of one sd."""
+    """Robust accuracy against dimensions: a column per network, a point per method, bars of one sd."""
     counted = {
         "verified dimension": "orthogonal adversarial directions, gradient-aligned frames (mean)",
         "frames": "orthogonal adversarial directions, optimised frames (mean)",
@@ -272,12 +273,12 @@ def dimension_figure(found: Comparison, problem: Problem) -> Figure:
             for axes, network in zip(line, problem.networks, strict=True):
                 places = {}
                 for method in trained(found, problem, network):
-                    x, y = (spreads(found, *COLUMNS[part])[f"{network} {method}"] for part in (name, "PGD-100"))
+                    x, y = (spreads(found, *COLUMNS[part])[f"{network} {method}"] for part in (name, "robust"))
                     bars = {"xerr": x.sd, "yerr": 100 * y.sd} if x.seeds > 1 else {}
                     axes.errorbar(x.mean, 100 * y.mean, **bars, fmt="o", ms=4, lw=1, color=CLASS_COLORS[1])
                     places[method] = (x.mean, 100 * y.mean)
                 axes.set(title=network, xlabel=words)
-                axes.set(ylabel=f"accuracy under PGD-100 (%), L∞, ε = {problem.eps:.2g}", ylim=(-4, 104))
+                axes.set(ylabel=f"robust accuracy (%), L∞, ε = {problem.eps:.2g}", ylim=(-4, 104))
                 axes.spines[["top", "right"]].set_visible(False)
                 _label(axes, places)
     return figure

@@ -54,8 +54,8 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 def targeted_dlr(logits: Tensor, y: Tensor, targets: Tensor) -> Tensor:
     r"""Targeted difference of logits ratio (Croce & Hein 2020, arXiv 2003.01690, eq. 7): from a class to a target.
 
-    It is :math:`(l_t - l_y) / (l_{\pi_1} - \tfrac12(l_{\pi_3} + l_{\pi_4}))`; for three classes there is no fourth
-    logit to average over, and for two the loss is the numerator.
+    It is :math:`(l_t - l_y) / (l_{\pi_1} - \tfrac12(l_{\pi_3} + l_{\pi_4}))`. For fewer than four classes it is the
+    numerator: without a fourth logit, the ratio of the most and the least likely of three classes is always -1.
 
     Args:
         logits: `[example, class]`.
@@ -70,7 +70,7 @@ def targeted_dlr(logits: Tensor, y: Tensor, targets: Tensor) -> Tensor:
         tensor([-1.3333])
     """
     gain = logits.gather(1, targets.long()[:, None]) - logits.gather(1, y.long()[:, None])
-    return gain[:, 0] / _spread(logits, (2, 3))
+    return gain[:, 0] / _spread(logits, (2, 3)) if logits.shape[1] > 3 else gain[:, 0]
 
 
 def _spread(logits: Tensor, ranks: tuple[int, ...]) -> Tensor:

@@ -154,7 +154,11 @@ def test_curves_are_saved_and_loaded(tmp_path) -> None:
         ({"eps": [-0.1, 0.1]}, ValueError, "eps must be a finite number >= 0, in input units, got -0.1"),
         ({"eps": [0.1, math.inf]}, ValueError, "eps must be a finite number >= 0"),
         ({"eps": 0.1}, TypeError, "eps must be a list of numbers, got 0.1"),
-        ({"attack": "cw"}, ValueError, r"attack must be one of \['fgsm', 'pgd', 'apgd', 'strongest'\], got 'cw'"),
+        (
+            {"attack": "cw"},
+            ValueError,
+            r"attack must be one of \['fgsm', 'pgd', 'apgd', 'square', 'strongest'\], got 'cw'",
+        ),
         ({"norm": "l1"}, ValueError, r"norm must be one of \['l2', 'linf'\], got 'l1'"),
         ({"steps": 3}, TypeError, r"settings of 'fgsm' must be any of \[\], got \['steps'\]"),
         ({"attack": "pgd", "targeted": True}, TypeError, r"settings of 'pgd' must be any of .*, got \['targeted'\]"),

@@ -120,9 +120,17 @@ def test_losses_are_the_ratios_of_the_paper(classes: int) -> None:
         third, fourth = (falling + 4 * [math.nan])[2:4]
         spread = 1 if classes == 2 else falling[0] - third
         assert untargeted.item() == pytest.approx((other - row[c]) / spread)
-        if classes > 3:
-            spread = falling[0] - (third + fourth) / 2
+        spread = falling[0] - (third + fourth) / 2 if classes > 3 else 1
         assert targeted.item() == pytest.approx((row[t] - row[c]) / spread)
+
+
+def test_the_least_likely_of_three_classes_is_reached() -> None:
+    linear = torch.nn.Linear(2, 3)
+    linear.weight.data = torch.tensor([[0.0, 0.0], [0.0, 0.01], [10.0, 0.0]])
+    linear.bias.data = torch.tensor([0.0, -0.1, -5.5])
+    x, y = torch.full((1, 2), 0.5), torch.tensor([0])
+    result = apgd_targeted(bg.Classifier(linear), x, y, eps=0.1)
+    assert result.labels.tolist() == [2]
 
 
 def test_ratios_do_not_depend_on_the_scale_of_the_logits_and_equal_logits_give_no_nan() -> None:

@@ -23,7 +23,9 @@ from boundarygeo.statistics import Estimate, mean, median, paired_difference, sh
 from boundarygeo.subspace.summary import dimension_summary
 
 N, EPS, FEW = 30, 0.1, 4
-SETTINGS = Settings(eps=EPS, radius=0.5, restarts=2, few=FEW, max_dimension=6, pairs=25, sigma=0.02, votes=50)
+SETTINGS = Settings(
+    eps=EPS, radius=0.5, restarts=2, queries=100, few=FEW, max_dimension=6, pairs=25, sigma=0.02, votes=50
+)
 
 
 def network(seed: int) -> nn.Module:
@@ -85,11 +87,16 @@ def test_accuracies_are_those_of_the_curves(
         drawn = {"seed": 5, "index": index}
         pgd = bg.accuracy_curve(clf, x, y, attack="pgd", eps=[EPS], steps=20, **drawn)
         longer = bg.accuracy_curve(clf, x, y, attack="pgd", eps=[EPS], steps=100, restarts=2, **drawn)
-        rights = {"clean": clean, "FGSM": fgsm.correct[0], "PGD-20": pgd.correct[0], "PGD-100 × 2": longer.correct[0]}
+        square = bg.accuracy_curve(clf, x, y, attack="square", eps=[EPS], queries=100, **drawn)
+        strongest = bg.accuracy_curve(clf, x, y, attack="strongest", eps=[EPS], queries=100, **drawn)
+        curves = {
+            "FGSM": fgsm, "PGD-20": pgd, "PGD-100 × 2": longer, "Square-100": square, "strongest": strongest,
+        }  # fmt: skip
+        rights = {"clean": clean} | {name: curve.correct[0] for name, curve in curves.items()}
         for quantity, right in rights.items():
             assert found.value(subject.name, "accuracy", quantity) == share(int(right.sum()), N)
         every = torch.stack(list(rights.values())).all(0)
-        assert found.value(subject.name, "accuracy", "worst of these") == share(int(every.sum()), N)
+        assert found.value(subject.name, "accuracy", "robust") == share(int(every.sum()), N)
         both = (pgd.correct[0] & ~fgsm.correct[0], fgsm.correct[0] & ~pgd.correct[0])
         difference = paired_difference(*(int(which.sum()) for which in both), N)
         assert found.value(subject.name, "masking", "PGD-20 − FGSM") == difference
@@ -166,7 +173,7 @@ def test_seeds_of_a_group_have_a_mean_and_a_standard_deviation(found: Comparison
     assert (spread.mean, spread.sd) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     assert (spread.seeds, len(spread.rows)) == (2, 2)
     table = instrument_table(found, "accuracy")
-    assert table[0] == ("", "seeds", "n", "clean", "FGSM", "PGD-20", "PGD-100 × 2", "worst of these")
+    assert table[0] == ("", "seeds", "n", "clean", "FGSM", "PGD-20", "PGD-100 × 2", "Square-100", "strongest", "robust")
     assert table[1][:3] == ("plain", "2", "30")
     assert table[1][4] == f"{100 * spread.mean:.1f} ± {100 * spread.sd:.1f} %"
     assert table[2][4] == found.value("other", "accuracy", "FGSM").percent()

@@ -32,7 +32,7 @@ from boundarygeo.comparison.tables import csv_text, markdown
 from boundarygeo.results import Result
 
 N = 20
-SETTINGS = Settings(eps=0.1, radius=0.5, restarts=2, few=3, max_dimension=4, pairs=12, sigma=0.02, votes=40)
+SETTINGS = Settings(eps=0.1, radius=0.5, restarts=2, queries=50, few=3, max_dimension=4, pairs=12, sigma=0.02, votes=40)
 FEW = ("accuracy", "masking", "spectrum")
 LIGHT = ("segments", "spectrum")
 PARTS = 9 * 3 + 1
@@ -212,7 +212,7 @@ def test_interrupted_again_and_again_it_ends_as_one_that_was_not(
     # Nothing twice but the two that were stopped, which are neither accuracies nor the matrix.
     assert len([call for call in called if call[1]]) == PARTS - 1 + 2
     assert called.count(("pgd", "")) == 3
-    assert called.count(("accuracy_curve", "")) == 3 * 3
+    assert called.count(("accuracy_curve", "")) == 5 * 3
 
 
 def test_it_may_be_stopped_in_any_part(called: Called, tmp_path: Path) -> None:

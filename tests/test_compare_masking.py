@@ -28,6 +28,13 @@ def test_an_attack_that_should_be_stronger_and_leaves_more_is_flagged_with_its_n
     assert "PGD-20 sent from b" in checks[2].reason
 
 
+def test_an_attack_without_gradients_that_finds_more_is_flagged() -> None:
+    checks = masking_checks(outcome(30), outcome(20), outcome(20), {"a": outcome(38)}, square=outcome(10))
+    assert [check.flagged for check in checks] == [False, False, True, False]
+    assert "PGD-100 leaves +25.0 points of accuracy more than Square" in checks[2].reason
+    assert not masking_checks(outcome(30), outcome(20), outcome(20), {}, square=outcome(25))[2].flagged
+
+
 def test_equal_outcomes_have_an_interval_too() -> None:
     check = masking_checks(outcome(25), outcome(25), outcome(25), {})[0]
     assert check.difference.value == 0
@@ -99,7 +106,7 @@ def masked(problem: tuple[nn.Linear, Tensor, Tensor], *modules: nn.Module) -> di
         Subject(name=type(module).__name__, group=type(module).__name__, classifier=bg.Classifier(module, device="cpu"))
         for module in modules
     ]
-    settings = Settings(eps=EPS, restarts=2)
+    settings = Settings(eps=EPS, restarts=2, queries=300)
     found = compare(subjects, x, y, settings=settings, instruments=["accuracy", "masking"], progress=False)
     assert all(row.measured.estimate.n == 120 for row in found.rows)
     return {
@@ -116,9 +123,11 @@ def test_a_network_whose_gradients_mislead_is_flagged_and_an_honest_one_is_not(
     assert flags == {
         ("Misleading", "PGD-20 − FGSM"): True,
         ("Misleading", "PGD-100 × 2 − PGD-20"): False,
+        ("Misleading", "PGD-100 × 2 − Square-300"): True,
         ("Misleading", "PGD-20 − strongest transferred"): True,
         ("Linear", "PGD-20 − FGSM"): False,
         ("Linear", "PGD-100 × 2 − PGD-20"): False,
+        ("Linear", "PGD-100 × 2 − Square-300"): False,
         ("Linear", "PGD-20 − strongest transferred"): False,
     }
 
@@ -128,4 +137,8 @@ def test_logits_of_any_scale_are_attacked_alike(problem: tuple[nn.Linear, Tensor
 
 
 def test_one_classifier_alone_has_no_transferred_attack(problem: tuple[nn.Linear, Tensor, Tensor]) -> None:
-    assert list(masked(problem, problem[0])) == [("Linear", "PGD-20 − FGSM"), ("Linear", "PGD-100 × 2 − PGD-20")]
+    assert [quantity for _, quantity in masked(problem, problem[0])] == [
+        "PGD-20 − FGSM",
+        "PGD-100 × 2 − PGD-20",
+        "PGD-100 × 2 − Square-300",
+    ]

@@ -18,7 +18,7 @@ import training_compared as benchmark  # pyright: ignore[reportMissingImports]
 from training_table import checkpoint_file  # pyright: ignore[reportMissingImports]
 
 METHODS = ("standard", "mixup", "BatchOut, η 0.1")
-SETTINGS = Settings(eps=0.1, restarts=1, few=2, pairs=10)
+SETTINGS = Settings(eps=0.1, restarts=1, queries=50, few=2, pairs=10)
 
 
 @pytest.fixture

@@ -120,8 +120,8 @@ def apgd_targeted(
 ) -> AdversarialExamples:
     """APGD towards the most likely other classes, one after another (Croce & Hein 2020, arXiv 2003.01690).
 
-    One search of `apgd` per class, which climbs the targeted difference of logits ratio (eq. 7; without the logits that
-    there are not for fewer than four classes). Every misclassification is a success, whatever the class.
+    One search of `apgd` per class, which climbs the targeted difference of logits ratio (eq. 7; for fewer than four
+    classes, its numerator). Every misclassification is a success, whatever the class.
 
     Args:
         clf: as in `apgd`.

@@ -27,6 +27,7 @@ class Attack(enum.StrEnum):
     FGSM = "fgsm"
     PGD = "pgd"
     APGD = "apgd"
+    SQUARE = "square"
     STRONGEST = "strongest"
 
 
@@ -55,8 +56,8 @@ def accuracy(
     """
     attacks = [chosen.value for chosen in each_once(attack, "--attack")]
     sizes = ascending_sizes(eps, "--eps")
-    if steps is not None and attacks == [Attack.FGSM]:
-        raise ValueError("--steps must be given with --attack pgd, apgd or strongest, got fgsm")
+    if steps is not None and not set(attacks) & set(STEPS):
+        raise ValueError(f"--steps must be given with --attack pgd, apgd or strongest, got {', '.join(attacks)}")
     given = None if steps is None else at_least(steps, 1, "--steps")
     settings: dict[str, dict[str, Any]] = {name: {"steps": given or default} for name, default in STEPS.items()}
     stores = resumable_stores(options, attack=attacks)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from boundarygeo.transfer.matrix import TransferMatrix
 
 STEPS, MORE_STEPS = 20, 100
 """Steps of PGD, and of the PGD that should find more."""
+STRONGEST = "strongest"
+"""What the strongest attack is called."""
 
 
 class Bench:
@@ -59,9 +62,28 @@ class Bench:
         return self.settings.eps * self.x[0].numel() ** 0.5 if given is None else given
 
     @property
-    def attacks(self) -> tuple[str, str, str]:
-        """What the three attacks are called."""
-        return "FGSM", f"PGD-{STEPS}", f"PGD-{MORE_STEPS} × {self.settings.restarts}"
+    def masking_attacks(self) -> tuple[str, str, str, str]:
+        """What the attacks are called that signs of masked gradients are looked for with."""
+        settings = self.settings
+        return (
+            "FGSM",
+            f"PGD-{STEPS}",
+            f"PGD-{MORE_STEPS} × {settings.restarts}",
+            f"Square-{settings.queries}",
+        )
+
+    @property
+    def attacks(self) -> dict[str, dict[str, Any]]:
+        """What all attacks are called, and their settings in `accuracy_curve`."""
+        eps, queries = [self.settings.eps], self.settings.queries
+        settings: list[dict[str, Any]] = [
+            {"attack": "fgsm", "eps": [0.0, *eps]},
+            {"attack": "pgd", "eps": eps, "steps": STEPS},
+            {"attack": "pgd", "eps": eps, "steps": MORE_STEPS, "restarts": self.settings.restarts},
+            {"attack": "square", "eps": eps, "queries": queries},
+            {"attack": "strongest", "eps": eps, "queries": queries},
+        ]
+        return dict(zip((*self.masking_attacks, STRONGEST), settings, strict=True))
 
     def curve(self, subject: Subject, attack: str) -> AccuracyCurve:
         """Accuracy under an attack; that of FGSM begins with ε = 0.
@@ -75,17 +97,10 @@ class Bench:
         """
         key = self.subjects.index(subject), attack
         if key not in self._curves:
-            shared = {"norm": "linf", "seed": self.seed, "index": self.index, "progress": self.progress}
-            problem = subject.classifier, self.x, self.y
-            eps = self.settings.eps
-            if attack == self.attacks[0]:
-                self._curves[key] = accuracy_curve(*problem, attack="fgsm", eps=[0.0, eps], **shared)
-            else:
-                more = attack == self.attacks[2]
-                steps, restarts = (MORE_STEPS, self.settings.restarts) if more else (STEPS, 1)
-                self._curves[key] = accuracy_curve(
-                    *problem, attack="pgd", eps=[eps], steps=steps, restarts=restarts, **shared
-                )
+            self._curves[key] = accuracy_curve(
+                subject.classifier, self.x, self.y, norm="linf", seed=self.seed, index=self.index,
+                progress=self.progress, **self.attacks[attack],
+            )  # fmt: skip
         return self._curves[key]
 
     def hold(self, subject: Subject, attack: str, curve: AccuracyCurve) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from boundarygeo.comparison.bench import Bench
+from boundarygeo.comparison.bench import STRONGEST, Bench
 from boundarygeo.comparison.masking import LEVEL, masking_checks
 from boundarygeo.comparison.rows import Measurement
 from boundarygeo.comparison.subjects import Subject
@@ -59,14 +59,15 @@ class Instrument:
 
 
 def accuracy(bench: Bench, subject: Subject) -> Found:
-    """Clean accuracy, and under FGSM, PGD and longer PGD; an example counts where it is right under all of them."""
+    """Clean accuracy and that under each attack; robust: the share that is right under all of them."""
     curves = {name: bench.curve(subject, name) for name in bench.attacks}
     rights = {"clean": curves["FGSM"].correct[0]} | {name: curve.correct[-1] for name, curve in curves.items()}
     every = rights["clean"]
     for right in rights.values():
         every = every & right
-    shares = {name: share(int(right.sum()), len(right)) for name, right in (rights | {"worst of these": every}).items()}
-    rows = [_share("accuracy", name, estimate, main=name != "worst of these") for name, estimate in shares.items()]
+    shares = {name: share(int(right.sum()), len(right)) for name, right in (rights | {"robust": every}).items()}
+    aside = bench.masking_attacks[3], STRONGEST
+    rows = [_share("accuracy", name, estimate, main=name not in aside) for name, estimate in shares.items()]
     return Found(rows, {_word(name): curve for name, curve in curves.items()})
 
 
@@ -87,15 +88,17 @@ def hold_curves(bench: Bench, subject: Subject, found: Found) -> None:
 def masking(bench: Bench, subject: Subject) -> Found:
     """Whether attacks that should be stronger are: see `boundarygeo.comparison.masking`."""
     own = bench.subjects.index(subject)
-    fgsm, pgd, longer = (bench.curve(subject, name).correct[-1] for name in bench.attacks)
+    names = bench.masking_attacks
+    fgsm, pgd, longer, square = (bench.curve(subject, name).correct[-1] for name in names)
     others = [number for number in range(len(bench.subjects)) if number != own]
     sent = {bench.subjects[i].name: ~bench.matrix.success[i, own] for i in others} if others else {}
     quantities = (
-        f"{bench.attacks[1]} − FGSM",
-        f"{bench.attacks[2]} − {bench.attacks[1]}",
-        f"{bench.attacks[1]} − strongest transferred",
+        f"{names[1]} − FGSM",
+        f"{names[2]} − {names[1]}",
+        f"{names[2]} − {names[3]}",
+        f"{names[1]} − strongest transferred",
     )
-    checks = masking_checks(fgsm, pgd, longer, sent, names=bench.attacks)
+    checks = masking_checks(fgsm, pgd, longer, sent, square=square, names=names)
     rows = [
         Measurement(
             instrument="masking",
@@ -247,7 +250,7 @@ def certified(bench: Bench, subject: Subject) -> Found:
 def _accuracy_note(bench: Bench) -> str:
     return (
         f"L∞, ε = {bench.settings.eps:.4g}; n = {len(bench.x):,}, examples misclassified without an attack included; "
-        "95 % Wilson intervals"
+        "robust: right under all attacks, APGD, minimal norm and Square among them; 95 % Wilson intervals"
     )
 
 

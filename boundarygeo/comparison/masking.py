@@ -60,9 +60,10 @@ def masking_checks(
     longer: Tensor,
     transferred: Mapping[str, Tensor],
     *,
-    names: tuple[str, str, str] = ("FGSM", "PGD-20", "PGD-100"),
+    square: Tensor | None = None,
+    names: tuple[str, str, str, str] = ("FGSM", "PGD-20", "PGD-100", "Square"),
 ) -> list[PairedCheck]:
-    """The three checks, from who is right under which attack.
+    """The checks, from who is right under which attack.
 
     Args:
         fgsm: whether the classifier is right under FGSM, bool `[example]`.
@@ -70,10 +71,12 @@ def masking_checks(
         longer: under PGD of more steps and restarts, bool `[example]`.
         transferred: under the adversarial examples that were made for other classifiers, by their name. The one that
             leaves the fewest right is compared with `pgd`.
-        names: what the three attacks are called.
+        square: under an attack that uses no gradient, bool `[example]`.
+        names: what the four attacks are called.
 
     Returns:
-        PGD against FGSM, longer against shorter PGD, and PGD against the strongest transferred attack, if there is any.
+        PGD against FGSM, longer against shorter PGD; then, where they are given, longer PGD against the attack without
+        gradients, and PGD against the strongest transferred attack.
 
     Raises:
         ValueError: if there is not one value per example.
@@ -84,10 +87,12 @@ def masking_checks(
         >>> [check.flagged for check in masking_checks(~right, right, right, {})]
         [True, False]
     """
-    for outcome in (pgd, longer, *transferred.values()):
+    blind = {} if square is None else {names[3]: square}
+    for outcome in (pgd, longer, *blind.values(), *transferred.values()):
         if outcome.shape != fgsm.shape:
             raise ValueError(f"every attack must have one value per example, {len(fgsm)}, got {list(outcome.shape)}")
     checks = [_compare(names[1], pgd, names[0], fgsm), _compare(names[2], longer, names[1], pgd)]
+    checks += [_compare(names[2], longer, name, outcome) for name, outcome in blind.items()]
     if transferred:
         source = min(transferred, key=lambda name: int(transferred[name].sum()))
         told = f"{names[1]} sent from {source}"

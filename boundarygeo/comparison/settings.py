@@ -34,6 +34,7 @@ class Settings:
         eps: ε of the attacks in L∞, in input units; and how far straightness is looked at along the FGSM direction.
         radius: ε of the dimensions in L2, in input units; by default the L2 length ε √d of an FGSM step.
         restarts: restarts of PGD-100.
+        queries: forward passes per example of the Square attack, by itself and as a part of the strongest attack.
         few: number of examples of the expensive instruments: pieces, optimised frames, certified radii.
         max_dimension: largest dimension to look for, or None for that of `adversarial_dimension`.
         frame: whether dimensions by optimised frames are counted, too.
@@ -48,6 +49,7 @@ class Settings:
     eps: float
     radius: float | None = None
     restarts: int = 5
+    queries: int = 1000
     few: int = 20
     max_dimension: int | None = None
     frame: bool = False
@@ -60,7 +62,7 @@ class Settings:
             size = getattr(self, name)
             if size is not None and not 0 < size < math.inf:
                 raise ValueError(f"{name} must be a positive number, in input units, got {size!r}")
-        for name in ("restarts", "few", "pairs", "votes", "max_dimension"):
+        for name in ("restarts", "queries", "few", "pairs", "votes", "max_dimension"):
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
         if self.sigma is not None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, strongest
+from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, square, strongest
 from boundarygeo.attacks.examples import check_count, check_eps, labels_of
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.attacks.projected_gradient import check_settings
@@ -19,10 +19,11 @@ from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.statistics import share
 
-ATTACKS = ("fgsm", "pgd", "apgd", "strongest")
+ATTACKS = ("fgsm", "pgd", "apgd", "square", "strongest")
 _SEARCHES: dict[str, tuple[Callable[..., AdversarialExamples], tuple[str, ...]]] = {
     "pgd": (pgd, ("steps", "step_size", "restarts", "random_start")),
     "apgd": (apgd, ("steps", "restarts")),
+    "square": (square, ("queries",)),
     "strongest": (strongest, ("steps", "queries", "restarts")),
 }
 """Attacks that search, and the settings of theirs that a curve takes."""
@@ -40,7 +41,7 @@ class AccuracyCurve(Result):
         correct: whether each example is right, bool `[eps, example]`.
         index: number of each example, int64 `[example]`: decides its random starts.
         n: number of examples, those misclassified without an attack included.
-        attack: `"fgsm"`, `"pgd"`, `"apgd"` or `"strongest"`.
+        attack: `"fgsm"`, `"pgd"`, `"apgd"`, `"square"` or `"strongest"`.
         norm: `"l2"` or `"linf"`.
     """
 
@@ -89,15 +90,15 @@ def accuracy_curve(
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        attack: `"fgsm"`, `"pgd"`, `"apgd"` or `"strongest"`.
+        attack: `"fgsm"`, `"pgd"`, `"apgd"`, `"square"` or `"strongest"`.
         norm: `"linf"` or `"l2"`.
         eps: sizes of the perturbation in `norm`, ascending, in input units, e.g. `[k / 255 for k in range(9)]`.
         seed: seed of what an attack draws.
         index: number of each example; by default 0, 1, 2, ….
         progress: whether to show a bar when it takes more than two seconds.
         **settings: of the attack: `steps`, `step_size`, `restarts` and `random_start` of `boundarygeo.pgd`; `steps` and
-            `restarts` of `boundarygeo.apgd`; `steps`, `queries` and `restarts` of `boundarygeo.strongest`; FGSM has
-            none.
+            `restarts` of `boundarygeo.apgd`; `queries` of `boundarygeo.square`; `steps`, `queries` and `restarts` of
+            `boundarygeo.strongest`; FGSM has none.
 
     Returns:
         The curve.
