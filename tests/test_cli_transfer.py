@@ -143,6 +143,22 @@ def test_directions_are_kept_for_each_pair_and_drawn_for_each_source(
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["from1.png", "from2.png"]
 
 
+@pytest.mark.parametrize("measure", ["dimension", "shared"])
+def test_the_sizes_of_frames_are_those_that_were_asked_for(
+    measure: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "{source}-{target}.zarr" if measure == "dimension" else "1-1.zarr"
+    words = [*start(folder), "--measure", measure, "--eps", "4", "--name", "a", "--name", "b", "--box", "ignore"]
+    status, _, complaint = run(capsys, *words, "--grid", "2,5", "--out", tmp_path / name)
+    assert (status, complaint) == (0, "")
+    result = bg.load(tmp_path / "1-1.zarr")
+    assert isinstance(result, bg.AdversarialDimension | bg.SharedDimension)
+    assert result.max_dimension == 5
+    status, _, complaint = run(capsys, *words, "--grid", "5,2")
+    assert status == 2
+    assert "--grid must be full or ascending sizes such as 1,5,25, got '5,2'" in complaint
+
+
 def test_numbers_in_the_tables_are_those_of_the_results(these: Comparison) -> None:
     kept = shared(these, eps=4.0, box="ignore")
     (result,) = kept.results

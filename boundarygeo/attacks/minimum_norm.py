@@ -112,7 +112,7 @@ def minimal_norm(
     exact where the boundary is flat.
 
     The rounds are the same however many steps are wanted, so that more steps never give a longer perturbation (but for
-    float32 rounding of the network in batches of other sizes). Thirty are enough where the network is plain, see
+    float32 rounding of the network in batches of other sizes). A hundred are enough where the network is plain, see
     benchmarks/README.md. Each step is one forward and one backward pass per example, the first one backward pass for
     each of ten classes. An example that is misclassified to begin with is left as it is after the first: found,
     distance 0.

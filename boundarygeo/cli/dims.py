@@ -2,12 +2,11 @@
 
 import enum
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -21,7 +20,7 @@ from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
 from boundarygeo.cli.options import StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import Study, open_study
-from boundarygeo.cli.words import ascending_sizes, at_least
+from boundarygeo.cli.words import ascending_sizes, at_least, frame_sizes
 from boundarygeo.plots.captions import settings_of
 from boundarygeo.plots.curves import NORM_NAMES
 from boundarygeo.statistics import Estimate, mean, rank_correlation, share
@@ -132,7 +131,7 @@ def dims(
     if max_dimension is not None:
         at_least(max_dimension, 1, "--max-dimension")
     at_least(restarts, 1, "--restarts")
-    tries = _grid(grid, max_dimension)
+    tries = None if grid is None else frame_sizes(grid, max_dimension)
     words = [word.strip() for word in eps.split(",")]
     kinds = KINDS if "{kind}" in str(options.out) else KINDS[:1]
     named = resumable_stores(options, size=[word.replace("/", "_") for word in words], kind=kinds)
@@ -153,20 +152,6 @@ def dims(
         print(f"{name}:\n{dimension_table(measured, words, source=study.names[0], inputs=drawn.x[0].numel())}")
     if options.figure is not None:
         print(f"saved {plots.save_figure(_drawing(models, study.names), options.figure)}")
-
-
-def _grid(text: str | None, max_dimension: int | None) -> Literal["full"] | list[int] | None:
-    """Sizes of frames from the words of the command line."""
-    if text is None or text == "full":
-        return text
-    words = [word.strip() for word in text.split(",")]
-    sizes = [int(word) for word in words if re.fullmatch("[0-9]{1,9}", word)]
-    last = math.inf if max_dimension is None else max_dimension
-    ascending = all(low < high for low, high in pairwise([0, *sizes]))
-    if len(sizes) < len(words) or not ascending or sizes[-1] > last:
-        up_to = "" if max_dimension is None else f" up to --max-dimension {max_dimension}"
-        raise ValueError(f"--grid must be full or ascending sizes{up_to} such as 1,5,25, got {text!r}")
-    return sizes
 
 
 def _measure(

@@ -23,7 +23,7 @@ from boundarygeo.cli.models import short_names
 from boundarygeo.cli.options import EngineName, StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, check_figures
 from boundarygeo.cli.sources import Study, open_study
-from boundarygeo.cli.words import at_least, positive_number
+from boundarygeo.cli.words import at_least, frame_sizes, positive_number
 from boundarygeo.transfer.problem import check_classifiers, check_shared
 
 DIMENSION = 10
@@ -65,6 +65,7 @@ BELONGS: dict[str, tuple[Measure, ...]] = {
     "--method": _SUBSPACES,
     "--box": _SUBSPACES,
     "--max-dimension": _SUBSPACES,
+    "--grid": _SUBSPACES,
     "--dimension": (Measure.OVERLAP,),
     "--restarts": (Measure.OVERLAP,),
     "--max-distance": (Measure.DISTANCES,),
@@ -104,6 +105,7 @@ def transfer(
         Box | None, typer.Option(help="As in dims; by default feasible for dimension, ignore for shared.")
     ] = None,
     max_dimension: Annotated[int | None, typer.Option(help="Largest count to look for; by default up to 200.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Sizes of frames, as in dims.")] = None,
     dimension: Annotated[
         int | None, typer.Option(help=f"Dimension of the subspaces of overlap; by default {DIMENSION}.")
     ] = None,
@@ -128,8 +130,9 @@ def transfer(
     """
     given = {
         "--eps": eps, "--norm": norm, "--attack": attack, "--steps": steps, "--mistakes-figure": mistakes_figure,
-        "--method": method, "--box": box, "--max-dimension": max_dimension, "--dimension": dimension,
-        "--restarts": restarts, "--max-distance": max_distance, "--triplets": triplets, "--resolution": resolution,
+        "--method": method, "--box": box, "--max-dimension": max_dimension, "--grid": grid,
+        "--dimension": dimension, "--restarts": restarts, "--max-distance": max_distance, "--triplets": triplets,
+        "--resolution": resolution,
     }  # fmt: skip
     for option, value in given.items():
         if value is not None and measure not in BELONGS[option]:
@@ -242,6 +245,10 @@ def _settings(measure: Measure, given: dict[str, Any]) -> dict[str, Any]:
         settings |= {"norm": norm.value, "method": method.value, "box": box.value}
         if "--max-dimension" in given:
             settings["max_dimension"] = at_least(given["--max-dimension"], 1, "--max-dimension")
+        if "--grid" in given:
+            if method is Method.SEQUENTIAL:
+                raise ValueError(f"--grid must not be given for --method sequential, got {given['--grid']!r}")
+            settings["grid"] = frame_sizes(given["--grid"], settings.get("max_dimension"))
     elif measure is Measure.OVERLAP:
         size = at_least(given.get("--dimension", DIMENSION), 1, "--dimension")
         settings["dimension"] = size

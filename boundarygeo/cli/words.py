@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -123,3 +123,28 @@ def each_once(values: Sequence[T], name: str) -> list[T]:
         if values.count(value) > 1:
             raise ValueError(f"{name} must be given once for each value, got {value!s} twice")
     return list(values)
+
+
+def frame_sizes(text: str, most: int | None) -> Literal["full"] | list[int]:
+    """Sizes of frames to try, from `--grid`.
+
+    Args:
+        text: `full`, or ascending sizes.
+        most: the largest of them, from `--max-dimension`; or None.
+
+    Returns:
+        `"full"`, or the sizes.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text == "full":
+        return "full"
+    words = [word.strip() for word in text.split(",")]
+    sizes = [int(word) for word in words if re.fullmatch("[0-9]{1,9}", word)]
+    last = math.inf if most is None else most
+    ascending = all(low < high for low, high in pairwise([0, *sizes]))
+    if len(sizes) < len(words) or not ascending or sizes[-1] > last:
+        up_to = "" if most is None else f" up to --max-dimension {most}"
+        raise ValueError(f"--grid must be full or ascending sizes{up_to} such as 1,5,25, got {text!r}")
+    return sizes

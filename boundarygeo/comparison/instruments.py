@@ -151,6 +151,8 @@ def dimension(bench: Bench, subject: Subject) -> Found:
             )
         words = f"verified, {_BOXES[box]}" if method == "gaas" else f"optimised frames, {_BOXES[box]}"
         capped = f"at the cap of {found.max_dimension}: {summary.at_cap.percent()}"
+        if summary.closed is not None:
+            capped += f"; proven the most of all sizes: {summary.closed.percent()}"
         rows.append(_number("dimension", words, "directions", "mean", summary.mean, summary.excluded, note=capped))
         rows.append(_share("dimension", f"none, {words}", summary.at_zero, summary.excluded, main=False))
         results[f"{method}-{box}"] = found
