@@ -327,6 +327,7 @@ class Classifier:
         self.counts.forwards += len(x)
         self.counts.backwards += len(x)
         self._now.note(gradient)
+        self._now.look(logits)
         return logits.detach(), gradient
 
     def hessian_vector(self, x: Tensor, y: Tensor, v: Tensor, loss: str) -> tuple[Tensor, Tensor]:
@@ -372,6 +373,7 @@ class Classifier:
         """
         logits = self._gradient_form(x.shape[1:])(self.normalise(x.to(self.device, torch.float32))).float()
         self.counts.forwards += len(x)
+        self._now.look(logits)
         return logits
 
     def differentiate_top(self, x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -395,6 +397,7 @@ class Classifier:
                 gradients += torch.autograd.grad(chosen, inputs, retain_graph=rank + 1 < count)
         self.counts.forwards += len(x)
         self.counts.backwards += count * len(x)
+        self._now.look(logits)
         return logits.detach(), top, torch.stack(gradients, 1)
 
     def in_batches(
@@ -529,6 +532,8 @@ class Classifier:
     def running(self, x: Tensor, y: Tensor | None = None) -> Iterator[None]:
         """The state in which `run` may be called: module checked on a few of the inputs, caller's state kept for later.
 
+        A NaN among the logits of `evaluate` and `differentiate` is an error when it ends.
+
         Args:
             x: inputs `[example, *input]`, from which a few are taken to check the module.
             y: their classes `[example]`, checked against the number of classes, which is known only here.
@@ -538,7 +543,8 @@ class Classifier:
 
         Raises:
             TypeError: if the module does not return a tensor.
-            ValueError: if its output has the wrong shape, is not finite, or mixes the samples of a batch.
+            ValueError: if its output has the wrong shape, is not finite, or mixes the samples of a batch; if a NaN was
+                met, at the end.
         """
         with own_world():
             if self._session is not None:  # an analysis inside another: one state of the module for both
@@ -559,7 +565,12 @@ class Classifier:
                 if y is not None:
                     self.check_labels(y, len(x))
                 yield
+                self._session.refuse_nan()
                 self._session.warn_of_masked_gradients()
+            except Exception:
+                if self._session is not None:
+                    self._session.refuse_nan()  # rather than what came of it
+                raise
             finally:
                 self._session = None
                 for layer, training in modes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps, labels_of
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
 from boundarygeo.attacks.norms import like, project, random_in_ball, steepest
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis
@@ -246,10 +246,10 @@ class _Climbers:
             halved=torch.ones_like(classes, dtype=torch.bool),
         )
 
-    def keep(self, which: Tensor) -> None:
+    def keep(self, rows: Tensor) -> None:
         """Go on with some of them only."""
         for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[which])
+            setattr(self, field.name, getattr(self, field.name)[rows])
 
 
 def _search(
@@ -260,7 +260,7 @@ def _search(
     `targets_of` gives the targets of each search `[example, search]` from the logits of the inputs.
     """
     points, logits = inputs.clone(), ascent.clf.evaluate(inputs)
-    labels = labels_of(logits)
+    labels = logits.argmax(1)
     found = labels != classes
     losses = torch.full_like(logits[:, 0], -torch.inf)
     for number, targets in enumerate(targets_of(logits).T):
@@ -273,8 +273,9 @@ def _search(
         ends, seen, loss = _climb(ascent, origin, wanted, targets[live], starts)
         hit = seen != wanted
         better = hit | (loss > losses[live])
-        kept = live[better]
-        points[kept], labels[kept], losses[kept], found[kept] = (v[better] for v in (ends, seen, loss, hit))
+        rows = better.nonzero()[:, 0]
+        kept = live[rows]
+        points[kept], labels[kept], losses[kept], found[kept] = (v[rows] for v in (ends, seen, loss, hit))
     return points, labels, found
 
 
@@ -288,11 +289,12 @@ def _climb(
     periods = _periods(steps)
     for step in range(steps + 1):
         logits = _look(climbers, ascent, last=step == steps)
-        done = labels_of(logits) != climbers.classes
-        if bool(done.any()):
-            at = climbers.row[done]
-            ends[at], labels[at], losses[at] = climbers.points[done], labels_of(logits[done]), climbers.loss[done]
-            climbers.keep(~done)
+        done = logits.argmax(1) != climbers.classes
+        rows = done.nonzero()[:, 0]
+        if len(rows):
+            at = climbers.row[rows]
+            ends[at], labels[at], losses[at] = climbers.points[rows], logits[rows].argmax(1), climbers.loss[rows]
+            climbers.keep((~done).nonzero()[:, 0])
             if not len(climbers.row):
                 return ends, labels, losses
         if step in periods:

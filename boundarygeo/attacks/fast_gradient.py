@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_eps, labels_of
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_eps
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis
@@ -51,13 +51,13 @@ def fgsm(
 
     def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, uphill = clf.differentiate(inputs, classes, "log_odds")
-        labels = labels_of(logits)
+        labels = logits.argmax(1)
         live = ((labels == classes) != targeted).nonzero()[:, 0]
         points = inputs.clone()
         if len(live):
             step = (-radius if targeted else radius) * steepest(uphill[live], norm)
             points[live] = (inputs[live] + step).clamp(*clf.bounds)
-            labels[live] = labels_of(clf.evaluate(points[live]))
+            labels[live] = clf.evaluate(points[live]).argmax(1)
         return points, labels, (labels == classes) == targeted
 
     return attack_examples(

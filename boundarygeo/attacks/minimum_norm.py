@@ -8,7 +8,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps, labels_of
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
 from boundarygeo.attacks.norms import dual_length, length, like, project, steepest, to_half_space
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import random_directions
@@ -201,7 +201,7 @@ class _Nearest:
             Margins at the points (negative: misclassified), the gradients downhill, and the points' distances.
         """
         logits, downhill = self.clf.differentiate(points, self.classes, "margin")
-        seen, margin = labels_of(logits), true_margin(logits, self.classes)
+        seen, margin = logits.argmax(1), true_margin(logits, self.classes)
         size = length(points - self.inputs, self.norm)
         nearer = (margin < -_ROUNDING * logits.abs().amax(1)) & (size < self.distance)
         self.points = torch.where(like(nearer | ~self.found, points), points, self.points)
@@ -219,7 +219,7 @@ def _class_starts(clf: Classifier, inputs: Tensor, classes: Tensor, norm: str) -
     """
     top = min(_CANDIDATES, clf.num_classes or _CANDIDATES)
     logits, order, gradients = clf.differentiate_top(inputs, top)
-    labels = labels_of(logits)
+    labels = logits.argmax(1)
     live = (labels == classes).nonzero()[:, 0]
     inputs, gradients, heights = inputs[live], gradients[live], logits.gather(1, order)[live]
     starts = torch.empty_like(gradients[:, 1:])

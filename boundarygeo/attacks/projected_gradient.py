@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps, labels_of
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
 from boundarygeo.attacks.norms import project, random_in_ball, steepest
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis
@@ -76,26 +76,29 @@ def pgd(
         live = torch.arange(len(inputs), device=inputs.device)
         origin, wanted, points = inputs, classes, starts
 
-        def stop(which: Tensor, logits: Tensor) -> None:
-            at, towards = live[which], wanted[which]
-            ends[at], labels[at] = points[which], labels_of(logits)
+        def stop(rows: Tensor, logits: Tensor) -> None:
+            at, towards = live[rows], wanted[rows]
+            ends[at], labels[at] = points[rows], logits.argmax(1)
             margins[at] = true_margin(logits, towards) * (1 if targeted else -1)
 
         for _ in range(steps):
             logits, uphill = clf.differentiate(points, wanted, "log_odds")
             if early_stop:
-                done = (labels_of(logits) == wanted) == targeted
-                stop(done, logits[done])
-                live, origin, wanted, points, uphill = (v[~done] for v in (live, origin, wanted, points, uphill))
-                if not len(live):
-                    return ends, labels, margins
+                done = (logits.argmax(1) == wanted) == targeted
+                rows = done.nonzero()[:, 0]
+                if len(rows):
+                    stop(rows, logits[rows])
+                    rows = (~done).nonzero()[:, 0]
+                    live, origin, wanted, points, uphill = (v[rows] for v in (live, origin, wanted, points, uphill))
+                    if not len(live):
+                        return ends, labels, margins
             move = steepest(uphill, norm).mul_(-stride if targeted else stride)
             points = project(move.add_(points).sub_(origin), radius, norm).add_(origin).clamp_(*clf.bounds)
-        stop(torch.ones_like(live, dtype=torch.bool), clf.evaluate(points))
+        stop(torch.arange(len(live), device=live.device), clf.evaluate(points))
         return ends, labels, margins
 
     def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        points, labels = inputs.clone(), labels_of(clf.evaluate(inputs))
+        points, labels = inputs.clone(), clf.evaluate(inputs).argmax(1)
         found = (labels == classes) == targeted
         margins = torch.full_like(labels, -torch.inf, dtype=torch.float32)
         attacked = (~found).nonzero()[:, 0]
@@ -111,9 +114,10 @@ def pgd(
             ends, seen, margin = climb(origin, wanted, starts)
             hit = (seen == wanted) == targeted
             better = (hit & ~found[live]) | ((hit == found[live]) & (margin > margins[live]))
-            kept = live[better]
+            rows = better.nonzero()[:, 0]
+            kept = live[rows]
             points[kept], labels[kept], margins[kept], found[kept] = (
-                values[better] for values in (ends, seen, margin, hit)
+                values[rows] for values in (ends, seen, margin, hit)
             )
         return points, labels, found
 

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps, labels_of
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
 from boundarygeo.attacks.norms import length, like, random_in_ball
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis
@@ -73,7 +73,7 @@ def square(
     draw = partial(random_in_ball, norm="linf", seed=seed)
 
     def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        points, labels = inputs.clone(), labels_of(clf.evaluate(inputs))
+        points, labels = inputs.clone(), clf.evaluate(inputs).argmax(1)
         found = labels != classes
         live = (~found).nonzero()[:, 0]
         origin, wanted = _as_images(inputs)[live], classes[live]
@@ -94,14 +94,17 @@ def square(
                 moved = change(best - origin, radius, drawn[:, number], query)
             candidates = moved.add_(origin).clamp_(*clf.bounds)
             logits = clf.evaluate(candidates.view(-1, *inputs.shape[1:]))
-            margin, done = true_margin(logits, wanted), labels_of(logits) != wanted
+            margin, done = true_margin(logits, wanted), logits.argmax(1) != wanted
             kept = done | (margin <= margins)  # equal ones, too: on a plateau the search must wander
             best, margins = torch.where(like(kept, best), candidates, best), torch.where(kept, margin, margins)
-            if bool(done.any()):
-                at = live[done]
-                points[at], labels[at], found[at] = best[done].view_as(points[at]), labels_of(logits[done]), True
+            rows = done.nonzero()[:, 0]
+            if len(rows):
+                at = live[rows]
+                points[at], labels[at] = best[rows].view_as(points[at]), logits[rows].argmax(1)
+                found[at] = torch.ones_like(done[rows])
+                rows = (~done).nonzero()[:, 0]
                 live, origin, wanted, best, margins, drawn = (
-                    v[~done] for v in (live, origin, wanted, best, margins, drawn)
+                    v[rows] for v in (live, origin, wanted, best, margins, drawn)
                 )
         points[live] = best.view_as(points[live])
         return points, labels, found

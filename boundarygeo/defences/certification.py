@@ -306,7 +306,7 @@ def _count_labels(clf: Classifier, x: Tensor, noise: _Noise, sigma: float, *, pr
 
     def consume(logits: Tensor) -> None:
         nonlocal done
-        labels = labels_of(logits).cpu()
+        labels = labels_of(logits.cpu())
         example = torch.arange(done, done + len(labels)) // noise.count
         counts.add_(torch.bincount(example * logits.shape[1] + labels, minlength=len(counts)))
         done += len(labels)

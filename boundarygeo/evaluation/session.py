@@ -27,8 +27,23 @@ class Session:
     def __init__(self, base: nn.Module, structure: str, standard: bool, probe: Tensor) -> None:
         self.structure, self.standard, self.sure = structure, standard, False
         self.plain = plain_form(base, probe)
-        self._zeros: int | Tensor = 0  # on the device until the end: to read it there would wait for it
+        # On the device until the end: to read them earlier would wait for it.
+        self._zeros: int | Tensor = 0
+        self._nans: int | Tensor = 0
         self._gradients = 0
+
+    def look(self, logits: Tensor) -> None:
+        """Count batches with a NaN, whose argmax would pass for an adversarial label."""
+        self._nans = self._nans + logits.detach().isnan().any()
+
+    def refuse_nan(self) -> None:
+        """Refuse what was computed from a NaN.
+
+        Raises:
+            ValueError: if there was one.
+        """
+        if int(self._nans):
+            raise ValueError("module must return finite logits, got NaN at a perturbed input")
 
     def note(self, gradient: Tensor) -> None:
         """Count gradients that are exactly zero."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, square, strongest
-from boundarygeo.attacks.examples import check_count, check_eps, labels_of
+from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.classifier import Classifier
@@ -150,13 +150,13 @@ def _right_under_fgsm(
         inputs = x[start:stop].detach().to(clf.device, torch.float32).clamp(*clf.bounds)
         classes = y[start:stop].to(clf.device).long()
         logits, uphill = clf.differentiate(inputs, classes, "log_odds")
-        right = labels_of(logits) == classes
+        right = logits.argmax(1) == classes
         live = right.nonzero()[:, 0]
         step = steepest(uphill[live], norm)
         for number, size in enumerate(sizes):
             if size and len(live):
                 moved = (inputs[live] + size * step).clamp(*clf.bounds)
-                right[live] = labels_of(clf.evaluate(moved)) == classes[live]
+                right[live] = clf.evaluate(moved).argmax(1) == classes[live]
             correct[number, start:stop] = right.cpu()
 
     with clf.running(x, y):

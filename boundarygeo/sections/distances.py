@@ -190,12 +190,12 @@ def _bracket(ray: _Ray, label: Tensor, valid: Tensor, most: float, scan: int) ->
         seen = ray.labels(pending.repeat_interleave(len(block)), block.repeat(len(pending))).view(-1, len(block))
         differs = seen != label[pending, None]
         changed = differs.any(1)
-        first = differs.int().argmax(1)[changed]
-        who = pending[changed]
+        rows = changed.nonzero()[:, 0]
+        who, first = pending[rows], differs.int().argmax(1)[rows]
         far[who] = block[first]
         near[who] = block[first] - most / scan
-        met[who] = seen[changed].gather(1, first[:, None])[:, 0]
-        pending = pending[~changed]
+        met[who] = seen[rows].gather(1, first[:, None])[:, 0]
+        pending = pending[(~changed).nonzero()[:, 0]]
     return near.clamp_min_(0), far, met
 
 
@@ -207,6 +207,6 @@ def _bisect(ray: _Ray, label: Tensor, near: Tensor, far: Tensor, met: Tensor, fo
         middle = (near[who] + far[who]) / 2
         seen = ray.labels(who, middle)
         beyond = seen != label[who]
-        far[who[beyond]] = middle[beyond]
-        met[who[beyond]] = seen[beyond]
-        near[who[~beyond]] = middle[~beyond]
+        far[who] = torch.where(beyond, middle, far[who])
+        met[who] = torch.where(beyond, seen, met[who])
+        near[who] = torch.where(beyond, near[who], middle)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count, labels_of
+from boundarygeo.attacks.examples import check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -185,7 +185,7 @@ def segment_curves(
             share_of_first = column[rows].to(gradient)
             rows = rows.to(gradient.device)
             gradient[rows] = share_of_first * gradient[rows] + (1 - share_of_first) * other
-        labels.append(labels_of(logits).cpu())
+        labels.append(logits.argmax(1).cpu())
         lengths.append(gradient.flatten(1).norm(dim=1).double().cpu())
 
     with clf.running(x1, y1):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import labels_of
 from boundarygeo.subspace.goal import Opponent
 from boundarygeo.subspace.jobs import applied
 from boundarygeo.subspace.stiefel import BoxWalk, SphereWalk, Walk
@@ -135,7 +134,8 @@ class _Search:
             hit, gain, uphill = self._look(frame)
             count = hit.sum(1)
             better = count > best
-            kept[better], reached[better], best[better] = frame[better], hit[better], count[better]
+            kept = torch.where(better[:, None, None], frame, kept)
+            reached, best = torch.where(better[:, None], hit, reached), torch.where(better, count, best)
             if step == steps or bool((best == size).all()):
                 break
             need = ((gain < _SLACK) | ~hit).float()
@@ -197,4 +197,4 @@ def _seen(opponent: Opponent, x: Tensor, inputs: Tensor, example: Tensor) -> tup
     margin = opponent.margin[example].to(logits)
     gain = goal.gain(logits, example) / margin.clamp_min(torch.finfo(margin.dtype).tiny)
     uphill = uphill if opponent.turn is None else opponent.turn.back(uphill)
-    return goal.reached(labels_of(logits), example), gain, -uphill if goal.targeted else uphill
+    return goal.reached(logits.argmax(1), example), gain, -uphill if goal.targeted else uphill

@@ -118,7 +118,7 @@ def noise_success(
         clf.run(
             points,
             len(live) * draws,
-            lambda logits: hits.append(labels_of(logits).cpu()),
+            lambda logits: hits.append(labels_of(logits.cpu())),
             precision="float32",
             progress=progress,
         )

@@ -168,14 +168,15 @@ def _solve(
         done = slope.abs().amax(1) <= PRECISE * size
         if step == newton_steps:
             done |= True
-        if bool(done.any()):
-            over = who[done]
-            solution[over], solved[over] = delta[done], multipliers[done]
+        stops = done.nonzero()[:, 0]
+        if len(stops):
+            over = who[stops]
+            solution[over], solved[over] = delta[stops], multipliers[stops]
             aligned = slope if steepest is None else slope[:, 1:]
-            precise[over] = (aligned.abs() <= PRECISE * size[:, None]).all(1)[done]
-            if bool(done.all()):
+            precise[over] = (aligned.abs() <= PRECISE * size[:, None]).all(1)[stops]
+            if len(stops) == len(done):
                 break
-            going = ~done
+            going = (~done).nonzero()[:, 0]
             who, rows, target, multipliers, unclipped = (
                 values[going] for values in (who, rows, target, multipliers, unclipped)
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count, check_eps, labels_of
+from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.minimum_norm import minimal_norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
@@ -229,7 +229,7 @@ class _Chains:
         self.beyond, self.sloped = torch.zeros(2, count, dtype=torch.bool, device=device)
         self.distance = torch.full((count, width), torch.inf, dtype=torch.float64, device=device)
         self.met = torch.full((count, width), -1, device=device)
-        right = labels_of(logits) == self.classes
+        right = logits.argmax(1) == self.classes
         self.stopped = torch.where(right, -1, STOPS.index("misclassified"))
         self.live = right.nonzero()[:, 0]
         # Of each direction: its example, its place among those found, the perturbation. None so far.

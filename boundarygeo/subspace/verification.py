@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import labels_of
 from boundarygeo.subspace.goal import Opponent
 
 _WORKING_BYTES = 1 << 27  # of perturbations looked at together
@@ -121,7 +120,7 @@ def _labels(opponent: Opponent, x: Tensor, delta: Tensor, owner: Tensor) -> Tens
 
     def work(start: int, stop: int) -> None:
         points = x[owner[start:stop]].float().cpu() + opponent.shown(delta[start:stop])
-        labels.append(labels_of(opponent.clf.evaluate(points)).cpu())
+        labels.append(opponent.clf.evaluate(points).argmax(1).cpu())
 
     opponent.clf.in_batches(work, len(delta), x.shape[1:], kind="float32")
     return torch.cat(labels) if labels else owner

@@ -82,7 +82,7 @@ def transferred_dimension(
 
     def work(start: int, stop: int) -> None:
         points = x[owner[start:stop]].detach().float().cpu() + perturbations[start:stop]
-        labels.append(labels_of(target.evaluate(points)).cpu())
+        labels.append(target.evaluate(points).argmax(1).cpu())
 
     with target.running(x, dimension.labels):
         clean = labels_of(target.logits(x))
