@@ -248,13 +248,15 @@ class _Run:
         low = self.config["precision"] == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             loss, logits = self.method(self.network, x.to(self.device), y, generator=self.random.method)
-        if not math.isfinite(value := loss.item()):
+        hits = (logits.argmax(1) == y).sum()
+        value, right = torch.stack([loss.detach().double(), hits.double()]).tolist()  # the only wait for the device
+        if not math.isfinite(value):
             self._give_up(value)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.schedule.step()
-        return value, int((logits.argmax(1) == y).sum())
+        return value, int(right)
 
     def _give_up(self, value: float) -> None:
         self.network.module.load_state_dict(self.good)
