@@ -13,10 +13,10 @@ demo: $(INSTALLED)  ## train a small network, draw its boundary maps in figures/
 	$(BIN)/boundarygeo demo
 
 test: $(INSTALLED)  ## the default tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 test-all: $(INSTALLED)  ## the slow ones, too
-	$(BIN)/python -m pytest -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile -m "not gpu"
 
 notebooks: $(VENV)/.notebooks  ## run the notebooks into figures/notebooks/; EXAMPLES=12 for fewer examples in each
 	mkdir -p figures/notebooks

@@ -6,13 +6,14 @@ forgotten there, a generator of the other device, `.numpy()` without `.cpu()`, a
 """
 
 import functools
-import traceback
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -90,12 +91,12 @@ class Elsewhere(TorchDispatchMode):
     def __enter__(self) -> Self:
         torch._C._set_only_lift_cpu_tensors(True)  # so that this mode sees what `torch.tensor(data, device=…)` copies
         torch.__future__.set_overwrite_module_params_on_conversion(True)  # `.data` cannot be of another class
-        torch.autograd.set_multithreading_enabled(False)  # this mode is that of this thread
+        torch.autograd._engine_run_backward = _backward_on_this_thread
         return super().__enter__()
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)
-        torch.autograd.set_multithreading_enabled(True)
+        torch.autograd._engine_run_backward = _engine_run_backward
         torch.__future__.set_overwrite_module_params_on_conversion(False)
         torch._C._set_only_lift_cpu_tensors(False)
 
@@ -111,10 +112,21 @@ class Elsewhere(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
+def _backward_on_this_thread(*args: Any, **kwargs: Any) -> Any:
+    """Backward passes as on a CPU: devices that are registered late have no thread of their own."""
+    with torch.autograd.set_multithreading_enabled(False):
+        return _engine_run_backward(*args, **kwargs)
+
+
 def _line() -> str:
     """The innermost line of the package that is being run."""
-    frames = [frame for frame in traceback.extract_stack() if "/boundarygeo/" in frame.filename]
-    return f"{frames[-1].filename.rpartition('/boundarygeo/')[2]}:{frames[-1].lineno}" if frames else "elsewhere"
+    frame = inspect.currentframe()
+    while frame is not None:
+        _, package, file = frame.f_code.co_filename.rpartition("/boundarygeo/")
+        if package:
+            return f"{file}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "elsewhere"
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any], counts: Counter[str]) -> Any:
