@@ -23,6 +23,7 @@ from boundarygeo.evaluation import (
     check_finite,
     check_module,
     check_weights,
+    compiled,
     dtypes_of,
     evaluating,
     few_inputs,
@@ -66,10 +67,13 @@ class Classifier:
         num_classes: number of classes, checked against the logits if given.
         batch_size: number of examples per batch, or None to find the fastest. Two runs with a fixed size are equal to
             the last bit; with sizes found by the clock, logits may differ in their last digits.
+        compile: whether full batches without gradients (of maps, frames, noise) go through `torch.compile`, which takes
+            half a minute: for standard layers once, for others in each analysis. Modules that cannot be rearranged, and
+            what the compiler fails at, run as they are. Needs a `batch_size`: every size would be compiled anew.
 
     Raises:
         TypeError: if the module is not an `nn.Module`.
-        ValueError: if bounds, mean, std, device, num_classes or batch_size make no sense.
+        ValueError: if bounds, mean, std, device, num_classes, batch_size or compile make no sense.
 
     Examples:
         >>> clf = Classifier(nn.Linear(2, 3))
@@ -87,6 +91,7 @@ class Classifier:
         device: str | torch.device = "auto",
         num_classes: int | None = None,
         batch_size: int | None = None,
+        compile: bool = False,
     ) -> None:
         if not isinstance(module, nn.Module):
             hint = ": pass its .module()" if isinstance(module, torch.export.ExportedProgram) else ""
@@ -98,11 +103,14 @@ class Classifier:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
             raise ValueError(f"batch_size must be a positive whole number, or None, got {batch_size!r}")
+        if compile and batch_size is None:
+            raise ValueError("batch_size must be given with compile=True: every size would be compiled anew, got None")
         self.module = module
         self.bounds = (low, high)
         self.device = _resolve_device(device, module)
         self.num_classes = None if num_classes is None else int(num_classes)
         self.batch_size = None if batch_size is None else int(batch_size)
+        self.compile = bool(compile)
         self.counts = Counts()
         with own_world():  # tensors that were made in inference mode could not be differentiated through
             self._mean = _channels(mean, "mean")
@@ -192,7 +200,8 @@ class Classifier:
             The values by their names in `Classifier(...)`.
         """
         mean, std = (None if values is None else values.tolist() for values in (self._mean, self._std))
-        return {"bounds": list(self.bounds), "mean": mean, "std": std, "batch_size": self.batch_size}
+        settings = {"bounds": list(self.bounds), "mean": mean, "std": std, "batch_size": self.batch_size}
+        return settings | ({"compile": True} if self.compile else {})
 
     def steady_batch_size(self, x: Tensor, *, device: str | None = None) -> int:
         """A good batch size that no clock decides: so many examples that a batch costs a fixed number of operations.
@@ -627,9 +636,11 @@ class Classifier:
             return
         shape = points(0, 1).shape[1:]
         form = self._form(precision, shape)
+        full = self._compiled(form, precision, shape) if self.compile else None
 
         def work(start: int, stop: int) -> None:
-            logits = form(points(start, stop))
+            batch = points(start, stop)
+            logits = form(batch) if full is None or len(batch) != self.batch_size else full(batch)
             consume(logits if precision == "float64" else logits.float())
             self.counts.forwards += stop - start
 
@@ -672,6 +683,18 @@ class Classifier:
 
     def _find_form(self, precision: str, shape: torch.Size) -> Form | None:
         return self._built(precision, shape, lambda probe: build_form(self._now.plain, precision, probe))
+
+    def _compiled(self, form: Form, precision: str, shape: torch.Size) -> Form | None:
+        """The form for full batches; None where it is not known to be the module for every input."""
+        if not form.certain:
+            return None
+
+        def build(probe: Tensor) -> Form | None:
+            assert self.batch_size is not None
+            rows = torch.arange(self.batch_size, device=probe.device) % len(probe)
+            return compiled(form, probe[rows])
+
+        return self._built(f"{precision}, compiled", shape, build)
 
     def _gradient_form(self, shape: torch.Size) -> Form:
         """What gradients go through: rearranged layers only where the gradient is known to stay the module's own."""

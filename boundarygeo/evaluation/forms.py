@@ -116,6 +116,18 @@ def converted(plain: Form, dtype: torch.dtype, device: torch.device) -> Form | N
     return _convert(_another(plain, device), dtype, torch.contiguous_format)
 
 
+def compiled(form: Form, batch: Tensor) -> Form | None:
+    """A form through `torch.compile`, for batches of one size; None where it cannot be compiled or gives other logits.
+
+    Args:
+        form: what `build_form` gave; not changed.
+        batch: normalised inputs of that size, to compile for and to compare on.
+    """
+    another = dataclasses.replace(form, module=torch.compile(form.module, dynamic=False))
+    tolerance = _BFLOAT16_TOLERANCE if form.dtype == torch.bfloat16 else _FOLD_TOLERANCE
+    return another if _agrees(another, batch, form(batch).float(), tolerance) else None
+
+
 def _another(plain: Form, device: torch.device) -> nn.Module | None:
     """A copy that may be changed; None where there is none, and the caller's own module is run."""
     duplicate = frozen_copy(plain.module, device)
