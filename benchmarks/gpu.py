@@ -135,9 +135,9 @@ def maps(size: Size) -> str:
     extent = 16 / 255
     rates = {form: max((raw_rate(clf, form, n, size.seconds), n) for n in size.batches) for form in FORMS}
     lines = [
-        "| maps | plain loop (batch), px/s | default, px/s | default / plain | dense, px/s | dense / raw float32 | "
-        "evaluated |",
-        "|---|---|---|---|---|---|---|",
+        "| maps | plain loop (batch), px/s | default, px/s | default / plain | compiled (batch), px/s | dense, px/s | "
+        "dense / raw float32 | evaluated |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for resolution in size.resolutions:
         axis = torch.linspace(-extent, extent, resolution)
@@ -155,9 +155,18 @@ def maps(size: Size) -> str:
             len(few),
             lambda settings=settings: bg.boundary_maps(clf, few, method="dense", precision="float32", **settings),
         )
+        quick = "not run"
+        if size.device != "cpu":  # the compiler takes half a minute
+            settled = clf.settings() | {"batch_size": rates["bfloat16"][1], "compile": True}
+            swift = bg.Classifier(clf.module, device=size.device, **settled)
+            speed = rate(
+                len(planes), lambda swift=swift, settings=settings: bg.boundary_maps(swift, planes, **settings)
+            )
+            quick = f"{speed:,.0f} ({swift.batch_size})"
         evaluated = float(bg.boundary_maps(clf, few, **settings).evaluated.mean())
         lines.append(
-            f"| {resolution}² | {slow:,.0f} ({batch}) | {fast:,.0f} | **{fast / slow:.1f}** | {dense:,.0f} | "
+            f"| {resolution}² | {slow:,.0f} ({batch}) | {fast:,.0f} | **{fast / slow:.1f}** | {quick} | "
+            f"{dense:,.0f} | "
             f"{dense / rates['float32'][0]:.2f} | {evaluated:.1%} |"
         )
     told = ", ".join(f"{form} {best:,.0f}/s (batch {n})" for form, (best, n) in rates.items())
