@@ -550,6 +550,44 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_store(
             here, finished = 0, finished + 1
 
 
+def test_a_run_killed_while_it_clears_away_what_another_left_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"resolution": 5, "chunk_size": 15}
+    expected = contents(whole_run(tmp_path / "uninterrupted.zarr", **small))
+    left = tmp_path / "left"
+
+    def entry(self: ChunkStore, chunk: int) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # killed when the arrays of the first chunk were there, and its entry was not
+        patch.setattr(ChunkStore, "_entry", entry)
+        with pytest.raises(KeyboardInterrupt):
+            whole_run(left, **small)
+    files = sorted(path for path in left.with_name("left.partial").rglob("*") if path.is_file())
+    assert len(files) > 5
+    removed: list[str] = []
+    unlink = os.unlink
+    for most in range(0, len(files), 2):
+        out = tmp_path / f"run{most}"
+        shutil.copytree(left.with_name("left.partial"), out.with_name(f"{out.name}.partial"))
+        removed.clear()
+
+        def killed(path: Any, *, most: int = most, **settings: Any) -> None:
+            if str(path).endswith(".lock"):
+                return unlink(path, **settings)
+            if len(removed) == most:
+                raise KeyboardInterrupt
+            removed.append(str(path))
+            unlink(path, **settings)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", killed)
+            with pytest.raises(KeyboardInterrupt):
+                whole_run(out, **small)
+        assert contents(whole_run(out, **small)) == expected
+
+
 def test_a_finished_run_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trace, out = tmp_path / "trace", tmp_path / "run.zarr"
     monkeypatch.setenv(TRACE, str(trace))

@@ -317,6 +317,11 @@ class ChunkStore:
             return written.read() != b"\n"
 
     def _begin(self) -> None:
+        # What says that chunks are done goes first, and the plan last: a folder without one would be taken for somebody
+        # else's, and not be replaced, by the run that comes after one that is killed here.
+        for entry in (*self.journal.glob("*"), *self.root.glob("*")):
+            if entry not in (self.journal, self.root / PLAN):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
         shutil.rmtree(self.root, ignore_errors=True)
         self.journal.mkdir(parents=True)
         self._write_group({})
