@@ -8,6 +8,7 @@ each size of frame.
 """
 
 import argparse
+import math
 
 import torch
 from real import machine, mnist_network, resnet20_on_cifar10
@@ -48,7 +49,10 @@ def main() -> None:
             settings = {"eps": eps, "box": box, "rule": "count", "max_dimension": arguments.cap}
             plain = bg.adversarial_dimension(clf, x, y, **settings)
             found = bg.adversarial_dimension(clf, x, y, method="frame", steps=arguments.steps, **settings)
-            low, high = (mean(result.verified[result.correct].double().numpy()) for result in (plain, found))
+            low, high = (
+                mean(result.verified[result.correct].double().numpy(), within=(0, math.inf))
+                for result in (plain, found)
+            )
             costs = [
                 f"{r.provenance.forwards / len(x):,.0f}, {r.provenance.backwards / len(x):,.0f}" for r in (plain, found)
             ]

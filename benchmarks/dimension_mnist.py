@@ -10,6 +10,7 @@ with 95 % intervals, and 10/50/90 % quantiles.
 """
 
 import argparse
+import math
 
 from real import machine, mnist_network
 
@@ -61,7 +62,7 @@ def main() -> None:
                 for target in targets:
                     moved = bg.transferred_dimension(target, x, result)
                     counts = moved.count[moved.correct].double().numpy()
-                    cells.append(f"{mean(counts).plain(1)} (n = {len(counts)})")
+                    cells.append(f"{mean(counts, within=(0, math.inf)).plain(1)} (n = {len(counts)})")
                 print(f"| {' | '.join(cells)} |", flush=True)
     print(f"\nn = {verified.mean.n} per network\n{machine(clf.device)}")
 

@@ -8,6 +8,7 @@ intervals; transferred counts are those that fool a network trained in the same 
 """
 
 import argparse
+import math
 import os
 import sys
 from typing import Any
@@ -90,9 +91,9 @@ def row(
     cells = (
         name,
         f"{accuracy:.2%}",
-        mean(result.claimed.double().numpy()).plain(1),
-        mean(result.verified.double().numpy()).plain(1),
-        mean(moved.count[moved.correct].double().numpy()).plain(1),
+        mean(result.claimed.double().numpy(), within=(0, math.inf)).plain(1),
+        mean(result.verified.double().numpy(), within=(0, math.inf)).plain(1),
+        mean(moved.count[moved.correct].double().numpy(), within=(0, math.inf)).plain(1),
     )
     return f"| {' | '.join(cells)} |"
 

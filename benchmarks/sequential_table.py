@@ -7,6 +7,7 @@ intervals over the digits (order statistics); a digit without so many directions
 """
 
 import argparse
+import math
 from itertools import product
 
 import torch
@@ -43,7 +44,7 @@ def main() -> None:
         cost = result.provenance
         print(
             f"| {network} | {box} | {len(x)} | {' | '.join(distances)} | "
-            f"{mean(result.found.double().numpy()).plain(1)} | "
+            f"{mean(result.found.double().numpy(), within=(0, math.inf)).plain(1)} | "
             f"{', '.join(f'{name} {count}' for name, count in zip(result.stops, reasons, strict=True) if count)} | "
             f"{float(result.orthogonality.max()):.1e} | "
             f"{cost.forwards / len(x):,.0f}, {cost.backwards / len(x):,.0f} |",
@@ -62,7 +63,10 @@ def main() -> None:
             bg.adversarial_dimension(clf, x, y, method=method, rule="count", **settings) for method in ("gaas", "frame")
         ]
         claim = one.claimed.clamp_max(arguments.directions)
-        counts = [mean(values.double().numpy()) for values in (claim, *(r.verified for r in (*frames, one)))]
+        counts = [
+            mean(values.double().numpy(), within=(0, math.inf))
+            for values in (claim, *(r.verified for r in (*frames, one)))
+        ]
         print(
             f"| {network} | {eps:g} | {box} | {len(x)} | {' | '.join(count.plain(1) for count in counts)} | "
             f"{share(int(one.at_cap.sum()), len(x)).percent()} |",

@@ -16,6 +16,7 @@ second run. On one CPU core it takes about ten minutes for MNIST.
 
 import argparse
 import itertools
+import math
 import os
 import sys
 import time
@@ -135,7 +136,7 @@ def optimised(several: dict[str, bg.Classifier], x: Tensor, y: Tensor, results: 
         row(
             f"{a} – {b}",
             *(
-                short(mean(counts.double().numpy()))
+                short(mean(counts.double().numpy(), within=(0, math.inf)))
                 for counts in (first.verified, best.verified, best.null_verified, first.null_verified)
             ),
         )
@@ -199,7 +200,7 @@ def main() -> None:
                 f"moved {source} {target}",
                 lambda d=dimension, t=target: bg.transferred_dimension(several[t], x, d, progress=False),
             )
-            cells.append(short(mean(moved.count[moved.correct].double().numpy())))
+            cells.append(short(mean(moved.count[moved.correct].double().numpy(), within=(0, math.inf))))
         row(source, *cells)
 
     again = {f"{name} again": clf for name, clf in several.items()}
@@ -275,7 +276,7 @@ def main() -> None:
         row(
             f"{a} – {b}",
             *(
-                short(mean(counts[common.correct].double().numpy()))
+                short(mean(counts[common.correct].double().numpy(), within=(0, math.inf)))
                 for counts in (common.verified, common.null_verified)
             ),
             overlap.estimate(a, b).plain(3),
