@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from maps_speed import raw_rate, timed
+from maps_speed import plain_loop, raw_rate, timed
 from real import machine, resnet20_on_cifar10
 from torch import Tensor, nn
 from torchvision.models import resnet50
@@ -37,6 +37,7 @@ from boundarygeo.zoo.models import resnet20
 
 QUIET = {"progress": False}
 CPU_THREADS = 2
+FORMS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -101,23 +102,6 @@ def half(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x[: max(1, len(x) // 2)], y[: max(1, len(x) // 2)]
 
 
-def plain_loop(clf: bg.Classifier, planes: bg.Planes, axis: Tensor, batch: int) -> Tensor:
-    """One plane after another, float32, as a user writes it."""
-    module, device = clf.module.to(clf.device).eval(), clf.device
-    maps = []
-    b, a = (grid.flatten().to(device) for grid in torch.meshgrid(axis, axis, indexing="ij"))
-    with torch.no_grad():
-        for origin, u, v in zip(*(values.to(device) for values in (planes.origin, planes.u, planes.v)), strict=True):
-            labels = [
-                module(clf.normalise((origin + s[:, None, None, None] * u + t[:, None, None, None] * v).clamp(0, 1)))
-                .argmax(1)
-                .cpu()
-                for s, t in zip(a.split(batch), b.split(batch), strict=True)
-            ]
-            maps.append(torch.cat(labels).view(len(axis), len(axis)))
-    return torch.stack(maps)
-
-
 def tests(size: Size) -> str:
     """The tests that need a GPU."""
     if size.device == "cpu":
@@ -166,14 +150,10 @@ def maps(size: Size) -> str:
         evaluated = float(bg.boundary_maps(clf, few, **settings).evaluated.mean())
         lines.append(
             f"| {resolution}² | {slow:,.0f} ({batch}) | {fast:,.0f} | **{fast / slow:.1f}** | {quick} | "
-            f"{dense:,.0f} | "
-            f"{dense / rates['float32'][0]:.2f} | {evaluated:.1%} |"
+            f"{dense:,.0f} | {dense / rates['float32'][0]:.2f} | {evaluated:.1%} |"
         )
     told = ", ".join(f"{form} {best:,.0f}/s (batch {n})" for form, (best, n) in rates.items())
     return "\n".join([*lines, "", f"n = {len(planes)} planes; raw forwards: {told}"])
-
-
-FORMS = ("float32", "bfloat16")
 
 
 def agreement(size: Size) -> str:
@@ -251,7 +231,7 @@ def memory(size: Size) -> str:
 
 
 def large_networks(size: Size) -> str:
-    """Dense maps of networks of large images against raw forwards."""
+    """Raw forwards and default maps of networks of large images."""
     shape = torch.Size((3, size.side, size.side))
     networks: dict[str, Callable[[], nn.Module]] = {"ResNet-50": lambda: resnet50(num_classes=1000)}
     if size.device != "cpu" and importlib.util.find_spec("timm"):

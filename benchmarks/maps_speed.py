@@ -24,8 +24,8 @@ from boundarygeo.evaluation import build_form, frozen_copy, own_world, plain_for
 CIFAR = (3, 32, 32)
 
 
-def plain_loop(clf: bg.Classifier, planes: bg.Planes, axis: Tensor) -> Tensor:
-    """One plane after another, batches of 256 of a grid."""
+def plain_loop(clf: bg.Classifier, planes: bg.Planes, axis: Tensor, batch: int = 256) -> Tensor:
+    """One plane after another, float32, in batches of a grid."""
     module, device = clf.module.to(clf.device).eval(), clf.device
     maps = []
     with torch.no_grad():
@@ -33,8 +33,8 @@ def plain_loop(clf: bg.Classifier, planes: bg.Planes, axis: Tensor) -> Tensor:
             origin, u, v = origin.to(device), u.to(device), v.to(device)
             b, a = (grid.flatten().to(device) for grid in torch.meshgrid(axis, axis, indexing="ij"))
             labels = []
-            for i in range(0, len(a), 256):
-                points = origin + a[i : i + 256, None, None, None] * u + b[i : i + 256, None, None, None] * v
+            for i in range(0, len(a), batch):
+                points = origin + a[i : i + batch, None, None, None] * u + b[i : i + batch, None, None, None] * v
                 labels.append(module(clf.normalise(points.clamp(0, 1))).argmax(1).cpu())
             maps.append(torch.cat(labels).view(len(axis), len(axis)))
     return torch.stack(maps)

@@ -68,8 +68,8 @@ class Classifier:
         batch_size: number of examples per batch, or None to find the fastest. Two runs with a fixed size are equal to
             the last bit; with sizes found by the clock, logits may differ in their last digits.
         compile: whether full batches without gradients (of maps, frames, noise) go through `torch.compile`, which takes
-            half a minute: for standard layers once, for others in each analysis. Modules that cannot be rearranged, and
-            what the compiler fails at, run as they are. Needs a `batch_size`: every size would be compiled anew.
+            half a minute: once for standard layers, in each analysis for others. Modules that cannot be rearranged or
+            compiled run unchanged. Requires a `batch_size`, because each batch size is compiled separately.
 
     Raises:
         TypeError: if the module is not an `nn.Module`.
@@ -104,7 +104,9 @@ class Classifier:
         if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
             raise ValueError(f"batch_size must be a positive whole number, or None, got {batch_size!r}")
         if compile and batch_size is None:
-            raise ValueError("batch_size must be given with compile=True: every size would be compiled anew, got None")
+            raise ValueError(
+                "batch_size must be given with compile=True, as each size is compiled separately, got None"
+            )
         self.module = module
         self.bounds = (low, high)
         self.device = _resolve_device(device, module)

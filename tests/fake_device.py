@@ -208,7 +208,7 @@ def _count(
 
 
 class _Module:
-    """What torch asks of `torch.imaginary`, and the package of `torch.get_device_module`."""
+    """What PyTorch asks of `torch.imaginary`."""
 
     def is_initialized(self) -> bool:
         return True
@@ -232,12 +232,6 @@ class _Module:
         return torch.zeros(8, dtype=torch.uint8)
 
     def set_rng_state(self, state: Tensor, device: object = None) -> None:
-        pass
-
-    def synchronize(self, device: object = None) -> None:
-        pass
-
-    def empty_cache(self) -> None:
         pass
 
 

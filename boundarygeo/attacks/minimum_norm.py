@@ -277,11 +277,12 @@ def _polish(nearest: _Nearest, overshoots: tuple[float, ...], steps: int) -> Non
     """Exact where the boundary is flat: steps in a ball only come near the shortest perturbation and its direction."""
     inputs, norm, bounds = nearest.inputs, nearest.norm, nearest.clf.bounds
     points = nearest.points
-    for overshoot in (*overshoots, 0.0)[:steps]:
+    for overshoot in overshoots[: steps - 1]:
         margin, downhill, _ = nearest.look(points)
         gap = margin + ((points - inputs) * downhill).flatten(1).sum(1)
         delta, _ = to_half_space(inputs, downhill, gap, norm, bounds)
         points = (inputs + (1 + overshoot) * delta).clamp(*bounds)
+    nearest.look(points)
 
 
 def _cosine(ends: tuple[float, float], step: int, steps: int) -> float:
