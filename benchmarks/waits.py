@@ -47,6 +47,16 @@ def frame(clf: bg.Classifier, steps: int) -> Any:
     return bg.adversarial_dimension(clf, POOL, POOL_Y, **settings, **QUIET)
 
 
+def gaas(clf: bg.Classifier, frames: int) -> Any:
+    settings = {"eps": 1.0, "max_dimension": frames, "grid": "full", "box": "ignore"}
+    return bg.adversarial_dimension(clf, POOL, POOL_Y, **settings, **QUIET)
+
+
+def noise(clf: bg.Classifier, vectors: int) -> Any:
+    clf = clf.with_batch_size(1000)
+    return bg.certify(clf, POOL, POOL_Y, sigma=0.1, n0=1, n=vectors, **QUIET)
+
+
 STEPS: dict[str, tuple[Work, int, int]] = {
     "step of PGD, early stop": (lambda clf, n: bg.pgd(clf, POOL, POOL_Y, eps=TINY, steps=n, **QUIET), 10, 30),
     "step of PGD without": (
@@ -55,6 +65,8 @@ STEPS: dict[str, tuple[Work, int, int]] = {
     "step of APGD": (lambda clf, n: bg.apgd(clf, POOL, POOL_Y, eps=TINY, steps=n, **QUIET), 20, 60),
     "query of Square": (lambda clf, n: bg.square(clf, POOL, POOL_Y, eps=TINY, queries=n, **QUIET), 20, 60),
     "step of minimal_norm": (lambda clf, n: bg.minimal_norm(clf, POOL, POOL_Y, steps=n, **QUIET), 32, 132),
+    "gradient-aligned frame of 9 images": (gaas, 4, 12),
+    "1,000 noise vectors for each of 9 images": (lambda clf, n: noise(clf, 1000 * n), 1, 3),
     "step of an optimised frame": (frame, 10, 30),
     "step of a sequential search": (sequential, 20, 60),
 }  # fmt: skip

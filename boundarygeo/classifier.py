@@ -252,6 +252,7 @@ class Classifier:
 
             def work(start: int, stop: int) -> None:
                 logits = form(self.normalise(x[start:stop].detach().to(self.device, dtype)))
+                self._now.look(logits)
                 rows.append(logits if precision == "float64" else logits.float())
                 self.counts.forwards += stop - start
 
@@ -543,7 +544,7 @@ class Classifier:
     def running(self, x: Tensor, y: Tensor | None = None) -> Iterator[None]:
         """The state in which `run` may be called: module checked on a few of the inputs, caller's state kept for later.
 
-        A NaN among the logits of `evaluate` and `differentiate` is an error when it ends.
+        Logits that are not finite are an error: at once among those of the few inputs, else when the analysis ends.
 
         Args:
             x: inputs `[example, *input]`, from which a few are taken to check the module.
@@ -554,8 +555,7 @@ class Classifier:
 
         Raises:
             TypeError: if the module does not return a tensor.
-            ValueError: if its output has the wrong shape, is not finite, or mixes the samples of a batch; if a NaN was
-                met, at the end.
+            ValueError: if its output has the wrong shape, is not finite, or mixes the samples of a batch.
         """
         with own_world():
             if self._session is not None:  # an analysis inside another: one state of the module for both
@@ -576,11 +576,11 @@ class Classifier:
                 if y is not None:
                     self.check_labels(y, len(x))
                 yield
-                self._session.refuse_nan()
+                self._session.refuse_unusable()
                 self._session.warn_of_masked_gradients()
             except Exception:
                 if self._session is not None:
-                    self._session.refuse_nan()  # rather than what came of it
+                    self._session.refuse_unusable()  # rather than what came of it
                 raise
             finally:
                 self._session = None
@@ -643,6 +643,7 @@ class Classifier:
         def work(start: int, stop: int) -> None:
             batch = points(start, stop)
             logits = form(batch) if full is None or len(batch) != self.batch_size else full(batch)
+            self._now.look(logits)
             consume(logits if precision == "float64" else logits.float())
             self.counts.forwards += stop - start
 

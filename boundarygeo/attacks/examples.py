@@ -155,20 +155,3 @@ def check_count(value: int, name: str, least: int = 1) -> None:
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
-
-
-def labels_of(logits: Tensor) -> Tensor:
-    """Predicted classes; NaN, whose argmax would pass for an adversarial label, is an error.
-
-    Args:
-        logits: `[batch, class]`.
-
-    Returns:
-        Int64 `[batch]`.
-
-    Raises:
-        ValueError: if there is a NaN.
-    """
-    if bool(logits.isnan().any()):
-        raise ValueError("module must return finite logits, got NaN at a perturbed input")
-    return logits.argmax(1)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from boundarygeo.attacks.examples import labels_of
 from boundarygeo.comparison.bench import Bench
 from boundarygeo.comparison.instruments import INSTRUMENTS, Found, hold_curves
 from boundarygeo.comparison.journal import Part, open_journal, plan_of
@@ -230,7 +229,7 @@ def _check_subjects(subjects: Sequence[Subject], x: Tensor, y: Tensor) -> None:
         clf = subject.classifier
         try:
             clf.check_inputs(x)
-            labels_of(clf.logits(x))
+            clf.predict(x)
             clf.check_labels(y, len(x))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error} (model {subject.name!r})") from error

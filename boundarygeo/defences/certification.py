@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count, labels_of
+from boundarygeo.attacks.examples import check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.defences.smoothing import check_sigma
 from boundarygeo.directions import numbers_of
@@ -297,7 +297,8 @@ def _count_labels(clf: Classifier, x: Tensor, noise: _Noise, sigma: float, *, pr
     """How often each class is predicted under noise, int64 `[example, class]`. To be called inside `running`."""
     assert clf.num_classes is not None  # known inside `running`
     inputs = x.detach().float().cpu()
-    counts = torch.zeros(len(x) * clf.num_classes, dtype=torch.int64)
+    # On the device until the end: while it computes the labels of one batch, the next batch's noise is drawn.
+    counts = torch.zeros(len(x) * clf.num_classes, dtype=torch.int64, device=clf.device)
     done = 0
 
     def points(start: int, stop: int) -> Tensor:
@@ -306,13 +307,13 @@ def _count_labels(clf: Classifier, x: Tensor, noise: _Noise, sigma: float, *, pr
 
     def consume(logits: Tensor) -> None:
         nonlocal done
-        labels = labels_of(logits.cpu())
-        example = torch.arange(done, done + len(labels)) // noise.count
-        counts.add_(torch.bincount(example * logits.shape[1] + labels, minlength=len(counts)))
-        done += len(labels)
+        example = torch.arange(done, done + len(logits), device=clf.device) // noise.count
+        labels = example * logits.shape[1] + logits.argmax(1)
+        counts.index_add_(0, labels, torch.ones_like(labels))
+        done += len(logits)
 
     clf.run(points, len(x) * noise.count, consume, precision="float32", progress=progress)
-    return counts.view(len(x), -1)
+    return counts.view(len(x), -1).cpu()
 
 
 def _lower_bound(hits: np.ndarray, n: int, alpha: float) -> np.ndarray:

@@ -29,21 +29,21 @@ class Session:
         self.plain = plain_form(base, probe)
         # On the device until the end: to read them earlier would wait for it.
         self._zeros: int | Tensor = 0
-        self._nans: int | Tensor = 0
+        self._unusable: int | Tensor = 0
         self._gradients = 0
 
     def look(self, logits: Tensor) -> None:
-        """Count batches with a NaN, whose argmax would pass for an adversarial label."""
-        self._nans = self._nans + logits.detach().isnan().any()
+        """Count batches with a logit that is not finite, whose argmax would pass for an adversarial label."""
+        self._unusable = self._unusable + ~logits.detach().isfinite().all()
 
-    def refuse_nan(self) -> None:
-        """Refuse what was computed from a NaN.
+    def refuse_unusable(self) -> None:
+        """Refuse what was computed from a NaN or an infinity.
 
         Raises:
             ValueError: if there was one.
         """
-        if int(self._nans):
-            raise ValueError("module must return finite logits, got NaN at a perturbed input")
+        if int(self._unusable):
+            raise ValueError("module must return finite logits, got NaN or infinity at a point that was evaluated")
 
     def note(self, gradient: Tensor) -> None:
         """Count gradients that are exactly zero."""

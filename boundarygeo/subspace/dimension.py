@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import labels_of
 from boundarygeo.attacks.norms import dual_length
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
@@ -246,7 +245,7 @@ def adversarial_dimension(
     with clf.running(x, y):
         clf.check_labels(goal.classes, len(x), name="targets" if goal.targeted else "y")
         logits = clf.logits(x).double()
-        correct = ~goal.reached(labels_of(logits), torch.arange(len(x)))
+        correct = ~goal.reached(logits.argmax(1), torch.arange(len(x)))
         gradient = goal.gradient(clf, x, loss)
         missing = goal.missing(logits, loss) if gamma is None else torch.full((len(x),), float(gamma)).double()
         dual = dual_length(gradient.double(), norm)

@@ -6,7 +6,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import labels_of
 from boundarygeo.subspace.goal import Opponent
 
 PointMaker = Callable[[int, int], Tensor]
@@ -202,11 +201,11 @@ def _hits(
             opponent.clf.run(
                 frames.points(example[jobs], size[jobs], job, row),
                 len(job),
-                lambda logits, labels=labels: labels.append(labels_of(logits.cpu())),
+                lambda logits, labels=labels: labels.append(logits.argmax(1)),
                 precision="float32",
                 progress=progress,
             )
-            seen = torch.cat(labels) if labels else job
+            seen = torch.cat(labels).cpu() if labels else job
             hit = opponent.goal.reached(seen, example[jobs][job])
             lost.scatter_reduce_(0, job[~hit], row[~hit], "amin")
             job, row = job[hit], row[hit]

@@ -13,7 +13,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count, check_eps, labels_of
+from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
@@ -118,13 +118,13 @@ def noise_success(
         clf.run(
             points,
             len(live) * draws,
-            lambda logits: hits.append(labels_of(logits.cpu())),
+            lambda logits: hits.append(logits.argmax(1)),
             precision="float32",
             progress=progress,
         )
     fooled = torch.full((len(x),), -1)
     if hits:
-        fooled[live] = (torch.cat(hits).view(draws, len(live)) != labels[live]).sum(0)
+        fooled[live] = (torch.cat(hits).cpu().view(draws, len(live)) != labels[live]).sum(0)
     return NoiseSuccess(
         provenance=provenance(
             f"noise_success(eps={radius!r}, norm={norm!r}, draws={draws}, clip={clip})",

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import labels_of
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import (
     Directions,
@@ -344,7 +343,7 @@ def _pool(
             clf.check_labels(row, len(points), "labels of the pool")
         labels = labels.cpu()
     else:
-        labels = torch.stack([labels_of(clf.logits(points)) for clf in problem.classifiers])
+        labels = torch.stack([clf.predict(points) for clf in problem.classifiers])
     return points, classes.detach().cpu().long(), labels
 
 

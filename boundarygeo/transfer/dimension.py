@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import labels_of
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
@@ -85,7 +84,7 @@ def transferred_dimension(
         labels.append(target.evaluate(points).argmax(1).cpu())
 
     with target.running(x, dimension.labels):
-        clean = labels_of(target.logits(x))
+        clean = target.predict(x)
         target.in_batches(work, len(owner), x.shape[1:], kind="float32", progress=progress)
     seen = torch.cat(labels) if labels else owner
     correct = dimension.correct & ~goal.reached(clean, torch.arange(len(x)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks import NORMS, AdversarialExamples, fgsm, minimal_norm, pgd
-from boundarygeo.attacks.examples import check_count, check_eps, labels_of
+from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import DrawnOnce, length
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.classifier import Classifier
@@ -238,7 +238,7 @@ def transfer_matrix(
         distance[i] = length(points.double() - problem.x.double(), norm)
         for j, target in enumerate(problem.classifiers):
             known = i == j and not eight_bit
-            labels[i, j] = found.labels if known else labels_of(target.logits(points, progress=progress))
+            labels[i, j] = found.labels if known else target.logits(points, progress=progress).argmax(1)
     told = "".join(f", {name}={value!r}" for name, value in shared.items() if name in SETTINGS[attack])
     return TransferMatrix(
         provenance=problem.provenance(

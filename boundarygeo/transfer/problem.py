@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import labels_of
 from boundarygeo.classifier import Classifier
 from boundarygeo.results import Provenance
 
@@ -140,7 +139,7 @@ def _labels(name: str, clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
     try:
         clf.check_inputs(x)
         clf.check_labels(y, len(x))
-        labels = labels_of(clf.logits(x))
+        labels = clf.predict(x)
         clf.check_labels(y, len(x))  # again: now the number of classes is known
     except torch.OutOfMemoryError:
         raise
