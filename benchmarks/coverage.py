@@ -20,7 +20,7 @@ from scipy import stats
 
 from boundarygeo.comparison.masking import LEVEL, masking_checks
 from boundarygeo.results import Provenance
-from boundarygeo.statistics import (
+from boundarygeo.results.statistics import (
     CONFIDENCE,
     Estimate,
     mean,

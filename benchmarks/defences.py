@@ -19,7 +19,7 @@ from real import machine
 from torch import Tensor
 
 import boundarygeo as bg
-from boundarygeo.statistics import share
+from boundarygeo.results.statistics import share
 from boundarygeo.training import load_checkpoint
 from boundarygeo.zoo import load_data
 

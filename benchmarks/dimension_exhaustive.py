@@ -20,8 +20,8 @@ from third_party import NAMES, third_party
 from torch import Tensor, nn
 
 import boundarygeo as bg
-from boundarygeo.statistics import mean
-from boundarygeo.subspace.gaas import aligned, random_orthonormal
+from boundarygeo.results.statistics import mean
+from boundarygeo.subspace.frames.gaas import aligned, random_orthonormal
 
 EPS, CAP = 5.0, 200
 

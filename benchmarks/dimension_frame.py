@@ -14,7 +14,7 @@ import torch
 from real import machine, mnist_network, resnet20_on_cifar10
 
 import boundarygeo as bg
-from boundarygeo.statistics import mean
+from boundarygeo.results.statistics import mean
 
 CASES = (
     *((network, eps) for network in ("mlp", "small_cnn") for eps in (2.0, 5.0)),

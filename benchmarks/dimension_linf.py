@@ -11,7 +11,7 @@ import argparse
 from real import machine, resnet20_on_cifar10
 
 import boundarygeo as bg
-from boundarygeo.statistics import share
+from boundarygeo.results.statistics import share
 
 SIZES = (1, 4, 16, 36, 64, 100)
 

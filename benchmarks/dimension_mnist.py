@@ -15,7 +15,7 @@ import math
 from real import machine, mnist_network
 
 import boundarygeo as bg
-from boundarygeo.statistics import mean
+from boundarygeo.results.statistics import mean
 from boundarygeo.subspace.summary import DimensionSummary
 
 NETWORKS = ("mlp", "small_cnn")

@@ -20,7 +20,7 @@ from real import machine, mnist_network
 from torch import Tensor, nn
 
 import boundarygeo as bg
-from boundarygeo.subspace.search import default_grid
+from boundarygeo.subspace.frames.search import default_grid
 
 EPS, CAP = 5.0, 200
 

@@ -18,7 +18,7 @@ from real import machine
 from torch import nn
 
 import boundarygeo as bg
-from boundarygeo.statistics import mean
+from boundarygeo.results.statistics import mean
 from boundarygeo.training import train
 from boundarygeo.zoo import Dataset, build_model, load_data
 

@@ -23,7 +23,7 @@ from torch import Tensor
 import boundarygeo as bg
 from boundarygeo.directions import gradient_directions
 from boundarygeo.evaluation import frozen_copy
-from boundarygeo.sections.pieces import LinearPieces, linear_pieces
+from boundarygeo.lines.pieces.pieces import LinearPieces, linear_pieces
 
 POINTS = 1000
 PIECES_CHECKED = 1000

@@ -19,8 +19,8 @@ from torch import Tensor
 import boundarygeo as bg
 from boundarygeo.directions import Directions, gradient_directions, random_directions, random_of_other_label
 from boundarygeo.linalg import scaled_to
-from boundarygeo.sections.straightness import gradient_cosines
-from boundarygeo.statistics import median
+from boundarygeo.lines.straightness import gradient_cosines
+from boundarygeo.results.statistics import median
 
 EXTENT = {"softmax_regression": 0.25, "mlp": 0.25, "small_cnn": 0.25, "resnet20": 1 / 255}
 

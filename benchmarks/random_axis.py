@@ -12,7 +12,7 @@ import argparse
 import torch
 from real import machine, planes_of, resnet20_on_cifar10
 
-from boundarygeo.statistics import share
+from boundarygeo.results.statistics import share
 
 
 def main() -> None:

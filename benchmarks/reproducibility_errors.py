@@ -23,7 +23,7 @@ from third_party import NAMES, third_party
 from torch import Tensor
 
 import boundarygeo as bg
-from boundarygeo.sections.regions import image_window
+from boundarygeo.maps.regions import image_window
 from boundarygeo.transfer.reproducibility import random_triplets
 
 SETTINGS = {

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.attacks.norms import length
-from boundarygeo.statistics import share
+from boundarygeo.results.statistics import share
 
 TRAINED_FOR = 2 / 255
 """L∞ radius that the robust CIFAR-10 networks were trained for."""

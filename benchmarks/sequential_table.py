@@ -14,7 +14,7 @@ import torch
 from real import machine, mnist_network
 
 import boundarygeo as bg
-from boundarygeo.statistics import mean, median, share
+from boundarygeo.results.statistics import mean, median, share
 
 RANKS = (1, 2, 3, 5, 10, 20, 30, 40, 50)
 EPS = (2.0, 5.0)

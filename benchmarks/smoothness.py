@@ -28,8 +28,8 @@ from torch import Tensor
 
 import boundarygeo as bg
 from boundarygeo.losses import LOSSES
-from boundarygeo.statistics import mean, median, rank_correlation, share
-from boundarygeo.subspace.gaas import claimed_dimension, gaas_frame
+from boundarygeo.results.statistics import mean, median, rank_correlation, share
+from boundarygeo.subspace.frames.gaas import claimed_dimension, gaas_frame
 from boundarygeo.subspace.noise import cone_probability, noise_success
 from boundarygeo.subspace.smoothness import (
     LocalSmoothness,

@@ -35,7 +35,7 @@ from boundarygeo import plots
 from boundarygeo.comparison import Comparison, Measurement, Row, Settings, Spread, Subject, compare
 from boundarygeo.comparison.tables import markdown
 from boundarygeo.plots.style import CLASS_COLORS, NotebookFigure, styled
-from boundarygeo.statistics import Estimate, rank_correlation
+from boundarygeo.results.statistics import Estimate, rank_correlation
 from boundarygeo.training import load_checkpoint
 from boundarygeo.training.layers import hidden_layers
 from boundarygeo.zoo import Split, load_data

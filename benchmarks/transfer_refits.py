@@ -29,7 +29,7 @@ from torch import Tensor
 
 import boundarygeo as bg
 from boundarygeo.results import Result
-from boundarygeo.statistics import Estimate, mean
+from boundarygeo.results.statistics import Estimate, mean
 from boundarygeo.training import load_checkpoint
 from boundarygeo.zoo import load_data
 

@@ -17,6 +17,7 @@ from boundarygeo.attacks import (
     square,
     strongest,
 )
+from boundarygeo.attacks.accuracy import AccuracyCurve, accuracy_curve
 from boundarygeo.classifier import Classifier
 from boundarygeo.defences import (
     CertifiedRadii,
@@ -29,30 +30,29 @@ from boundarygeo.defences import (
     with_smoothing,
 )
 from boundarygeo.directions import Directions
-from boundarygeo.results import Provenance, Result, load, open_store
-from boundarygeo.runs import LocalEngine, RayEngine, RunStatus, run, run_status
-from boundarygeo.sections.accuracy import AccuracyCurve, accuracy_curve
-from boundarygeo.sections.distances import BoundaryDistances, boundary_distance
-from boundarygeo.sections.exact_distances import exact_boundary_distance
-from boundarygeo.sections.example_maps import example_maps
-from boundarygeo.sections.lines import LogitLines, logit_lines
-from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
-from boundarygeo.sections.pieces import DecisionBoundaries, LinearPieces, linear_pieces
-from boundarygeo.sections.planes import (
+from boundarygeo.lines.distances import BoundaryDistances, boundary_distance
+from boundarygeo.lines.lines import LogitLines, logit_lines
+from boundarygeo.lines.pieces.exact_distances import exact_boundary_distance
+from boundarygeo.lines.pieces.pieces import DecisionBoundaries, LinearPieces, linear_pieces
+from boundarygeo.lines.segments import SegmentCurves, random_pairs, segment_curves
+from boundarygeo.lines.straightness import GradientCosines, Straightness, gradient_cosines, straightness
+from boundarygeo.maps.example_maps import example_maps
+from boundarygeo.maps.maps import BoundaryMaps, boundary_maps
+from boundarygeo.maps.planes import (
     Planes,
     fgsm_adversarial_planes,
     fgsm_random_planes,
     planes_through,
     random_planes,
 )
-from boundarygeo.sections.regions import RegionSummary, agreement, fragmentation, region_summary
-from boundarygeo.sections.segments import SegmentCurves, random_pairs, segment_curves
-from boundarygeo.sections.spectrum import HiddenSpectrum, hidden_spectrum
-from boundarygeo.sections.straightness import GradientCosines, Straightness, gradient_cosines, straightness
+from boundarygeo.maps.regions import RegionSummary, agreement, fragmentation, region_summary
+from boundarygeo.representations import HiddenSpectrum, hidden_spectrum
+from boundarygeo.results import Provenance, Result, load, open_store
+from boundarygeo.runs import LocalEngine, RayEngine, RunStatus, run, run_status
 from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
-from boundarygeo.subspace.gaas import claimed_dimension, gaas_frame
+from boundarygeo.subspace.frames.gaas import claimed_dimension, gaas_frame
 from boundarygeo.subspace.noise import NoiseSuccess, cone_probability, noise_success
-from boundarygeo.subspace.sequential import SequentialDirections, sequential_directions
+from boundarygeo.subspace.sequential.sequential import SequentialDirections, sequential_directions
 from boundarygeo.subspace.smoothness import (
     LocalSmoothness,
     best_second_order_count,

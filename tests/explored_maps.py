@@ -1,10 +1,14 @@
 """Maps for the tests of the explorer: random labels and planes, whose images differ at every pixel."""
 
+import json
+from html.parser import HTMLParser
+from typing import Any
+
 import numpy as np
 import torch
 from synthetic_maps import make_maps
 
-from boundarygeo.sections.maps import BoundaryMaps
+from boundarygeo.maps.maps import BoundaryMaps
 
 SIDE = 9
 EXTENT = 0.25
@@ -14,6 +18,28 @@ HOSTILE = [
     "&lt;a&amp;",
     "naïve ε\u2028",
 ]
+
+
+class Page(HTMLParser):
+    """Tags in order, the text of the title, and the scripts of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = [("", {})]
+        self.text: dict[str, str] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        tag, attributes = self.tags[-1]
+        name = f"{tag}#{attributes['id']}" if "id" in attributes else tag
+        self.text[name] = self.text.get(name, "") + data
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return json.loads(self.text["script#content"])
 
 
 def explored_maps(shape: tuple[int, ...] = (3, 5, 7), *, maps: int = 4, side: int = SIDE, **changes) -> BoundaryMaps:

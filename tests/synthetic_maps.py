@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from boundarygeo.maps.maps import BoundaryMaps
 from boundarygeo.results import Provenance
-from boundarygeo.sections.maps import BoundaryMaps
 
 EXTENT = 0.1
 

@@ -15,49 +15,46 @@ ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "linalg": set(),
     "evaluation": set(),
-    # What may be replaced is known where anything is written, and knows nothing itself.
-    "overwriting": {"_version"},
-    "results": {"_version", "overwriting"},
+    "results": {"_version"},
     "losses": set(),
     "classifier": {"evaluation", "losses", "results"},
     "layout": {"classifier"},
-    "hadamard": set(),
+    "points": {"classifier", "layout"},
     "directions": {"classifier", "evaluation", "linalg"},
-    "attacks": {"losses", "classifier", "evaluation", "linalg", "directions", "results", "statistics"},
+    "attacks": {"losses", "classifier", "evaluation", "linalg", "directions", "results"},
     "subspace": {
-        "attacks", "classifier", "directions", "evaluation", "hadamard", "layout", "linalg", "losses", "results",
-        "statistics",
+        "attacks", "classifier", "directions", "evaluation", "layout", "linalg", "losses", "results",
     },
-    "sections": {
-        "layout", "losses", "attacks", "classifier",
-        "evaluation", "linalg", "directions", "results", "statistics",
-    },
+    "maps": {"classifier", "directions", "evaluation", "linalg", "losses", "points", "results"},
+    "lines": {"attacks", "classifier", "directions", "evaluation", "linalg", "losses", "points", "results"},
+    "representations": {"classifier", "directions", "evaluation", "results"},
     "transfer": {
-        "attacks", "classifier", "directions", "evaluation", "layout", "linalg", "losses", "results", "sections",
-        "statistics", "subspace",
+        "attacks", "classifier", "directions", "evaluation", "layout", "linalg", "lines", "losses", "maps", "results",
+        "subspace",
     },
     # Defences make classifiers of classifiers; what certifies one is a result like any other.
-    "defences": {"attacks", "classifier", "directions", "evaluation", "results", "statistics"},
+    "defences": {"attacks", "classifier", "directions", "evaluation", "results"},
     # Everything that measures, on many classifiers: it stands above all instruments, and knows no checkpoints.
     "comparison": {
-        "attacks", "classifier", "defences", "directions", "evaluation", "overwriting", "results", "runs", "sections",
-        "statistics", "subspace", "transfer",
+        "attacks", "classifier", "defences", "directions", "evaluation", "lines", "representations", "results", "runs",
+        "subspace", "transfer",
     },
     # Any analysis in chunks: it is told which, and knows none.
-    "runs": {"classifier", "directions", "evaluation", "overwriting", "results"},
-    "plots": {"comparison", "defences", "overwriting", "results", "sections", "statistics", "subspace", "transfer"},
-    "explorer": {"overwriting", "plots", "sections"},
-    "statistics": set(),
+    "runs": {"classifier", "directions", "evaluation", "results"},
+    "plots": {
+        "attacks", "comparison", "defences", "lines", "maps", "representations", "results", "subspace", "transfer",
+    },
+    "explorer": {"maps", "plots", "results"},
     "zoo": set(),
-    "training": {"attacks", "classifier", "losses", "overwriting", "results", "zoo"},
+    "training": {"attacks", "classifier", "losses", "results", "zoo"},
     "cli": {
-        "classifier", "comparison", "directions", "evaluation", "explorer", "overwriting", "plots", "results",
-        "runs", "sections", "statistics", "subspace", "training", "transfer", "zoo",
+        "attacks", "classifier", "comparison", "directions", "evaluation", "explorer", "lines", "maps", "plots",
+        "results", "runs", "subspace", "training", "transfer", "zoo",
     },
     "__main__": {"cli"},
     "__init__": {
-        "_version", "attacks", "classifier", "defences", "results", "runs",
-        "sections", "directions", "plots", "subspace", "transfer",
+        "_version", "attacks", "classifier", "defences", "directions", "lines", "maps", "plots", "representations",
+        "results", "runs", "subspace", "transfer",
     },
 }  # fmt: skip
 

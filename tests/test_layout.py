@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.layout import FlatInputs
-from boundarygeo.subspace.gaas import GaasFrames
-from boundarygeo.subspace.jobs import Frames, rows_of
-from boundarygeo.subspace.partition import PartitionFrames
-from boundarygeo.subspace.signs import SignFrames
+from boundarygeo.subspace.frames.gaas import GaasFrames
+from boundarygeo.subspace.frames.jobs import Frames, rows_of
+from boundarygeo.subspace.frames.partition import PartitionFrames
+from boundarygeo.subspace.frames.signs import SignFrames
 
 SHAPES = {"flat": (12,), "sequence": (4, 6), "image": (3, 8, 8), "one_channel": (1, 5, 7), "volume": (2, 3, 4, 5)}
 NORMALISATION = {"plain": {}, "scalar": {"mean": 0.4, "std": 0.3}}

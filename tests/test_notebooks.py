@@ -15,7 +15,7 @@ ROOMS = {
     "boundarygeo.comparison",
     "boundarygeo.comparison.tables",
     "boundarygeo.explorer",
-    "boundarygeo.statistics",
+    "boundarygeo.results.statistics",
     "boundarygeo.training",
     "boundarygeo.zoo",
 }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.plots.spectrum import spectrum
-from boundarygeo.sections.spectrum import HiddenSpectrum, hidden_spectrum
+from boundarygeo.representations import HiddenSpectrum, hidden_spectrum
 
 
 class Named(nn.Module):

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from boundarygeo import plots
+from boundarygeo.attacks.accuracy import AccuracyCurve, accuracy_curve
 from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
 from boundarygeo.cli.options import StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import open_study
 from boundarygeo.cli.words import ascending_sizes, at_least, each_once
 from boundarygeo.plots.curves import NORM_NAMES
-from boundarygeo.sections.accuracy import AccuracyCurve, accuracy_curve
-from boundarygeo.statistics import Estimate
+from boundarygeo.results.statistics import Estimate
 
 STEPS = {"pgd": 20, "apgd": 100, "strongest": 100}
 """Steps of the attacks that have them."""

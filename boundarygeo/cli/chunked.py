@@ -12,8 +12,8 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.cli.options import EngineName, StudyOptions
 from boundarygeo.cli.outputs import named_stores
 from boundarygeo.cli.sources import Examples
-from boundarygeo.overwriting import check_free
 from boundarygeo.results import Result, load
+from boundarygeo.results.overwriting import check_free
 from boundarygeo.runs import Engine, Job, LocalEngine, begun, run_jobs
 from boundarygeo.runs.lock import writing
 

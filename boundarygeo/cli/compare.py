@@ -18,7 +18,7 @@ from boundarygeo.comparison import compare as measure
 from boundarygeo.comparison.compare import check_instruments
 from boundarygeo.comparison.journal import check_out
 from boundarygeo.comparison.tables import instrument_table, overview, remarks
-from boundarygeo.overwriting import check_free
+from boundarygeo.results.overwriting import check_free
 from boundarygeo.training import METHODS, Checkpoint, load_checkpoint
 from boundarygeo.training.layers import hidden_layers
 from boundarygeo.training.method import settings_of

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from boundarygeo import plots
+from boundarygeo.attacks.accuracy import accuracy_curve
 from boundarygeo.classifier import Classifier
 from boundarygeo.cli import measures
 from boundarygeo.cli.maps import PlaneKind, axis_table, cost_line
@@ -13,9 +14,8 @@ from boundarygeo.cli.measures import Comparison
 from boundarygeo.cli.options import StudyOptions
 from boundarygeo.cli.sources import draw_examples
 from boundarygeo.cli.train import train_checkpoint
-from boundarygeo.sections.accuracy import accuracy_curve
-from boundarygeo.sections.example_maps import example_maps
-from boundarygeo.sections.lines import logit_lines
+from boundarygeo.lines.lines import logit_lines
+from boundarygeo.maps.example_maps import example_maps
 from boundarygeo.subspace.dimension import adversarial_dimension
 from boundarygeo.subspace.summary import dimension_summary
 from boundarygeo.training import load_checkpoint

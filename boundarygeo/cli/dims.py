@@ -23,7 +23,7 @@ from boundarygeo.cli.sources import Study, open_study
 from boundarygeo.cli.words import ascending_sizes, at_least, frame_sizes
 from boundarygeo.plots.captions import settings_of
 from boundarygeo.plots.curves import NORM_NAMES
-from boundarygeo.statistics import Estimate, mean, rank_correlation, share
+from boundarygeo.results.statistics import Estimate, mean, rank_correlation, share
 from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
 from boundarygeo.subspace.noise import NoiseSuccess, cone_probability, noise_success
 from boundarygeo.subspace.summary import QUANTILES, DimensionSummary, dimension_summary, included

@@ -14,8 +14,8 @@ from boundarygeo.cli.outputs import check_figure, table
 from boundarygeo.cli.sources import AT_ONCE, directions_of, open_study
 from boundarygeo.cli.words import at_least, each_once, positive_number
 from boundarygeo.directions import named_directions
-from boundarygeo.sections.distances import BoundaryDistances, boundary_distance
-from boundarygeo.statistics import median, share
+from boundarygeo.lines.distances import BoundaryDistances, boundary_distance
+from boundarygeo.results.statistics import median, share
 
 WAYS = {"along": 1, "against": -1}
 

@@ -7,9 +7,9 @@ import typer
 
 from boundarygeo.cli.words import at_least
 from boundarygeo.explorer import explorer_page
-from boundarygeo.overwriting import check_free
+from boundarygeo.maps.maps import BoundaryMaps
 from boundarygeo.results import load
-from boundarygeo.sections.maps import BoundaryMaps
+from boundarygeo.results.overwriting import check_free
 
 _SUFFIXES = (".html", ".htm")
 

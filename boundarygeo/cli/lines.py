@@ -11,8 +11,8 @@ from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, Study
 from boundarygeo.cli.outputs import check_figures
 from boundarygeo.cli.sources import open_study
 from boundarygeo.cli.words import at_least, positive_number
-from boundarygeo.sections.lines import LogitLines, logit_lines
-from boundarygeo.statistics import share
+from boundarygeo.lines.lines import LogitLines, logit_lines
+from boundarygeo.results.statistics import share
 
 MOST_DRAWN = 12
 

@@ -16,11 +16,11 @@ from boundarygeo.cli.options import Clip, IncludeMisclassified, StudyOptions, st
 from boundarygeo.cli.outputs import check_figure, same_path, table
 from boundarygeo.cli.sources import Examples, open_study
 from boundarygeo.cli.words import positive_number
+from boundarygeo.maps.example_maps import example_maps
+from boundarygeo.maps.maps import KEEPABLE, BoundaryMaps
+from boundarygeo.maps.regions import agreement, region_summary
 from boundarygeo.results import load
-from boundarygeo.sections.example_maps import example_maps
-from boundarygeo.sections.maps import KEEPABLE, BoundaryMaps
-from boundarygeo.sections.regions import agreement, region_summary
-from boundarygeo.statistics import median, share
+from boundarygeo.results.statistics import median, share
 
 MOST_DRAWN = 100
 READ_AT_ONCE = 256

@@ -21,7 +21,7 @@ from boundarygeo.plots.captions import BOX_NAMES, METHOD_NAMES
 from boundarygeo.plots.curves import NORM_NAMES
 from boundarygeo.plots.transfer import OVER_NAMES
 from boundarygeo.results import Provenance, Result
-from boundarygeo.statistics import mean, share
+from boundarygeo.results.statistics import mean, share
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import Counted, DimensionSummary, dimension_summary
 from boundarygeo.transfer.bases import perturbation_bases

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from boundarygeo import plots
 from boundarygeo.cli.options import StudyOptions
-from boundarygeo.overwriting import check_free
+from boundarygeo.results.overwriting import check_free
 
 
 def named_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:

@@ -17,9 +17,9 @@ from boundarygeo.cli.outputs import check_figure, check_figures, table
 from boundarygeo.cli.sources import AT_ONCE, directions_of, open_study
 from boundarygeo.cli.words import positive_number
 from boundarygeo.directions import named_directions
-from boundarygeo.sections.pieces import LinearPieces, linear_pieces
-from boundarygeo.sections.straightness import GradientCosines, Straightness, gradient_cosines, straightness
-from boundarygeo.statistics import median, share
+from boundarygeo.lines.pieces.pieces import LinearPieces, linear_pieces
+from boundarygeo.lines.straightness import GradientCosines, Straightness, gradient_cosines, straightness
+from boundarygeo.results.statistics import median, share
 
 MOST_DRAWN = 6
 COSINE_POINTS = 41  # of the curve in --cosine-figure

@@ -10,7 +10,7 @@ import typer
 
 from boundarygeo.cli.settings import method_of
 from boundarygeo.cli.words import at_least, positive_number
-from boundarygeo.overwriting import check_free, foreign
+from boundarygeo.results.overwriting import check_free, foreign
 from boundarygeo.training import (
     METHODS,
     Checkpoint,

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks import pgd
+from boundarygeo.attacks.accuracy import AccuracyCurve, accuracy_curve
 from boundarygeo.attacks.norms import DrawnOnce, length
 from boundarygeo.comparison.settings import Settings
 from boundarygeo.comparison.subjects import Subject, standard_partners
 from boundarygeo.results import Provenance
-from boundarygeo.sections.accuracy import AccuracyCurve, accuracy_curve
-from boundarygeo.statistics import Estimate, share
+from boundarygeo.results.statistics import Estimate, share
 from boundarygeo.transfer.matrix import TransferMatrix
 
 STEPS, MORE_STEPS = 20, 100

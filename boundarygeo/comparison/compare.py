@@ -18,8 +18,8 @@ from boundarygeo.comparison.settings import Settings
 from boundarygeo.comparison.subjects import Subject, standard_partners
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import progress_bar
+from boundarygeo.results.statistics import Estimate
 from boundarygeo.runs.plan import FIRST_INPUTS, steady
-from boundarygeo.statistics import Estimate
 from boundarygeo.transfer.matrix import TransferMatrix
 
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from boundarygeo.attacks.accuracy import AccuracyCurve
 from boundarygeo.comparison.bench import STRONGEST, Bench
 from boundarygeo.comparison.masking import LEVEL, masking_checks
 from boundarygeo.comparison.rows import Measurement
 from boundarygeo.comparison.subjects import Subject
 from boundarygeo.defences.certification import certify
 from boundarygeo.directions import named_directions
+from boundarygeo.lines.distances import boundary_distance
+from boundarygeo.lines.pieces.pieces import linear_pieces
+from boundarygeo.lines.segments import random_pairs, segment_curves
+from boundarygeo.lines.straightness import gradient_cosines, straightness
+from boundarygeo.representations import hidden_spectrum
 from boundarygeo.results import Result
-from boundarygeo.sections.accuracy import AccuracyCurve
-from boundarygeo.sections.distances import boundary_distance
-from boundarygeo.sections.pieces import linear_pieces
-from boundarygeo.sections.segments import random_pairs, segment_curves
-from boundarygeo.sections.spectrum import hidden_spectrum
-from boundarygeo.sections.straightness import gradient_cosines, straightness
-from boundarygeo.statistics import Estimate, mean, median, share
+from boundarygeo.results.statistics import Estimate, mean, median, share
 from boundarygeo.subspace.dimension import adversarial_dimension
 from boundarygeo.subspace.summary import dimension_summary
 

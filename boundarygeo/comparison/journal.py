@@ -24,12 +24,13 @@ from boundarygeo.comparison.bench import Bench
 from boundarygeo.comparison.instruments import Found
 from boundarygeo.comparison.rows import Comparison, Measurement
 from boundarygeo.comparison.tables import csv_text, markdown
-from boundarygeo.overwriting import check_free
-from boundarygeo.results import check_format, load, move_into_place, unfinished
+from boundarygeo.results import load
+from boundarygeo.results.overwriting import check_free
+from boundarygeo.results.result import check_format, move_into_place, unfinished
+from boundarygeo.results.statistics import Estimate
 from boundarygeo.runs import Plan
 from boundarygeo.runs.files import digest_of, digest_of_file, write_json, write_whole
 from boundarygeo.runs.lock import writing
-from boundarygeo.statistics import Estimate
 
 JOURNAL, RESULTS = "journal", "results"
 PLAN = f"{JOURNAL}/plan.json"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from scipy import stats
 from torch import Tensor
 
-from boundarygeo.statistics import Estimate, paired_difference
+from boundarygeo.results.statistics import Estimate, paired_difference
 
 LEVEL = 0.01
 """A check with a smaller p-value is flagged."""
@@ -25,7 +25,7 @@ class PairedCheck:
         stronger: what the attack that should be stronger is called.
         weaker: what the other is called.
         difference: accuracy under `stronger` minus accuracy under `weaker`, with its 95 % interval over the examples
-            (`boundarygeo.statistics.paired_difference`): above zero is the sign of masked gradients.
+            (`boundarygeo.results.statistics.paired_difference`): above zero is the sign of masked gradients.
         against: number of examples that withstand `stronger` and not `weaker`.
         with_it: number of examples that withstand `weaker` and not `stronger`.
         p: probability of at least so many `against` by chance, if each were as likely as the other; multiplied by the

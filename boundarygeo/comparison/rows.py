@@ -7,7 +7,7 @@ import numpy as np
 
 from boundarygeo.comparison.settings import Settings
 from boundarygeo.results import Result
-from boundarygeo.statistics import Estimate
+from boundarygeo.results.statistics import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Measurement:
         quantity: what was measured; empty where the instrument could not be used, and `note` says why.
         unit: its unit; `"share"` for shares, empty for numbers without one.
         statistic: what `estimate` is, and so its interval: `"share"`, `"mean"`, `"median"` or `"difference"` (of shares
-            of the same examples) as in `boundarygeo.statistics`.
+            of the same examples) as in `boundarygeo.results.statistics`.
         estimate: the number with its interval and n.
         excluded: number of examples that were left out, as the classifier gets them wrong or has no gradient there.
         main: whether it stands in the overview.

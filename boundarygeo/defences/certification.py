@@ -19,7 +19,7 @@ from boundarygeo.defences.smoothing import check_sigma
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
-from boundarygeo.statistics import Estimate, share
+from boundarygeo.results.statistics import Estimate, share
 
 ABSTAIN = -1
 """The label of an example on which the smoothed classifier abstains."""

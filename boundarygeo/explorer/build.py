@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from boundarygeo.explorer.encoding import MISSING, encoded, encoded_symmetric, encoded_whole, script_json
-from boundarygeo.overwriting import MARK
+from boundarygeo.maps.maps import BoundaryMaps
 from boundarygeo.plots.cells import axes_lines, marked_points, missing_note, positions_of
 from boundarygeo.plots.maps import frequent_classes
 from boundarygeo.plots.style import class_labels, shown_colors
-from boundarygeo.sections.maps import BoundaryMaps
+from boundarygeo.results.overwriting import MARK
 
 IMAGE_BYTES = 7_000_000
 """Origins and axes that take more, at 16 bits a value, are averaged over squares of pixels until they do not."""

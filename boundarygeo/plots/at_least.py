@@ -12,7 +12,7 @@ from boundarygeo.plots.captions import COUNT, fitted, legend_above, settings_of
 from boundarygeo.plots.cells import axes_or_new
 from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import styled
-from boundarygeo.statistics import Estimate
+from boundarygeo.results.statistics import Estimate
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import at_least, included
 

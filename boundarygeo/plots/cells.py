@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from boundarygeo.sections.maps import BoundaryMaps
+from boundarygeo.maps.maps import BoundaryMaps
 
 NO_PLANE = 0.92
 """Grey level of planes that do not exist."""

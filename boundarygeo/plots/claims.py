@@ -9,7 +9,7 @@ from boundarygeo.plots.captions import settings_of
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results
 from boundarygeo.plots.style import CLASS_COLORS, styled
-from boundarygeo.statistics import share
+from boundarygeo.results.statistics import share
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import included
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from boundarygeo.plots.style import shown_colors
 from boundarygeo.results import Result
-from boundarygeo.statistics import CONFIDENCE, Estimate
+from boundarygeo.results.statistics import CONFIDENCE, Estimate
 
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (9, 2)))
 MARKERS = "osD^vP*X"

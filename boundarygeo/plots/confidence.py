@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from boundarygeo.maps.maps import BoundaryMaps
 from boundarygeo.plots.cells import BORDER, axes_or_new, place_legend
 from boundarygeo.plots.style import class_labels, shown_colors, styled
-from boundarygeo.sections.maps import BoundaryMaps
 
 _STRONGEST = 0.85
 """How much of a class's colour a probability of 1 has: points of full colour stay visible on it."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from boundarygeo.attacks.accuracy import AccuracyCurve
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import styled
-from boundarygeo.sections.accuracy import AccuracyCurve
 
 NORM_NAMES = {"l2": "L2", "linf": "L∞"}
 """What axes and tables call the norms."""

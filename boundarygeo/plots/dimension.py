@@ -14,7 +14,7 @@ from boundarygeo.plots.captions import COUNT, HANDLE, fitted, legend_above, sett
 from boundarygeo.plots.cells import axes_or_new
 from boundarygeo.plots.comparison import LINE_STYLES, check_results, model_names, percent_axis
 from boundarygeo.plots.style import shown_colors, styled
-from boundarygeo.statistics import mean
+from boundarygeo.results.statistics import mean
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import dimension_summary, included
 from boundarygeo.transfer.dimension import TransferredDimension

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from boundarygeo.lines.distances import BoundaryDistances
 from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import NotebookFigure, styled
-from boundarygeo.sections.distances import BoundaryDistances
-from boundarygeo.statistics import share
+from boundarygeo.results.statistics import share
 
 _MOST_INTERVALS = 257  # computed exactly; between them, for more examples than that, intervals are interpolated
 

@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
+from boundarygeo.lines.lines import LogitLines
 from boundarygeo.plots.style import NotebookFigure, class_labels, few_ticks, shown_colors, styled
-from boundarygeo.sections.lines import LogitLines
 
 _CORRECT = "#f2c200"  # the yellow box round inputs that are still classified correctly
 MOST_CURVES = 20

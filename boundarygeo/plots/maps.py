@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from boundarygeo.maps.maps import BoundaryMaps
 from boundarygeo.plots.cells import (
     BORDER,
     NO_PLANE,
@@ -28,7 +29,6 @@ from boundarygeo.plots.cells import (
     positions_of,
 )
 from boundarygeo.plots.style import NotebookFigure, class_labels, shown_colors, styled
-from boundarygeo.sections.maps import BoundaryMaps
 
 LEGEND_CLASSES = 20
 """A longer legend helps nobody: beyond, the most frequent classes are named and the rest counted."""

@@ -7,6 +7,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from boundarygeo.maps.maps import BoundaryMaps
 from boundarygeo.plots.cells import (
     axes_lines,
     draw_crosses,
@@ -17,7 +18,6 @@ from boundarygeo.plots.cells import (
 from boundarygeo.plots.maps import cell_images, class_legend, colors_of
 from boundarygeo.plots.outlines import check_cells, check_outlines, draw_outlines, model_handles, outline_names
 from boundarygeo.plots.style import NotebookFigure, class_labels, shortened, styled
-from boundarygeo.sections.maps import BoundaryMaps
 
 _PANEL = 2.3  # inches
 _NAME = 26  # characters of a name that fit above a panel

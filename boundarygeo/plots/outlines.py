@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from boundarygeo.maps.maps import BoundaryMaps
+from boundarygeo.maps.regions import check_same_planes
 from boundarygeo.plots.cells import (
     axes_lines,
     axes_or_new,
@@ -22,8 +24,6 @@ from boundarygeo.plots.cells import (
     positions_of,
 )
 from boundarygeo.plots.style import NotebookFigure, class_labels, shown_colors, styled
-from boundarygeo.sections.maps import BoundaryMaps
-from boundarygeo.sections.regions import check_same_planes
 
 _LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import LINE_STYLES, check_results, count_text, level_text
 from boundarygeo.plots.style import CLASS_COLORS, shown_colors, styled
-from boundarygeo.statistics import Estimate, mean
+from boundarygeo.results.statistics import Estimate, mean
 from boundarygeo.transfer.overlap import SubspaceOverlap
 
 _ROW = 0.62  # inches

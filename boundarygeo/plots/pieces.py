@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
+from boundarygeo.lines.pieces.pieces import DecisionBoundaries, LinearPieces
+from boundarygeo.lines.straightness import straightness
 from boundarygeo.plots.lines import TRUE_WIDTH, WIDTH, curves_of, draw_logits
 from boundarygeo.plots.style import NotebookFigure, class_labels, few_ticks, shown_colors, styled
-from boundarygeo.sections.pieces import DecisionBoundaries, LinearPieces
-from boundarygeo.sections.straightness import straightness
 
 MOST_LAYERS = 10
 """Beyond, only the layers with the most breakpoints are named, and the others share a row."""

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from boundarygeo.lines.segments import SegmentCurves
 from boundarygeo.plots.comparison import (
     Look,
     check_results,
@@ -17,8 +18,7 @@ from boundarygeo.plots.comparison import (
     percent_axis,
 )
 from boundarygeo.plots.style import NotebookFigure, styled
-from boundarygeo.sections.segments import SegmentCurves
-from boundarygeo.statistics import mean
+from boundarygeo.results.statistics import mean
 
 _WEIGHT = "weight λ of the first example"
 

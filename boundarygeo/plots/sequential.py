@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from boundarygeo.plots.captions import BOX_NAMES
 from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import NotebookFigure, styled
-from boundarygeo.statistics import share
+from boundarygeo.results.statistics import share
 from boundarygeo.subspace.dimension import AdversarialDimension
-from boundarygeo.subspace.sequential import SequentialDirections
+from boundarygeo.subspace.sequential.sequential import SequentialDirections
 
 _QUARTILES = (0.25, 0.5, 0.75)
 _SHORT = 24  # characters of a legend's entry of which three fit side by side

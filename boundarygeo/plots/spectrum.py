@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from boundarygeo.plots.comparison import check_results, count_text, looks, model_names
 from boundarygeo.plots.style import NotebookFigure, styled
-from boundarygeo.sections.spectrum import HiddenSpectrum
+from boundarygeo.representations import HiddenSpectrum
 
 _MOST_RANKS = 50
 _FLOOR = 1e-4

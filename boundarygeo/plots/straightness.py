@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from matplotlib.axes import Axes
 
+from boundarygeo.lines.straightness import GradientCosines
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, common_unit, count_text, key, looks, model_names
 from boundarygeo.plots.style import few_ticks, styled
-from boundarygeo.sections.straightness import GradientCosines
 
 _QUARTILES = (0.25, 0.5, 0.75)
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from boundarygeo.overwriting import MARK, check_free
 from boundarygeo.plots.differences import difference
+from boundarygeo.results.overwriting import MARK, check_free
 
 CLASS_COLORS = (
     "#dd7700",  # orange

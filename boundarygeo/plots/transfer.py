@@ -13,7 +13,7 @@ from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, count_text, level_text
 from boundarygeo.plots.curves import NORM_NAMES
 from boundarygeo.plots.style import CLASS_COLORS, styled
-from boundarygeo.statistics import mean
+from boundarygeo.results.statistics import mean
 from boundarygeo.transfer.boundaries import InterBoundaryDistance
 from boundarygeo.transfer.matrix import TransferMatrix
 from boundarygeo.transfer.mistakes import TransferMistakes

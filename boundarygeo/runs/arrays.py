@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from boundarygeo.results import Result, example_axis, growing_axis
+from boundarygeo.results import Result
+from boundarygeo.results.result import example_axis, growing_axis
 
 COLUMNS = 1024
 """Entries per file along a dimension whose size is not known before all examples are."""

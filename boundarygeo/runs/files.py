@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from boundarygeo.results import UNFINISHED, plain_number
+from boundarygeo.results.result import UNFINISHED, plain_number
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from boundarygeo.overwriting import read_json
-from boundarygeo.results import OWNER, Result, lists_in, variable_of
+from boundarygeo.results import Result
+from boundarygeo.results.overwriting import read_json
+from boundarygeo.results.result import OWNER, lists_in, variable_of
 from boundarygeo.runs.arrays import open_array
 from boundarygeo.runs.files import digest_of_file, write_json, write_whole
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import code_digest, is_installed
-from boundarygeo.results import FORMAT_VERSION, Result, software_versions
+from boundarygeo.results import Result
+from boundarygeo.results.result import FORMAT_VERSION, software_versions
 
 CHUNK_SIZE = {"cpu": 32, "cuda": 256}
 """Examples per chunk: enough to fill batches, few enough that losing one costs little."""

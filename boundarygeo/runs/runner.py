@@ -18,8 +18,9 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import progress_bar
-from boundarygeo.overwriting import check_free
-from boundarygeo.results import Result, unfinished
+from boundarygeo.results import Result
+from boundarygeo.results.overwriting import check_free
+from boundarygeo.results.result import unfinished
 from boundarygeo.runs.local import Done, LocalEngine, Task
 from boundarygeo.runs.lock import writing
 from boundarygeo.runs.plan import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from boundarygeo.results import read_log
+from boundarygeo.results.result import read_log
 from boundarygeo.runs.store import ChunkStore
 
 

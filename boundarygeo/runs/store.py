@@ -20,14 +20,13 @@ from typing import Any
 import xarray as xr
 from torch import Tensor
 
-from boundarygeo.overwriting import check_free, read_json
-from boundarygeo.results import (
+from boundarygeo.results import Provenance, Result
+from boundarygeo.results.overwriting import check_free, read_json
+from boundarygeo.results.result import (
     COSTS,
     LOG,
     PLAN,
     UNFINISHED,
-    Provenance,
-    Result,
     check_format,
     lists_in,
     mark_of,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.examples import check_count
 from boundarygeo.classifier import Classifier
-from boundarygeo.subspace.sequential import BOXES, sequential_directions
+from boundarygeo.subspace.sequential.sequential import BOXES, sequential_directions
 from boundarygeo.subspace.study import Best, Settings, check_positive, plain
 from boundarygeo.subspace.verification import Verified, chunks
 

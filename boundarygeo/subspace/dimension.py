@@ -12,13 +12,13 @@ from boundarygeo.attacks.norms import dual_length
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
-from boundarygeo.hadamard import REGULAR_ORDERS
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.chains import chains, check_chains, lengths
-from boundarygeo.subspace.gaas import claimed_dimension
+from boundarygeo.subspace.frames.gaas import claimed_dimension
+from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
+from boundarygeo.subspace.frames.search import is_closed
 from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
-from boundarygeo.subspace.search import is_closed
-from boundarygeo.subspace.sequential import STOPS
+from boundarygeo.subspace.sequential.sequential import STOPS
 from boundarygeo.subspace.study import FRAME_STEPS, Study, check_positive, check_settings, plain
 from boundarygeo.subspace.study import METHODS as FRAME_METHODS
 from boundarygeo.subspace.verification import verify

@@ -1,7 +1,7 @@
 r"""Random noise: how often it changes the label, and how often a cone of a given dimension would let it.
 
 A subspace of high dimension is met by chance more often than one of low dimension: the dimension predicts what noise
-does. How well is for `boundarygeo.statistics.rank_correlation` to say.
+does. How well is for `boundarygeo.results.statistics.rank_correlation` to say.
 """
 
 import math

@@ -18,7 +18,7 @@ from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms
 from boundarygeo.losses import LOSSES, loss_of
 from boundarygeo.results import Result, array
-from boundarygeo.subspace.gaas import claimed_dimension
+from boundarygeo.subspace.frames.gaas import claimed_dimension
 from boundarygeo.subspace.study import plain
 
 

@@ -12,14 +12,14 @@ from torch import Tensor
 from boundarygeo.attacks.examples import check_count
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.evaluation import progress_bar
-from boundarygeo.hadamard import REGULAR_ORDERS
-from boundarygeo.subspace.frame import optimised_frames
-from boundarygeo.subspace.gaas import GaasFrames
+from boundarygeo.subspace.frames.gaas import GaasFrames
+from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
+from boundarygeo.subspace.frames.jobs import Failures, Frames, rows_of, successes, successes_until_failure
+from boundarygeo.subspace.frames.optimised import optimised_frames
+from boundarygeo.subspace.frames.partition import PartitionFrames
+from boundarygeo.subspace.frames.search import RULES, best_attempt, close_gaps, default_grid, dimension_of, try_sizes
+from boundarygeo.subspace.frames.signs import SignFrames
 from boundarygeo.subspace.goal import Opponent
-from boundarygeo.subspace.jobs import Failures, Frames, rows_of, successes, successes_until_failure
-from boundarygeo.subspace.partition import PartitionFrames
-from boundarygeo.subspace.search import RULES, best_attempt, close_gaps, default_grid, dimension_of, try_sizes
-from boundarygeo.subspace.signs import SignFrames
 from boundarygeo.subspace.verification import chunks
 
 METHODS = ("gaas", "frame")

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from boundarygeo.evaluation import analysis
-from boundarygeo.statistics import Estimate, mean, share
+from boundarygeo.results.statistics import Estimate, mean, share
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 

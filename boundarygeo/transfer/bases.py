@@ -13,7 +13,7 @@ from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms, row_space, scaled_to
 from boundarygeo.results import Provenance, Result, array
-from boundarygeo.subspace.sequential import SequentialDirections
+from boundarygeo.subspace.sequential.sequential import SequentialDirections
 
 _MOST_RESTARTS = 1 << 20
 _STEPS_PER_RADIUS = 6

@@ -18,9 +18,9 @@ from boundarygeo.directions import (
 )
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import scaled_to
+from boundarygeo.lines.distances import boundary_distance, check_reach
 from boundarygeo.results import Result, array
-from boundarygeo.sections.distances import boundary_distance, check_reach
-from boundarygeo.statistics import Estimate, mean, share
+from boundarygeo.results.statistics import Estimate, mean, share
 from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers, position
 
 DIRECTIONS = ("legitimate", "adversarial", "random")

@@ -15,7 +15,7 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
-from boundarygeo.statistics import Estimate, share
+from boundarygeo.results.statistics import Estimate, share
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
 
 OVER = ("shared", "fooled", "all")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
-from boundarygeo.statistics import Estimate, share
+from boundarygeo.results.statistics import Estimate, share
 from boundarygeo.transfer.matrix import TransferMatrix
 from boundarygeo.transfer.problem import position
 

@@ -13,7 +13,7 @@ from boundarygeo.attacks.examples import check_count
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import principal_angles
 from boundarygeo.results import Provenance, Result, array
-from boundarygeo.statistics import Estimate, mean
+from boundarygeo.results.statistics import Estimate, mean
 from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, check_shared, position
 

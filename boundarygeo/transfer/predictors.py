@@ -19,7 +19,7 @@ from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms
 from boundarygeo.losses import loss_of
 from boundarygeo.results import Result, array
-from boundarygeo.statistics import Estimate, median, rank_correlation_of_pairs
+from boundarygeo.results.statistics import Estimate, median, rank_correlation_of_pairs
 from boundarygeo.transfer.matrix import TransferMatrix
 from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers, check_shared
 
@@ -112,8 +112,8 @@ class TransferPredictors(Result):
         """Spearman's rank correlation of a predictor with the transfer rate, over ordered pairs of different models.
 
         Pairs of the same models depend on each other, and a property of one model has M values only: the interval, of
-        `boundarygeo.statistics.rank_correlation_of_pairs`, is over the choice of the models. Of four models it is
-        nearly all of [-1, 1].
+        `boundarygeo.results.statistics.rank_correlation_of_pairs`, is over the choice of the models. Of four models it
+        is nearly all of [-1, 1].
 
         Args:
             predictor: one of `PREDICTORS`.

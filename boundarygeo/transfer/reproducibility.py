@@ -9,11 +9,11 @@ from torch import Tensor
 
 from boundarygeo.attacks.examples import check_count
 from boundarygeo.evaluation import analysis
+from boundarygeo.maps.maps import BoundaryMaps, boundary_maps
+from boundarygeo.maps.planes import planes_through
+from boundarygeo.maps.regions import WINDOW_MARGIN, agreement, fragmentation, image_window
 from boundarygeo.results import Result, array
-from boundarygeo.sections.maps import BoundaryMaps, boundary_maps
-from boundarygeo.sections.planes import planes_through
-from boundarygeo.sections.regions import WINDOW_MARGIN, agreement, fragmentation, image_window
-from boundarygeo.statistics import Estimate, mean
+from boundarygeo.results.statistics import Estimate, mean
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
 
 CHECKED = 500

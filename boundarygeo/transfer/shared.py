@@ -11,9 +11,9 @@ from torch import Tensor
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
-from boundarygeo.subspace.gaas import claimed_dimension
+from boundarygeo.subspace.frames.gaas import claimed_dimension
+from boundarygeo.subspace.frames.search import is_closed
 from boundarygeo.subspace.goal import Goal, Opponent, Turn
-from boundarygeo.subspace.search import is_closed
 from boundarygeo.subspace.study import FRAME_STEPS, Best, Settings, Study, check_settings
 from boundarygeo.subspace.verification import Verified, verify
 from boundarygeo.transfer.cone import common_ascent

@@ -1,0 +1,215 @@
+"""Accuracy against ε: the share of examples that a classifier still gets right under an attack."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, square, strongest
+from boundarygeo.attacks.examples import check_count, check_eps
+from boundarygeo.attacks.norms import steepest
+from boundarygeo.attacks.projected_gradient import check_settings
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
+from boundarygeo.results import Result, array
+from boundarygeo.results.statistics import share
+
+ATTACKS = ("fgsm", "pgd", "apgd", "square", "strongest")
+_SEARCHES: dict[str, tuple[Callable[..., AdversarialExamples], tuple[str, ...]]] = {
+    "pgd": (pgd, ("steps", "step_size", "restarts", "random_start")),
+    "apgd": (apgd, ("steps", "restarts")),
+    "square": (square, ("queries",)),
+    "strongest": (strongest, ("steps", "queries", "restarts")),
+}
+"""Attacks that search, and the settings of theirs that a curve takes."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class AccuracyCurve(Result):
+    """Share of examples that stay correctly classified under an attack, against its size.
+
+    Attributes:
+        eps: sizes of the perturbation in `norm`, ascending, float64 `[eps]`, in input units.
+        accuracy: share of the examples that are right at each size, float64 `[eps]`.
+        low: lower end of its 95 % Wilson interval, over the draw of the examples, float64 `[eps]`.
+        high: upper end, float64 `[eps]`.
+        correct: whether each example is right, bool `[eps, example]`.
+        index: number of each example, int64 `[example]`: decides its random starts.
+        n: number of examples, those misclassified without an attack included.
+        attack: `"fgsm"`, `"pgd"`, `"apgd"`, `"square"` or `"strongest"`.
+        norm: `"l2"` or `"linf"`.
+    """
+
+    pooled: ClassVar[tuple[str, ...]] = ("accuracy", "low", "high", "n")
+
+    eps: Tensor = array("eps", unit="input units", coordinate=True)
+    accuracy: Tensor = array("eps")
+    low: Tensor = array("eps")
+    high: Tensor = array("eps")
+    correct: Tensor = array("eps", "example")
+    index: Tensor = array("example", coordinate=True)
+    n: int
+    attack: str
+    norm: str
+
+    def pool(self) -> "AccuracyCurve":
+        """The curve with accuracy, interval and n of its examples."""
+        n = self.correct.shape[1]
+        return replace(self, n=n, **_shares(self.correct))
+
+
+@analysis
+def accuracy_curve(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    attack: str = "fgsm",
+    norm: str = "linf",
+    eps: Sequence[float] | Tensor,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> AccuracyCurve:
+    """Accuracy under an attack against ε, with its interval.
+
+    The value at ε = 0 is the clean accuracy; an example that is misclassified there counts as wrong at every ε.
+    Under the attacks that search, an example that was fooled at a smaller ε counts as fooled at a larger one, since the
+    smaller perturbation is allowed there, too: the curve is an upper bound of the accuracy in the worst case, and
+    falls. `"strongest"` is the tightest, and what to call robust accuracy. Under `"fgsm"` an example is right where its
+    own step of length ε leaves it right. FGSM is one direction, not a worst case: its curve may rise again, and is
+    shown as it is.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        attack: `"fgsm"`, `"pgd"`, `"apgd"`, `"square"` or `"strongest"`.
+        norm: `"linf"` or `"l2"`.
+        eps: sizes of the perturbation in `norm`, ascending, in input units, e.g. `[k / 255 for k in range(9)]`.
+        seed: seed of what an attack draws.
+        index: number of each example; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+        **settings: of the attack: `steps`, `step_size`, `restarts` and `random_start` of `boundarygeo.pgd`; `steps` and
+            `restarts` of `boundarygeo.apgd`; `queries` of `boundarygeo.square`; `steps`, `queries` and `restarts` of
+            `boundarygeo.strongest`; FGSM has none.
+
+    Returns:
+        The curve.
+
+    Raises:
+        TypeError: if `x` or `y` is not a tensor of the right kind, or a setting is unknown.
+        ValueError: if an argument or the module's output is not usable.
+    """
+    sizes = _check_problem(clf, x, y, attack, norm, eps, settings)
+    provenance = clf.record()
+    numbers = numbers_of(index, len(x))
+    if attack == "fgsm":
+        correct = _right_under_fgsm(clf, x, y, sizes, norm, progress=progress)
+    else:
+        search = partial(_SEARCHES[attack][0], norm=norm, seed=seed, progress=progress, **settings)
+        correct = _right_under(search, clf, x, y, sizes, numbers)
+    told = "".join(f", {name}={value!r}" for name, value in settings.items())
+    return AccuracyCurve(
+        provenance=provenance(
+            f"accuracy_curve(attack={attack!r}, norm={norm!r}, eps={sizes}{told})",
+            seed=seed if attack in _SEARCHES else None,
+        ),
+        eps=torch.tensor(sizes, dtype=torch.float64),
+        **_shares(correct),
+        correct=correct,
+        index=numbers,
+        n=len(x),
+        attack=attack,
+        norm=norm,
+    )
+
+
+def _shares(correct: Tensor) -> dict[str, Tensor]:
+    """Share of the examples that are right at each size, and the ends of its interval, float64 `[eps]`."""
+    estimates = [share(int(right.sum()), correct.shape[1]) for right in correct]
+    return {
+        name: torch.tensor([getattr(estimate, of) for estimate in estimates], dtype=torch.float64)
+        for name, of in (("accuracy", "value"), ("low", "low"), ("high", "high"))
+    }
+
+
+def _right_under_fgsm(
+    clf: Classifier, x: Tensor, y: Tensor, sizes: list[float], norm: str, *, progress: bool
+) -> Tensor:
+    """Whether each example is right at each size, `[eps, example]`: one gradient, and one forward pass per size."""
+    correct = torch.zeros(len(sizes), len(x), dtype=torch.bool)
+
+    def work(start: int, stop: int) -> None:
+        inputs = x[start:stop].detach().to(clf.device, torch.float32).clamp(*clf.bounds)
+        classes = y[start:stop].to(clf.device).long()
+        logits, uphill = clf.differentiate(inputs, classes, "log_odds")
+        right = logits.argmax(1) == classes
+        live = right.nonzero()[:, 0]
+        step = steepest(uphill[live], norm)
+        for number, size in enumerate(sizes):
+            if size and len(live):
+                moved = (inputs[live] + size * step).clamp(*clf.bounds)
+                right[live] = clf.evaluate(moved).argmax(1) == classes[live]
+            correct[number, start:stop] = right.cpu()
+
+    with clf.running(x, y):
+        clf.in_batches(work, len(x), x.shape[1:], kind="accuracy", progress=progress)
+    return correct
+
+
+def _right_under(
+    search: Callable[..., AdversarialExamples],
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    sizes: list[float],
+    index: Tensor,
+) -> Tensor:
+    """Whether each example is right at each size, `[eps, example]`: only those that still are, are attacked again."""
+    right = clf.predict(x).eq(y.cpu())
+    clf.check_labels(y, len(x))  # again: now the number of classes is known
+    rows = []
+    for size in sizes:
+        live = right.nonzero()[:, 0]
+        if size and len(live):
+            attacked = search(clf, x.cpu()[live], y.cpu()[live], eps=size, index=index[live])
+            right = right.index_put((live,), ~attacked.found)
+        rows.append(right)
+    return torch.stack(rows)
+
+
+def _check_problem(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    attack: str,
+    norm: str,
+    eps: Sequence[float] | Tensor,
+    settings: dict[str, Any],
+) -> list[float]:
+    """Refuse settings before any work; returns the sizes."""
+    if attack not in ATTACKS:
+        raise ValueError(f"attack must be one of {list(ATTACKS)}, got {attack!r}")
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
+    _, known = _SEARCHES.get(attack, (None, ()))
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise TypeError(f"settings of {attack!r} must be any of {list(known)}, got {unknown}")
+    check_settings(**{name: value for name, value in settings.items() if name != "queries"})
+    check_count(settings.get("queries", 1), "queries")
+    if isinstance(eps, str | int | float):
+        raise TypeError(f"eps must be a list of numbers, got {eps!r}")
+    sizes = [check_eps(float(size)) for size in eps]
+    if not sizes or any(later <= former for former, later in pairwise(sizes)):
+        raise ValueError(f"eps must be at least one size, in ascending order, got {sizes}")
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    return sizes

@@ -1,0 +1,209 @@
+"""Distance to the decision boundary along a direction: the first change of label, bracketed and bisected."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.evaluation import analysis
+from boundarygeo.lines.rays import resolve_direction
+from boundarygeo.points import AffinePoints
+from boundarygeo.results import Result, array
+
+SCAN_BLOCK = 8  # coarse points per example and call: examples whose label has changed take no part in the next block
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class BoundaryDistances(Result):
+    """First change of the predicted label along one direction per example.
+
+    MD_d(f, x) of Tramèr et al. 2017, §4: the smallest ε > 0 with f(x + ε d) ≠ f(x), as far as the scan saw.
+
+    Attributes:
+        distance: float64 `[example]`, in `unit`; inf where no change was found, NaN where there is no direction.
+        found: whether a change was found, bool `[example]`.
+        label: class predicted at the example, int64 `[example]`.
+        met: class met behind the boundary, int64 `[example]`; -1 where none was found.
+        true_labels: int64 `[example]`.
+        index: number of each example, int64 `[example]`.
+        valid: whether the direction exists, bool `[example]`: False where a gradient is zero.
+        max_distance: how far was looked, in `unit`.
+        scan: number of equally spaced points looked at first; a region thinner than their spacing can be missed.
+        tolerance: the change lies within this distance before `distance`, in `unit`.
+        name: what the directions are.
+        unit: unit of the distances.
+        clip: whether points were clipped to the bounds.
+    """
+
+    distance: Tensor = array("example", unit="direction units")
+    found: Tensor = array("example")
+    label: Tensor = array("example")
+    met: Tensor = array("example")
+    true_labels: Tensor = array("example")
+    index: Tensor = array("example", coordinate=True)
+    valid: Tensor = array("example")
+    max_distance: float
+    scan: int
+    tolerance: float
+    name: str
+    unit: str
+    clip: bool
+
+
+@analysis
+def boundary_distance(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    direction: str | Tensor | Directions,
+    max_distance: float,
+    scan: int = 64,
+    tolerance: float | None = None,
+    clip: bool = True,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+) -> BoundaryDistances:
+    """Distance to the first change of the predicted label along a direction, for a batch of examples.
+
+    Equally spaced points are looked at first, from the example outwards, until the label differs; the change is then
+    bisected in float32. A region that lies between two neighbouring points of the scan is missed: `scan` sets their
+    number, and `exact_boundary_distance`, for piecewise affine modules, has no such points. For the other side of a
+    line, negate the direction.
+
+    Args:
+        clf: the classifier.
+        x: examples `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        direction: `"fgsm"`, `"gradient"`, `"random"`, vectors `[example, *input]`, or `Directions`.
+        max_distance: how far to look, in steps of the direction (for `"fgsm"`: ε in L∞).
+        scan: number of points looked at first.
+        tolerance: how far the reported distance may lie beyond the change; by default a millionth of `max_distance`.
+        clip: whether points are clipped to the bounds, as images are.
+        seed: seed of random directions.
+        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
+
+    Returns:
+        The distances. Those not found within reach are inf with `found=False`.
+
+    Raises:
+        TypeError: if an argument or the module's output has the wrong type.
+        ValueError: if an argument is out of its range.
+    """
+    tolerance = check_reach(max_distance, scan, tolerance)
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    numbers = numbers_of(index, len(x))
+    provenance = clf.record()
+    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    vectors = directions.vectors.detach().float().cpu()
+    valid = vectors.flatten(1).any(1)
+    with clf.running(x, y):
+        ray = _Ray(clf, x, vectors, clip=clip)
+        label = ray.labels(torch.arange(len(x), device=clf.device), torch.zeros(len(x), device=clf.device))
+        near, far, met = _bracket(ray, label, valid.to(clf.device), max_distance, scan)
+        found = met >= 0
+        _bisect(ray, label, near, far, met, found, tolerance)
+    distance = torch.where(found, far, torch.inf).cpu()
+    return BoundaryDistances(
+        provenance=provenance(
+            f"boundary_distance(direction={directions.name!r}, max_distance={max_distance!r}, scan={scan}, "
+            f"tolerance={tolerance!r}, clip={clip})",
+            seed=seed,
+        ),
+        distance=torch.where(valid, distance, torch.nan),
+        found=found.cpu(),
+        label=label.cpu(),
+        met=met.cpu(),
+        true_labels=y.detach().cpu().long(),
+        index=numbers,
+        valid=valid,
+        max_distance=float(max_distance),
+        scan=scan,
+        tolerance=float(tolerance),
+        name=directions.name,
+        unit=directions.unit,
+        clip=clip,
+    )
+
+
+def check_reach(max_distance: float, scan: int, tolerance: float | None) -> float:
+    """Refuse settings of the search before any work.
+
+    Args:
+        max_distance: as in `boundary_distance`.
+        scan: as there.
+        tolerance: as there.
+
+    Returns:
+        The tolerance.
+
+    Raises:
+        ValueError: if one of them is out of its range.
+    """
+    if not 0 < max_distance < math.inf:
+        raise ValueError(f"max_distance must be a positive number, got {max_distance}")
+    if not isinstance(scan, Integral) or scan < 1:
+        raise ValueError(f"scan must be a whole number, at least 1, got {scan}")
+    tolerance = 1e-6 * max_distance if tolerance is None else tolerance
+    if not 0 < tolerance < math.inf:
+        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
+    return tolerance
+
+
+class _Ray:
+    """Labels at points of the rays, in float32."""
+
+    def __init__(self, clf: Classifier, x: Tensor, vectors: Tensor, *, clip: bool) -> None:
+        self._clf = clf
+        self._points = AffinePoints(clf, x.detach().float(), [vectors], clip=clip)
+
+    def labels(self, example: Tensor, eps: Tensor) -> Tensor:
+        rows: list[Tensor] = []
+        self._clf.run(
+            lambda i, j: self._points.fast(example[i:j], eps[i:j]),
+            len(example),
+            lambda logits: rows.append(logits.argmax(1)),
+            precision="float32",
+        )
+        return torch.cat(rows) if rows else example[:0]
+
+
+def _bracket(ray: _Ray, label: Tensor, valid: Tensor, most: float, scan: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Neighbouring points of the scan between which the label changes, and the class met; -1 for none."""
+    device = label.device
+    near = torch.zeros(len(label), dtype=torch.float64, device=device)
+    far, met = near.clone(), torch.full_like(label, -1)
+    ticks = torch.arange(1, scan + 1, device=device, dtype=torch.float64) * (most / scan)
+    pending = valid.nonzero()[:, 0]
+    for block in ticks.split(SCAN_BLOCK):
+        if not len(pending):
+            break
+        seen = ray.labels(pending.repeat_interleave(len(block)), block.repeat(len(pending))).view(-1, len(block))
+        differs = seen != label[pending, None]
+        changed = differs.any(1)
+        rows = changed.nonzero()[:, 0]
+        who, first = pending[rows], differs.int().argmax(1)[rows]
+        far[who] = block[first]
+        near[who] = block[first] - most / scan
+        met[who] = seen[rows].gather(1, first[:, None])[:, 0]
+        pending = pending[(~changed).nonzero()[:, 0]]
+    return near.clamp_min_(0), far, met
+
+
+def _bisect(ray: _Ray, label: Tensor, near: Tensor, far: Tensor, met: Tensor, found: Tensor, tolerance: float) -> None:
+    """Halve the brackets, in place, until they are as narrow as the tolerance (or float32 steps)."""
+    who = found.nonzero()[:, 0]
+    widest = float((far - near).amax()) if len(who) else 0.0
+    for _ in range(max(0, math.ceil(math.log2(widest / tolerance))) if widest > 0 else 0):
+        middle = (near[who] + far[who]) / 2
+        seen = ray.labels(who, middle)
+        beyond = seen != label[who]
+        far[who] = torch.where(beyond, middle, far[who])
+        met[who] = torch.where(beyond, seen, met[who])
+        near[who] = torch.where(beyond, near[who], middle)

@@ -1,0 +1,223 @@
+"""How nearly linear a classifier is along a segment: logits against their best line and tangent, and gradients."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import Directions
+from boundarygeo.evaluation import analysis
+from boundarygeo.lines.pieces.pieces import TOLERANCE, LinearPieces
+from boundarygeo.lines.rays import given_directions
+from boundarygeo.results import Provenance, Result, array
+
+CONSTANT = 1e-12
+"""A logit that varies by less than this share of the example's largest logit is constant: no line explains it."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Straightness(Result):
+    """How far each logit is from a straight line along its segment, exactly, for the whole segment.
+
+    Attributes:
+        r_squared: share of the logit's variance over t that its best line (least squares) explains, float64
+            `[example, class]`; NaN where the logit is constant.
+        line_slope: slope of the best line, float64 `[example, class]`.
+        line_deviation: largest distance of the logit from its best line, float64 `[example, class]`.
+        tangent_deviation: largest distance from the tangent at t = 0, float64 `[example, class]`; from the one-sided
+            tangents where the logit bends at 0 (as it does when a pixel of the example lies on the bounds). None for
+            segments that do not hold t = 0.
+        range: largest value of the logit minus its smallest, float64 `[example, class]`: what the deviations are to
+            be compared with.
+        count: number of pieces of the logits, int64 `[example]`.
+        extent: first and last t.
+        name: what the directions are.
+        unit: unit of t.
+    """
+
+    r_squared: Tensor = array("example", "class")
+    line_slope: Tensor = array("example", "class", unit="logits per direction unit")
+    line_deviation: Tensor = array("example", "class", unit="logits")
+    tangent_deviation: Tensor | None = array("example", "class", unit="logits")
+    range: Tensor = array("example", "class", unit="logits")
+    count: Tensor = array("example")
+    extent: tuple[float, float]
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class GradientCosines(Result):
+    """Cosine between the input gradient at an example and along its segment.
+
+    Attributes:
+        cosine: float64 `[example, point]`; NaN where either gradient is zero.
+        t: coordinates of the points, float64 `[point]`.
+        name: what the directions are.
+        unit: unit of t.
+        clip: whether points were clipped to the bounds.
+    """
+
+    cosine: Tensor = array("example", "point")
+    t: Tensor = array("point", unit="direction units", coordinate=True)
+    name: str
+    unit: str
+    clip: bool
+
+
+@analysis
+def straightness(pieces: LinearPieces) -> Straightness:
+    r"""Compare each logit with its best line and with its tangent at the example, by exact integrals.
+
+    The best line minimises :math:`\int (f(t) - a - bt)^2 dt` over the segment; with it
+    :math:`R^2 = 1 - \int (f - a - bt)^2 / \int (f - \bar f)^2`. Between breakpoints the integrands are quadratic, so
+    that Simpson's rule is exact, and deviations are largest at breakpoints.
+
+    Args:
+        pieces: what `linear_pieces` gave.
+
+    Returns:
+        The measures, examples in the same order.
+
+    Examples:
+        >>> from boundarygeo.lines.pieces.pieces import linear_pieces
+        >>> clf = Classifier(torch.nn.Linear(3, 2))
+        >>> pieces = linear_pieces(clf, torch.full((1, 3), 0.5), torch.ones(1, 3), extent=0.1)
+        >>> straightness(pieces).r_squared
+        tensor([[1., 1.]], dtype=torch.float64)
+    """
+    began = time.perf_counter()
+    low, high = pieces.extent
+    missing = ~pieces.breakpoints.isfinite()
+    # Beyond the last breakpoint it is repeated: pieces of no width.
+    knots = pieces.breakpoints.masked_fill(missing, high)
+    last = (~missing).sum(1) - 1
+    ends = pieces.logits[torch.arange(len(last)), last]
+    values = torch.where(missing[:, :, None], ends[:, None], pieces.logits)
+    widths = knots.diff(dim=1)
+    # About the middle and about the mean, so that nothing cancels.
+    offsets = (knots - (low + high) / 2)[:, :, None]
+    centred = values - _integral(values, None, widths)[:, None] / (high - low)
+    slope = _integral(centred, offsets, widths) * 12 / (high - low) ** 3
+    residual = centred - slope[:, None] * offsets
+    variance = _integral(centred, centred, widths)
+    constant = (centred.amax(1) - centred.amin(1)) <= CONSTANT * values.abs().amax((1, 2))[:, None]
+    r_squared = 1 - _integral(residual, residual, widths) / variance
+    return Straightness(
+        provenance=Provenance(
+            command=f"straightness(of {pieces.provenance.command})",
+            model=pieces.provenance.model,
+            device="cpu",
+            precision="float64",
+            seconds=time.perf_counter() - began,
+        ),
+        r_squared=r_squared.masked_fill(constant, torch.nan),
+        line_slope=slope,
+        line_deviation=residual.abs().amax(1),
+        tangent_deviation=_tangent_deviation(knots, values) if low <= 0 <= high else None,
+        range=values.amax(1) - values.amin(1),
+        count=pieces.count,
+        extent=pieces.extent,
+        name=pieces.name,
+        unit=pieces.unit,
+    )
+
+
+@analysis
+def gradient_cosines(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    direction: Tensor | Directions,
+    *,
+    at: Sequence[float] | Tensor,
+    clip: bool = True,
+    progress: bool = True,
+) -> GradientCosines:
+    """Cosine between the input gradient of the margin at an example and at points x + t·direction.
+
+    The margin is that of `Classifier.input_gradient(..., loss="margin")`: the largest other logit minus the true one.
+
+    Args:
+        clf: the classifier.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        direction: as in `linear_pieces`.
+        at: coordinates t of the points.
+        clip: whether points are clipped to the bounds.
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The cosines, examples in the order given.
+
+    Raises:
+        TypeError: as `Classifier.input_gradient`, or if `direction` is not a float tensor.
+        ValueError: as `Classifier.input_gradient`, or if `direction` or `at` is not usable.
+    """
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    directions = given_directions(direction, x)
+    t = torch.as_tensor(at, dtype=torch.float64)
+    if t.ndim != 1 or not len(t) or not bool(t.isfinite().all()):
+        raise ValueError(f"at must be a list of finite coordinates, got {at!r}")
+    provenance = clf.record()
+    reference = clf.input_gradient(x, y, loss="margin").double().flatten(1)
+    reference = reference / reference.norm(dim=1, keepdim=True)
+    cosines: list[Tensor] = []
+
+    def work(start: int, stop: int) -> None:
+        number = torch.arange(start, stop)
+        example, point = number // len(t), number % len(t)
+        step = t[point].view(-1, *(1,) * (x.ndim - 1)) * directions.vectors[example].double().cpu()
+        inputs = x[example].double().cpu() + step
+        inputs = inputs.clamp(*clf.bounds) if clip else inputs
+        gradient = clf.differentiate(inputs, y[example], "margin")[1].cpu().double().flatten(1)
+        cosines.append((gradient * reference[example]).sum(1) / gradient.norm(dim=1))
+
+    with clf.running(x):
+        clf.in_batches(work, len(x) * len(t), x.shape[1:], kind="gradient", progress=progress)
+    return GradientCosines(
+        provenance=provenance(
+            f"gradient_cosines(at={len(t)} points in [{float(t.min()):g}, {float(t.max()):g}], clip={clip})"
+        ),
+        cosine=torch.cat(cosines).view(len(x), len(t)),
+        t=t,
+        name=directions.name,
+        unit=directions.unit,
+        clip=clip,
+    )
+
+
+def _integral(f: Tensor, g: Tensor | None, widths: Tensor) -> Tensor:
+    """Integral over t of f, or of f·g, which are affine between breakpoints: `[example, class]`.
+
+    Args:
+        f: at the breakpoints, `[example, breakpoint, class]`.
+        g: likewise, or None for 1.
+        widths: of the pieces, `[example, breakpoint - 1]`.
+    """
+    g = torch.ones_like(f[:, :, :1]) if g is None else g
+    middle = (f[:, 1:] + f[:, :-1]) * (g[:, 1:] + g[:, :-1])  # four times the product half way
+    return (widths[:, :, None] * (f[:, 1:] * g[:, 1:] + f[:, :-1] * g[:, :-1] + middle)).sum(1) / 6
+
+
+def _tangent_deviation(knots: Tensor, values: Tensor) -> Tensor:
+    """Largest distance from the tangent at 0, on each side from that side's."""
+    near = TOLERANCE * float(knots.abs().max())
+    rows = torch.arange(len(knots))
+    deviation = torch.zeros_like(values[:, 0])
+    for side in (-1, 1):
+        outer = side * knots > near
+        if not bool(outer.any()):
+            continue  # 0 is an end of the segments
+        # The piece next to 0 on this side: its outer end, and its other end, which is at 0 or beyond.
+        end = outer.int().argmax(1) if side > 0 else outer.int().sum(1) - 1
+        begin = end - side
+        slope = (values[rows, end] - values[rows, begin]) / (knots[rows, end] - knots[rows, begin])[:, None]
+        tangent = values[rows, end][:, None] + slope[:, None] * (knots - knots[rows, end][:, None])[:, :, None]
+        off = ((values - tangent).abs() * outer[:, :, None]).amax(1)
+        deviation = torch.maximum(deviation, off)
+    return deviation

@@ -1,0 +1,1 @@
+"""Planes through examples, and the labels that a classifier gives on them."""

@@ -1,0 +1,113 @@
+"""Maps on planes through examples in one call: what a long run does to each of its chunks."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import analysis
+from boundarygeo.maps.maps import BoundaryMaps, boundary_maps
+from boundarygeo.maps.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
+
+PLANES = ("fgsm_random", "fgsm_adversarial", "random")
+
+
+@analysis
+def example_maps(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    planes: str = "fgsm_random",
+    planes_of: Classifier | None = None,
+    extent: float,
+    resolution: int = 129,
+    method: str = "adaptive",
+    precision: str = "auto",
+    clip: bool = True,
+    coarse: int | None = None,
+    keep: Collection[str] = (),
+    class_names: Sequence[str] | None = None,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
+) -> BoundaryMaps:
+    """Boundary maps on planes of a kind through examples: `boundary_maps` of planes made on the way.
+
+    Args:
+        clf: the classifier whose labels are mapped.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        planes: `"fgsm_random"`, `"fgsm_adversarial"` or `"random"`.
+        planes_of: the classifier whose gradients span the planes, to map several models on the planes of one; by
+            default `clf`.
+        extent: half-width of the maps in axis units (ε).
+        resolution: as in `boundary_maps`.
+        method: as in `boundary_maps`.
+        precision: as in `boundary_maps`.
+        clip: as in `boundary_maps`.
+        coarse: as in `boundary_maps`.
+        keep: as in `boundary_maps`.
+        class_names: name of each class, for who reads the maps.
+        seed: seed of the random directions.
+        index: number of each example, which decides its random directions; by default 0, 1, 2, ….
+        progress: whether to show a bar when it takes more than two seconds.
+
+    Returns:
+        The maps.
+
+    Raises:
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument or the module's output is not usable.
+    """
+    through = planes_named(planes, clf if planes_of is None else planes_of, x, y, seed=seed, index=index)
+    maps = boundary_maps(
+        clf,
+        through,
+        extent=extent,
+        resolution=resolution,
+        method=method,
+        precision=precision,
+        clip=clip,
+        coarse=coarse,
+        keep=keep,
+        progress=progress,
+    )
+    return maps if class_names is None else replace(maps, class_names=tuple(class_names))
+
+
+def planes_named(
+    kind: str,
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+) -> Planes:
+    """Planes through examples, by the name of their kind.
+
+    Args:
+        kind: as `planes` of `example_maps`.
+        clf: the classifier whose gradients span them, where they are spanned by gradients.
+        x: inputs `[example, *input]` within the bounds.
+        y: true classes, int64 `[example]`.
+        seed: seed of the random directions.
+        index: number of each example; by default 0, 1, 2, ….
+
+    Returns:
+        The planes.
+
+    Raises:
+        ValueError: if the kind is unknown.
+    """
+    if kind not in PLANES:
+        raise ValueError(f"planes must be one of {list(PLANES)}, got {kind!r}")
+    numbers = numbers_of(index, len(x))
+    if kind == "random":
+        return random_planes(x, y, seed=seed, index=numbers)
+    if kind == "fgsm_adversarial":
+        return fgsm_adversarial_planes(clf, x, y, index=numbers)
+    return fgsm_random_planes(clf, x, y, seed=seed, index=numbers)

@@ -1,0 +1,163 @@
+"""Deciding the label of single pixels of planes, fast where that is safe and exactly where it is not."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.losses import true_margin
+from boundarygeo.maps.planes import Planes
+from boundarygeo.points import AffinePoints
+
+# A pixel's label is trusted when the gap between its two largest logits exceeds this many standard deviations of
+# the arithmetic's error, which is measured on a few pixels of the same plane. Measured with a ResNet-20 on CIFAR-10
+# (benchmarks/README.md): bfloat16 at 6 leaves about 1 wrong pixel in 100,000. float32 errs so little that a much
+# wider safety costs nothing.
+TRUST = {"bfloat16": 6.0, "float32": 20.0}
+# Where on a plane each arithmetic's error is measured, as shares of its height and width. float64 is slow (for a small
+# CNN seven times slower than float32), and the rounding of float32 varies little over a plane.
+CALIBRATION = {
+    "bfloat16": tuple(itertools.product((1 / 8, 3 / 8, 5 / 8, 7 / 8), repeat=2)),
+    "float32": ((1 / 4, 1 / 4), (3 / 4, 3 / 4)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What was decided for some pixels, each tensor `[pixel]` on the classifier's device.
+
+    Attributes:
+        labels: class, int64.
+        gap: largest minus second largest logit.
+        margin: true class's logit minus the best other's (the gap, where there is no true class).
+        probability: softmax of the true class (of the predicted one, where there is none).
+    """
+
+    labels: Tensor
+    gap: Tensor
+    margin: Tensor
+    probability: Tensor
+
+    def put(self, where: Tensor, others: "Decisions") -> None:
+        """Overwrite the decisions of some pixels with others, in place."""
+        self.labels[where] = others.labels
+        self.gap[where] = others.gap
+        self.margin[where] = others.margin
+        self.probability[where] = others.probability
+
+
+class PixelJudge:
+    """Labels of pixels on a few planes, whose tensors it keeps on the classifier's device.
+
+    A pixel is a number `(plane · R + row) · R + col`. To be used inside `Classifier.running`.
+
+    Args:
+        clf: the classifier.
+        planes: planes, all of them valid.
+        axis: coordinates of the R columns, and of the R rows, in axis units, float64.
+        ladder: arithmetics in which labels are decided, fastest first.
+        clip: whether points are clipped to the classifier's bounds.
+    """
+
+    def __init__(self, clf: Classifier, planes: Planes, axis: Tensor, *, ladder: tuple[str, ...], clip: bool) -> None:
+        self.clf = clf
+        self.ladder = ladder
+        self.resolution = len(axis)
+        self._axis = axis.to(clf.device)
+        self._points = AffinePoints(clf, planes.origin, (planes.u, planes.v), clip=clip)
+        self._true = None if planes.labels is None else planes.labels.to(clf.device)
+        self._thresholds = [self._calibrate(fast, exact, len(planes)) for fast, exact in itertools.pairwise(ladder)]
+
+    def decide(
+        self,
+        pixels: Tensor,
+        *,
+        expected_gap: Tensor | None = None,
+        first_logits: Callable[[Tensor], None] | None = None,
+    ) -> Decisions:
+        """Decide labels of pixels, re-checking doubtful ones in the next arithmetic up the ladder.
+
+        Args:
+            pixels: numbers of pixels, int64 `[pixel]` on the classifier's device.
+            expected_gap: a guess of each pixel's gap, `[pixel]`. Pixels that the first arithmetic would not be
+                trusted with are sent to the second at once, which saves time and is never less exact.
+            first_logits: called with the first arithmetic's logits `[batch, class]`, batch by batch.
+
+        Returns:
+            The decisions. Margins and probabilities come from the arithmetic that decided.
+        """
+        count, device = len(pixels), pixels.device
+        nan = torch.full((count,), torch.nan, device=device)
+        decided = Decisions(torch.zeros(count, dtype=torch.int64, device=device), nan, nan.clone(), nan.clone())
+        pending = torch.arange(count, device=device)
+        skipping = pending[:0]
+        if expected_gap is not None and len(self.ladder) > 1:
+            doubtful = expected_gap <= self._thresholds[0][self._plane(pixels)]
+            pending, skipping = pending[~doubtful], pending[doubtful]
+        for level, precision in enumerate(self.ladder):
+            if level == 1:
+                pending = torch.cat([pending, skipping])
+            if not len(pending):
+                continue
+            latest = self._evaluate(pixels[pending], precision, first_logits if level == 0 else None)
+            decided.put(pending, latest)
+            if level < len(self._thresholds):
+                pending = pending[latest.gap <= self._thresholds[level][self._plane(pixels[pending])]]
+        return decided
+
+    def _evaluate(self, pixels: Tensor, precision: str, also: Callable[[Tensor], None] | None = None) -> Decisions:
+        parts: list[tuple[Tensor, ...]] = []
+        done = 0
+
+        def consume(logits: Tensor) -> None:
+            nonlocal done
+            top = logits.topk(2, dim=1)
+            label, gap = top.indices[:, 0], top.values[:, 0] - top.values[:, 1]
+            if self._true is None:
+                of, margin = label, gap
+            else:
+                of = self._true[self._plane(pixels[done : done + len(logits)])]
+                margin = true_margin(logits, of)
+            chance = logits.softmax(1).gather(1, of[:, None])[:, 0]
+            parts.append((label, gap.float(), margin.float(), chance.float()))
+            if also is not None:
+                also(logits)
+            done += len(logits)
+
+        self._run(pixels, precision, consume)
+        labels, gap, margin, probability = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Decisions(labels, gap, margin, probability)
+
+    def _run(self, pixels: Tensor, precision: str, consume: Callable[[Tensor], None]) -> None:
+        make = self._points.exact if precision == "float64" else self._points.fast
+        side = self.resolution
+
+        def points(start: int, stop: int) -> Tensor:
+            batch = pixels[start:stop]
+            return make(self._plane(batch), self._axis[batch % side], self._axis[batch // side % side])
+
+        self.clf.run(points, len(pixels), consume, precision=precision)
+
+    def _plane(self, pixels: Tensor) -> Tensor:
+        return pixels // (self.resolution * self.resolution)
+
+    def _calibrate(self, fast: str, exact: str, planes: int) -> Tensor:
+        """Per plane, the gap between logits below which the faster arithmetic is not trusted, `[plane]`.
+
+        Measured on the plane's own pixels, so that it does not depend on which other planes are in the call.
+        """
+        device = self.clf.device
+        row, col = (torch.tensor(CALIBRATION[fast]) * (self.resolution - 1)).round().long().T
+        spots = (row * self.resolution + col).to(device)
+        pixels = (torch.arange(planes, device=device)[:, None] * self.resolution**2 + spots).flatten()
+        rows: dict[str, list[Tensor]] = {fast: [], exact: []}
+        for precision, kept in rows.items():
+            self._run(pixels, precision, kept.append)
+        low, high = (torch.cat(rows[precision]).double().view(planes, len(spots), -1) for precision in (fast, exact))
+        error = low - high
+        error = error - error.mean(2, keepdim=True)  # an error that all logits share moves no label
+        rounding = torch.finfo(torch.float32).eps * high.abs().amax((1, 2))
+        return TRUST[fast] * error.square().mean((1, 2)).sqrt().maximum(rounding).float()

@@ -1,0 +1,131 @@
+"""Adaptive labelling: guess every label from a coarse grid, then evaluate along the guessed boundaries until they hold.
+
+On a plane, logits are piecewise linear and look nearly smooth, so that a spline through the logits on a coarse grid
+predicts almost every label. Only pixels on both sides of a change of label are then evaluated, and again wherever
+that moved the change, until every change of label on the map lies between two evaluated pixels.
+"""
+
+import torch
+from scipy.interpolate import make_interp_spline
+from torch import Tensor
+
+from boundarygeo.maps.pixels import Decisions, PixelJudge
+
+
+def coarse_ticks(resolution: int, stride: int) -> Tensor:
+    """Rows (and columns) of the coarse grid: both ends, and at most `stride` from each row to the next.
+
+    With an odd number of rows it is every `stride`-th from the centre outwards; with an even number, where there is
+    no row in the centre, the spacing is as even as it can be.
+
+    Args:
+        resolution: number of rows.
+        stride: largest spacing, at least 1.
+
+    Returns:
+        Row numbers in ascending order, int64.
+
+    Examples:
+        >>> coarse_ticks(11, 4)
+        tensor([ 0,  1,  5,  9, 10])
+        >>> coarse_ticks(10, 4)
+        tensor([0, 3, 6, 9])
+    """
+    if resolution % 2 == 0:
+        cells = -(-(resolution - 1) // stride)
+        return (torch.arange(cells + 1) * (resolution - 1) / cells).round().long()
+    middle = resolution // 2
+    half = torch.arange(0, middle + 1, stride)
+    ends = torch.tensor([0, resolution - 1])
+    return torch.cat([middle - half, middle + half, ends]).unique()
+
+
+def interpolation_matrix(resolution: int, ticks: Tensor) -> Tensor:
+    """The linear map from values on the coarse ticks to values on all rows, by a cubic spline.
+
+    Args:
+        resolution: number of rows.
+        ticks: the rows that are known, ascending, at least two.
+
+    Returns:
+        Float32 `[resolution, tick]`.
+    """
+    degree = min(3, len(ticks) - 1)
+    spline = make_interp_spline(ticks.numpy(), torch.eye(len(ticks)).numpy(), k=degree)
+    return torch.from_numpy(spline(torch.arange(resolution).numpy())).float()
+
+
+def changes(labels: Tensor) -> Tensor:
+    """Pixels that have another label than one of the pixels beside, above or below them.
+
+    Args:
+        labels: `[plane, row, col]`.
+
+    Returns:
+        Bool `[plane, row, col]`.
+
+    Examples:
+        >>> changes(torch.tensor([[[0, 0, 1]]]))
+        tensor([[[False,  True,  True]]])
+    """
+    found = torch.zeros_like(labels, dtype=torch.bool)
+    for dim in (1, 2):
+        length = labels.shape[dim] - 1
+        one, other = found.narrow(dim, 0, length), found.narrow(dim, 1, length)
+        differ = labels.narrow(dim, 0, length) != labels.narrow(dim, 1, length)
+        one |= differ
+        other |= differ
+    return found
+
+
+def refine(judge: PixelJudge, planes: int, stride: int) -> tuple[Tensor, Tensor, list[tuple[Tensor, Decisions]]]:
+    """Label all pixels of the judge's planes, evaluating few of them.
+
+    Args:
+        judge: decides single pixels.
+        planes: number of planes.
+        stride: spacing of the coarse grid in pixels. A region that no coarse pixel falls into and whose neighbours'
+            logits do not hint at it is missed.
+
+    Returns:
+        Labels int64 `[plane, row, col]`; which pixels were evaluated, bool of the same shape; and the decisions made,
+        each with the numbers of its pixels.
+    """
+    side, device = judge.resolution, judge.clf.device
+    ticks = coarse_ticks(side, stride)
+    grid = (ticks[:, None] * side + ticks).flatten().to(device)
+    pixels = (torch.arange(planes, device=device)[:, None] * side * side + grid).flatten()
+    rows: list[Tensor] = []
+    decided = judge.decide(pixels, first_logits=rows.append)
+    coarse = torch.cat(rows).float().view(planes, len(ticks), len(ticks), -1)
+    spread = interpolation_matrix(side, ticks).to(device)
+    guesses = [guess(values, spread) for values in coarse]
+    labels, gaps = (torch.stack(column).flatten() for column in zip(*guesses, strict=True))
+    evaluated = torch.zeros_like(labels, dtype=torch.bool)
+    decisions = []
+    while len(pixels):
+        labels[pixels] = decided.labels
+        evaluated[pixels] = True
+        decisions.append((pixels, decided))
+        wanted = changes(labels.view(planes, side, side)).flatten() & ~evaluated
+        pixels = wanted.nonzero()[:, 0]
+        if len(pixels):
+            decided = judge.decide(pixels, expected_gap=gaps[pixels])
+    return labels.view(planes, side, side), evaluated.view(planes, side, side), decisions
+
+
+def guess(coarse: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels of a map from the logits on its coarse grid, and how sure they are.
+
+    One map at a time: the logits of all pixels of all maps at once may not fit into memory.
+
+    Args:
+        coarse: logits `[tick, tick, class]`.
+        spread: what `interpolation_matrix` gives, `[row, tick]`.
+
+    Returns:
+        Labels, int64 `[row, col]`, and the gap between the two largest logits, `[row, col]`.
+    """
+    logits = torch.einsum("sb,crb->crs", spread, torch.einsum("ra,abc->crb", spread, coarse))
+    first, labels = logits.max(0)  # classes before pixels: much faster than topk, where they are few
+    return labels, first - logits.scatter_(0, labels[None], -torch.inf).amax(0)

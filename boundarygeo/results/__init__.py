@@ -1,0 +1,5 @@
+"""What every analysis returns: fields with named dimensions and units, saved to Zarr through xarray; statistics."""
+
+from boundarygeo.results.result import Provenance, Result, array, load, open_store
+
+__all__ = ["Provenance", "Result", "array", "load", "open_store"]

@@ -1,1 +1,0 @@
-"""Sections of the input space: lines, planes, and what the classifier says on them."""

@@ -1,0 +1,245 @@
+r"""Orthogonal perturbations inside the bounds: every input dimension belongs to one of them.
+
+Where an example lies on a bound (the black background of a digit), perturbations can go one way only, and such
+perturbations are orthogonal only if no two of them share a dimension. Disjoint supports are orthogonal whatever the
+values, so that every perturbation can be clipped. To first order nothing is lost: with groups S of equal
+:math:`\|g_S\|^2=\|g\|^2/k`, each perturbation along :math:`g_S` gains :math:`\varepsilon\|g\|/\sqrt k`, as much as in
+a frame of Tramèr et al. 2017; what is lost are the dimensions that cannot move, and those that meet their bound.
+"""
+
+import torch
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.directions import random_directions
+from boundarygeo.layout import FlatInputs
+from boundarygeo.subspace.frames.jobs import PointMaker, applied, rows_of
+
+_JITTER = 0.3  # spread of log |g| by which the draws after the first are shuffled
+_FILLING_STEPS = 50  # each but the last fills another dimension up to its bound; it takes three to ten
+
+
+def room_towards(x: Tensor, gradient: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """How far each dimension can go along its gradient before it meets a bound; zero where the gradient is zero."""
+    room = torch.where(gradient > 0, bounds[1] - x, x - bounds[0]).clamp_min(0)
+    return torch.where(gradient != 0, room, 0.0)
+
+
+def places(weight: Tensor) -> Tensor:
+    """Place of each dimension in the order from the heaviest to the lightest, int64 `[job, dimension]`."""
+    order = weight.argsort(dim=1, descending=True, stable=True)
+    return torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
+
+
+def shuffled(weight: Tensor, index: Tensor, *, seed: int, draw: int) -> Tensor:
+    """Weights that differ from draw to draw, but for the first, so that dealing by them gives other groups.
+
+    Args:
+        weight: `[example, dimension]`, not negative.
+        index: number of each example, int64 `[example]`.
+        seed: seed.
+        draw: 0 leaves the weights as they are.
+
+    Returns:
+        Weights of the same shape.
+    """
+    if not draw:
+        return weight
+    noise = random_directions(weight.shape[1:], index, seed=seed, axis=draw)
+    return weight * (_JITTER * noise).exp()
+
+
+class Worth:
+    r"""What each dimension is worth to frames: what it adds to the gain of all their perturbations together.
+
+    As one step, k groups have the norm :math:`\varepsilon\sqrt k`, and the best such step inside the bounds is
+    :math:`|\delta_j|=\min(t|g_j|, room_j)` (see `fill_rows`), of which each dimension gains :math:`|g_j||\delta_j|`.
+    Gradients alone would make heavy what soon meets its bound.
+
+    Args:
+        gradient: `[example, dimension]`.
+        room: how far each dimension can go along its gradient, of the same shape.
+        eps: L2 norm of a perturbation; one number, or one for each example, `[example, 1]`.
+    """
+
+    def __init__(self, gradient: Tensor, room: Tensor, eps: Tensor | float) -> None:
+        slope = torch.where(room > 0, gradient.abs(), 0.0)
+        self._slope = slope / slope.amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
+        self._room, self._eps = room, torch.as_tensor(eps).to(slope).expand(len(slope), 1)
+        # From one t at which a dimension meets its bound to the next: what is used up, and what goes on with t.
+        meets, order = torch.where(self._slope > 0, room / self._slope, torch.inf).sort(dim=1)
+        used = room.square().gather(1, order)
+        self._used = used.cumsum(1) - used
+        self._pull = self._slope.square().gather(1, order).flip(1).cumsum(1).flip(1)
+        self._square = (self._used + meets.square() * self._pull).nan_to_num(torch.inf, posinf=torch.inf)
+
+    def of(self, example: Tensor, size: Tensor) -> Tensor:
+        """Weights `[job, dimension]` for frames of sizes `[job]` around examples `[job]`; 0 where it cannot move."""
+        square = size[:, None] * self._eps[example].square()
+        at = torch.searchsorted(self._square[example], square).clamp_max(self._square.shape[1] - 1)
+        left, pull = (square - self._used[example].gather(1, at)).clamp_min(0), self._pull[example].gather(1, at)
+        t = (left / pull).sqrt().nan_to_num(torch.inf).clamp_max(torch.finfo(pull.dtype).max)
+        slope = self._slope[example]
+        return slope * torch.minimum(t * slope, self._room[example])
+
+
+def deal(place: Tensor, size: Tensor) -> Tensor:
+    """Deal dimensions into groups, to and fro: of nearly equal total weight if they are dealt from the heaviest on.
+
+    Args:
+        place: place of each dimension in the order of dealing, int64 `[job, dimension]`.
+        size: number of groups of each job, int64 `[job]`.
+
+    Returns:
+        Group of each dimension, int64 `[job, dimension]`.
+
+    Examples:
+        >>> deal(torch.tensor([[0, 1, 2, 3]]), torch.tensor([2]))
+        tensor([[0, 1, 1, 0]])
+    """
+    turn = torch.div(place, size[:, None], rounding_mode="floor")
+    position = place - turn * size[:, None]
+    return torch.where(turn % 2 == 0, position, size[:, None] - 1 - position)
+
+
+def fill(gradient: Tensor, room: Tensor, group: Tensor, groups: int, eps: Tensor | float) -> Tensor:
+    r"""In each group the step of norm ε that a linear function with this gradient likes best, inside the bounds.
+
+    Args:
+        gradient: `[job, dimension]`.
+        room: of the same shape.
+        group: group of each dimension, int64 of the same shape.
+        groups: number of groups.
+        eps: L2 norm of the perturbation of each group; one number, or one for each job, `[job, 1]`.
+
+    Returns:
+        Perturbations of all groups in one, `[job, dimension]`.
+    """
+    jobs = len(gradient)
+    row = group + groups * torch.arange(jobs, device=group.device)[:, None]
+    lengths = torch.as_tensor(eps, dtype=gradient.dtype, device=gradient.device).expand(jobs, groups).reshape(-1)
+    return fill_rows(gradient.flatten(), room.flatten(), row.flatten(), lengths).view_as(gradient)
+
+
+def fill_rows(gradient: Tensor, room: Tensor, row: Tensor, eps: Tensor) -> Tensor:
+    r"""The same for entries that belong to rows.
+
+    :math:`\max g^T\delta` such that :math:`\|\delta\|\le\varepsilon` and :math:`|\delta_j|\le room_j` is solved by
+    :math:`|\delta_j|=\min(t|g_j|, room_j)`, with the t at which the norm is ε, or all room is used.
+
+    Args:
+        gradient: `[entry]`.
+        room: how far each entry can go along its gradient, `[entry]`.
+        row: row of each entry, int64 `[entry]`.
+        eps: L2 norm of the perturbation of each row, `[row]`.
+
+    Returns:
+        Perturbations `[entry]`.
+    """
+    slope = torch.where(room > 0, gradient.abs(), 0.0)
+    tiny = torch.finfo(slope.dtype).tiny
+    # Squares of small gradients would underflow; only their ratios within a row matter.
+    largest = torch.zeros_like(eps).scatter_reduce_(0, row, slope, "amax")
+    slope = slope / largest.clamp_min(tiny)[row]
+    free, used = slope.square(), torch.zeros_like(slope)
+    full = torch.zeros_like(slope, dtype=torch.bool)
+
+    def total(values: Tensor) -> Tensor:
+        return torch.zeros_like(eps).index_add_(0, row, values)
+
+    moved = slope
+    for _ in range(_FILLING_STEPS):
+        pull, left = total(free), (eps.square() - total(used)).clamp_min(0)
+        moved = torch.where(pull > 0, left / pull.clamp_min(tiny), 0.0).sqrt()[row] * slope
+        met = (moved > room) & ~full
+        if not bool(met.any()):
+            break
+        full |= met
+        free, used = free.masked_fill(met, 0.0), torch.where(met, room.square(), used)
+    return torch.minimum(torch.where(full, room, moved), room) * gradient.sign()
+
+
+class PartitionFrames:
+    """Frames of perturbations with disjoint supports, inside the bounds, of norm at most ε.
+
+    Args:
+        clf: the classifier.
+        x: examples `[example, *input]`.
+        gradient: their gradients, of the same shape.
+        eps: L2 norm of a perturbation.
+        seed: seed of the shuffling.
+        draw: which of several frames; the first is not shuffled.
+        index: number of each example, int64 `[example]`, which decides its shuffling.
+    """
+
+    def __init__(
+        self, clf: Classifier, x: Tensor, gradient: Tensor, *, eps: float, seed: int, draw: int, index: Tensor
+    ) -> None:
+        self._clf, self._eps, self._shape = clf, eps, x.shape[1:]
+        self._x, self._gradient = (v.detach().cpu().float().flatten(1) for v in (x, gradient))
+        self._room = room_towards(self._x, self._gradient, clf.bounds)
+        self._worth = Worth(self._gradient, self._room, eps)
+        self._shuffle = shuffled(torch.ones_like(self._room), index, seed=seed, draw=draw)
+        self._layout = FlatInputs(clf, self._shape)
+        self._origin = self._layout.points(x)
+        # Where a dimension is in the layout, and what a step of one is worth there.
+        numbers = torch.arange(self._x.shape[1]).view(1, *self._shape)
+        position = torch.empty(self._x.shape[1], dtype=torch.int64)
+        position[self._layout.rearranged(numbers)[0].cpu()] = torch.arange(self._x.shape[1])
+        self._position = position
+        self._unit = self._layout.axes(torch.ones(1, *self._shape))[0]
+
+    def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
+        """As `boundarygeo.subspace.frames.jobs.Frames.points`."""
+        device = self._clf.device
+        first, dimension, step = self._steps(example, size, job, row)
+        entry = torch.arange(len(row)).repeat_interleave(first.diff())
+        place = self._position[dimension].to(device)
+        step = step.to(device) * self._unit[place]
+        place += entry.to(device) * self._unit.numel()
+        origin, ends = example[job].to(device), first.tolist()
+
+        def make(start: int, stop: int) -> Tensor:
+            rows = self._origin.index_select(0, origin[start:stop])
+            part = slice(ends[start], ends[stop])
+            rows.view(-1).index_add_(0, place[part] - start * rows.shape[1], step[part])
+            return self._layout.inputs(self._layout.clip_(rows))
+
+        return make
+
+    def perturbations(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> Tensor:
+        """As `boundarygeo.subspace.frames.jobs.Frames.perturbations`."""
+        first, dimension, step = self._steps(example, size, job, row)
+        delta = torch.zeros(len(row), self._x.shape[1])
+        delta[torch.arange(len(row)).repeat_interleave(first.diff()), dimension] = step
+        return applied(self._x[example[job]], delta, self._clf.bounds).view(-1, *self._shape)
+
+    def _steps(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the rows change: entries of row i are number first[i] to first[i + 1].
+
+        Args:
+            example: example of each job.
+            size: size of its frame.
+            job: job of each row.
+            row: which vector of the frame it is.
+
+        Returns:
+            First entries int64 `[row + 1]`; dimension, and step, of each entry `[entry]`.
+        """
+        weight = self._worth.of(example, size) * self._shuffle[example]
+        order = weight.argsort(dim=1, descending=True, stable=True)
+        # Dealt to and fro, as by `deal`: the last turn may not reach everybody. Who cannot move stays out.
+        k, movable = size[job], (weight > 0).sum(1)[job]
+        whole, rest = movable // k, movable % k
+        counts = whole + (torch.where(whole % 2 == 0, row, k - 1 - row) < rest)
+        first = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        entry, turn = rows_of(counts)
+        k, number, of = k[entry], row[entry], job[entry]
+        place = turn * k + torch.where(turn % 2 == 0, number, k - 1 - number)
+        dimension = self._x.shape[1]
+        chosen = order.view(-1)[of * dimension + place]
+        where = example[of] * dimension + chosen
+        eps = torch.full((len(row),), self._eps)
+        return first, chosen, fill_rows(self._gradient.view(-1)[where], self._room.view(-1)[where], entry, eps)

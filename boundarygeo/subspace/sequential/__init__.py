@@ -1,0 +1,1 @@
+"""Orthogonal adversarial directions found one after another."""

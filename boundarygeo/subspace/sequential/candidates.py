@@ -1,0 +1,154 @@
+"""The nearest adversarial points that a search has met, seen on the network in float32."""
+
+import torch
+from torch import Tensor
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.losses import true_margin
+from boundarygeo.subspace.sequential.orthogonal import products
+
+TOLERANCE = 1e-5
+"""Largest |cos| between two directions of an example."""
+
+_SHRINKING = 0.01  # share of its length by which a perturbation could be shorter along its own ray
+_ROUNDING = 1e-6  # of the largest logit: a margin this small is no proof of another label; likewise of lengths
+
+
+class Candidates:
+    """The nearest adversarial points that one search has met.
+
+    Attributes:
+        delta: perturbations to them, float32 `[batch, d]`; zero where there are none.
+        distance: their L2 norms, float64 `[batch]`; inf where there are none.
+        met: classes predicted there, int64 `[batch]`, once the search is concluded.
+        sloped: whether a gradient was met, bool `[batch]`.
+    """
+
+    def __init__(self, clf: Classifier, inputs: Tensor, classes: Tensor, *, inside: bool) -> None:
+        self.clf, self.inputs, self.classes, self.inside = clf, inputs, classes, inside
+        self.delta = torch.zeros_like(inputs).flatten(1)
+        self.distance = torch.full((len(inputs),), torch.inf, dtype=torch.float64, device=inputs.device)
+        self.met = torch.full_like(classes, -1)
+        self.sloped = torch.zeros_like(classes, dtype=torch.bool)
+
+    @property
+    def found(self) -> Tensor:
+        """Whether there is one, bool `[batch]`."""
+        return self.distance.isfinite()
+
+    def rows(self, chosen: Tensor) -> "Candidates":
+        """Those of some rows, int64, or of some rows several times: searches of their own from now on."""
+        others = Candidates(self.clf, self.inputs[chosen], self.classes[chosen], inside=self.inside)
+        others.delta, others.distance = self.delta[chosen], self.distance[chosen]
+        others.met, others.sloped = self.met[chosen], self.sloped[chosen]
+        return others
+
+    def look(self, delta: Tensor, allowed: Tensor, loss: str, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Look at a point of each example, and keep what is adversarial and nearer.
+
+        Args:
+            delta: perturbations, float64 `[batch, d]`.
+            allowed: whether they may be kept, bool `[batch]`.
+            loss: whose gradient is wanted: `"log_odds"` or `"margin"`.
+            targets: classes to head for, int64 `[batch]`, -1 for any but the true one; by default for any.
+
+        Returns:
+            Margins (negative: misclassified) `[batch]` and gradients `[batch, d]`, float64.
+        """
+        points, moved = self._points(delta, self.inputs)
+        if targets is None:
+            logits, uphill = differentiate(self.clf, points, self.classes, loss)
+        else:
+            aimed = targets >= 0
+            logits, uphill = differentiate(self.clf, points, torch.where(aimed, targets, self.classes), loss)
+            uphill = torch.where(aimed[:, None], -uphill, uphill)
+        size = moved.double().norm(dim=1)
+        # Points on one ball are equally near: which of them is kept must not depend on rounding.
+        nearer = allowed & _fooled(logits, self.classes) & (size < (1 - _ROUNDING) * self.distance)
+        self.delta = torch.where(nearer[:, None], moved, self.delta)
+        self.distance = torch.where(nearer, size, self.distance)
+        self.sloped |= uphill.any(1)
+        return true_margin(logits, self.classes).double(), uphill
+
+    def offer(self, delta: Tensor, allowed: Tensor) -> None:
+        """Begin with perturbations `[batch, d]` that another search found, where bool `[batch]` allows it."""
+        rows = allowed.nonzero()[:, 0]
+        self._keep(rows, delta[rows])
+
+    def conclude(self, basis: Tensor) -> None:
+        """Shorten what was found along its own ray, and drop what does not stand a last check.
+
+        Args:
+            basis: of the directions before, orthonormal, float64 `[batch, k, d]`.
+        """
+        live, whole = self.found.nonzero()[:, 0], self.delta.double()
+        self.distance = torch.full_like(self.distance, torch.inf)
+        live = live[self._keep(live, whole[live])]
+        scale, step = torch.ones_like(self.distance), torch.full_like(self.distance, _SHRINKING)
+        while len(live):
+            shorter = scale[live] * (1 - step[live])
+            hit = self._keep(live, shorter[:, None] * whole[live])
+            scale[live[hit]] = shorter[hit]
+            step[live] = torch.where(hit, 2 * step[live], step[live] / 2).clamp_max(0.5)
+            live = live[step[live] >= _SHRINKING]
+        if basis.shape[1]:
+            product = products(basis, self.delta.double()).abs().amax(1)
+            # Half: the basis is that of the directions but for rounding.
+            self.distance = torch.where(product <= TOLERANCE / 2 * self.distance, self.distance, torch.inf)
+
+    def _keep(self, rows: Tensor, delta: Tensor) -> Tensor:
+        """Take perturbations of some rows where they are adversarial; returns where they are."""
+        if not len(rows):
+            return rows.bool()
+        points, moved = self._points(delta, self.inputs[rows])
+        logits = _evaluate(self.clf, points)
+        hit = _fooled(logits, self.classes[rows])
+        kept = rows[hit]
+        self.delta[kept], self.distance[kept] = moved[hit], moved[hit].double().norm(dim=1)
+        self.met[kept] = logits[hit].argmax(1)
+        return hit
+
+    def _points(self, delta: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Perturbed inputs, and the float32 perturbations `[batch, d]`: their sum does not round out of the bounds."""
+        low, high = self.clf.bounds
+        moved = delta.float().view_as(inputs)
+        points = inputs + moved
+        while self.inside:
+            outside = (points < low) | (points > high)
+            if not bool(outside.any()):
+                break
+            moved = torch.where(outside, torch.nextafter(moved, torch.zeros_like(moved)), moved)
+            points = inputs + moved
+        return points, moved.flatten(1)
+
+
+def differentiate(clf: Classifier, points: Tensor, classes: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+    """Logits and flat gradients in float64, in batches that suit the network."""
+    logits: list[Tensor] = []
+    gradients: list[Tensor] = []
+
+    def work(start: int, stop: int) -> None:
+        there, slope = clf.differentiate(points[start:stop], classes[start:stop], loss)
+        slope = slope.flatten(1).double()
+        logits.append(there)  # after what may run out of memory: then this is done again
+        gradients.append(slope)
+
+    clf.in_batches(work, len(points), points.shape[1:], kind="gradient")
+    return torch.cat(logits), torch.cat(gradients)
+
+
+def _evaluate(clf: Classifier, points: Tensor) -> Tensor:
+    """Logits, in batches that suit the network."""
+    logits: list[Tensor] = []
+    clf.in_batches(
+        lambda start, stop: logits.append(clf.evaluate(points[start:stop])),
+        len(points),
+        points.shape[1:],
+        kind="float32",
+    )
+    return torch.cat(logits)
+
+
+def _fooled(logits: Tensor, classes: Tensor) -> Tensor:
+    """Where another class wins by more than rounding, so that it does in a batch of another size, too."""
+    return true_margin(logits, classes) < -_ROUNDING * logits.abs().amax(1)

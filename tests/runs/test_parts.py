@@ -1,0 +1,176 @@
+"""Analyses of which each example stands for itself: a part of the examples gives that part of the result."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import boundarygeo as bg
+from boundarygeo.lines.distances import boundary_distance
+from boundarygeo.results import Result
+from boundarygeo.results.result import example_axis
+from boundarygeo.transfer.bases import perturbation_bases
+from boundarygeo.transfer.boundaries import labelled_pool
+from boundarygeo.transfer.dimension import dimension_and_transfer
+
+COUNT = 7
+
+
+def network(seed: int) -> nn.Sequential:
+    """Networks that agree on most examples: one's weights, and a little noise for each."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.15 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)))
+    return net
+
+
+def models() -> list[bg.Classifier]:
+    # One example per batch: with more, the last digits could depend on which are in a batch together.
+    return [bg.Classifier(network(seed), device="cpu", batch_size=1) for seed in (1, 2, 3)]
+
+
+def examples() -> tuple[Tensor, Tensor, Tensor]:
+    """Seven examples: the third is wrong for all models, the fifth for some of them."""
+    x = torch.rand(40, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    labels = torch.stack([clf.predict(x) for clf in models()])
+    alike = (labels == labels[0]).all(0)
+    chosen = torch.cat([alike.nonzero()[:6, 0], (labels[0] != labels[1]).nonzero()[:1, 0]])[[0, 1, 2, 3, 6, 4, 5]]
+    y = labels[0, chosen]
+    y[2] = (y[2] + 1) % 3
+    return x[chosen], y, chosen
+
+
+def between_boundaries(several: Any, x: Tensor, y: Tensor, **settings: Any) -> Result:
+    points = torch.rand(20, 3, 2, 2, generator=torch.Generator().manual_seed(5))
+    pool = labelled_pool(several, points, several[0].predict(points))
+    return bg.inter_boundary_distance(several, x, y, pool=pool, **settings)
+
+
+def of_one(analysis: Callable[..., Result]) -> Callable[..., Result]:
+    """An analysis of one classifier, on the first."""
+    return lambda several, x, y, **settings: analysis(several[0], x, y, **settings)
+
+
+ANALYSES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "gaas": (of_one(bg.adversarial_dimension), {"eps": 1.5}),
+    "gaas, linf": (of_one(bg.adversarial_dimension), {"eps": 0.4, "norm": "linf"}),
+    "count": (of_one(bg.adversarial_dimension), {"eps": 1.5, "rule": "count", "box": "clip", "restarts": 2}),
+    "frame": (of_one(bg.adversarial_dimension), {"eps": 1.5, "method": "frame", "steps": 8}),
+    "sequential": (of_one(bg.adversarial_dimension), {"eps": 2.0, "method": "sequential", "max_dimension": 3}),
+    "noise, linf": (of_one(bg.noise_success), {"eps": 0.3, "norm": "linf", "draws": 7, "clip": False}),
+    "noise": (of_one(bg.noise_success), {"eps": 0.8, "draws": 7}),
+    "distance": (of_one(boundary_distance), {"direction": "fgsm", "max_distance": 0.8}),
+    "bases": (of_one(perturbation_bases), {"dimension": 2, "eps": 1.5, "restarts": 4, "steps": 5}),
+    "transfer": (dimension_and_transfer, {"eps": 1.5, "box": "ignore"}),
+    "matrix": (bg.transfer_matrix, {"eps": 0.3}),
+    "matrix, fgsm": (bg.transfer_matrix, {"eps": 0.3, "attack": "fgsm", "eight_bit": True}),
+    "matrix, l2": (bg.transfer_matrix, {"eps": 0.8, "norm": "l2", "restarts": 2, "steps": 5}),
+    "matrix, minimal": (bg.transfer_matrix, {"attack": "minimal_norm", "norm": "l2", "steps": 20}),
+    "shared": (bg.shared_dimension, {"eps": 2.5, "box": "ignore"}),
+    "shared, count": (bg.shared_dimension, {"eps": 2.5, "rule": "count", "box": "clip"}),
+    "shared frame": (bg.shared_dimension, {"eps": 2.5, "method": "frame", "steps": 8}),
+    "between": (between_boundaries, {"max_distance": 2.0}),
+    "between, fgsm": (between_boundaries, {"max_distance": 0.6, "adversarial": "fgsm", "scan": 8}),
+}
+
+
+def several(result: Any) -> tuple[Result, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+@pytest.mark.filterwarnings("error")
+def test_each_example_stands_for_itself(name: str) -> None:
+    analysis, settings = ANALYSES[name]
+    x, y, index = examples()
+    takes_progress = {} if name.startswith(("between", "distance")) else {"progress": False}
+    whole = several(analysis(models(), x, y, index=index, **settings, **takes_progress))
+    parts = [
+        several(analysis(models(), x[i : i + 1], y[i : i + 1], index=index[i : i + 1], **settings, **takes_progress))
+        for i in range(COUNT)
+    ]
+    for number, expected in enumerate(whole):
+        joined = type(expected).concatenate([part[number] for part in parts])
+        compared = 0
+        for field in dataclasses.fields(joined):
+            one, other = getattr(joined, field.name), getattr(expected, field.name)
+            if example_axis(field) is None:
+                continue
+            if one is None:
+                assert other is None
+                continue
+            wide = max(one.shape[-1], other.shape[-1])
+            if field.metadata["padding"] is not None:  # how far is padded is a matter of the part
+                one, other = (nn.functional.pad(each, (0, wide - each.shape[-1])) for each in (one, other))
+            assert one.dtype == other.dtype
+            torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True, msg=f"{name}: {field.name}")
+            compared += 1
+        assert compared >= 4
+        if "frame" not in name:  # frames of one size are searched together, as long as one of them goes on
+            assert joined.provenance.forwards == expected.provenance.forwards
+            assert joined.provenance.backwards == expected.provenance.backwards
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+@pytest.mark.filterwarnings("error")
+def test_no_example_need_be_right(name: str) -> None:
+    analysis, settings = ANALYSES[name]
+    x, y, index = examples()
+    wrong = (y + 1) % 3
+    wrong[2] = (y[2] + 1) % 3
+    for result in several(analysis(models(), x, wrong, index=index, **settings)):
+        right = analysis(models(), x, y, index=index, **settings)
+        like = several(right)[several(right).index(next(r for r in several(right) if type(r) is type(result)))]
+        for field in dataclasses.fields(result):
+            axis = example_axis(field)
+            if axis is None:
+                continue
+            one, other = getattr(result, field.name), getattr(like, field.name)
+            assert (one is None) == (other is None), field.name
+            if one is not None:
+                assert one.shape[axis] == COUNT
+                assert one.dtype == other.dtype, field.name
+                assert one.ndim == other.ndim
+        if hasattr(result, "verified"):
+            assert result.verified.tolist() == [0] * COUNT
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_no_example_are_unknown() -> None:
+    x, _, index = examples()
+    # Another class than any model gives, where they do not give all three.
+    labels = torch.stack([clf.predict(x) for clf in models()])
+    wrong = torch.tensor([min({0, 1, 2} - set(column)) for column in labels.T.tolist()])
+    matrix = bg.transfer_matrix(models(), x, wrong, eps=0.3, index=index, progress=False)
+    assert not matrix.correct.any()
+    assert matrix.counts()[1].tolist() == matrix.counts("fooled")[1].tolist() == [0] * 3
+    assert matrix.rate().isnan().all()
+    assert matrix.intervals().isnan().all()
+    mistakes = bg.transfer_mistakes(matrix)
+    unknown = [matrix.estimate(0, 1), mistakes.same_share(0, 1), mistakes.chance_share(0, 1)]
+    unknown += mistakes.shares(0, 1).values()
+    shared = bg.shared_dimension(models(), x, wrong, eps=2.5, box="ignore", index=index, progress=False)
+    own = dimension_and_transfer(models(), x, wrong, eps=1.5, index=index, progress=False)
+    counted: list[Any] = [shared, *own]
+    for result in counted:
+        summary = bg.dimension_summary(result)
+        assert (summary.excluded, summary.quantiles) == (COUNT, ())
+        unknown += [summary.mean, summary.at_zero, summary.at_cap]
+    between: Any = between_boundaries(models(), x, wrong, max_distance=2.0, index=index)
+    assert not between.valid.any()
+    assert between.censored.isnan().all()
+    for direction in between.directions:
+        seen = between.compare(direction, 0, 1)
+        assert (seen.n, seen.source_censored, seen.target_censored, seen.both_censored) == (0, 0, 0, 0)
+        unknown += [seen.distance, seen.inter, seen.difference, seen.nearer, seen.conservative]
+    for estimate in unknown:
+        assert estimate.n == 0
+        assert math.isnan(estimate.value)
+    agreement = bg.reproducibility(models(), x, wrong, planes=3, resolution=8, progress=False)
+    assert agreement.valid.any()  # planes need examples, right or wrong

@@ -1,0 +1,378 @@
+"""Transfer matrices and mistakes: linear classifiers at a known angle, identical models, counts by hand."""
+
+import math
+from itertools import permutations
+
+import pytest
+import torch
+from oracles import Linear, SmallNet, images
+from torch import Tensor, nn
+
+import boundarygeo as bg
+from boundarygeo.attacks.norms import random_in_ball
+from boundarygeo.results import Provenance
+from boundarygeo.results.statistics import share
+from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
+from boundarygeo.transfer.mistakes import TransferMistakes, transfer_mistakes
+from boundarygeo.transfer.problem import check_classifiers, check_shared, position
+
+ANGLE = math.radians(60)
+QUIET = {"progress": False}
+
+
+def pair(angle: float = ANGLE) -> dict[str, bg.Classifier]:
+    """Two lines through the origin of the plane at an angle."""
+    normals = torch.tensor([[math.cos(side * angle / 2), math.sin(side * angle / 2)] for side in (1, -1)])
+    return {name: bg.Classifier(Linear(w, 0.0), bounds=(-10, 10)) for name, w in zip("ab", normals, strict=True)}
+
+
+def on_the_bisector(*, side: int = 1) -> tuple[Tensor, Tensor]:
+    """Ten points at distances 0.1, 0.2, … 1.0 from both lines."""
+    margin = torch.arange(1, 11) / 10
+    x = torch.stack([side * margin / math.cos(ANGLE / 2), torch.zeros(10)], 1)
+    return x, torch.full((10,), int(side > 0))
+
+
+def nets(seeds: tuple[int, ...] = (0, 1, 0), count: int = 40) -> tuple[list[bg.Classifier], Tensor, Tensor]:
+    """A random net and others near it (0 is the net itself), and images with the first one's labels."""
+    several, x = [], images(count, seed=5)
+    mean = SmallNet().eval()(x).mean(0).detach()  # without which almost all images are of one class
+    for seed in seeds:
+        net = SmallNet()
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            net.head.bias -= mean
+            for parameter in net.parameters():
+                parameter += (0.1 if seed else 0.0) * torch.randn(parameter.shape, generator=generator)
+        several.append(bg.Classifier(net, device="cpu"))
+    return several, x, several[0].predict(x)
+
+
+def by_hand(labels: Tensor, y: Tensor, *, clean: Tensor | None = None, targets: Tensor | None = None) -> TransferMatrix:
+    count = len(labels)
+    return TransferMatrix(
+        provenance=Provenance(command="by hand"),
+        labels=labels,
+        clean=y.expand(count, -1) if clean is None else clean,
+        true_labels=y,
+        targets=targets,
+        distance=torch.ones(count, len(y), dtype=torch.float64),
+        index=torch.arange(len(y)),
+        names=tuple("abcdef"[:count]),
+        attack="pgd",
+        norm="linf",
+        eps=0.1,
+        eight_bit=False,
+    )
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+def test_gradient_steps_of_lines_at_an_angle(attack: str, side: int) -> None:
+    # A step of 0.85 crosses the own line from 0.1, …, 0.8; the other line is approached by 0.85 cos 60° = 0.425.
+    x, y = on_the_bisector(side=side)
+    settings = {"steps": 1, "step_size": 0.85, "random_start": False} if attack == "pgd" else {}
+    matrix = transfer_matrix(pair(), x, y, attack=attack, eps=0.85, norm="l2", **settings, **QUIET)
+    expected = torch.tensor([[0.8, 0.4], [0.4, 0.8]], dtype=torch.float64)
+    for over in ("shared", "all"):
+        torch.testing.assert_close(matrix.rate(over), expected)
+    torch.testing.assert_close(matrix.rate("fooled"), torch.tensor([[1, 0.5], [0.5, 1]], dtype=torch.float64))
+    flips = torch.arange(1, 11)[:, None] / 10 < 0.85 * torch.tensor([1, math.cos(ANGLE)])
+    assert torch.equal(matrix.success[0].T, flips)
+    assert torch.equal(matrix.fooled, flips[:, 0].expand(2, -1))
+    torch.testing.assert_close(matrix.distance, torch.full((2, 10), 0.85, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+def test_sign_steps_of_lines_at_an_angle() -> None:
+    # Both normals are (cos 30°, ±sin 30°). A step of a's signs moves a by 0.4 (cos + sin), b by 0.4 (cos - sin).
+    x, y = on_the_bisector()
+    matrix = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.4, **QUIET)
+    own, other = (0.4 * (math.cos(ANGLE / 2) + sign * math.sin(ANGLE / 2)) for sign in (1, -1))  # 0.546 and 0.146
+    assert matrix.counts()[0].tolist() == [[5, 1], [1, 5]]
+    assert (int(own * 10), int(other * 10)) == (5, 1)
+    assert matrix.counts("fooled")[1].tolist() == [5, 5]
+
+
+def test_wilson_intervals_and_names() -> None:
+    x, y = on_the_bisector()
+    matrix = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.85, norm="l2", **QUIET)
+    assert matrix.estimate("a", "b") == share(4, 10) == matrix.estimate(0, 1)
+    assert matrix.estimate("a", "b", "fooled") == share(4, 8)
+    assert matrix.intervals("fooled")[1, 0].tolist() == [share(4, 8).low, share(4, 8).high]
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "minimal_norm"])
+def test_identical_models_are_fooled_as_the_source_is(attack: str) -> None:
+    several, x, y = nets((0, 0, 0))
+    eps = None if attack == "minimal_norm" else 0.07
+    matrix = transfer_matrix(several, x, y, attack=attack, eps=eps, **QUIET)
+    attacked = {
+        "fgsm": lambda: bg.fgsm(several[0], x, y, eps=0.07, **QUIET),
+        "pgd": lambda: bg.pgd(several[0], x, y, eps=0.07, early_stop=False, **QUIET),
+        "minimal_norm": lambda: bg.minimal_norm(several[0], x, y, norm="linf", **QUIET),
+    }[attack]()
+    assert attacked.found.double().mean() > 0.2
+    assert torch.equal(matrix.labels, attacked.labels.expand(3, 3, -1))
+    assert bool((matrix.rate() == attacked.found.double().mean()).all())
+    mistakes = transfer_mistakes(matrix)
+    assert torch.equal(mistakes.same, matrix.fooled.sum(1)[:, None].expand(3, 3))
+    assert not mistakes.unfooled.any()
+    assert not mistakes.different.any()
+
+
+def test_targets_see_the_source_s_examples_and_denominators_differ() -> None:
+    several, x, y = nets()
+    matrix = transfer_matrix(several, x, y, attack="pgd", eps=0.07, steps=4, seed=3, **QUIET)
+    correct = torch.stack([clf.predict(x) == y for clf in several])
+    assert 0 < correct[1].sum() < len(x)
+    assert torch.equal(matrix.correct, correct)
+    assert torch.equal(matrix.shared, correct.all(0))
+    for i, source in enumerate(several):
+        found = bg.pgd(source, x, y, eps=0.07, steps=4, early_stop=False, seed=3, **QUIET)
+        for j, target in enumerate(several):
+            wrong = target.predict(found.x_adv) != y
+            assert torch.equal(matrix.success[i, j], wrong)
+            assert float(matrix.rate("all")[i, j]) == pytest.approx(float(wrong.double().mean()))
+            fooled = found.found & correct.all(0)
+            assert matrix.estimate(i, j, "fooled") == share(int((wrong & fooled).sum()), int(fooled.sum()))
+            assert matrix.estimate(i, j) == share(int((wrong & correct.all(0)).sum()), int(correct.all(0).sum()))
+        assert torch.equal(matrix.fooled[i], fooled)
+
+
+def test_targeted_success_is_the_target() -> None:
+    several, x, y = nets()
+    targets = (y + 1) % 5
+    matrix = transfer_matrix(several, x, y, attack="pgd", eps=0.15, targets=targets, **QUIET)
+    assert torch.equal(matrix.success, matrix.labels == targets)
+    assert matrix.counts()[0][0, 0] > 0
+    assert torch.equal(matrix.labels[0, 2], matrix.labels[0, 0])  # the third model is the first
+    assert not torch.equal(matrix.labels != y, matrix.success)
+    mistakes = transfer_mistakes(matrix)
+    assert torch.equal(mistakes.fooled, matrix.fooled.sum(1))
+    hits = (matrix.labels[0, 1] == targets) & matrix.fooled[0]
+    assert int(mistakes.same[0, 1]) == int(hits.sum())
+
+
+def test_eight_bits_undo_what_is_smaller_than_half_a_grey_level() -> None:
+    clf = bg.Classifier(Linear(torch.tensor([1.0, 0.0]), 100.1 / 255))
+    x, y = torch.tensor([[100 / 255, 0.2]]), torch.tensor([0])
+    for eps, success in ((0.4 / 255, 0.0), (0.6 / 255, 1.0)):
+        exact, rounded = (
+            transfer_matrix([clf, clf], x, y, attack="fgsm", eps=eps, eight_bit=rounding, **QUIET)
+            for rounding in (False, True)
+        )
+        assert exact.rate().eq(1).all()
+        assert rounded.rate().eq(success).all()
+        assert float(exact.distance[0, 0]) == pytest.approx(eps, rel=1e-4)
+        assert float(rounded.distance[0, 0]) == pytest.approx(success / 255, abs=1e-7)
+
+
+def test_eight_bits_between_other_bounds() -> None:
+    clf = bg.Classifier(Linear(torch.tensor([1.0]), 0.5), bounds=(-1, 1))
+    matrix = transfer_matrix(
+        [clf, clf], torch.tensor([[0.2]]), torch.tensor([0]), attack="fgsm", eps=0.1, eight_bit=True, **QUIET
+    )
+    level = (0.3 + 1) * 255 / 2
+    assert float(matrix.distance[0, 0]) == pytest.approx(round(level) * 2 / 255 - 1 - 0.2, abs=1e-6)
+
+
+def test_cost_is_one_attack_per_source_and_one_pass_per_target() -> None:
+    x, y = on_the_bisector()
+    provenance = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.1, **QUIET).provenance
+    # Of each model: its labels, one gradient, one look behind the step, and one pass for the other's examples.
+    assert (provenance.forwards, provenance.backwards) == (2 * 4 * 10, 2 * 10)
+    assert provenance.model.count(", ") == 1
+    clf = pair()["a"]
+    assert transfer_matrix([clf, clf], x, y, attack="fgsm", eps=0.1, **QUIET).provenance.forwards == 80
+    rounded = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.1, eight_bit=True, **QUIET)
+    assert rounded.provenance.forwards == 2 * 5 * 10
+
+
+def test_examples_and_their_order_do_not_matter() -> None:
+    several, x, y = nets((0, 1))
+    settings = {"attack": "pgd", "eps": 0.07, "steps": 3, "seed": 4, **QUIET}
+    whole = transfer_matrix(several, x, y, **settings)
+    order = torch.arange(40).flip(0)[:25]
+    part = transfer_matrix(several, x[order], y[order], index=order, **settings)
+    assert torch.equal(part.labels, whole.labels[:, :, order])
+    other = transfer_matrix(several, x[order], y[order], **settings)
+    assert not torch.equal(other.distance, part.distance) or not torch.equal(other.labels, part.labels)
+
+
+def test_pgd_does_not_stop_early_unless_told_to() -> None:
+    several, x, y = nets((0, 1))
+    rates = {
+        stop: transfer_matrix(several, x, y, eps=0.2, early_stop=stop, **QUIET).rate("fooled")[0, 1]
+        for stop in (False, True)
+    }
+    default = transfer_matrix(several, x, y, eps=0.2, **QUIET)
+    assert default.rate("fooled")[0, 1] == rates[False] > rates[True]
+    assert "early_stop=False" in default.provenance.command
+
+
+def test_saved_matrices_come_back(tmp_path) -> None:
+    several, x, y = nets()
+    for targets in (None, (y + 1) % 5):
+        matrix = transfer_matrix(several, x, y, attack="fgsm", eps=0.1, targets=targets, **QUIET)
+        again = bg.load(matrix.save(tmp_path / "matrix.zarr", overwrite=True))
+        assert isinstance(again, TransferMatrix)
+        assert torch.equal(again.labels, matrix.labels)
+        assert again.names == ("0", "1", "2")
+        assert torch.equal(again.rate(), matrix.rate())
+        mistakes = transfer_mistakes(matrix)
+        read = bg.load(mistakes.save(tmp_path / "mistakes.zarr", overwrite=True))
+        assert isinstance(read, TransferMistakes)
+        assert read.same_share(0, 1) == mistakes.same_share(0, 1)
+
+
+def test_outcomes_by_hand() -> None:
+    # Seven examples of class 0; example 5 does not fool the source, example 6 is wrong in b without an attack.
+    own = torch.tensor([1, 1, 2, 2, 3, 0, 1])
+    other = torch.tensor([1, 2, 2, 0, 1, 3, 1])
+    clean = torch.tensor([[0] * 7, [0] * 6 + [1]])
+    second = torch.tensor([3, 0, 3, 3, 0, 0, 0])  # what both say about the examples made for b
+    labels = torch.stack([torch.stack([own, other]), torch.stack([second, second])])
+    matrix = by_hand(labels, torch.zeros(7).long(), clean=clean)
+    torch.testing.assert_close(matrix.rate("fooled"), torch.tensor([[1, 4 / 5], [1, 1]], dtype=torch.float64))
+    torch.testing.assert_close(matrix.rate(), torch.tensor([[5, 5], [3, 3]], dtype=torch.float64) / 6)
+    mistakes = transfer_mistakes(matrix)
+    counts = [int(getattr(mistakes, name)[0, 1]) for name in ("unfooled", "same", "different")]
+    assert counts == [1, 2, 2]
+    assert mistakes.fooled.tolist() == [5, 3]
+    assert int(mistakes.same[1, 0]) == 3
+    assert mistakes.shares("a", "b") == {"unfooled": share(1, 5), "same": share(2, 5), "different": share(2, 5)}
+    assert mistakes.same_share("a", "b") == share(2, 4)
+    # Both fooled: a says 1, 1, 2, 3 and b says 1, 2, 2, 1: E = (2·2 + 1·2 + 1·0) / 4.
+    assert float(mistakes.chance[0, 1]) == pytest.approx(1.5)
+    assert mistakes.chance_share("a", "b").value == pytest.approx(1.5 / 4)
+
+
+def test_chance_is_that_of_all_orders_within_each_class() -> None:
+    generator = torch.Generator().manual_seed(2)
+    y = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2])
+    own, other = ((y + torch.randint(1, 4, (8,), generator=generator)) % 4 for _ in range(2))
+    matrix = by_hand(torch.stack([torch.stack([own, other]), torch.stack([other, other])]), y)
+    numbers = [
+        sum(int((own[part] == other[part][list(order)]).sum()) for part, order in zip(parts, orders, strict=True))
+        for parts in [[slice(0, 4), slice(4, 7), slice(7, 8)]]
+        for first in permutations(range(4))
+        for second in permutations(range(3))
+        for orders in [(first, second, (0,))]
+    ]
+    mistakes = transfer_mistakes(matrix)
+    every = torch.tensor(numbers, dtype=torch.float64)
+    assert every.std(correction=0) > 0
+    assert float(mistakes.chance[0, 1]) == pytest.approx(float(every.mean()))
+    assert float(mistakes.chance_sd[0, 1]) == pytest.approx(float(every.std(correction=0)))
+
+
+def test_no_example_to_count_is_no_number() -> None:
+    y = torch.zeros(3).long()
+    matrix = by_hand(torch.zeros(2, 2, 3).long(), y)
+    assert matrix.rate().eq(0).all()
+    assert matrix.rate("fooled").isnan().all()
+    mistakes = transfer_mistakes(matrix)
+    assert math.isnan(mistakes.same_share(0, 1).value)
+    assert math.isnan(mistakes.chance_share(0, 1).value)
+    assert mistakes.shares(0, 1)["same"].n == 0
+
+
+def test_labels_of_all_models_in_one_pass() -> None:
+    several, x, y = nets()
+    problem = check_classifiers(dict(zip("abc", several, strict=True)), x, y)
+    assert problem.names == ("a", "b", "c")
+    assert torch.equal(problem.labels, torch.stack([clf.predict(x) for clf in several]))
+    assert torch.equal(problem.shared, (problem.labels == y).all(0))
+    assert problem.provenance("nothing").forwards >= 3 * 40
+    assert [position(problem.names, which, "source") for which in ("b", 2)] == [1, 2]
+
+
+X, Y = images(4, shape=(4,)), torch.tensor([0, 1, 0, 1])
+FINE = bg.Classifier(nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("classifiers", "error", "match"),
+    [
+        ([FINE], ValueError, "classifiers must be at least two, got 1"),
+        (FINE, TypeError, "classifiers must be a list, or a dict of names, got Classifier"),
+        ([FINE, nn.Linear(4, 2)], TypeError, "classifiers must be Classifier, got Linear"),
+        ({1: FINE, "1": FINE}, ValueError, r"names of classifiers must differ, got \['1', '1'\]"),
+        ([FINE, bg.Classifier(nn.Linear(4, 3))], ValueError, r"same number of classes, got 2 \('0'\), 3 \('1'\)"),
+        ([FINE, bg.Classifier(nn.Linear(4, 2), bounds=(-1, 1))], ValueError, r"same bounds, got \(0.0, 1.0\) \('0'\)"),
+        ({"a": FINE, "b": bg.Classifier(nn.Linear(5, 2))}, ValueError, r"got \[4, 4\], which 'b' refuses: .*mat1"),
+        ([FINE, bg.Classifier(nn.Linear(4, 2), num_classes=3)], ValueError, r"must match num_classes.*classifier '1'"),
+    ],
+)
+def test_classifiers_that_cannot_be_compared(classifiers, error: type, match: str) -> None:
+    with pytest.raises(error, match=match) as caught:
+        check_classifiers(classifiers, X, Y)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_example_that_all_get_right() -> None:
+    weight = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    several = {"a": bg.Classifier(Linear(weight, -9)), "b": bg.Classifier(Linear(weight, 9))}
+    with pytest.raises(ValueError, match=r"got none: of 3 are right 1 \('a'\), 2 \('b'\)"):
+        check_shared(check_classifiers(several, X[:3], Y[:3]))
+    nothing = bg.transfer_matrix(several, X[:3], Y[:3], attack="fgsm", eps=0.1)  # as of a part of a long run
+    assert nothing.counts()[1].tolist() == [0, 0]
+    assert nothing.rate().isnan().all()
+    assert nothing.estimate("a", "b").n == 0
+    with pytest.raises(ValueError, match=r"y must be in \[0, 2\), got values from 0 to 7 \(classifier 'a'\)"):
+        check_classifiers(several, X, torch.tensor([0, 1, 0, 7]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ({"attack": "cw"}, ValueError, "attack must be one of"),
+        ({"norm": "l1"}, ValueError, "norm must be one of"),
+        ({"eps": None}, ValueError, "eps must be given for 'pgd', got None"),
+        ({"eps": -1.0}, ValueError, "eps must be a finite number >= 0"),
+        ({"attack": "fgsm", "steps": 3}, TypeError, r"settings of 'fgsm' must be any of \[\], got \['steps'\]"),
+        ({"max_norm": 3}, TypeError, r"got \['max_norm'\]"),
+        ({"steps": 0}, ValueError, "steps must be a whole number, at least 1, got 0"),
+        ({"attack": "minimal_norm", "steps": 3}, ValueError, "steps must be a whole number, at least 4, got 3"),
+        ({"attack": "minimal_norm", "targets": 1 - Y}, ValueError, "targets must be None for 'minimal_norm'"),
+        ({"targets": Y}, ValueError, "targets must differ from y, got 4 that do not"),
+        ({"targets": Y + 5}, ValueError, r"targets must be in \[0, 2\)"),
+        ({"index": [0, 1]}, ValueError, "index must be 4 integers"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict, error: type, match: str) -> None:
+    clf = bg.Classifier(Linear(torch.tensor([1.0, 0, 0, 0]), 0.5))
+    with pytest.raises(error, match=match):
+        transfer_matrix([clf, clf], X, Y, **({"eps": 0.1} | settings), **QUIET)
+
+
+def test_bad_queries_are_refused() -> None:
+    matrix = by_hand(torch.zeros(2, 2, 3).long(), torch.zeros(3).long())
+    for call, match in (
+        (lambda: matrix.rate("most"), "over must be one of"),
+        (lambda: matrix.estimate("z", 0), r"source must be one of \['a', 'b'\], or a number below 2, got 'z'"),
+        (lambda: matrix.estimate(0, 2), "target must be one of .* got 2"),
+        (lambda: transfer_mistakes(matrix).shares(0, "z"), "target must be one of"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call()
+    with pytest.raises(TypeError, match="matrix must be a TransferMatrix, got int"):
+        transfer_mistakes(3)  # type: ignore[arg-type]
+
+
+def test_random_starts_are_drawn_once_for_all_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    several, x, y = nets((0, 1))
+    drawn: list[int] = []
+
+    def counting(shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:
+        drawn.extend(index.tolist())
+        return random_in_ball(shape, index, norm, seed=seed, draw=draw)
+
+    monkeypatch.setattr("boundarygeo.attacks.norms.random_in_ball", counting)
+    matrix = transfer_matrix(several, x, y, eps=0.05, steps=2, index=range(10, 50), **QUIET)
+    attacked = (matrix.clean == y).any(0).nonzero()[:, 0] + 10
+    assert sorted(drawn) == attacked.tolist()
+    for source, clf in enumerate(several):
+        alone = bg.pgd(clf, x, y, eps=0.05, steps=2, index=range(10, 50), early_stop=False, **QUIET)
+        assert torch.equal(matrix.labels[source, source], alone.labels)
+        assert torch.equal(matrix.labels[source, 1 - source], several[1 - source].predict(alone.x_adv))
