@@ -24,6 +24,7 @@ from boundarygeo.evaluation import (
     check_module,
     check_weights,
     compiled,
+    current_call,
     dtypes_of,
     evaluating,
     few_inputs,
@@ -453,14 +454,16 @@ class Classifier:
         """Start the record of an analysis: its time and cost run from here.
 
         Returns:
-            A function of the provenance's `command`, `seed` and `precision` that ends the record and gives it.
+            A function of the provenance's `seed` and `precision`, and of arguments of the analysis whose value was
+            worked out, that ends the record and gives it.
         """
         began, forwards, backwards = time.perf_counter(), self.counts.forwards, self.counts.backwards
+        call = current_call()
 
-        def provenance(command: str, *, seed: int | None = None, precision: str = "float32") -> Provenance:
+        def provenance(*, seed: int | None = None, precision: str = "float32", **resolved: Any) -> Provenance:
             own = self.dtype
             return Provenance(
-                command=command,
+                command=call.command(**resolved),
                 seed=seed,
                 model=self.digest(),
                 device=str(self.device),

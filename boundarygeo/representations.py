@@ -109,7 +109,7 @@ def hidden_spectrum(
                 found = torch.linalg.svdvals(matrix)
                 spectra[kind, number, place, : len(found)] = found
     return HiddenSpectrum(
-        provenance=provenance(f"hidden_spectrum(layers={list(layers)})"),
+        provenance=provenance(),
         values=spectra[0],
         centred=spectra[1],
         classes=classes,

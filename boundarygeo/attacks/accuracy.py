@@ -115,12 +115,8 @@ def accuracy_curve(
     else:
         search = partial(_SEARCHES[attack][0], norm=norm, seed=seed, progress=progress, **settings)
         correct = _right_under(search, clf, x, y, sizes, numbers)
-    told = "".join(f", {name}={value!r}" for name, value in settings.items())
     return AccuracyCurve(
-        provenance=provenance(
-            f"accuracy_curve(attack={attack!r}, norm={norm!r}, eps={sizes}{told})",
-            seed=seed if attack in _SEARCHES else None,
-        ),
+        provenance=provenance(seed=seed if attack in _SEARCHES else None, eps=sizes),
         eps=torch.tensor(sizes, dtype=torch.float64),
         **_shares(correct),
         correct=correct,

@@ -1,9 +1,11 @@
 """What attacks find, and what all of them do around their search: checks, batches, distances."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +62,7 @@ def attack_examples(
     norm: str,
     eps: float | None,
     targeted: bool,
-    settings: str,
+    resolved: Mapping[str, Any] = MappingProxyType({}),
     seed: int | None = None,
     index: Sequence[int] | Tensor | None = None,
     progress: bool,
@@ -76,7 +78,7 @@ def attack_examples(
         norm: `"l2"` or `"linf"`.
         eps: largest norm allowed, or None.
         targeted: whether `y` are target classes.
-        settings: the attack's own settings, for the provenance.
+        resolved: arguments of the attack whose value was worked out, for the record.
         seed: seed of the random starts, or None where nothing is drawn.
         index: number of each example; by default 0, 1, 2, ….
         progress: whether to show a bar when it takes more than two seconds.
@@ -108,9 +110,7 @@ def attack_examples(
         clf.in_batches(work, len(x), x.shape[1:], kind=attack, progress=progress)
     distance = length(x_adv.double() - inputs.cpu().double(), norm)
     return AdversarialExamples(
-        provenance=provenance(
-            f"{attack}(norm={norm!r}, eps={eps!r}, targeted={targeted}, {settings})".replace(", )", ")"), seed=seed
-        ),
+        provenance=provenance(seed=seed, **resolved),
         x_adv=x_adv,
         found=found,
         labels=labels,

@@ -69,7 +69,6 @@ def fgsm(
         norm=norm,
         eps=radius,
         targeted=targeted,
-        settings="",
         index=index,
         progress=progress,
     )

@@ -160,7 +160,6 @@ def minimal_norm(
         norm=norm,
         eps=max_norm,
         targeted=False,
-        settings=f"steps={steps}",
         seed=seed,
         index=index,
         progress=progress,

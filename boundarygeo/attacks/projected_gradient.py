@@ -130,8 +130,7 @@ def pgd(
         norm=norm,
         eps=radius,
         targeted=targeted,
-        settings=f"steps={steps}, step_size={stride!r}, restarts={restarts}, random_start={random_start}, "
-        f"early_stop={early_stop}",
+        resolved={"step_size": stride},
         seed=seed,
         index=index,
         progress=progress,

@@ -118,7 +118,6 @@ def square(
         norm=norm,
         eps=radius,
         targeted=False,
-        settings=f"queries={queries}",
         seed=seed,
         index=index,
         progress=progress,

@@ -87,10 +87,7 @@ def strongest(
             x_adv[rows] = torch.where(like(result.found, result.x_adv), result.x_adv, x_adv[rows])
             found[rows], labels[rows], distance[rows] = result.found, result.labels, result.distance
     return AdversarialExamples(
-        provenance=provenance(
-            f"strongest(norm={norm!r}, eps={radius!r}, steps={steps}, queries={queries}, restarts={restarts})",
-            seed=seed,
-        ),
+        provenance=provenance(seed=seed),
         x_adv=x_adv,
         found=found,
         labels=labels,

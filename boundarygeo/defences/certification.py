@@ -180,7 +180,7 @@ def certify(
     abstained = torch.from_numpy(lower < 0.5)
     radius = torch.from_numpy(sigma * stats.norm.ppf(np.maximum(lower, 0.5)))
     return CertifiedRadii(
-        provenance=provenance(f"certify(sigma={sigma!r}, n0={n0}, n={n}, alpha={alpha!r})", seed=seed),
+        provenance=provenance(seed=seed),
         radius=radius,
         label=torch.where(abstained, ABSTAIN, selected),
         abstained=abstained,
@@ -244,7 +244,7 @@ def predict_smoothed(
     )
     abstained = p_value > alpha
     return SmoothedPredictions(
-        provenance=provenance(f"predict_smoothed(sigma={sigma!r}, n={n}, alpha={alpha!r})", seed=seed),
+        provenance=provenance(seed=seed),
         label=torch.where(abstained, ABSTAIN, counts.argmax(1)),
         abstained=abstained,
         p_value=p_value,

@@ -2,6 +2,7 @@
 
 from boundarygeo.evaluation.arithmetic import is_standard
 from boundarygeo.evaluation.batches import BatchTuner, Counts, in_batches, progress_bar
+from boundarygeo.evaluation.calls import current_call
 from boundarygeo.evaluation.copies import (
     check_weights,
     dtypes_of,
@@ -41,6 +42,7 @@ __all__ = [
     "check_weights",
     "code_digest",
     "compiled",
+    "current_call",
     "dtypes_of",
     "evaluating",
     "fast_bfloat16",

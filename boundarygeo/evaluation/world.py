@@ -2,12 +2,15 @@
 
 import contextlib
 import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+
+from boundarygeo.evaluation.calls import recorded
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,12 +53,19 @@ def analysis(function: F) -> F:
     """Decorate a function that a user calls: it runs in its `own_world`, on ordinary tensors.
 
     Tensors among the arguments are detached, copied where they are of inference mode, which autograd refuses, and cast
-    to float32 where they are of half precision, in which bounds and lines cannot be resolved.
+    to float32 where they are of half precision, in which bounds and lines cannot be resolved. Results are recorded with
+    the call (`calls`).
     """
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        with own_world():
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            function(*args, **kwargs)  # says it as Python does
+            raise
+        with own_world(), recorded(function, bound):
             return function(*map(_ordinary, args), **{name: _ordinary(value) for name, value in kwargs.items()})
 
     return cast(F, call)

@@ -111,11 +111,7 @@ def boundary_distance(
         _bisect(ray, label, near, far, met, found, tolerance)
     distance = torch.where(found, far, torch.inf).cpu()
     return BoundaryDistances(
-        provenance=provenance(
-            f"boundary_distance(direction={directions.name!r}, max_distance={max_distance!r}, scan={scan}, "
-            f"tolerance={tolerance!r}, clip={clip})",
-            seed=seed,
-        ),
+        provenance=provenance(seed=seed, direction=directions, tolerance=tolerance),
         distance=torch.where(valid, distance, torch.nan),
         found=found.cpu(),
         label=label.cpu(),

@@ -128,11 +128,7 @@ def logit_lines(
         clf.run(points_of, len(x) * points, lambda r: rows.append(r.cpu()), precision=precision, progress=progress)
     logits = torch.cat(rows).float().view(len(x), points, -1)
     return LogitLines(
-        provenance=provenance(
-            f"logit_lines(direction={directions.name!r}, extent=({low!r}, {high!r}), points={points}, clip={clip})",
-            seed=seed,
-            precision=precision,
-        ),
+        provenance=provenance(seed=seed, precision=precision, direction=directions, extent=(low, high)),
         logits=logits,
         eps=eps,
         true_labels=y.detach().cpu().long(),

@@ -192,7 +192,7 @@ def segment_curves(
         clf.check_labels(y2, len(x2), "y2")  # again: now the number of classes is known
         clf.in_batches(work, len(x1) * points, x1.shape[1:], kind="segments", progress=progress)
     return _curves(
-        provenance(f"segment_curves(points={points})"),
+        provenance(),
         lam,
         torch.cat(labels).view(-1, points),
         torch.cat(lengths).view(-1, points),

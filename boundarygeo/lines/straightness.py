@@ -9,7 +9,7 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import analysis, current_call
 from boundarygeo.lines.pieces.pieces import TOLERANCE, LinearPieces
 from boundarygeo.lines.rays import given_directions
 from boundarygeo.results import Provenance, Result, array
@@ -108,7 +108,7 @@ def straightness(pieces: LinearPieces) -> Straightness:
     r_squared = 1 - _integral(residual, residual, widths) / variance
     return Straightness(
         provenance=Provenance(
-            command=f"straightness(of {pieces.provenance.command})",
+            command=current_call().command(),
             model=pieces.provenance.model,
             device="cpu",
             precision="float64",
@@ -180,9 +180,7 @@ def gradient_cosines(
     with clf.running(x):
         clf.in_batches(work, len(x) * len(t), x.shape[1:], kind="gradient", progress=progress)
     return GradientCosines(
-        provenance=provenance(
-            f"gradient_cosines(at={len(t)} points in [{float(t.min()):g}, {float(t.max()):g}], clip={clip})"
-        ),
+        provenance=provenance(at=t.tolist()),
         cosine=torch.cat(cosines).view(len(x), len(t)),
         t=t,
         name=directions.name,

@@ -195,12 +195,7 @@ def boundary_maps(
             origins = PixelJudge(clf, planes.select(existing), torch.zeros(1), ladder=ladder[-1:], clip=clip)
             center[existing] = origins.decide(torch.arange(len(existing), device=clf.device)).labels.cpu()
     return BoundaryMaps(
-        provenance=provenance(
-            f"boundary_maps(planes={planes.kind!r}, extent={half!r}, resolution={resolution}, method={method!r}, "
-            f"precision={precision!r}, clip={clip}, coarse={stride})",
-            seed=planes.seed,
-            precision=", ".join(ladder),
-        ),
+        provenance=provenance(seed=planes.seed, precision=", ".join(ladder), extent=half, coarse=stride),
         labels=labels,
         u=axis,
         v=axis.clone(),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import analysis, current_call
 from boundarygeo.maps.maps import BoundaryMaps
 from boundarygeo.results import Result, array
 
@@ -124,7 +124,7 @@ def region_summary(maps: BoundaryMaps) -> RegionSummary:
         index=maps.index.clone(),
         halves=HALVES,
         unit=maps.unit,
-        provenance=replace(maps.provenance, command=f"region_summary({maps.provenance.command})"),
+        provenance=replace(maps.provenance, command=current_call().command()),
     )
 
 

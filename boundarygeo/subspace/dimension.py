@@ -277,12 +277,7 @@ def adversarial_dimension(
 
     claimed = claimed_dimension(dual, settings.eps, missing, x[0].numel())
     return AdversarialDimension(
-        provenance=provenance(
-            f"adversarial_dimension(eps={settings.eps!r}, norm={norm!r}, method={method!r}, rule={rule!r}, "
-            f"box={box!r}, max_dimension={settings.cap}, grid={settings.grid_word}, restarts={settings.restarts}, "
-            f"loss={loss!r}, gamma={gamma!r}, steps={settings.steps})",
-            seed=settings.seed,
-        ),
+        provenance=provenance(seed=settings.seed, **settings.resolved),
         claimed=torch.where(correct, claimed, 0),
         verified=whole(count),
         found=whole(count) > 0,

@@ -126,10 +126,7 @@ def noise_success(
     if hits:
         fooled[live] = (torch.cat(hits).cpu().view(draws, len(live)) != labels[live]).sum(0)
     return NoiseSuccess(
-        provenance=provenance(
-            f"noise_success(eps={radius!r}, norm={norm!r}, draws={draws}, clip={clip})",
-            seed=seed,
-        ),
+        provenance=provenance(seed=seed),
         fooled=fooled,
         share=torch.where(correct, fooled.double() / draws, torch.nan),
         correct=correct,

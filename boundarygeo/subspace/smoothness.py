@@ -154,11 +154,7 @@ def local_smoothness(
         for first, second in ((here, along), (here, drawn), (along, drawn))
     )
     return LocalSmoothness(
-        provenance=provenance(
-            f"local_smoothness(eps={radius!r}, norm={norm!r}, loss={loss!r}, points={points}, iterations={iterations}, "
-            f"clip={clip})",
-            seed=seed,
-        ),
+        provenance=provenance(seed=seed),
         value=value,
         gradient_norm=norms(gradients[0]),
         curvature=curvature.T,

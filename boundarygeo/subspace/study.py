@@ -45,9 +45,9 @@ class Settings:
     full: bool = False
 
     @property
-    def grid_word(self) -> str:
-        """The grid in the command of a result."""
-        return repr("full") if self.full else str(self.grid)
+    def resolved(self) -> dict[str, Any]:
+        """Arguments that have another value by default, as the command of a result has them."""
+        return {"max_dimension": self.cap, "grid": "full" if self.full else self.grid}
 
 
 def check_settings(

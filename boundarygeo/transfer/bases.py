@@ -10,7 +10,7 @@ from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.projected_gradient import pgd
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import analysis, current_call
 from boundarygeo.linalg import norms, row_space, scaled_to
 from boundarygeo.results import Provenance, Result, array
 from boundarygeo.subspace.sequential.sequential import SequentialDirections
@@ -75,7 +75,7 @@ def sequential_bases(found: SequentialDirections, *, dimension: int) -> Subspace
         index=found.index,
         kind="sequential",
         provenance=Provenance(
-            command=f"sequential_bases(of {found.provenance.command}, dimension={dimension})",
+            command=current_call().command(),
             seed=found.provenance.seed,
             model=found.provenance.model,
             device=found.provenance.device,
@@ -159,11 +159,7 @@ def perturbation_bases(
         parts.append(_bases(delta.view(len(some), restarts, -1), dimension, numbers[some], "perturbations"))
     return _joined(
         parts,
-        provenance(
-            f"perturbation_bases(dimension={dimension}, eps={eps!r}, restarts={restarts}, steps={steps}, "
-            f"step_size={stride!r})",
-            seed=seed,
-        ),
+        provenance(seed=seed, step_size=stride),
     )
 
 

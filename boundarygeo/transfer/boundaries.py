@@ -270,10 +270,7 @@ def inter_boundary_distance(
             distance[number] = distance[number, :1].clone()
     return InterBoundaryDistance(
         provenance=problem.provenance(
-            f"inter_boundary_distance(directions={list(kinds)}, max_distance={max_distance!r}, "
-            f"adversarial={adversarial!r}, pool={'given' if pool else 'examples'}, scan={scan}, "
-            f"tolerance={tolerance!r}, clip={clip})",
-            seed=seed,
+            seed=seed, directions=kinds, pool="given" if pool else "examples", tolerance=tolerance
         ),
         distance=distance,
         correct=problem.labels == problem.y,

@@ -94,7 +94,7 @@ def transferred_dimension(
         return torch.where(correct, counts, 0)
 
     return TransferredDimension(
-        provenance=provenance(f"transferred_dimension(of {dimension.provenance.command})"),
+        provenance=provenance(),
         count=per_example(goal.reached(seen, owner)),
         source=torch.where(correct, dimension.verified, 0),
         correct=correct,

@@ -239,12 +239,11 @@ def transfer_matrix(
         for j, target in enumerate(problem.classifiers):
             known = i == j and not eight_bit
             labels[i, j] = found.labels if known else target.logits(points, progress=progress).argmax(1)
-    told = "".join(f", {name}={value!r}" for name, value in shared.items() if name in SETTINGS[attack])
     return TransferMatrix(
         provenance=problem.provenance(
-            f"transfer_matrix(attack={attack!r}, eps={eps!r}, norm={norm!r}, targeted={targets is not None}, "
-            f"eight_bit={eight_bit}{told})",
             seed=None if attack == "fgsm" else seed,
+            targeted=targets is not None,
+            **{name: value for name, value in shared.items() if name in SETTINGS[attack]},
         ),
         labels=labels,
         clean=problem.labels,

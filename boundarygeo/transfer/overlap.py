@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import check_count
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import analysis, current_call
 from boundarygeo.linalg import principal_angles
 from boundarygeo.results import Provenance, Result, array
 from boundarygeo.results.statistics import Estimate, mean
@@ -310,12 +310,7 @@ def subspace_overlap(
             index=index,
             progress=progress,
         )
-    made = problem.provenance(
-        f"subspace_overlap(dimension={dimension}, eps={eps!r}, restarts={restarts}, steps={steps}, "
-        f"step_size={step_size!r}, draws={draws}, tolerance={tolerance!r})",
-        seed=seed,
-    )
-    return _overlap(bases, draws, tolerance, seed, made)
+    return _overlap(bases, draws, tolerance, seed, problem.provenance(seed=seed))
 
 
 @analysis
@@ -356,8 +351,7 @@ def basis_overlap(
             sizes = sorted({each.vectors.shape[2] for each in named.values()})
             raise ValueError(f"bases must be of the same inputs, got {sizes} coordinates")
     made = Provenance(
-        command=f"basis_overlap(of {[each.provenance.command for each in named.values()]}, draws={draws}, "
-        f"tolerance={tolerance!r})",
+        command=current_call().command(),
         seed=seed,
         model=", ".join(each.provenance.model for each in named.values()),
         device=first.provenance.device,

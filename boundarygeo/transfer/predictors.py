@@ -198,11 +198,7 @@ def transfer_predictors(
         for clf in problem.classifiers
     ]
     return TransferPredictors(
-        provenance=problem.provenance(
-            f"transfer_predictors(over={over!r}, radius={size!r}, draws={draws}, steps={steps}, "
-            f"of {matrix.provenance.command})",
-            seed=seed,
-        ),
+        provenance=problem.provenance(seed=seed, radius=size),
         gradient_cosine=cosine,
         gradient_norm=lengths,
         loss_variability=variability,

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -155,8 +156,8 @@ def _labels(name: str, clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
 def _record(classifiers: Sequence[Classifier]) -> Callable[..., Provenance]:
     records = {id(clf): clf.record() for clf in classifiers}
 
-    def provenance(command: str, *, seed: int | None = None) -> Provenance:
-        each = {key: record(command, seed=seed) for key, record in records.items()}
+    def provenance(**told: Any) -> Provenance:
+        each = {key: record(**told) for key, record in records.items()}
         parts = list(each.values())
         return dataclasses.replace(
             parts[0],

@@ -200,11 +200,7 @@ def reproducibility(
     window = image_window(maps[0])
     counts = [_intersection_and_union(maps[i], maps[j], classes) for i, j in pairs]
     return Reproducibility(
-        provenance=problem.provenance(
-            f"reproducibility(planes={planes}, resolution={resolution}, clip={clip}, method={method!r}, "
-            f"coarse={coarse}, precision={precision!r})",
-            seed=seed,
-        ),
+        provenance=problem.provenance(seed=seed, coarse=coarse),
         agreement=torch.stack([agreement(maps[i], maps[j]) for i, j in pairs]),
         window_agreement=torch.stack([_agreement_in(window, maps[i], maps[j]) for i, j in pairs]),
         intersection=torch.stack([both for both, _ in counts]),

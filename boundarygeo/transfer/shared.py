@@ -202,11 +202,7 @@ def shared_dimension(
     who = right[usable]
     one, d = torch.ones(len(right)), x[0].numel()
     return SharedDimension(
-        provenance=problem.provenance(
-            f"shared_dimension(eps={settings.eps!r}, method={method!r}, rule={rule!r}, box={box!r}, "
-            f"max_dimension={settings.cap}, grid={settings.grid_word}, steps={settings.steps})",
-            seed=settings.seed,
-        ),
+        provenance=problem.provenance(seed=settings.seed, **settings.resolved),
         claimed=_whole(claimed_dimension(strength, settings.eps, one, d), right, len(x)),
         verified=_whole(seen.count, who, len(x)),
         found=_whole(seen.count, who, len(x)) > 0,

@@ -97,11 +97,7 @@ def exact_boundary_distance(
             break
         near, far = far * (1 - _OVERLAP), min(2 * far, max_distance)
     return BoundaryDistances(
-        provenance=provenance(
-            f"exact_boundary_distance(direction={along.name!r}, max_distance={max_distance!r}, clip={clip})",
-            seed=seed,
-            precision="float64",
-        ),
+        provenance=provenance(seed=seed, precision="float64", direction=along),
         distance=torch.where(valid, distance, torch.nan),
         found=met >= 0,
         label=label,

@@ -237,9 +237,7 @@ def linear_pieces(
         forwards += 2 * len(undecided)
     clf.counts.forwards += forwards
     return LinearPieces(
-        provenance=replace(
-            provenance(f"linear_pieces(extent={(low, high)!r}, clip={clip})", precision="float64"), device=str(device)
-        ),
+        provenance=replace(provenance(precision="float64", extent=(low, high)), device=str(device)),
         **_ragged(rows, logits, bends, len(x)),
         length=norms(directions.vectors).cpu(),
         layers=program.layers,

@@ -188,11 +188,7 @@ def sequential_directions(
             parts.append(chains.fields(first=start))
     fields = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return SequentialDirections(
-        provenance=provenance(
-            f"sequential_directions(max_norm={max_norm!r}, max_directions={max_directions}, box={box!r}, "
-            f"steps={steps}, starts={starts}, failures={failures})",
-            seed=seed,
-        ),
+        provenance=provenance(seed=seed),
         **fields,
         true_labels=classes.cpu(),
         index=numbers,

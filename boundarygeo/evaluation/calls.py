@@ -1,0 +1,77 @@
+"""The call of an analysis in words, for the record of its result."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+SILENT = frozenset({"seed", "index", "progress", "keep", "keep_directions", "max_bytes", "out", "overwrite"})
+"""Arguments that a command leaves out: the seed is recorded by itself, the others decide no number."""
+
+_calls: list["Call"] = []  # of this process: `own_world` lets one analysis run at a time
+
+
+class Call:
+    """A function and what it was called with.
+
+    Args:
+        function: the analysis.
+        arguments: by name, defaults included.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+        self._name = function.__name__
+        self._arguments = arguments
+
+    def command(self, **resolved: Any) -> str:
+        """The call as Python would write it, without inputs, classifiers and what decides no number.
+
+        Args:
+            **resolved: arguments whose value was worked out, such as a default that depends on the inputs.
+        """
+        told = {**self._arguments, **resolved}
+        words = {name: _word(value) for name, value in told.items() if name not in SILENT}
+        return f"{self._name}({', '.join(f'{name}={word}' for name, word in words.items() if word is not None)})"
+
+
+@contextlib.contextmanager
+def recorded(function: Callable[..., Any], arguments: inspect.BoundArguments) -> Iterator[None]:
+    """Let `current_call` be this one."""
+    arguments.apply_defaults()
+    named = dict(arguments.arguments)
+    for parameter in arguments.signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            named |= named.pop(parameter.name)
+    _calls.append(Call(function, named))
+    try:
+        yield
+    finally:
+        _calls.pop()
+
+
+def current_call() -> Call:
+    """The call of the analysis that is running, the innermost one."""
+    return _calls[-1] if _calls else Call(lambda: None, {})
+
+
+def _word(value: Any) -> str | None:
+    """A value as a command has it; None for inputs and classifiers, which are recorded by their digests."""
+    provenance = getattr(value, "provenance", None)
+    if provenance is not None:
+        return provenance.command
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    for name in ("kind", "name"):  # of planes, of directions
+        if isinstance(getattr(value, name, None), str):
+            return repr(getattr(value, name))
+    if isinstance(value, list | tuple | range | set | frozenset | np.ndarray):
+        words = [_word(each) for each in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return None if None in words else f"[{', '.join(map(str, words))}]"
+    if isinstance(value, Mapping):
+        words = {key: _word(each) for key, each in value.items()}
+        return None if None in words.values() else f"{{{', '.join(f'{key!r}: {word}' for key, word in words.items())}}}"
+    return None
