@@ -142,7 +142,7 @@ def resnet20_pieces(device: str) -> list[bg.Result]:
     clf, drawn = resnet20_examples(device, 1)
     along = named_directions(clf, drawn.x, drawn.y, "fgsm", seed=SEED, index=drawn.index)
     line = bg.logit_lines(clf, drawn.x, drawn.y, direction=along, extent=1 / 255, points=3, index=drawn.index)
-    return [bg.linear_pieces(clf, drawn.x, along, extent=1 / 255), line]
+    return [bg.linear_pieces(clf, drawn.x, drawn.y, direction=along, extent=1 / 255), line]
 
 
 def mnist_examples(clf: bg.Classifier, count: int) -> Examples:

@@ -32,7 +32,6 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 import boundarygeo as bg
-from boundarygeo.directions import named_directions
 from boundarygeo.zoo.models import resnet20
 
 QUIET = {"progress": False}
@@ -176,8 +175,7 @@ def instruments(size: Size) -> str:
 
     def pieces(clf: bg.Classifier, x: Tensor, y: Tensor) -> object:
         some = slice(max(2, len(x) // 16))
-        along = named_directions(clf, x[some], y[some], "fgsm")
-        return bg.linear_pieces(clf, x[some], along, extent=(0.0, 0.1 / 255), **QUIET)
+        return bg.linear_pieces(clf, x[some], y[some], extent=(0.0, 0.1 / 255), **QUIET)
 
     work: dict[str, Callable[[bg.Classifier, Tensor, Tensor], object]] = {
         "PGD-20, ε = 2/255": lambda clf, x, y: bg.pgd(clf, x, y, eps=2 / 255, early_stop=False, **QUIET),

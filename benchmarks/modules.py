@@ -161,7 +161,7 @@ def transfer(clf: bg.Classifier, module: nn.Module, x: Tensor, y: Tensor) -> Non
 
 
 def pieces(clf: bg.Classifier, module: nn.Module, x: Tensor, y: Tensor) -> None:
-    bg.linear_pieces(clf, x[:1], torch.ones_like(x[:1]), extent=1e-5, progress=False)
+    bg.linear_pieces(clf, x[:1], y[:1], direction=torch.ones_like(x[:1]), extent=1e-5, progress=False)
 
 
 INSTRUMENTS = {

@@ -50,7 +50,7 @@ def main() -> None:
         direction = gradient_directions(clf, one, label).sign()
         for epsilon in arguments.epsilons:
             began = time.perf_counter()
-            pieces = linear_pieces(clf, one, direction, extent=epsilon / 255)
+            pieces = linear_pieces(clf, one, label, direction=direction, extent=epsilon / 255)
             seconds = time.perf_counter() - began
             total = int(pieces.patterns[0]) + 1
             plain = min(plain_seconds(clf, points(clf, one, direction, pieces.breakpoints[0])) for _ in range(2))

@@ -64,10 +64,10 @@ def directions_of(clf: bg.Classifier, x: Tensor, y: Tensor) -> dict[str, Tensor]
 def row(clf: bg.Classifier, x: Tensor, y: Tensor, along: Directions, extent: float, network: str, *, clip: bool) -> str:
     """One line of the table."""
     began = time.perf_counter()
-    pieces = bg.linear_pieces(clf, x, along, extent=extent, clip=clip)
+    pieces = bg.linear_pieces(clf, x, y, direction=along, extent=extent, clip=clip)
     seconds = time.perf_counter() - began
     straight = bg.straightness(pieces)
-    cosine = gradient_cosines(clf, x, y, along, at=[-extent, extent], clip=clip).cosine.mean(1)
+    cosine = gradient_cosines(clf, x, y, direction=along, at=[-extent, extent], clip=clip).cosine.mean(1)
     count = median(pieces.count.double().numpy())
     deviation = (straight.line_deviation / straight.range).nanmedian(1).values
     cells = (

@@ -8,7 +8,6 @@ from oracles import images
 from torch import Tensor, nn
 
 import boundarygeo as bg
-from boundarygeo.directions import named_directions
 from boundarygeo.results import Result
 
 EPS = 0.1
@@ -36,11 +35,11 @@ Classifiers = dict[str, bg.Classifier]
 
 
 def pieces(clf: bg.Classifier) -> Result:
-    return bg.linear_pieces(clf, X, named_directions(clf, X, Y, "fgsm"), extent=(0.0, EPS), **QUIET)
+    return bg.linear_pieces(clf, X, Y, extent=(0.0, EPS), **QUIET)
 
 
 def cosines(clf: bg.Classifier) -> Result:
-    return bg.gradient_cosines(clf, X, Y, named_directions(clf, X, Y, "fgsm"), at=[EPS], **QUIET)
+    return bg.gradient_cosines(clf, X, Y, at=[EPS], **QUIET)
 
 
 def maps(clf: bg.Classifier, method: str) -> Result:

@@ -75,6 +75,11 @@ def images(count: int, *, seed: int = 0, shape: tuple[int, ...] = (3, 8, 8)) -> 
     return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed)) * 0.6 + 0.2
 
 
+def no_labels(x: Tensor) -> Tensor:
+    """Class 0 for every example, where it decides nothing."""
+    return torch.zeros(len(x), dtype=torch.int64)
+
+
 def planes_along(origin: Tensor, u: Tensor, v: Tensor, labels: Tensor) -> bg.Planes:
     """Planes with axes given by hand."""
     return bg.Planes(

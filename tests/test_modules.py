@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import no_labels
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -351,7 +352,7 @@ def all_results(clf: bg.Classifier, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         "lines": lines.logits,
         "distance": bg.boundary_distance(clf, x, y, direction="fgsm", max_distance=1.0).distance,
         "noise": bg.noise_success(clf, x, y, eps=1.0, draws=20).share,
-        "pieces": bg.linear_pieces(clf, x, x.float() - 0.5, extent=0.1).breakpoints,
+        "pieces": bg.linear_pieces(clf, x, no_labels(x), direction=x.float() - 0.5, extent=0.1).breakpoints,
         "matrix": bg.transfer_matrix([clf, clf], x, y, eps=0.1).labels,
         "certify": bg.certify(clf, x, y, sigma=0.1, n=100).radius,
     }
@@ -638,10 +639,10 @@ def test_exact_pieces_are_those_of_the_module_or_refused(case: str) -> None:
     if case == "hook":
         module = nn.Sequential(nn.Flatten(), hooked(nn.Linear(36, 4)), nn.ReLU(), nn.Linear(4, 3))
         with pytest.raises(ValueError, match="must have no hooks"):
-            bg.linear_pieces(bg.Classifier(module), x, x - 0.5, extent=0.1)
+            bg.linear_pieces(bg.Classifier(module), x, no_labels(x), direction=x - 0.5, extent=0.1)
     else:
         with pytest.raises(ValueError, match="module"):
-            bg.linear_pieces(bg.Classifier(StraightThroughSign()), x, x - 0.5, extent=0.1)
+            bg.linear_pieces(bg.Classifier(StraightThroughSign()), x, no_labels(x), direction=x - 0.5, extent=0.1)
 
 
 def test_large_weights_exist_once() -> None:
@@ -734,6 +735,6 @@ def test_arrays_of_objects_have_digests_of_what_is_in_them() -> None:
 
 def test_exact_pieces_say_that_a_module_was_converted() -> None:
     x = inputs(1)
-    pieces = bg.linear_pieces(bg.Classifier(Net().half()), x, x - 0.5, extent=0.1)
+    pieces = bg.linear_pieces(bg.Classifier(Net().half()), x, no_labels(x), direction=x - 0.5, extent=0.1)
     assert pieces.provenance.precision == "float64 (module in float16)"
     assert pieces.provenance.forwards > 0

@@ -16,7 +16,6 @@ from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, Study
 from boundarygeo.cli.outputs import check_figure, check_figures, table
 from boundarygeo.cli.sources import AT_ONCE, directions_of, open_study
 from boundarygeo.cli.words import positive_number
-from boundarygeo.directions import named_directions
 from boundarygeo.lines.pieces.pieces import LinearPieces, linear_pieces
 from boundarygeo.lines.straightness import GradientCosines, Straightness, gradient_cosines, straightness
 from boundarygeo.results.statistics import median, share
@@ -102,9 +101,8 @@ def pieces_along(
     Returns:
         Pieces and cosines.
     """
-    along = named_directions(clf, x, y, direction, seed=seed, index=index)
-    pieces = linear_pieces(clf, x, along, extent=extent, clip=clip, progress=progress)
-    return pieces, gradient_cosines(clf, x, y, along, at=at, clip=clip, progress=progress)
+    shared = {"direction": direction, "clip": clip, "seed": seed, "index": index, "progress": progress}
+    return linear_pieces(clf, x, y, extent=extent, **shared), gradient_cosines(clf, x, y, at=at, **shared)
 
 
 def piece_table(pieces: LinearPieces, cosines: GradientCosines) -> str:

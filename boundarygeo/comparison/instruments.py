@@ -15,7 +15,6 @@ from boundarygeo.comparison.masking import LEVEL, masking_checks
 from boundarygeo.comparison.rows import Measurement
 from boundarygeo.comparison.subjects import Subject
 from boundarygeo.defences.certification import certify
-from boundarygeo.directions import named_directions
 from boundarygeo.lines.distances import boundary_distance
 from boundarygeo.lines.pieces.pieces import linear_pieces
 from boundarygeo.lines.segments import random_pairs, segment_curves
@@ -163,10 +162,9 @@ def pieces(bench: Bench, subject: Subject) -> Found:
     """Exact affine pieces along the FGSM direction up to ε, and how straight the logits are there."""
     chosen = bench.right(subject).nonzero()[: bench.settings.few, 0]
     x, y = bench.x[chosen], bench.y[chosen]
-    along = named_directions(subject.classifier, x, y, "fgsm")
     eps = bench.settings.eps
-    cut = linear_pieces(subject.classifier, x, along, extent=(0.0, eps), progress=bench.progress)
-    turned = gradient_cosines(subject.classifier, x, y, along, at=[eps], progress=bench.progress)
+    cut = linear_pieces(subject.classifier, x, y, extent=(0.0, eps), progress=bench.progress)
+    turned = gradient_cosines(subject.classifier, x, y, at=[eps], progress=bench.progress)
     exists = cut.length > 0
     straight = straightness(cut).r_squared[exists].nanmedian(1).values
     columns: list[tuple[str, str, Tensor, bool]] = [

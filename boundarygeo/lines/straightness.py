@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions
+from boundarygeo.directions import Directions, numbers_of
 from boundarygeo.evaluation import analysis, current_call
 from boundarygeo.lines.pieces.pieces import TOLERANCE, LinearPieces
-from boundarygeo.lines.rays import given_directions
+from boundarygeo.lines.rays import resolve_direction
 from boundarygeo.results import Provenance, Result, array
 
 CONSTANT = 1e-12
@@ -55,6 +55,7 @@ class GradientCosines(Result):
 
     Attributes:
         cosine: float64 `[example, point]`; NaN where either gradient is zero.
+        index: number of each example, int64 `[example]`.
         t: coordinates of the points, float64 `[point]`.
         name: what the directions are.
         unit: unit of t.
@@ -62,6 +63,7 @@ class GradientCosines(Result):
     """
 
     cosine: Tensor = array("example", "point")
+    index: Tensor = array("example", coordinate=True)
     t: Tensor = array("point", unit="direction units", coordinate=True)
     name: str
     unit: str
@@ -85,7 +87,8 @@ def straightness(pieces: LinearPieces) -> Straightness:
     Examples:
         >>> from boundarygeo.lines.pieces.pieces import linear_pieces
         >>> clf = Classifier(torch.nn.Linear(3, 2))
-        >>> pieces = linear_pieces(clf, torch.full((1, 3), 0.5), torch.ones(1, 3), extent=0.1)
+        >>> x, y = torch.full((1, 3), 0.5), torch.tensor([0])
+        >>> pieces = linear_pieces(clf, x, y, direction=torch.ones(1, 3), extent=0.1)
         >>> straightness(pieces).r_squared
         tensor([[1., 1.]], dtype=torch.float64)
     """
@@ -131,10 +134,12 @@ def gradient_cosines(
     clf: Classifier,
     x: Tensor,
     y: Tensor,
-    direction: Tensor | Directions,
     *,
+    direction: str | Tensor | Directions = "fgsm",
     at: Sequence[float] | Tensor,
     clip: bool = True,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
 ) -> GradientCosines:
     """Cosine between the input gradient of the margin at an example and at points x + t·direction.
@@ -145,9 +150,11 @@ def gradient_cosines(
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        direction: as in `linear_pieces`.
+        direction: as in `logit_lines`.
         at: coordinates t of the points.
         clip: whether points are clipped to the bounds.
+        seed: seed of random directions.
+        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
         progress: whether to show a bar when it takes more than two seconds.
 
     Returns:
@@ -159,11 +166,12 @@ def gradient_cosines(
     """
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
-    directions = given_directions(direction, x)
+    numbers = numbers_of(index, len(x))
     t = torch.as_tensor(at, dtype=torch.float64)
     if t.ndim != 1 or not len(t) or not bool(t.isfinite().all()):
         raise ValueError(f"at must be a list of finite coordinates, got {at!r}")
     provenance = clf.record()
+    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
     reference = clf.input_gradient(x, y, loss="margin").double().flatten(1)
     reference = reference / reference.norm(dim=1, keepdim=True)
     cosines: list[Tensor] = []
@@ -180,8 +188,9 @@ def gradient_cosines(
     with clf.running(x):
         clf.in_batches(work, len(x) * len(t), x.shape[1:], kind="gradient", progress=progress)
     return GradientCosines(
-        provenance=provenance(at=t.tolist()),
+        provenance=provenance(seed=seed, direction=directions, at=t.tolist()),
         cosine=torch.cat(cosines).view(len(x), len(t)),
+        index=numbers,
         t=t,
         name=directions.name,
         unit=directions.unit,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import base, classifier, make_folder, run, train
+from oracles import no_labels
 from torch import nn
 
 import boundarygeo as bg
@@ -42,8 +43,8 @@ def zigzag_pieces(extent: float = 0.5) -> tuple[bg.LinearPieces, bg.GradientCosi
     clf = bg.Classifier(Zigzag(), bounds=(-2, 2), device="cpu")
     x, y = torch.zeros(2, 2), torch.zeros(2).long()
     along = bg.Directions(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), "steps", "by hand")
-    pieces = bg.linear_pieces(clf, x, along, extent=extent)
-    cosines = bg.gradient_cosines(clf, x, y, along, at=[-extent, extent])
+    pieces = bg.linear_pieces(clf, x, y, direction=along, extent=extent)
+    cosines = bg.gradient_cosines(clf, x, y, direction=along, at=[-extent, extent])
     return pieces, cosines
 
 
@@ -82,8 +83,8 @@ def test_logits_that_are_constant_but_for_rounding_have_no_deviation() -> None:
 
     clf = bg.Classifier(Constant(), bounds=(-2, 2), device="cpu")
     x, along = torch.zeros(1, 1), torch.ones(1, 1)
-    pieces = bg.linear_pieces(clf, x, along, extent=1)
-    cosines = bg.gradient_cosines(clf, x, torch.zeros(1).long(), along, at=[-1, 1])
+    pieces = bg.linear_pieces(clf, x, no_labels(x), direction=along, extent=1)
+    cosines = bg.gradient_cosines(clf, x, torch.zeros(1).long(), direction=along, at=[-1, 1])
     rows = [" ".join(line.split()) for line in piece_table(pieces, cosines).splitlines()]
     # relu(t) on [-1, 1] is up to 1/4 off its best line, and the one-sided tangents at 0 are itself.
     assert "largest deviation from the best line / range 0.2500 [0.2500, 0.2500] (0 %) 1" in rows
@@ -122,11 +123,11 @@ def test_pieces_are_those_of_the_library(folder: Path, tmp_path: Path, capsys: p
     index = order[clf.predict(test.x[order]) == test.y[order]][:2]
     x, y = test.x[index], test.y[index]
     direction = clf.input_gradient(x, y).sign()
-    again = bg.linear_pieces(clf, x, direction, extent=0.1)
+    again = bg.linear_pieces(clf, x, y, extent=0.1)
     np.testing.assert_allclose(result.breakpoints.numpy(), again.breakpoints.numpy(), atol=1e-12)
     assert (tmp_path / "p.pdf").stat().st_size > 1000
     at = [-0.1, 0.1]
-    cosines = bg.gradient_cosines(clf, x, y, direction, at=at).cosine
+    cosines = bg.gradient_cosines(clf, x, y, direction=direction, at=at).cosine
     for place, column in zip(("-0.1", "0.1"), cosines.T, strict=True):
         expected = median(column.numpy()).plain(4)
         assert any(f"gradients at 0 and {place} " in line and expected in line for line in said.splitlines())

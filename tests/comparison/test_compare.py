@@ -124,9 +124,9 @@ def test_the_other_numbers_are_those_of_the_instruments(
         assert found.value("other", "dimension", "claimed to first order") == claimed
     chosen = right.nonzero()[:FEW, 0]
     along = named_directions(clf, x[chosen], y[chosen], "fgsm")
-    cut = bg.linear_pieces(clf, x[chosen], along, extent=(0, EPS))
+    cut = bg.linear_pieces(clf, x[chosen], y[chosen], direction=along, extent=(0, EPS))
     assert found.value("other", "pieces", "affine pieces") == median(cut.count.numpy())
-    cosines = bg.gradient_cosines(clf, x[chosen], y[chosen], along, at=[EPS]).cosine
+    cosines = bg.gradient_cosines(clf, x[chosen], y[chosen], direction=along, at=[EPS]).cosine
     assert found.value("other", "pieces", "cosine of the gradients at 0 and ε") == median(cosines[:, 0].numpy())
     for kind, words in (("same", "one class"), ("different", "two classes")):
         curves = segment_curves(clf, *random_pairs(x, y, pairs=25, kind=kind, seed=5), points=3)

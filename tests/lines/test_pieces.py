@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from oracles import SmallNet, images
+from oracles import SmallNet, images, no_labels
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -50,7 +50,9 @@ class Block(nn.Module):
 def scalar_pieces(module: nn.Module, *, extent: float | tuple[float, float], **settings) -> LinearPieces:
     """Pieces of a network of one number x, at x = t."""
     clf = bg.Classifier(module, bounds=settings.pop("bounds", WIDE), device="cpu")
-    return linear_pieces(clf, torch.zeros(1, 1), torch.ones(1, 1), extent=extent, **settings)
+    return linear_pieces(
+        clf, torch.zeros(1, 1), no_labels(torch.zeros(1, 1)), direction=torch.ones(1, 1), extent=extent, **settings
+    )
 
 
 def assert_close(got: Tensor, expected: list) -> None:
@@ -211,12 +213,12 @@ def test_clamp_to_the_bounds() -> None:
     module = nn.Sequential(nn.Linear(2, 2))
     clf = bg.Classifier(module, device="cpu")
     x, d = torch.tensor([[0.25, 0.5]]), torch.tensor([[1.0, -0.25]])
-    pieces = linear_pieces(clf, x, d, extent=3)
+    pieces = linear_pieces(clf, x, no_labels(x), direction=d, extent=3)
     # x₀ + t reaches 0 at -1/4 and 1 at 3/4; x₁ - t/4 reaches 1 at -2 and 0 at 2.
     assert_close(pieces.breakpoints, [[-3, -2, -0.25, 0.75, 2, 3]])
     assert pieces.layers == ("bounds",)
     assert pieces.layer.tolist() == [[-1, 0, 0, 0, 0, -1]]
-    assert linear_pieces(clf, x, d, extent=3, clip=False).breakpoints.tolist() == [[-3, 3]]
+    assert linear_pieces(clf, x, no_labels(x), direction=d, extent=3, clip=False).breakpoints.tolist() == [[-3, 3]]
 
 
 def test_two_layers() -> None:
@@ -274,7 +276,7 @@ def test_pixels_on_the_bounds_bend_at_the_example_and_nowhere_near_it() -> None:
     clf = bg.Classifier(net("relu"), device="cpu")
     x, d = two_segments()
     x = (x > 0.5).float()
-    pieces = linear_pieces(clf, x, d, extent=0.05)
+    pieces = linear_pieces(clf, x, no_labels(x), direction=d, extent=0.05)
     for example in range(2):
         t = breakpoints_of(pieces, example)
         assert (t.diff() > 1e-9).all()
@@ -412,7 +414,7 @@ def test_switches_that_cancel_are_no_bend() -> None:
 def test_exact_on_random_networks(kind: str) -> None:
     clf = bg.Classifier(net(kind), mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.25], device="cpu")
     x, d = two_segments()
-    pieces = linear_pieces(clf, x, d, extent=0.2)
+    pieces = linear_pieces(clf, x, no_labels(x), direction=d, extent=0.2)
     assert_reproduces(pieces, clf, x, d)
     module = copy.deepcopy(clf.module).double()
     for example in range(2):
@@ -430,7 +432,7 @@ def test_exact_on_random_networks(kind: str) -> None:
 def test_bends_are_where_the_slope_changes(kind: str) -> None:
     clf = bg.Classifier(net(kind), device="cpu")
     x, d = two_segments()
-    pieces = linear_pieces(clf, x, d, extent=0.2)
+    pieces = linear_pieces(clf, x, no_labels(x), direction=d, extent=0.2)
     module = copy.deepcopy(clf.module).double()
     for example in range(2):
         t = breakpoints_of(pieces, example)
@@ -449,9 +451,15 @@ def test_bends_are_where_the_slope_changes(kind: str) -> None:
 def test_examples_do_not_influence_each_other() -> None:
     clf = bg.Classifier(SmallNet(), device="cpu")
     x, d = two_segments()
-    together = linear_pieces(clf, x, d, extent=0.3)
+    together = linear_pieces(clf, x, no_labels(x), direction=d, extent=0.3)
     for example in range(2):
-        alone = linear_pieces(clf, x[example : example + 1], d[example : example + 1], extent=0.3)
+        alone = linear_pieces(
+            clf,
+            x[example : example + 1],
+            no_labels(x[example : example + 1]),
+            direction=d[example : example + 1],
+            extent=0.3,
+        )
         assert alone.count[0] == together.count[example]
         torch.testing.assert_close(alone.breakpoints[0], breakpoints_of(together, example), rtol=0, atol=1e-12)
 
@@ -460,7 +468,7 @@ def test_directions_by_name_and_a_zero_one_among_them() -> None:
     clf = bg.Classifier(net("relu"), device="cpu")
     x, d = two_segments()
     d[1] = 0
-    pieces = linear_pieces(clf, x, Directions(d, "L2", "by hand"), extent=0.2)
+    pieces = linear_pieces(clf, x, no_labels(x), direction=Directions(d, "L2", "by hand"), extent=0.2)
     assert (pieces.unit, pieces.name) == ("L2", "by hand")
     assert pieces.count[0] > 1
     assert pieces.count[1] == 1
@@ -472,7 +480,9 @@ def test_directions_by_name_and_a_zero_one_among_them() -> None:
 def test_parts_give_what_the_whole_gives(kind: str, max_bytes: int) -> None:
     clf = bg.Classifier(net(kind), device="cpu")
     x, d = two_segments()
-    whole, parts = (linear_pieces(clf, x, d, extent=0.1, max_bytes=size) for size in (1 << 33, max_bytes))
+    whole, parts = (
+        linear_pieces(clf, x, no_labels(x), direction=d, extent=0.1, max_bytes=size) for size in (1 << 33, max_bytes)
+    )
     assert torch.equal(whole.layer, parts.layer)
     assert torch.equal(whole.bends, parts.bends)
     torch.testing.assert_close(whole.breakpoints, parts.breakpoints, rtol=0, atol=1e-12, equal_nan=True)
@@ -490,7 +500,7 @@ def test_no_more_rows_than_the_memory_allows(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(F, "linear", counting)
     clf = bg.Classifier(net("relu"), device="cpu")
     x, d = two_segments()
-    found = linear_pieces(clf, x, d, extent=1.0, max_bytes=1)
+    found = linear_pieces(clf, x, no_labels(x), direction=d, extent=1.0, max_bytes=1)
     assert max(rows) <= 5  # the probes; the walk carries two
     assert found.patterns.min() > 20
 
@@ -506,7 +516,7 @@ def test_only_what_is_needed_later_is_carried(kind: str, live: int, monkeypatch:
 
     monkeypatch.setattr(Refinement, "apply", counting)
     x, d = two_segments()
-    linear_pieces(bg.Classifier(net(kind), device="cpu"), x, d, extent=0.2)
+    linear_pieces(bg.Classifier(net(kind), device="cpu"), x, no_labels(x), direction=d, extent=0.2)
     assert max(carried.values()) == live
 
 
@@ -616,7 +626,7 @@ def test_every_form_of_an_operation(form: str) -> None:
     clf = bg.Classifier(module, bounds=WIDE, device="cpu")
     generator = torch.Generator().manual_seed(1)
     x, d = torch.randn(2, 3, 6, generator=generator)
-    pieces = linear_pieces(clf, x, d, extent=2.0)
+    pieces = linear_pieces(clf, x, no_labels(x), direction=d, extent=2.0)
     assert pieces.count.max() > 1
     assert_reproduces(pieces, clf, x, d)
 
@@ -646,7 +656,7 @@ def test_layers_are_named_by_their_place() -> None:
 def test_small_zoo_models(name: str) -> None:
     clf = bg.Classifier(build_model(name, num_classes=10, input_shape=(1, 12, 12)), mean=0.1, std=0.3, device="cpu")
     x, d = images(2, shape=(1, 12, 12)), torch.randn(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
-    pieces = linear_pieces(clf, x, d, extent=0.05)
+    pieces = linear_pieces(clf, x, no_labels(x), direction=d, extent=0.05)
     assert_reproduces(pieces, clf, x, d)
     assert (pieces.count > 10).all() or name == "softmax_regression"
 
@@ -673,7 +683,7 @@ def test_published_architectures_work_unchanged(name: str, extent: float) -> Non
     clf = bg.Classifier(module, device="cpu")
     x = images(1, shape=(3, 32, 32))
     d = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    pieces = linear_pieces(clf, x, d, extent=extent)
+    pieces = linear_pieces(clf, x, no_labels(x), direction=d, extent=extent)
     assert pieces.count[0] > 5
     assert_reproduces(pieces, clf, x, d, count=5)
 
@@ -687,7 +697,7 @@ def pieces_of_small_net(**settings) -> tuple[LinearPieces, bg.Classifier, Tensor
         module.head.bias -= module(x).mean(0)  # several classes on each segment
     clf = bg.Classifier(module, device="cpu")
     d = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(2))
-    return linear_pieces(clf, x, d, extent=settings.pop("extent", 2.0), **settings), clf, x, d
+    return linear_pieces(clf, x, no_labels(x), direction=d, extent=settings.pop("extent", 2.0), **settings), clf, x, d
 
 
 def test_decision_boundaries_against_a_dense_scan() -> None:
@@ -769,7 +779,7 @@ def test_the_module_is_left_as_it_was() -> None:
     before = copy.deepcopy(module.state_dict())
     clf = bg.Classifier(module, device="cpu")
     x, d = two_segments()
-    linear_pieces(clf, x, d, extent=0.01)
+    linear_pieces(clf, x, no_labels(x), direction=d, extent=0.01)
     assert all(m.training for m in module.modules())
     assert [m.inplace for m in module.modules() if isinstance(m, nn.ReLU | nn.ReLU6)] == [True, True]
     for name, value in module.state_dict().items():
@@ -847,13 +857,19 @@ def test_modules_that_are_not_piecewise_affine_are_refused_by_name(case: str) ->
     clf = bg.Classifier(module, bounds=WIDE, device="cpu")
     x = torch.linspace(-1, 1, 12).view(2, 6)
     with pytest.raises(ValueError, match=message):
-        linear_pieces(clf, x, torch.ones(2, 6), extent=0.1)
+        linear_pieces(clf, x, no_labels(x), direction=torch.ones(2, 6), extent=0.1)
 
 
 def test_an_untraceable_layer_is_named() -> None:
     module = nn.Sequential(nn.Linear(6, 6), nn.Sequential(Function(_branches, *_linears())))
     with pytest.raises(ValueError, match=r"got an error in layer '1.0' at test_pieces.py"):
-        linear_pieces(bg.Classifier(module, bounds=WIDE), torch.ones(1, 6), torch.ones(1, 6), extent=0.1)
+        linear_pieces(
+            bg.Classifier(module, bounds=WIDE),
+            torch.ones(1, 6),
+            no_labels(torch.ones(1, 6)),
+            direction=torch.ones(1, 6),
+            extent=0.1,
+        )
 
 
 @pytest.mark.parametrize(
@@ -885,7 +901,7 @@ def test_bad_arguments(change: dict, error: type[Exception], message: str) -> No
     arguments = {"x": torch.zeros(2, 6), "direction": torch.ones(2, 6), "extent": 1.0} | change
     x, direction = arguments.pop("x"), arguments.pop("direction")
     with pytest.raises(error, match=message):
-        linear_pieces(clf, x, direction, **arguments)
+        linear_pieces(clf, x, no_labels(x), direction=direction, **arguments)
 
 
 def test_normalising_transforms_inside_a_module_are_named() -> None:
@@ -893,4 +909,10 @@ def test_normalising_transforms_inside_a_module_are_named() -> None:
     with pytest.raises(
         ValueError, match=r"it passes over Normalize in '0': leave that to mean= and std= of Classifier"
     ):
-        linear_pieces(bg.Classifier(module), torch.rand(2, 1, 4, 4), torch.ones(2, 1, 4, 4), extent=0.1)
+        linear_pieces(
+            bg.Classifier(module),
+            torch.rand(2, 1, 4, 4),
+            no_labels(torch.rand(2, 1, 4, 4)),
+            direction=torch.ones(2, 1, 4, 4),
+            extent=0.1,
+        )

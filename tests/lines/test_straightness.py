@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles import SmallNet, images
+from oracles import SmallNet, images, no_labels
 from torch import Tensor, nn
 
 import boundarygeo as bg
@@ -23,20 +23,22 @@ class Curve(nn.Module):
 
 def along(f, extent: float | tuple[float, float]) -> LinearPieces:
     clf = bg.Classifier(Curve(f), bounds=(-10, 10), device="cpu")
-    return linear_pieces(clf, torch.zeros(1, 1), torch.ones(1, 1), extent=extent)
+    return linear_pieces(
+        clf, torch.zeros(1, 1), no_labels(torch.zeros(1, 1)), direction=torch.ones(1, 1), extent=extent
+    )
 
 
 def real_pieces(extent: float = 0.5) -> tuple[bg.Classifier, Tensor, Tensor, LinearPieces]:
     clf = bg.Classifier(SmallNet(), device="cpu")
     x, d = images(3), torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(4))
-    return clf, x, d, linear_pieces(clf, x, d, extent=extent)
+    return clf, x, d, linear_pieces(clf, x, no_labels(x), direction=d, extent=extent)
 
 
 def test_a_linear_classifier_is_straight() -> None:
     clf = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), device="cpu")
     x = images(4)
     d = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = straightness(linear_pieces(clf, x, d, extent=0.05))
+    found = straightness(linear_pieces(clf, x, no_labels(x), direction=d, extent=0.05))
     torch.testing.assert_close(found.r_squared, torch.ones(4, 5).double(), rtol=0, atol=1e-12)
     assert found.line_deviation.max() < 1e-12
     assert found.tangent_deviation.max() < 1e-12
@@ -79,7 +81,9 @@ def test_segments_without_the_example_have_no_tangent() -> None:
 
 def test_constant_logits_have_no_r_squared() -> None:
     clf = bg.Classifier(Curve(lambda x: 0.3 * x - 0.3 * x + 7), bounds=(-10, 10), device="cpu")
-    found = straightness(linear_pieces(clf, torch.zeros(1, 1), torch.ones(1, 1), extent=1))
+    found = straightness(
+        linear_pieces(clf, torch.zeros(1, 1), no_labels(torch.zeros(1, 1)), direction=torch.ones(1, 1), extent=1)
+    )
     assert found.r_squared.isnan().all()
     assert found.line_deviation.max() < 1e-12
 
@@ -108,7 +112,7 @@ def test_cosines_against_autograd() -> None:
     x, y = images(3), torch.tensor([0, 3, 2])
     d = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(4))
     at = [-0.2, 0.0, 0.05, 0.3]
-    found = gradient_cosines(clf, x, y, d, at=at)
+    found = gradient_cosines(clf, x, y, direction=d, at=at)
     assert found.cosine.shape == (3, 4)
     plain = SmallNet().eval()
 
@@ -132,11 +136,11 @@ def test_cosines_against_autograd() -> None:
 def test_a_linear_classifier_has_one_gradient_and_a_constant_one_none() -> None:
     clf = bg.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), device="cpu")
     x, y = images(2), torch.tensor([0, 1])
-    found = gradient_cosines(clf, x, y, torch.ones_like(x), at=torch.linspace(-0.1, 0.1, 5))
+    found = gradient_cosines(clf, x, y, direction=torch.ones_like(x), at=torch.linspace(-0.1, 0.1, 5))
     torch.testing.assert_close(found.cosine, torch.ones(2, 5).double(), rtol=0, atol=1e-6)
     with torch.no_grad():
         clf.module[1].weight.zero_()
-    assert gradient_cosines(clf, x, y, torch.ones_like(x), at=[0.1]).cosine.isnan().all()
+    assert gradient_cosines(clf, x, y, direction=torch.ones_like(x), at=[0.1]).cosine.isnan().all()
 
 
 def test_save_and_load(tmp_path) -> None:
@@ -145,7 +149,7 @@ def test_save_and_load(tmp_path) -> None:
     loaded = bg.load(saved.save(tmp_path / "straightness.zarr"))
     assert isinstance(loaded, Straightness)
     assert torch.equal(loaded.r_squared, saved.r_squared)
-    cosines = gradient_cosines(clf, x, torch.tensor([0, 1, 2]), d, at=[0.0, 0.1])
+    cosines = gradient_cosines(clf, x, torch.tensor([0, 1, 2]), direction=d, at=[0.0, 0.1])
     again = bg.load(cosines.save(tmp_path / "cosines.zarr"))
     assert isinstance(again, GradientCosines)
     assert torch.equal(again.cosine, cosines.cosine)
@@ -165,4 +169,4 @@ def test_bad_arguments(change: dict, message: str) -> None:
     arguments = {"x": torch.rand(2, 6), "y": torch.tensor([0, 1]), "direction": torch.ones(2, 6), "at": [0.0]} | change
     x, y, direction = (arguments.pop(name) for name in ("x", "y", "direction"))
     with pytest.raises(ValueError, match=message):
-        gradient_cosines(clf, x, y, direction, **arguments)
+        gradient_cosines(clf, x, y, direction=direction, **arguments)

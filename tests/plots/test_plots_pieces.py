@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from oracles import SmallNet, images
+from oracles import SmallNet, images, no_labels
 from torch import nn
 
 import boundarygeo as bg
@@ -166,7 +166,9 @@ class Classes(nn.Module):
 
 def test_of_many_classes_only_those_that_lead_and_the_true_one_are_drawn() -> None:
     clf = bg.Classifier(Classes(), bounds=(-2, 2), device="cpu")
-    result = bg.linear_pieces(clf, torch.zeros(1, 1), torch.ones(1, 1), extent=1)
+    result = bg.linear_pieces(
+        clf, torch.zeros(1, 1), no_labels(torch.zeros(1, 1)), direction=torch.ones(1, 1), extent=1
+    )
     figure = pieces(result, true_labels=[3], class_names=[f"c{k}" for k in range(30)])
     assert entries(figure.legends[0]) == ["true class", "its best line", "c7", "c21", "decision boundary"]
 
@@ -175,7 +177,7 @@ def test_real_pieces_fit_into_the_figure(tmp_path) -> None:
     clf = bg.Classifier(SmallNet(), device="cpu")
     x = images(4)
     y = clf.predict(x)
-    result = bg.linear_pieces(clf, x, clf.input_gradient(x, y).sign(), extent=0.2)
+    result = bg.linear_pieces(clf, x, y, extent=0.2)
     names = ["aeroplane", "automobile", "a very long name of a class, as those of ImageNet are", "d", "e"]
     figure = pieces(result, cells=range(4), true_labels=y, class_names=names)
     FigureCanvasAgg(figure).draw()

@@ -27,6 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from oracles import no_labels
 from skimage.color import deltaE_ciede2000, rgb2lab
 from synthetic_maps import make_maps
 from test_plots_curves import curve
@@ -77,7 +78,9 @@ def pieces_of() -> bg.LinearPieces:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6))
     clf = bg.Classifier(module, device="cpu")
-    return bg.linear_pieces(clf, torch.rand(2, 1, 2, 2), torch.rand(2, 1, 2, 2), extent=0.5)
+    return bg.linear_pieces(
+        clf, torch.rand(2, 1, 2, 2), no_labels(torch.rand(2, 1, 2, 2)), direction=torch.rand(2, 1, 2, 2), extent=0.5
+    )
 
 
 def probabilities() -> bg.BoundaryMaps:

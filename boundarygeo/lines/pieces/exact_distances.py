@@ -85,7 +85,14 @@ def exact_boundary_distance(
     while len(pending):
         part = replace(along, vectors=along.vectors[pending])
         pieces = linear_pieces(
-            clf, x[pending], part, extent=(near, far), clip=clip, max_bytes=max_bytes, progress=progress
+            clf,
+            x[pending],
+            y[pending],
+            direction=part,
+            extent=(near, far),
+            clip=clip,
+            max_bytes=max_bytes,
+            progress=progress,
         )
         changes = pieces.boundaries()
         first = torch.ones(len(changes.example), dtype=torch.bool)

@@ -1,6 +1,6 @@
 """The exact partition of a segment into pieces on which a piecewise affine classifier is affine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions
+from boundarygeo.directions import Directions, numbers_of
 from boundarygeo.evaluation import analysis, frozen_copy, has_hooks, progress_bar, unwrapped
 from boundarygeo.linalg import norms
 from boundarygeo.lines.pieces import (
@@ -20,7 +20,7 @@ from boundarygeo.lines.pieces import (
     slope_jumps,
     walk,
 )
-from boundarygeo.lines.rays import given_directions, reach
+from boundarygeo.lines.rays import reach, resolve_direction
 from boundarygeo.results import Result, array
 
 TOLERANCE = 1e-12
@@ -77,6 +77,7 @@ class LinearPieces(Result):
         bends: whether the slope of some logit changes there, bool `[example, breakpoint]`.
         count: number of affine pieces of the logits: bends and one, int64 `[example]`.
         length: L2 length of the direction in input units, float64 `[example]`: that of one unit of t.
+        index: number of each example, int64 `[example]`.
         layers: names of the nonlinearities in the order of the network; `"bounds"` is the clamp to the bounds.
         extent: first and last t.
         name: what the directions are.
@@ -90,6 +91,7 @@ class LinearPieces(Result):
     bends: Tensor = array("example", "breakpoint", padding=False)
     count: Tensor = array("example")
     length: Tensor = array("example", unit="L2 in input units")
+    index: Tensor = array("example", coordinate=True)
     layers: tuple[str, ...]
     extent: tuple[float, float]
     name: str
@@ -164,11 +166,14 @@ class LinearPieces(Result):
 def linear_pieces(
     clf: Classifier,
     x: Tensor,
-    direction: Tensor | Directions,
+    y: Tensor,
     *,
+    direction: str | Tensor | Directions = "fgsm",
     extent: float | tuple[float, float],
     clip: bool = True,
     max_bytes: int | None = None,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
 ) -> LinearPieces:
     r"""Cut segments into the pieces on which a piecewise affine network is affine, exactly.
@@ -185,39 +190,45 @@ def linear_pieces(
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
-        direction: vectors of the same shape and any length, or what `boundarygeo.directions` gives; one unit of t is
-            the length of the vector. A zero vector among `Directions` gives one piece.
+        y: true classes, int64 `[example]`, from which directions by name are made.
+        direction: as in `logit_lines`; one unit of t is the length of the vector. A zero vector among `Directions`
+            gives one piece.
         extent: t runs from -extent to extent, or from the first to the second number.
         clip: whether points are clipped to the bounds, which gives breakpoints of its own.
         max_bytes: about how much memory the carried tensors may take, but for the least that is possible; by default
             64 MiB on a CPU and 4 GiB on an accelerator, or more for networks of which that is less than 16 points.
+        seed: seed of random directions.
+        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
         progress: whether to show a bar when it takes more than two seconds.
 
     Returns:
         The pieces, examples in the order given.
 
     Raises:
-        TypeError: if `x` or `direction` is not a float tensor, or the module does not return a tensor.
+        TypeError: if `x`, `y` or `direction` is not a tensor of the right kind, or the module does not return one.
         ValueError: if an argument is out of its range, a vector that was given is zero, or the module cannot be
             traced, is not piecewise affine, or holds an operation that is not known.
 
     Examples:
         >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
         >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0], [-1.0]]))
-        >>> pieces = linear_pieces(Classifier(net, bounds=(-1, 1)), torch.zeros(1, 1), torch.ones(1, 1), extent=0.5)
+        >>> clf, x, y = Classifier(net, bounds=(-1, 1)), torch.zeros(1, 1), torch.tensor([0])
+        >>> pieces = linear_pieces(clf, x, y, direction=torch.ones(1, 1), extent=0.5)
         >>> pieces.breakpoints.tolist(), pieces.count.tolist()
         ([[-0.5, 0.0, 0.5]], [2])
     """
     low, high = reach(extent)
     clf.check_inputs(x)
-    directions = given_directions(direction, x)
+    clf.check_labels(y, len(x))
+    numbers = numbers_of(index, len(x))
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or max_bytes < 1):
         raise ValueError(f"max_bytes must be a positive number of bytes, got {max_bytes!r}")
     # Apple's accelerators have no float64.
     device = torch.device("cpu") if clf.device.type == "mps" else clf.device
     provenance = clf.record()
+    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
     segments = _Segments(x, directions.vectors, (low, high), device)
-    with clf.running(x):
+    with clf.running(x, y):
         bounds = clf.bounds if clip else None
         program = build_program(_double_copy(clf.module, device), clf.normalise, bounds, segments.probes)
         limit = _rows_at_once(program, max_bytes, device)
@@ -237,9 +248,12 @@ def linear_pieces(
         forwards += 2 * len(undecided)
     clf.counts.forwards += forwards
     return LinearPieces(
-        provenance=replace(provenance(precision="float64", extent=(low, high)), device=str(device)),
+        provenance=replace(
+            provenance(seed=seed, precision="float64", direction=directions, extent=(low, high)), device=str(device)
+        ),
         **_ragged(rows, logits, bends, len(x)),
         length=norms(directions.vectors).cpu(),
+        index=numbers,
         layers=program.layers,
         extent=(low, high),
         name=directions.name,
