@@ -10,45 +10,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from boundarygeo.evaluation import (
-    PRECISIONS,
-    BatchTuner,
     Counts,
-    Form,
+    Memory,
     Session,
     analysis,
-    build_form,
-    check_finite,
-    check_module,
-    check_weights,
-    compiled,
     current_call,
     dtypes_of,
-    evaluating,
-    few_inputs,
-    frozen_copy,
-    in_batches,
-    is_standard,
+    open_session,
     own_world,
-    pointers,
-    precision_ladder,
-    progress_bar,
-    share_buffers,
     state_digest,
     steady_size,
     structure_digest,
-    tensors_of,
-    unwrapped,
 )
-from boundarygeo.losses import LOSSES, Loss, loss_of, true_margin
+from boundarygeo.losses import LOSSES, true_margin
 from boundarygeo.results import Provenance
 
 BOUNDS_TOLERANCE = 1e-5
 """How far inputs may lie outside the bounds, as a share of their width: float rounding, not another scale."""
 
-_FOUND = frozenset({"_tuners", "_session", "_checked", "_base", "_probes", "_known", "_forms"})
+_FOUND = frozenset({"_session", "_memory"})
 
 
 class Classifier:
@@ -126,15 +108,8 @@ class Classifier:
 
     def _forget(self) -> None:
         """Nothing is known of the module yet."""
-        self._tuners: dict[tuple[str, torch.Size], BatchTuner] = {}
         self._session: Session | None = None
-        # Inputs that the module has been checked on, while it is what it was then.
-        self._checked: tuple[Any, ...] | None = None
-        self._base: nn.Module | None = None
-        self._probes: dict[torch.Size, Tensor] = {}
-        # Rearranged forms of standard layers, whose whole state is known: kept while it is what it was.
-        self._known: str | None = None
-        self._forms: dict[tuple[str, torch.Size], Form | None] = {}
+        self._memory = Memory()
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: compiled forms and batch sizes are found again there."""
@@ -221,8 +196,8 @@ class Classifier:
             ValueError: as in `logits`.
         """
         self.check_inputs(x)
-        with self.running(x):
-            return steady_size(self._now.plain, self._probes[x.shape[1:]][:1], device or self.device.type)
+        with self.session(x) as session:
+            return steady_size(session.plain, session.probe(x.shape[1:])[:1], device or self.device.type)
 
     def _like(self, module: nn.Module, *, device: str | torch.device, batch_size: int | None) -> "Classifier":
         settings = self.settings() | {"bounds": self.bounds, "batch_size": batch_size}
@@ -245,20 +220,8 @@ class Classifier:
             ValueError: if `x` is out of bounds, or the module's output is not usable.
         """
         self.check_inputs(x)
-        rows: list[Tensor] = []
-        with self.running(x):
-            # As it is: to rearrange a module costs more than a few forward passes.
-            form = self._now.plain if precision == "float32" else self._form(precision, x.shape[1:])
-            dtype = torch.float64 if precision == "float64" else torch.float32
-
-            def work(start: int, stop: int) -> None:
-                logits = form(self.normalise(x[start:stop].detach().to(self.device, dtype)))
-                self._now.look(logits)
-                rows.append(logits if precision == "float64" else logits.float())
-                self.counts.forwards += stop - start
-
-            self.in_batches(work, len(x), x.shape[1:], kind=f"logits {precision}", progress=progress)
-        return torch.cat([row.cpu() for row in rows])
+        with self.session(x) as session:
+            return session.logits(x, precision=precision, progress=progress)
 
     @analysis
     def predict(self, x: Tensor) -> Tensor:
@@ -315,128 +278,11 @@ class Classifier:
         rows: list[Tensor] = []
 
         def work(start: int, stop: int) -> None:
-            rows.append(self.differentiate(x[start:stop], y[start:stop], loss)[1].cpu())
+            rows.append(session.differentiate(x[start:stop], y[start:stop], loss)[1].cpu())
 
-        with self.running(x, y):
-            self.in_batches(work, len(x), x.shape[1:], kind="gradient")
+        with self.session(x, y) as session:
+            session.in_batches(work, len(x), x.shape[1:], kind="gradient")
         return torch.cat(rows)
-
-    def differentiate(self, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Logits and input gradients of one batch, on the device. To be called inside `running` and `in_batches`.
-
-        Args:
-            x: inputs `[batch, *input]`, unchecked.
-            y: classes, int64 `[batch]`.
-            loss: as in `input_gradient`, or a function of logits and classes that gives each example's loss.
-
-        Returns:
-            Logits `[batch, class]` and gradients `[batch, *input]`, float32, detached, on the classifier's device.
-        """
-        with torch.enable_grad():
-            inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
-            logits = self._differentiable(inputs)
-            classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
-            (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs)
-        self.counts.forwards += len(x)
-        self.counts.backwards += len(x)
-        self._now.note(gradient)
-        self._now.look(logits)
-        return logits.detach(), gradient
-
-    def hessian_vector(self, x: Tensor, y: Tensor, v: Tensor, loss: str) -> tuple[Tensor, Tensor]:
-        """Input gradients, and Hessians times vectors by a second backward pass, of one batch, on the device.
-
-        To be called inside `running` and `in_batches`. Costs one forward and two backward passes, the second of which
-        goes through the graphs of both others.
-
-        Args:
-            x: inputs `[batch, *input]`, unchecked.
-            y: classes, int64 `[batch]`.
-            v: vectors `[batch, *input]`.
-            loss: as in `input_gradient`.
-
-        Returns:
-            Gradients `[batch, *input]`, and the Hessian of each example's loss with respect to its input times its
-            vector `[batch, *input]`; float32, detached, on the classifier's device. Where the loss is piecewise linear
-            in the input the product is zero.
-        """
-        # The fused kernels of attention have no second derivative.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
-            logits = self._differentiable(inputs)
-            classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
-            (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs, create_graph=True)
-            vectors = v.detach().to(self.device, torch.float32).clone()
-            if gradient.requires_grad:
-                (product,) = torch.autograd.grad(gradient, inputs, vectors, materialize_grads=True)
-            else:  # no operation on the way bends
-                product = torch.zeros_like(inputs)
-        self.counts.forwards += len(x)
-        self.counts.backwards += 2 * len(x)
-        return gradient.detach(), product.detach()
-
-    def evaluate(self, x: Tensor) -> Tensor:
-        """Logits of one batch, on the device. To be called inside `running` and `in_batches`.
-
-        Args:
-            x: inputs `[batch, *input]`, unchecked.
-
-        Returns:
-            Logits, float32 `[batch, class]`, on the classifier's device.
-        """
-        logits = self._gradient_form(x.shape[1:])(self.normalise(x.to(self.device, torch.float32))).float()
-        self.counts.forwards += len(x)
-        self._now.look(logits)
-        return logits
-
-    def differentiate_top(self, x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Input gradients of the largest logits, from one forward pass. To be called inside `running`, `in_batches`.
-
-        Args:
-            x: inputs `[batch, *input]`, unchecked.
-            count: how many logits of each input, at most the number of classes.
-
-        Returns:
-            Logits `[batch, class]`; the classes of the `count` largest, largest first, `[batch, count]`; the gradients
-            of their logits `[batch, count, *input]`. Detached, on the classifier's device.
-        """
-        gradients = []
-        with torch.enable_grad():
-            inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
-            logits = self._differentiable(inputs)
-            top = logits.detach().topk(count, dim=1).indices
-            for rank in range(count):
-                chosen = logits.gather(1, top[:, rank : rank + 1]).sum()
-                gradients += torch.autograd.grad(chosen, inputs, retain_graph=rank + 1 < count)
-        self.counts.forwards += len(x)
-        self.counts.backwards += count * len(x)
-        self._now.look(logits)
-        return logits.detach(), top, torch.stack(gradients, 1)
-
-    def in_batches(
-        self, work: Callable[[int, int], None], total: int, shape: torch.Size, *, kind: str, progress: bool = False
-    ) -> None:
-        """Do work on ranges of examples in batches whose size is tuned for this kind of work.
-
-        Args:
-            work: called with `(start, stop)`, in order; called again with less when memory ran out.
-            total: number of examples.
-            shape: shape of one input.
-            kind: name of the work: each has its own batch size, found by throughput.
-            progress: whether to show a bar when it takes more than two seconds.
-        """
-        with progress_bar(total, description=kind, unit="examples", progress=progress) as bar:
-            in_batches(work, total, tuner=self._tuner(kind, shape), device=self.device, bar=bar)
-
-    def _differentiable(self, inputs: Tensor) -> Tensor:
-        """Float32 logits of a batch that autograd can go back from."""
-        logits = self._gradient_form(inputs.shape[1:])(self.normalise(inputs)).float()
-        if not logits.requires_grad:
-            raise ValueError(
-                "module cannot be differentiated with respect to its inputs (it detaches, quantises or decodes them): "
-                "instruments without gradients still work, such as random directions and planes"
-            )
-        return logits
 
     def normalise(self, x: Tensor) -> Tensor:
         """Inputs as the module wants them: minus mean, divided by std, channel by channel (dimension 1)."""
@@ -544,8 +390,8 @@ class Classifier:
             raise ValueError(f"{name} must be in {limit}, got values from {int(y.min())} to {int(y.max())}")
 
     @contextlib.contextmanager
-    def running(self, x: Tensor, y: Tensor | None = None) -> Iterator[None]:
-        """The state in which `run` may be called: module checked on a few of the inputs, caller's state kept for later.
+    def session(self, x: Tensor, y: Tensor | None = None) -> Iterator[Session]:
+        """What computes with the module, as it is now, and sets the caller's state aside meanwhile.
 
         Logits that are not finite are an error: at once among those of the few inputs, else when the analysis ends.
 
@@ -554,177 +400,21 @@ class Classifier:
             y: their classes `[example]`, checked against the number of classes, which is known only here.
 
         Yields:
-            Nothing.
+            The session. An analysis inside another has the same one: one state of the module for both.
 
         Raises:
             TypeError: if the module does not return a tensor.
             ValueError: if its output has the wrong shape, is not finite, or mixes the samples of a batch.
         """
-        with own_world():
-            if self._session is not None:  # an analysis inside another: one state of the module for both
-                self._probe(x)
-                if y is not None:
-                    self.check_labels(y, len(x))
-                yield
-                return
-            check_weights(self.module)
-            structure = structure_digest(self.module)
-            base = self._copy_of_now(structure)
-            own = unwrapped(self.module)
-            modes = [(layer, layer.training) for layer in own.modules()] if base is own else []
-            try:
-                probe = few_inputs(self.normalise, x, self.device)
-                self._session = Session(evaluating(base), structure, is_standard(base), probe)
-                self._probe(x)
-                if y is not None:
-                    self.check_labels(y, len(x))
-                yield
-                self._session.refuse_unusable()
-                self._session.warn_of_masked_gradients()
-            except Exception:
-                if self._session is not None:
-                    self._session.refuse_unusable()  # rather than what came of it
-                raise
-            finally:
-                self._session = None
-                for layer, training in modes:
-                    layer.training = training
-
-    def _copy_of_now(self, structure: str) -> nn.Module:
-        """A frozen copy of the module; that of the last analysis, where it shares all that may have changed since."""
-        now = (structure, *tensors_of(self.module))
-        if now != self._checked:
-            self._probes.clear()
-            self._base = None
-            self._checked = now
-        if self._base is not None:
-            return self._base
-        base, own = frozen_copy(self.module, self.device), unwrapped(self.module)
-        if base is not own and is_standard(own):
-            share_buffers(base, own)
-            if pointers(base) == pointers(own):
-                self._base = base
-        return base
-
-    def _probe(self, x: Tensor) -> None:
-        """Check the module on a few of the inputs, unless it was checked on such as it is."""
-        shape = x.shape[1:]
-        if shape in self._probes:
-            check_finite(self._now.plain, self._probes[shape])
-            return
-        probe = few_inputs(self.normalise, x, self.device)
-        classes = check_module(self._now.plain, probe)
-        if self.num_classes is not None:
-            _match(classes, self.num_classes, "module's number of logits", "num_classes")
-        self.num_classes = classes
-        self._probes[shape] = probe
-
-    def run(
-        self,
-        points: Callable[[int, int], Tensor],
-        total: int,
-        consume: Callable[[Tensor], None],
-        *,
-        precision: str,
-        progress: bool = False,
-    ) -> None:
-        """Send points through the module in tuned batches. To be called inside `running`.
-
-        Args:
-            points: gives the inputs `[stop - start, *input]` number start to stop, normalised, on `device`.
-            total: number of points.
-            consume: called with the logits `[batch, class]` (float32, or float64) of each batch, in order.
-            precision: `"bfloat16"`, `"float32"` or `"float64"`.
-            progress: whether to show a bar when it takes more than two seconds.
-        """
-        if not total:
-            return
-        shape = points(0, 1).shape[1:]
-        form = self._form(precision, shape)
-        full = self._compiled(form, precision, shape) if self.compile else None
-
-        def work(start: int, stop: int) -> None:
-            batch = points(start, stop)
-            logits = form(batch) if full is None or len(batch) != self.batch_size else full(batch)
-            self._now.look(logits)
-            consume(logits if precision == "float64" else logits.float())
-            self.counts.forwards += stop - start
-
-        self.in_batches(work, total, shape, kind=precision, progress=progress)
-
-    def ladder(self, precision: str, shape: torch.Size) -> tuple[str, ...]:
-        """The arithmetics in which labels are decided, without those the module does not run in.
-
-        Args:
-            precision: `"auto"`, `"bfloat16"`, `"float32"` or `"float64"`.
-            shape: shape of one input. To be called inside `running` with inputs of this shape.
-
-        Returns:
-            Names of precisions, fastest first.
-
-        Raises:
-            ValueError: if the precision is unknown, or was asked for by name and the module does not run in it.
-        """
-        rungs = precision_ladder(precision, self.device)
-        if self._now.plain.dtype != torch.float32 and rungs[-1] == "float64" and len(rungs) > 1:
-            rungs = ("float32",)  # which is the module's own arithmetic: it decides
-        forms = {rung: self._find_form(rung, shape) for rung in rungs}
-        # What bfloat16 decides first, float32 corrects as far as the two differ by rounding: not across jumps.
-        usable = tuple(
-            rung
-            for rung, form in forms.items()
-            if form is not None and (form.certain or rung != "bfloat16" or precision == "bfloat16")
-        )
-        if not usable:
-            raise ValueError(f"precision must be one that the module runs in, got {precision!r}")
-        return usable
-
-    def _form(self, precision: str, shape: torch.Size) -> Form:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")
-        form = self._find_form(precision, shape)
-        if form is None:
-            raise ValueError(f"precision must be one that the module runs in, got {precision!r}")
-        return form
-
-    def _find_form(self, precision: str, shape: torch.Size) -> Form | None:
-        return self._built(precision, shape, lambda probe: build_form(self._now.plain, precision, probe))
-
-    def _compiled(self, form: Form, precision: str, shape: torch.Size) -> Form | None:
-        """The form for full batches; None where it is not known to be the module for every input."""
-        if not form.certain:
-            return None
-
-        def build(probe: Tensor) -> Form | None:
-            assert self.batch_size is not None
-            rows = torch.arange(self.batch_size, device=probe.device) % len(probe)
-            return compiled(form, probe[rows])
-
-        return self._built(f"{precision}, compiled", shape, build)
-
-    def _gradient_form(self, shape: torch.Size) -> Form:
-        """What gradients go through: rearranged layers only where the gradient is known to stay the module's own."""
-        return self._form("float32", shape) if self._now.standard else self._now.plain
-
-    def _built(self, kind: str, shape: torch.Size, build: Callable[[Tensor], Form | None]) -> Form | None:
-        """A form, made when it is first asked for, and again when the module is another."""
-        if not self._now.sure:
-            known = f"{self._now.structure} {state_digest(self.module)}" if self._now.standard else None
-            if known is None or known != self._known:
-                self._forms.clear()
-            self._known, self._now.sure = known, True
-        if (kind, shape) not in self._forms:
-            self._forms[kind, shape] = build(self._probes[shape])
-        return self._forms[kind, shape]
-
-    @property
-    def _now(self) -> Session:
-        if self._session is None:
-            raise RuntimeError("this may only be called inside `with classifier.running(...)`")
-        return self._session
-
-    def _tuner(self, kind: str, shape: torch.Size) -> BatchTuner:
-        return self._tuners.setdefault((kind, shape), BatchTuner(self.device, self.batch_size))
+        with own_world(), contextlib.ExitStack() as stack:
+            if self._session is None:
+                self._session = stack.enter_context(open_session(self, self._memory, x))
+                stack.callback(setattr, self, "_session", None)
+            else:
+                self._session.check(x)
+            if y is not None:
+                self.check_labels(y, len(x))
+            yield self._session
 
 
 def _resolve_device(device: str | torch.device, module: nn.Module) -> torch.device:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.evaluation import analysis, few_inputs, frozen_copy, plain_form
+from boundarygeo.evaluation import Session, analysis, few_inputs, frozen_copy, plain_form
 from boundarygeo.results import Result, array
 
 INPUT = "input"
@@ -96,8 +96,8 @@ def hidden_spectrum(
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
     provenance = clf.record()
-    with clf.running(x, y):
-        rows = _representations(clf, x, tuple(layers), progress=progress)
+    with clf.session(x, y) as session:
+        rows = _representations(clf, session, x, tuple(layers), progress=progress)
     labels = y.detach().cpu().long()
     classes, n = labels.unique(return_counts=True)
     widest = max(min(int(n.max()), row.shape[1]) for row in rows)
@@ -119,8 +119,10 @@ def hidden_spectrum(
     )
 
 
-def _representations(clf: Classifier, x: Tensor, layers: tuple[str, ...], *, progress: bool) -> list[Tensor]:
-    """Outputs of each layer, flattened, float32 `[example, feature]` on the CPU. To be called inside `running`."""
+def _representations(
+    clf: Classifier, session: Session, x: Tensor, layers: tuple[str, ...], *, progress: bool
+) -> list[Tensor]:
+    """Outputs of each layer, flattened, float32 `[example, feature]` on the CPU."""
     module = frozen_copy(clf.module, clf.device)  # not a rearranged form: its layers have their names
     form = plain_form(module, few_inputs(clf.normalise, x, clf.device))
     kept: dict[str, list[Tensor]] = {name: [] for name in layers}
@@ -154,7 +156,7 @@ def _representations(clf: Classifier, x: Tensor, layers: tuple[str, ...], *, pro
     named = dict(module.named_modules())
     handles = [named[name].register_forward_hook(hook(name)) for name in layers if name != INPUT]
     try:
-        clf.in_batches(work, len(x), x.shape[1:], kind="hidden", progress=progress)
+        session.in_batches(work, len(x), x.shape[1:], kind="hidden", progress=progress)
     finally:
         for handle in handles:
             handle.remove()

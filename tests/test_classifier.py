@@ -236,10 +236,10 @@ class Stubborn(nn.Module):
 @pytest.mark.parametrize("precision", ["bfloat16", "float64"])
 def test_a_precision_the_module_does_not_run_in_is_refused_by_name_and_left_out_otherwise(precision: str) -> None:
     clf, x = bg.Classifier(Stubborn(), device="cpu"), images(2)
-    with clf.running(x):
-        assert clf.ladder("auto", x.shape[1:]) == ("float32",)
+    with clf.session(x) as session:
+        assert session.ladder("auto", x.shape[1:]) == ("float32",)
         with pytest.raises(ValueError, match=f"precision must be one that the module runs in, got '{precision}'"):
-            clf.ladder(precision, x.shape[1:])
+            session.ladder(precision, x.shape[1:])
     with pytest.raises(ValueError, match=f"precision must be one that the module runs in, got '{precision}'"):
         clf.logits(x, precision=precision)
 

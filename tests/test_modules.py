@@ -648,8 +648,8 @@ def test_exact_pieces_are_those_of_the_module_or_refused(case: str) -> None:
 def test_large_weights_exist_once() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(36, 1000), nn.ReLU(), nn.Linear(1000, 3)).eval()
     clf = bg.Classifier(net)
-    with clf.running(inputs()):
-        (first, *_) = clf._now.plain.module.parameters()
+    with clf.session(inputs()) as session:
+        (first, *_) = session.plain.module.parameters()
         assert first.data_ptr() == net[1].weight.data_ptr()
 
 

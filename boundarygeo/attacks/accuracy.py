@@ -145,18 +145,18 @@ def _right_under_fgsm(
     def work(start: int, stop: int) -> None:
         inputs = x[start:stop].detach().to(clf.device, torch.float32).clamp(*clf.bounds)
         classes = y[start:stop].to(clf.device).long()
-        logits, uphill = clf.differentiate(inputs, classes, "log_odds")
+        logits, uphill = session.differentiate(inputs, classes, "log_odds")
         right = logits.argmax(1) == classes
         live = right.nonzero()[:, 0]
         step = steepest(uphill[live], norm)
         for number, size in enumerate(sizes):
             if size and len(live):
                 moved = (inputs[live] + size * step).clamp(*clf.bounds)
-                right[live] = clf.evaluate(moved).argmax(1) == classes[live]
+                right[live] = session.evaluate(moved).argmax(1) == classes[live]
             correct[number, start:stop] = right.cpu()
 
-    with clf.running(x, y):
-        clf.in_batches(work, len(x), x.shape[1:], kind="accuracy", progress=progress)
+    with clf.session(x, y) as session:
+        session.in_batches(work, len(x), x.shape[1:], kind="accuracy", progress=progress)
     return correct
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
 from boundarygeo.attacks.norms import like, project, random_in_ball, steepest
 from boundarygeo.classifier import Classifier
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import dlr, loss_of, targeted_dlr
 
 _MOMENTUM = 0.75  # α: share of the step in the gradient's direction; the rest goes on as before
@@ -82,8 +82,8 @@ def apgd(
     if loss not in _GOALS:
         raise ValueError(f"loss must be one of {list(_GOALS)}, got {loss!r}")
 
-    def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ascent = _Ascent(clf, _GOALS[loss], radius=radius, norm=norm, steps=steps, seed=seed, draw=draw)
+    def search(session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ascent = _Ascent(session, _GOALS[loss], radius=radius, norm=norm, steps=steps, seed=seed, draw=draw)
         return _search(ascent, inputs, classes, numbers, lambda _: classes[:, None].expand(-1, restarts))
 
     return attack_examples(
@@ -147,12 +147,12 @@ def apgd_targeted(
     for name, value in (("steps", steps), ("target_count", target_count), ("restarts", restarts)):
         check_count(value, name)
 
-    def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def search(session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def others(logits: Tensor) -> Tensor:
             count = min(target_count, logits.shape[1] - 1)
             return logits.scatter(1, classes[:, None], -torch.inf).topk(count, dim=1).indices.repeat(1, restarts)
 
-        ascent = _Ascent(clf, targeted_dlr, radius=radius, norm=norm, steps=steps, seed=seed, draw=draw)
+        ascent = _Ascent(session, targeted_dlr, radius=radius, norm=norm, steps=steps, seed=seed, draw=draw)
         return _search(ascent, inputs, classes, numbers, others)
 
     return attack_examples(
@@ -174,7 +174,7 @@ def apgd_targeted(
 class _Ascent:
     """What all searches of an attack have in common."""
 
-    clf: Classifier
+    session: Session
     goal: Goal
     radius: float
     norm: str
@@ -257,7 +257,7 @@ def _search(
 
     `targets_of` gives the targets of each search `[example, search]` from the logits of the inputs.
     """
-    points, logits = inputs.clone(), ascent.clf.evaluate(inputs)
+    points, logits = inputs.clone(), ascent.session.evaluate(inputs)
     labels = logits.argmax(1)
     found = labels != classes
     losses = torch.full_like(logits[:, 0], -torch.inf)
@@ -267,7 +267,7 @@ def _search(
             break
         origin, wanted = inputs[live], classes[live]
         drawn = ascent.draw(inputs.shape[1:], numbers[live.cpu()], ascent.norm, seed=ascent.seed, draw=number)
-        starts = (origin + ascent.radius * drawn.to(origin)).clamp(*ascent.clf.bounds)
+        starts = (origin + ascent.radius * drawn.to(origin)).clamp(*ascent.session.bounds)
         ends, seen, loss = _climb(ascent, origin, wanted, targets[live], starts)
         hit = seen != wanted
         better = hit | (loss > losses[live])
@@ -311,9 +311,9 @@ def _look(climbers: _Climbers, ascent: _Ascent, *, last: bool) -> Tensor:
 
     c = climbers
     if last:
-        logits = ascent.clf.evaluate(c.points)
+        logits = ascent.session.evaluate(c.points)
     else:
-        logits, c.uphill = ascent.clf.differentiate(c.points, c.classes, goal)
+        logits, c.uphill = ascent.session.differentiate(c.points, c.classes, goal)
     before, c.loss = c.loss, goal(logits, c.classes)
     c.rises = c.rises + (before.isfinite() & (c.loss > before))
     better = c.loss > c.best_loss
@@ -337,7 +337,7 @@ def _move(climbers: _Climbers, ascent: _Ascent, *, momentum: bool) -> None:
     """One step uphill, mixed with the step before."""
 
     def allowed(points: Tensor) -> Tensor:
-        return (c.origin + project(points - c.origin, ascent.radius, ascent.norm)).clamp(*ascent.clf.bounds)
+        return (c.origin + project(points - c.origin, ascent.radius, ascent.norm)).clamp(*ascent.session.bounds)
 
     c = climbers
     points = allowed(c.points + like(c.stride, c.points) * steepest(c.uphill, ascent.norm))

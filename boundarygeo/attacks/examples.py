@@ -13,11 +13,12 @@ from torch import Tensor
 from boundarygeo.attacks.norms import NORMS, length
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
+from boundarygeo.evaluation import Session
 from boundarygeo.results import Result, array
 
-Search = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Inputs `[batch, *input]` within the bounds and classes `[batch]`, on the device, and the examples' numbers, on the
-CPU, to perturbed inputs, the classes predicted there and whether the attack succeeded, on the device."""
+Search = Callable[[Session, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""From a batch of inputs `[batch, *input]` and classes, both on the device, and numbers `[batch]` of the examples on
+the CPU, to perturbed inputs, the classes predicted there and whether the attack succeeded, on the device."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -103,11 +104,11 @@ def attack_examples(
 
     def work(start: int, stop: int) -> None:
         batch = inputs[start:stop].to(clf.device), classes[start:stop].to(clf.device), numbers[start:stop]
-        for whole, part in zip((x_adv, labels, found), search(*batch), strict=True):
+        for whole, part in zip((x_adv, labels, found), search(session, *batch), strict=True):
             whole[start:stop] = part.cpu()
 
-    with clf.running(x, y):
-        clf.in_batches(work, len(x), x.shape[1:], kind=attack, progress=progress)
+    with clf.session(x, y) as session:
+        session.in_batches(work, len(x), x.shape[1:], kind=attack, progress=progress)
     distance = length(x_adv.double() - inputs.cpu().double(), norm)
     return AdversarialExamples(
         provenance=provenance(seed=seed, **resolved),

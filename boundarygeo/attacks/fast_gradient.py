@@ -7,7 +7,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_eps
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.classifier import Classifier
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import Session, analysis
 
 
 @analysis
@@ -49,15 +49,15 @@ def fgsm(
     """
     radius = check_eps(eps)
 
-    def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, uphill = clf.differentiate(inputs, classes, "log_odds")
+    def search(session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, uphill = session.differentiate(inputs, classes, "log_odds")
         labels = logits.argmax(1)
         live = ((labels == classes) != targeted).nonzero()[:, 0]
         points = inputs.clone()
         if len(live):
             step = (-radius if targeted else radius) * steepest(uphill[live], norm)
-            points[live] = (inputs[live] + step).clamp(*clf.bounds)
-            labels[live] = clf.evaluate(points[live]).argmax(1)
+            points[live] = (inputs[live] + step).clamp(*session.bounds)
+            labels[live] = session.evaluate(points[live]).argmax(1)
         return points, labels, (labels == classes) == targeted
 
     return attack_examples(

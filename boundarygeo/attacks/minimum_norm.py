@@ -12,7 +12,7 @@ from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, c
 from boundarygeo.attacks.norms import dual_length, length, like, project, steepest, to_half_space
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import random_directions
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import true_margin
 
 _CANDIDATES = 10  # classes whose boundaries are linearised at the input, as in DeepFool
@@ -139,12 +139,12 @@ def minimal_norm(
     check_count(steps, "steps", least=4)
     limit = math.inf if max_norm is None else check_eps(max_norm, "max_norm")
 
-    def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def search(session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         points = inputs.clone()
-        labels, starts, live = _class_starts(clf, inputs, classes, norm)
+        labels, starts, live = _class_starts(session, inputs, classes, norm)
         found = labels != classes
         if len(live):
-            nearest = _Nearest(clf, inputs[live], classes[live], norm)
+            nearest = _Nearest(session, inputs[live], classes[live], norm)
             _search(nearest, starts, numbers[live.cpu()], steps - 1, seed)
             kept = nearest.found & (nearest.distance <= limit)
             points[live[kept]], labels[live[kept]] = nearest.points[kept], nearest.labels[kept]
@@ -175,8 +175,8 @@ class _Nearest:
         distance: their distance from the inputs; inf where there is none.
     """
 
-    def __init__(self, clf: Classifier, inputs: Tensor, classes: Tensor, norm: str) -> None:
-        self.clf, self.inputs, self.classes, self.norm = clf, inputs, classes, norm
+    def __init__(self, session: Session, inputs: Tensor, classes: Tensor, norm: str) -> None:
+        self.session, self.inputs, self.classes, self.norm = session, inputs, classes, norm
         self.points, self.labels = inputs, classes
         self.distance = torch.full((len(inputs),), torch.inf, device=inputs.device)
 
@@ -187,7 +187,7 @@ class _Nearest:
     @property
     def reach(self) -> float:
         """Longest perturbation inside the bounds."""
-        width = self.clf.bounds[1] - self.clf.bounds[0]
+        width = self.session.bounds[1] - self.session.bounds[0]
         return width if self.norm == "linf" else width * math.sqrt(self.inputs[0].numel())
 
     def look(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,7 +199,7 @@ class _Nearest:
         Returns:
             Margins at the points (negative: misclassified), the gradients downhill, and the points' distances.
         """
-        logits, downhill = self.clf.differentiate(points, self.classes, "margin")
+        logits, downhill = self.session.differentiate(points, self.classes, "margin")
         seen, margin = logits.argmax(1), true_margin(logits, self.classes)
         size = length(points - self.inputs, self.norm)
         nearer = (margin < -_ROUNDING * logits.abs().amax(1)) & (size < self.distance)
@@ -209,15 +209,15 @@ class _Nearest:
         return margin, downhill, size
 
 
-def _class_starts(clf: Classifier, inputs: Tensor, classes: Tensor, norm: str) -> tuple[Tensor, Tensor, Tensor]:
+def _class_starts(session: Session, inputs: Tensor, classes: Tensor, norm: str) -> tuple[Tensor, Tensor, Tensor]:
     """Go to the linearised boundaries of the most likely classes.
 
     Returns:
         Predicted labels `[batch]`; perturbations to the boundaries of those examples that are classified correctly, the
         nearest first and those out of reach last, `[live, rank, *input]`; and which these are, int64 `[live]`.
     """
-    top = min(_CANDIDATES, clf.num_classes or _CANDIDATES)
-    logits, order, gradients = clf.differentiate_top(inputs, top)
+    top = min(_CANDIDATES, session.num_classes)
+    logits, order, gradients = session.differentiate_top(inputs, top)
     labels = logits.argmax(1)
     live = (labels == classes).nonzero()[:, 0]
     inputs, gradients, heights = inputs[live], gradients[live], logits.gather(1, order)[live]
@@ -225,7 +225,7 @@ def _class_starts(clf: Classifier, inputs: Tensor, classes: Tensor, norm: str) -
     distance = torch.empty_like(heights[:, 1:])
     for rank in range(1, top):  # rank 0 is the true class
         normal, gap = gradients[:, rank] - gradients[:, 0], heights[:, 0] - heights[:, rank]
-        starts[:, rank - 1], reached = to_half_space(inputs, normal, gap, norm, clf.bounds)
+        starts[:, rank - 1], reached = to_half_space(inputs, normal, gap, norm, session.bounds)
         distance[:, rank - 1] = torch.where(reached, length(starts[:, rank - 1], norm), torch.inf)
     order = distance.sort(dim=1, stable=True).indices
     return labels, starts[torch.arange(len(live), device=live.device)[:, None], order], live
@@ -252,7 +252,7 @@ def _search(nearest: _Nearest, starts: Tensor, numbers: Tensor, steps: int, seed
 
 def _search_in_ball(nearest: _Nearest, delta: Tensor, one: _Round, steps: int) -> None:
     """The first steps of one round: its own ball forgets what others have found, or no other basin would be."""
-    inputs, norm, bounds = nearest.inputs, nearest.norm, nearest.clf.bounds
+    inputs, norm, bounds = nearest.inputs, nearest.norm, nearest.session.bounds
     points = (inputs + delta).clamp(*bounds)
     radius = length(points - inputs, norm)
     shortest = torch.full_like(radius, torch.inf)
@@ -274,7 +274,7 @@ def _search_in_ball(nearest: _Nearest, delta: Tensor, one: _Round, steps: int) -
 
 def _polish(nearest: _Nearest, overshoots: tuple[float, ...], steps: int) -> None:
     """Exact where the boundary is flat: steps in a ball only come near the shortest perturbation and its direction."""
-    inputs, norm, bounds = nearest.inputs, nearest.norm, nearest.clf.bounds
+    inputs, norm, bounds = nearest.inputs, nearest.norm, nearest.session.bounds
     points = nearest.points
     for overshoot in overshoots[: steps - 1]:
         margin, downhill, _ = nearest.look(points)

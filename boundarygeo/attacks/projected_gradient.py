@@ -8,7 +8,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
 from boundarygeo.attacks.norms import project, random_in_ball, steepest
 from boundarygeo.classifier import Classifier
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import true_margin
 
 _REACH = 2.5  # radii that all steps together can go (Madry et al.): to the other side of the ball, and some more
@@ -69,7 +69,7 @@ def pgd(
     check_settings(steps=steps, step_size=step_size, restarts=restarts, random_start=random_start)
     stride = _REACH * radius / steps if step_size is None else float(step_size)
 
-    def climb(inputs: Tensor, classes: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def climb(session: Session, inputs: Tensor, classes: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One search: where it ended, the labels there, and how far beyond the boundary (in logits)."""
         ends, labels = torch.empty_like(inputs), torch.empty_like(classes)
         margins = torch.empty(len(classes), device=inputs.device)
@@ -82,7 +82,7 @@ def pgd(
             margins[at] = true_margin(logits, towards) * (1 if targeted else -1)
 
         for _ in range(steps):
-            logits, uphill = clf.differentiate(points, wanted, "log_odds")
+            logits, uphill = session.differentiate(points, wanted, "log_odds")
             if early_stop:
                 done = (logits.argmax(1) == wanted) == targeted
                 rows = done.nonzero()[:, 0]
@@ -93,12 +93,12 @@ def pgd(
                     if not len(live):
                         return ends, labels, margins
             move = steepest(uphill, norm).mul_(-stride if targeted else stride)
-            points = project(move.add_(points).sub_(origin), radius, norm).add_(origin).clamp_(*clf.bounds)
-        stop(torch.arange(len(live), device=live.device), clf.evaluate(points))
+            points = project(move.add_(points).sub_(origin), radius, norm).add_(origin).clamp_(*session.bounds)
+        stop(torch.arange(len(live), device=live.device), session.evaluate(points))
         return ends, labels, margins
 
-    def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        points, labels = inputs.clone(), clf.evaluate(inputs).argmax(1)
+    def search(session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        points, labels = inputs.clone(), session.evaluate(inputs).argmax(1)
         found = (labels == classes) == targeted
         margins = torch.full_like(labels, -torch.inf, dtype=torch.float32)
         attacked = (~found).nonzero()[:, 0]
@@ -110,8 +110,8 @@ def pgd(
             starts = origin
             if random_start:
                 drawn = draw(inputs.shape[1:], numbers[live.cpu()], norm, seed=seed, draw=restart)
-                starts = (origin + radius * drawn.to(origin)).clamp(*clf.bounds)
-            ends, seen, margin = climb(origin, wanted, starts)
+                starts = (origin + radius * drawn.to(origin)).clamp(*session.bounds)
+            ends, seen, margin = climb(session, origin, wanted, starts)
             hit = (seen == wanted) == targeted
             better = (hit & ~found[live]) | ((hit == found[live]) & (margin > margins[live]))
             rows = better.nonzero()[:, 0]

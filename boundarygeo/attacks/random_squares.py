@@ -10,7 +10,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
 from boundarygeo.attacks.norms import length, like, random_in_ball
 from boundarygeo.classifier import Classifier
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import true_margin
 
 _SHARE = 0.8  # of the pixels that the first squares cover, as in AutoAttack
@@ -72,8 +72,8 @@ def square(
     first, change = (_tiles, _transfer) if norm == "l2" else (_stripes, _recolour)
     draw = partial(random_in_ball, norm="linf", seed=seed)
 
-    def search(inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        points, labels = inputs.clone(), clf.evaluate(inputs).argmax(1)
+    def search(session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        points, labels = inputs.clone(), session.evaluate(inputs).argmax(1)
         found = labels != classes
         live = (~found).nonzero()[:, 0]
         origin, wanted = _as_images(inputs)[live], classes[live]
@@ -92,8 +92,8 @@ def square(
                     several = torch.Size([_BLOCK, origin.shape[1] + 5])
                     drawn = draw(several, numbers[live.cpu()], draw=1 + block).to(origin)
                 moved = change(best - origin, radius, drawn[:, number], query)
-            candidates = moved.add_(origin).clamp_(*clf.bounds)
-            logits = clf.evaluate(candidates.view(-1, *inputs.shape[1:]))
+            candidates = moved.add_(origin).clamp_(*session.bounds)
+            logits = session.evaluate(candidates.view(-1, *inputs.shape[1:]))
             margin, done = true_margin(logits, wanted), logits.argmax(1) != wanted
             kept = done | (margin <= margins)  # equal ones, too: on a plateau the search must wander
             best, margins = torch.where(like(kept, best), candidates, best), torch.where(kept, margin, margins)

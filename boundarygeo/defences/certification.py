@@ -17,7 +17,7 @@ from boundarygeo.attacks.examples import check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.defences.smoothing import check_sigma
 from boundarygeo.directions import numbers_of
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import Session, analysis
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, share
 
@@ -169,9 +169,9 @@ def certify(
     clf.check_labels(y, len(x))
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
-    with clf.running(x, y):
+    with clf.session(x, y) as session:
         votes = [
-            _count_labels(clf, x, _Noise(x.shape[1:], numbers, count, (seed, stage)), sigma, progress=progress)
+            _count_labels(session, x, _Noise(x.shape[1:], numbers, count, (seed, stage)), sigma, progress=progress)
             for stage, count in ((_SELECTION, n0), (_ESTIMATION, n))
         ]
     selected = votes[0].argmax(1)
@@ -235,9 +235,9 @@ def predict_smoothed(
     clf.check_inputs(x)
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
-    with clf.running(x):
+    with clf.session(x) as session:
         noise = _Noise(x.shape[1:], numbers, n, (seed, _PREDICTION))
-        counts = _count_labels(clf, x, noise, sigma, progress=progress)
+        counts = _count_labels(session, x, noise, sigma, progress=progress)
     first, second = counts.topk(2, dim=1).values.T.tolist()
     p_value = torch.tensor(
         [stats.binomtest(a, a + b, 0.5).pvalue for a, b in zip(first, second, strict=True)], dtype=torch.float64
@@ -293,26 +293,25 @@ class _Noise:
         return self._last[1]
 
 
-def _count_labels(clf: Classifier, x: Tensor, noise: _Noise, sigma: float, *, progress: bool) -> Tensor:
-    """How often each class is predicted under noise, int64 `[example, class]`. To be called inside `running`."""
-    assert clf.num_classes is not None  # known inside `running`
+def _count_labels(session: Session, x: Tensor, noise: _Noise, sigma: float, *, progress: bool) -> Tensor:
+    """How often each class is predicted under noise, int64 `[example, class]`."""
     inputs = x.detach().float().cpu()
     # On the device until the end: while it computes the labels of one batch, the next batch's noise is drawn.
-    counts = torch.zeros(len(x) * clf.num_classes, dtype=torch.int64, device=clf.device)
+    counts = torch.zeros(len(x) * session.num_classes, dtype=torch.int64, device=session.device)
     done = 0
 
     def points(start: int, stop: int) -> Tensor:
         noisy = inputs[torch.arange(start, stop) // noise.count] + sigma * noise.vectors(start, stop)
-        return clf.normalise(noisy.to(clf.device))
+        return session.normalise(noisy.to(session.device))
 
     def consume(logits: Tensor) -> None:
         nonlocal done
-        example = torch.arange(done, done + len(logits), device=clf.device) // noise.count
+        example = torch.arange(done, done + len(logits), device=session.device) // noise.count
         labels = example * logits.shape[1] + logits.argmax(1)
         counts.index_add_(0, labels, torch.ones_like(labels))
         done += len(logits)
 
-    clf.run(points, len(x) * noise.count, consume, precision="float32", progress=progress)
+    session.run(points, len(x) * noise.count, consume, precision="float32", progress=progress)
     return counts.view(len(x), -1).cpu()
 
 

@@ -25,8 +25,9 @@ from boundarygeo.evaluation.forms import (
 )
 from boundarygeo.evaluation.identity import code_digest, is_installed, is_library_file, state_digest, structure_digest
 from boundarygeo.evaluation.inspection import check_finite, check_module, few_inputs
+from boundarygeo.evaluation.memory import Memory
 from boundarygeo.evaluation.operations import steady_size
-from boundarygeo.evaluation.session import Session
+from boundarygeo.evaluation.session import Session, open_session
 from boundarygeo.evaluation.world import analysis, own_world
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "BatchTuner",
     "Counts",
     "Form",
+    "Memory",
     "Session",
     "analysis",
     "build_form",
@@ -53,6 +55,7 @@ __all__ = [
     "is_installed",
     "is_library_file",
     "is_standard",
+    "open_session",
     "own_world",
     "plain_form",
     "pointers",

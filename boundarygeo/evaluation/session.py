@@ -1,40 +1,352 @@
-"""One analysis of a module: what it is while the analysis runs, and what its gradients gave away."""
+"""One analysis of a module: the module as it is then, and what may be computed with it."""
 
+import contextlib
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from boundarygeo.evaluation.forms import plain_form
+from boundarygeo.evaluation.arithmetic import is_standard
+from boundarygeo.evaluation.batches import Counts, in_batches, progress_bar
+from boundarygeo.evaluation.copies import check_weights, evaluating, unwrapped
+from boundarygeo.evaluation.forms import PRECISIONS, Form, build_form, compiled, plain_form, precision_ladder
+from boundarygeo.evaluation.identity import state_digest, structure_digest
+from boundarygeo.evaluation.inspection import check_finite, check_module, few_inputs
+from boundarygeo.evaluation.memory import Memory
+from boundarygeo.losses import Loss, loss_of
 
 MASKED = 0.1
 """Share of gradients that are exactly zero, above which an analysis says so."""
 
 
+class Owner(Protocol):
+    """What a session needs to know of its classifier."""
+
+    module: nn.Module
+    bounds: tuple[float, float]
+    device: torch.device
+    num_classes: int | None
+    batch_size: int | None
+    compile: bool
+    counts: Counts
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Inputs as the module wants them."""
+        ...
+
+
 class Session:
-    """A module as it is during one analysis.
+    """A classifier during one analysis: its module as it is then, checked, in forms that run fast.
+
+    Made by `Classifier.session`, which documents the errors.
 
     Args:
-        base: a frozen copy of it.
+        owner: the classifier.
+        memory: what is known of its module.
+        base: a frozen copy of the module.
         structure: its `structure_digest`.
-        standard: whether its whole state is known (`is_standard`).
-        probe: a few normalised inputs.
+        x: inputs `[example, *input]`, on a few of which the module is checked.
 
     Attributes:
+        owner: the classifier.
         plain: the module as it is.
-        sure: whether the forms that were kept have been compared with it.
     """
 
-    def __init__(self, base: nn.Module, structure: str, standard: bool, probe: Tensor) -> None:
-        self.structure, self.standard, self.sure = structure, standard, False
-        self.plain = plain_form(base, probe)
+    def __init__(self, owner: Owner, memory: Memory, base: nn.Module, structure: str, x: Tensor) -> None:
+        self.owner = owner
+        self._memory = memory
+        self._structure, self._standard, self._sure = structure, is_standard(base), False
+        self.plain = plain_form(evaluating(base), few_inputs(owner.normalise, x, owner.device))
         # On the device until the end: to read them earlier would wait for it.
         self._zeros: int | Tensor = 0
         self._unusable: int | Tensor = 0
         self._gradients = 0
+        self.check(x)
 
-    def look(self, logits: Tensor) -> None:
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest value of an input, before normalisation."""
+        return self.owner.bounds
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return self.owner.device
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        assert self.owner.num_classes is not None
+        return self.owner.num_classes
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Inputs as the module wants them."""
+        return self.owner.normalise(x)
+
+    def probe(self, shape: torch.Size) -> Tensor:
+        """The normalised inputs of this shape on which the module was checked."""
+        return self._memory.probes[shape]
+
+    def check(self, x: Tensor) -> None:
+        """Check the module on a few inputs, unless it has been checked on some of this shape as it is now."""
+        shape = x.shape[1:]
+        if shape in self._memory.probes:
+            check_finite(self.plain, self._memory.probes[shape])
+            return
+        probe = few_inputs(self.normalise, x, self.device)
+        classes = check_module(self.plain, probe)
+        if self.owner.num_classes not in (None, classes):
+            raise ValueError(
+                f"module's number of logits must match num_classes ({self.owner.num_classes}), got {classes}"
+            )
+        self.owner.num_classes = classes
+        self._memory.probes[shape] = probe
+
+    def logits(self, x: Tensor, *, precision: str, progress: bool) -> Tensor:
+        """Logits of inputs `[example, *input]`, on the CPU, by the module as it is where that is float32."""
+        # As it is: to rearrange a module costs more than a few forward passes.
+        form = self.plain if precision == "float32" else self._form(precision, x.shape[1:])
+        dtype = torch.float64 if precision == "float64" else torch.float32
+        rows: list[Tensor] = []
+
+        def work(start: int, stop: int) -> None:
+            logits = form(self.normalise(x[start:stop].detach().to(self.device, dtype)))
+            self._look(logits)
+            rows.append(logits if precision == "float64" else logits.float())
+            self.owner.counts.forwards += stop - start
+
+        self.in_batches(work, len(x), x.shape[1:], kind=f"logits {precision}", progress=progress)
+        return torch.cat([row.cpu() for row in rows])
+
+    def run(
+        self,
+        points: Callable[[int, int], Tensor],
+        total: int,
+        consume: Callable[[Tensor], None],
+        *,
+        precision: str,
+        progress: bool = False,
+    ) -> None:
+        """Send points through the module in tuned batches.
+
+        Args:
+            points: gives the inputs `[stop - start, *input]` number start to stop, normalised, on `device`.
+            total: number of points.
+            consume: called with the logits `[batch, class]` (float32, or float64) of each batch, in order.
+            precision: `"bfloat16"`, `"float32"` or `"float64"`.
+            progress: whether to show a bar when it takes more than two seconds.
+        """
+        if not total:
+            return
+        shape = points(0, 1).shape[1:]
+        form = self._form(precision, shape)
+        full = self._compiled(form, precision, shape) if self.owner.compile else None
+
+        def work(start: int, stop: int) -> None:
+            batch = points(start, stop)
+            logits = form(batch) if full is None or len(batch) != self.owner.batch_size else full(batch)
+            self._look(logits)
+            consume(logits if precision == "float64" else logits.float())
+            self.owner.counts.forwards += stop - start
+
+        self.in_batches(work, total, shape, kind=precision, progress=progress)
+
+    def ladder(self, precision: str, shape: torch.Size) -> tuple[str, ...]:
+        """The arithmetics in which labels are decided, without those the module does not run in.
+
+        Args:
+            precision: `"auto"`, `"bfloat16"`, `"float32"` or `"float64"`.
+            shape: shape of one input.
+
+        Returns:
+            Names of precisions, fastest first.
+
+        Raises:
+            ValueError: if the precision is unknown, or was asked for by name and the module does not run in it.
+        """
+        rungs = precision_ladder(precision, self.device)
+        if self.plain.dtype != torch.float32 and rungs[-1] == "float64" and len(rungs) > 1:
+            rungs = ("float32",)  # which is the module's own arithmetic: it decides
+        forms = {rung: self._find_form(rung, shape) for rung in rungs}
+        # What bfloat16 decides first, float32 corrects as far as the two differ by rounding: not across jumps.
+        usable = tuple(
+            rung
+            for rung, form in forms.items()
+            if form is not None and (form.certain or rung != "bfloat16" or precision == "bfloat16")
+        )
+        if not usable:
+            raise ValueError(f"precision must be one that the module runs in, got {precision!r}")
+        return usable
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """Logits of one batch, on the device.
+
+        Args:
+            x: inputs `[batch, *input]`, unchecked.
+
+        Returns:
+            Logits, float32 `[batch, class]`, on the classifier's device.
+        """
+        logits = self._gradient_form(x.shape[1:])(self.normalise(x.to(self.device, torch.float32))).float()
+        self.owner.counts.forwards += len(x)
+        self._look(logits)
+        return logits
+
+    def differentiate(self, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Logits and input gradients of one batch, on the device.
+
+        Args:
+            x: inputs `[batch, *input]`, unchecked.
+            y: classes, int64 `[batch]`.
+            loss: as in `input_gradient`, or a function of logits and classes that gives each example's loss.
+
+        Returns:
+            Logits `[batch, class]` and gradients `[batch, *input]`, float32, detached, on the classifier's device.
+        """
+        with torch.enable_grad():
+            inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
+            logits = self._differentiable(inputs)
+            classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
+            (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs)
+        self.owner.counts.forwards += len(x)
+        self.owner.counts.backwards += len(x)
+        self._note(gradient)
+        self._look(logits)
+        return logits.detach(), gradient
+
+    def differentiate_top(self, x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Input gradients of the largest logits, from one forward pass.
+
+        Args:
+            x: inputs `[batch, *input]`, unchecked.
+            count: how many logits of each input, at most the number of classes.
+
+        Returns:
+            Logits `[batch, class]`; the classes of the `count` largest, largest first, `[batch, count]`; the gradients
+            of their logits `[batch, count, *input]`. Detached, on the classifier's device.
+        """
+        gradients = []
+        with torch.enable_grad():
+            inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
+            logits = self._differentiable(inputs)
+            top = logits.detach().topk(count, dim=1).indices
+            for rank in range(count):
+                chosen = logits.gather(1, top[:, rank : rank + 1]).sum()
+                gradients += torch.autograd.grad(chosen, inputs, retain_graph=rank + 1 < count)
+        self.owner.counts.forwards += len(x)
+        self.owner.counts.backwards += count * len(x)
+        self._look(logits)
+        return logits.detach(), top, torch.stack(gradients, 1)
+
+    def hessian_vector(self, x: Tensor, y: Tensor, v: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+        """Input gradients, and Hessians times vectors by a second backward pass, of one batch, on the device.
+
+        Costs one forward and two backward passes, the second of which
+        goes through the graphs of both others.
+
+        Args:
+            x: inputs `[batch, *input]`, unchecked.
+            y: classes, int64 `[batch]`.
+            v: vectors `[batch, *input]`.
+            loss: as in `input_gradient`.
+
+        Returns:
+            Gradients `[batch, *input]`, and the Hessian of each example's loss with respect to its input times its
+            vector `[batch, *input]`; float32, detached, on the classifier's device. Where the loss is piecewise linear
+            in the input the product is zero.
+        """
+        # The fused kernels of attention have no second derivative.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
+            logits = self._differentiable(inputs)
+            classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
+            (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs, create_graph=True)
+            vectors = v.detach().to(self.device, torch.float32).clone()
+            if gradient.requires_grad:
+                (product,) = torch.autograd.grad(gradient, inputs, vectors, materialize_grads=True)
+            else:  # no operation on the way bends
+                product = torch.zeros_like(inputs)
+        self.owner.counts.forwards += len(x)
+        self.owner.counts.backwards += 2 * len(x)
+        return gradient.detach(), product.detach()
+
+    def in_batches(
+        self, work: Callable[[int, int], None], total: int, shape: torch.Size, *, kind: str, progress: bool = False
+    ) -> None:
+        """Do work on ranges of examples in batches whose size is tuned for this kind of work.
+
+        Args:
+            work: called with `(start, stop)`, in order; called again with less when memory ran out.
+            total: number of examples.
+            shape: shape of one input.
+            kind: name of the work: each has its own batch size, found by throughput.
+            progress: whether to show a bar when it takes more than two seconds.
+        """
+        with progress_bar(total, description=kind, unit="examples", progress=progress) as bar:
+            in_batches(
+                work,
+                total,
+                tuner=self._memory.tuner(kind, shape, self.device, self.owner.batch_size),
+                device=self.device,
+                bar=bar,
+            )
+
+    def _differentiable(self, inputs: Tensor) -> Tensor:
+        """Float32 logits of a batch that autograd can go back from."""
+        logits = self._gradient_form(inputs.shape[1:])(self.normalise(inputs)).float()
+        if not logits.requires_grad:
+            raise ValueError(
+                "module cannot be differentiated with respect to its inputs (it detaches, quantises or decodes them): "
+                "instruments without gradients still work, such as random directions and planes"
+            )
+        return logits
+
+    def _form(self, precision: str, shape: torch.Size) -> Form:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")
+        form = self._find_form(precision, shape)
+        if form is None:
+            raise ValueError(f"precision must be one that the module runs in, got {precision!r}")
+        return form
+
+    def _find_form(self, precision: str, shape: torch.Size) -> Form | None:
+        return self._built(precision, shape, lambda probe: build_form(self.plain, precision, probe))
+
+    def _compiled(self, form: Form, precision: str, shape: torch.Size) -> Form | None:
+        """The form for full batches; None where it is not known to be the module for every input."""
+        if not form.certain:
+            return None
+
+        def build(probe: Tensor) -> Form | None:
+            assert self.owner.batch_size is not None
+            rows = torch.arange(self.owner.batch_size, device=probe.device) % len(probe)
+            return compiled(form, probe[rows])
+
+        return self._built(f"{precision}, compiled", shape, build)
+
+    def _gradient_form(self, shape: torch.Size) -> Form:
+        """What gradients go through: rearranged layers only where the gradient is known to stay the module's own."""
+        return self._form("float32", shape) if self._standard else self.plain
+
+    def _built(self, kind: str, shape: torch.Size, build: Callable[[Tensor], Form | None]) -> Form | None:
+        """A form, made when it is first asked for, and again when the module is another."""
+        if not self._sure:
+            known = f"{self._structure} {state_digest(self.owner.module)}" if self._standard else None
+            self._memory.keep_forms_of(known)
+            self._sure = True
+        return self._memory.form(kind, shape, build)
+
+    def _look(self, logits: Tensor) -> None:
         """Count batches with a logit that is not finite, whose argmax would pass for an adversarial label."""
         self._unusable = self._unusable + ~logits.detach().isfinite().all()
+
+    def _note(self, gradient: Tensor) -> None:
+        """Count gradients that are exactly zero."""
+        self._zeros = self._zeros + (gradient.flatten(1) == 0).all(1).sum()
+        self._gradients += len(gradient)
 
     def refuse_unusable(self) -> None:
         """Refuse what was computed from a NaN or an infinity.
@@ -45,11 +357,6 @@ class Session:
         if int(self._unusable):
             raise ValueError("module must return finite logits, got NaN or infinity at a point that was evaluated")
 
-    def note(self, gradient: Tensor) -> None:
-        """Count gradients that are exactly zero."""
-        self._zeros = self._zeros + (gradient.flatten(1) == 0).all(1).sum()
-        self._gradients += len(gradient)
-
     def warn_of_masked_gradients(self) -> None:
         """Say so where the module gives many inputs no gradient at all."""
         zeros = int(self._zeros)
@@ -57,5 +364,35 @@ class Session:
             warnings.warn(
                 f"{zeros} of {self._gradients} input gradients ({zeros / self._gradients:.0%}) are exactly zero "
                 "(rounding, saturation?): attacks and directions that follow them find nothing, which is no robustness",
-                stacklevel=5,
+                stacklevel=7,
             )
+
+
+@contextlib.contextmanager
+def open_session(owner: Owner, memory: Memory, x: Tensor) -> Iterator[Session]:
+    """A session, at whose end logits that were not finite are an error.
+
+    Args:
+        owner: the classifier.
+        memory: what is known of its module.
+        x: inputs `[example, *input]`.
+
+    Yields:
+        The session.
+    """
+    check_weights(owner.module)
+    structure = structure_digest(owner.module)
+    base, own = memory.copy_of(owner.module, structure, owner.device), unwrapped(owner.module)
+    modes = [(layer, layer.training) for layer in own.modules()] if base is own else []
+    try:
+        session = Session(owner, memory, base, structure, x)
+        try:
+            yield session
+        except Exception:
+            session.refuse_unusable()  # rather than what came of it
+            raise
+        session.refuse_unusable()
+        session.warn_of_masked_gradients()
+    finally:
+        for layer, training in modes:
+            layer.training = training

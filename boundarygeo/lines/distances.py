@@ -10,7 +10,7 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, numbers_of
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import Session, analysis
 from boundarygeo.lines.rays import resolve_direction
 from boundarygeo.points import AffinePoints
 from boundarygeo.results import Result, array
@@ -103,8 +103,8 @@ def boundary_distance(
     directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
     vectors = directions.vectors.detach().float().cpu()
     valid = vectors.flatten(1).any(1)
-    with clf.running(x, y):
-        ray = _Ray(clf, x, vectors, clip=clip)
+    with clf.session(x, y) as session:
+        ray = _Ray(clf, session, x, vectors, clip=clip)
         label = ray.labels(torch.arange(len(x), device=clf.device), torch.zeros(len(x), device=clf.device))
         near, far, met = _bracket(ray, label, valid.to(clf.device), max_distance, scan)
         found = met >= 0
@@ -155,13 +155,13 @@ def check_reach(max_distance: float, scan: int, tolerance: float | None) -> floa
 class _Ray:
     """Labels at points of the rays, in float32."""
 
-    def __init__(self, clf: Classifier, x: Tensor, vectors: Tensor, *, clip: bool) -> None:
-        self._clf = clf
+    def __init__(self, clf: Classifier, session: Session, x: Tensor, vectors: Tensor, *, clip: bool) -> None:
+        self._session = session
         self._points = AffinePoints(clf, x.detach().float(), [vectors], clip=clip)
 
     def labels(self, example: Tensor, eps: Tensor) -> Tensor:
         rows: list[Tensor] = []
-        self._clf.run(
+        self._session.run(
             lambda i, j: self._points.fast(example[i:j], eps[i:j]),
             len(example),
             lambda logits: rows.append(logits.argmax(1)),

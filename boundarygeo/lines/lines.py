@@ -116,7 +116,7 @@ def logit_lines(
     vectors = directions.vectors.detach().float().cpu()
     eps = torch.linspace(low, high, points, dtype=torch.float64)
     rows: list[Tensor] = []
-    with clf.running(x, y):
+    with clf.session(x, y) as session:
         line = AffinePoints(clf, x.detach().float(), [vectors], clip=clip)
         make = line.exact if precision == "float64" else line.fast
         steps = eps.to(clf.device)
@@ -125,7 +125,7 @@ def logit_lines(
             number = torch.arange(start, stop, device=clf.device)
             return make(number // points, steps[number % points])
 
-        clf.run(points_of, len(x) * points, lambda r: rows.append(r.cpu()), precision=precision, progress=progress)
+        session.run(points_of, len(x) * points, lambda r: rows.append(r.cpu()), precision=precision, progress=progress)
     logits = torch.cat(rows).float().view(len(x), points, -1)
     return LogitLines(
         provenance=provenance(seed=seed, precision=precision, direction=directions, extent=(low, high)),

@@ -176,21 +176,21 @@ def segment_curves(
         pair, weight = number // points, lam[number % points].float()
         column = weight.view(-1, *(1,) * (x1.ndim - 1))
         inputs = column * first[pair] + (1 - column) * second[pair]
-        logits, gradient = clf.differentiate(inputs, classes[0][pair], "cross_entropy")
+        logits, gradient = session.differentiate(inputs, classes[0][pair], "cross_entropy")
         # The loss is linear in the two targets, and so is its gradient; one target needs no second pass.
         mixed = (classes[0][pair] != classes[1][pair]) & (weight < 1)
         rows = mixed.nonzero()[:, 0]
         if len(rows):
-            other = clf.differentiate(inputs[rows], classes[1][pair][rows], "cross_entropy")[1]
+            other = session.differentiate(inputs[rows], classes[1][pair][rows], "cross_entropy")[1]
             share_of_first = column[rows].to(gradient)
             rows = rows.to(gradient.device)
             gradient[rows] = share_of_first * gradient[rows] + (1 - share_of_first) * other
         labels.append(logits.argmax(1).cpu())
         lengths.append(gradient.flatten(1).norm(dim=1).double().cpu())
 
-    with clf.running(x1, y1):
+    with clf.session(x1, y1) as session:
         clf.check_labels(y2, len(x2), "y2")  # again: now the number of classes is known
-        clf.in_batches(work, len(x1) * points, x1.shape[1:], kind="segments", progress=progress)
+        session.in_batches(work, len(x1) * points, x1.shape[1:], kind="segments", progress=progress)
     return _curves(
         provenance(),
         lam,

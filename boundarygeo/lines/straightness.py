@@ -182,11 +182,11 @@ def gradient_cosines(
         step = t[point].view(-1, *(1,) * (x.ndim - 1)) * directions.vectors[example].double().cpu()
         inputs = x[example].double().cpu() + step
         inputs = inputs.clamp(*clf.bounds) if clip else inputs
-        gradient = clf.differentiate(inputs, y[example], "margin")[1].cpu().double().flatten(1)
+        gradient = session.differentiate(inputs, y[example], "margin")[1].cpu().double().flatten(1)
         cosines.append((gradient * reference[example]).sum(1) / gradient.norm(dim=1))
 
-    with clf.running(x):
-        clf.in_batches(work, len(x) * len(t), x.shape[1:], kind="gradient", progress=progress)
+    with clf.session(x) as session:
+        session.in_batches(work, len(x) * len(t), x.shape[1:], kind="gradient", progress=progress)
     return GradientCosines(
         provenance=provenance(seed=seed, direction=directions, at=t.tolist()),
         cosine=torch.cat(cosines).view(len(x), len(t)),

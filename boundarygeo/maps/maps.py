@@ -164,10 +164,10 @@ def boundary_maps(
     kept = {name: torch.full((count, resolution, resolution), torch.nan) for name in PER_PIXEL if name in keep}
     share = torch.zeros(count, dtype=torch.float64)
     with (
-        clf.running(planes.origin.clamp(*clf.bounds)),
+        clf.session(planes.origin.clamp(*clf.bounds)) as session,
         progress_bar(count, description="boundary maps", unit="planes", progress=progress) as bar,
     ):
-        ladder = clf.ladder(precision, planes.origin.shape[1:])
+        ladder = session.ladder(precision, planes.origin.shape[1:])
         labels = torch.full((count, resolution, resolution), -1, dtype=_label_dtype(clf.num_classes))
         if planes.labels is not None:
             clf.check_labels(planes.labels, count, "planes.labels")
@@ -175,7 +175,7 @@ def boundary_maps(
         existing = planes.valid.nonzero()[:, 0]
         at_once = _planes_at_once(clf, planes, resolution)
         for chunk in (existing[start : start + at_once] for start in range(0, len(existing), at_once)):
-            judge = PixelJudge(clf, planes.select(chunk), axis, ladder=ladder, clip=clip)
+            judge = PixelJudge(clf, session, planes.select(chunk), axis, ladder=ladder, clip=clip)
             if method == "dense":
                 part, evaluated, decisions = _every_pixel(judge, len(chunk))
             else:
@@ -192,7 +192,7 @@ def boundary_maps(
         if resolution % 2:
             center = labels[:, resolution // 2, resolution // 2].long()
         elif len(existing):
-            origins = PixelJudge(clf, planes.select(existing), torch.zeros(1), ladder=ladder[-1:], clip=clip)
+            origins = PixelJudge(clf, session, planes.select(existing), torch.zeros(1), ladder=ladder[-1:], clip=clip)
             center[existing] = origins.decide(torch.arange(len(existing), device=clf.device)).labels.cpu()
     return BoundaryMaps(
         provenance=provenance(seed=planes.seed, precision=", ".join(ladder), extent=half, coarse=stride),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import Session
 from boundarygeo.losses import true_margin
 from boundarygeo.maps.planes import Planes
 from boundarygeo.points import AffinePoints
@@ -52,18 +53,21 @@ class Decisions:
 class PixelJudge:
     """Labels of pixels on a few planes, whose tensors it keeps on the classifier's device.
 
-    A pixel is a number `(plane · R + row) · R + col`. To be used inside `Classifier.running`.
+    A pixel is a number `(plane · R + row) · R + col`.
 
     Args:
         clf: the classifier.
+        session: what computes with it.
         planes: planes, all of them valid.
         axis: coordinates of the R columns, and of the R rows, in axis units, float64.
         ladder: arithmetics in which labels are decided, fastest first.
         clip: whether points are clipped to the classifier's bounds.
     """
 
-    def __init__(self, clf: Classifier, planes: Planes, axis: Tensor, *, ladder: tuple[str, ...], clip: bool) -> None:
-        self.clf = clf
+    def __init__(
+        self, clf: Classifier, session: Session, planes: Planes, axis: Tensor, *, ladder: tuple[str, ...], clip: bool
+    ) -> None:
+        self.clf, self._session = clf, session
         self.ladder = ladder
         self.resolution = len(axis)
         self._axis = axis.to(clf.device)
@@ -139,7 +143,7 @@ class PixelJudge:
             batch = pixels[start:stop]
             return make(self._plane(batch), self._axis[batch % side], self._axis[batch // side % side])
 
-        self.clf.run(points, len(pixels), consume, precision=precision)
+        self._session.run(points, len(pixels), consume, precision=precision)
 
     def _plane(self, pixels: Tensor) -> Tensor:
         return pixels // (self.resolution * self.resolution)

@@ -242,7 +242,7 @@ def adversarial_dimension(
     numbers = numbers_of(index, len(x))
     goal = Goal((y if targets is None else targets).detach().cpu().long(), targets is not None)
     provenance = clf.record()
-    with clf.running(x, y):
+    with clf.session(x, y) as session:
         clf.check_labels(goal.classes, len(x), name="targets" if goal.targeted else "y")
         logits = clf.logits(x).double()
         correct = ~goal.reached(logits.argmax(1), torch.arange(len(x)))
@@ -252,7 +252,7 @@ def adversarial_dimension(
         valid = (dual > 0) & dual.isfinite()
         who = (correct & valid).nonzero()[:, 0]
         margin = -goal.gain(logits, torch.arange(len(x)))[who]
-        opponent = Opponent(clf, Goal(goal.classes[who], goal.targeted), margin)
+        opponent = Opponent(clf, session, Goal(goal.classes[who], goal.targeted), margin)
         first, stopped = None, None
         if method == "sequential":
             best, stopped = chains(clf, x[who], goal.classes[who], settings, numbers[who], progress)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import Session
 from boundarygeo.losses import true_margin
 
 LOSSES = ("margin", "log_odds", "cross_entropy")
@@ -96,12 +97,14 @@ class Opponent:
 
     Attributes:
         clf: the classifier.
+        session: what computes with it.
         goal: what is a success on it.
         margin: how far it is from that at the examples themselves, in logits, `[example]`.
         turn: rotation of the perturbations that it is shown, or None.
     """
 
     clf: Classifier
+    session: Session
     goal: Goal
     margin: Tensor
     turn: Turn | None = None

@@ -114,8 +114,8 @@ def noise_success(
         moved = inputs[torch.arange(start, stop) % len(live)] + radius * noise
         return clf.normalise((moved.clamp(*clf.bounds) if clip else moved).to(clf.device))
 
-    with clf.running(x, y):
-        clf.run(
+    with clf.session(x, y) as session:
+        session.run(
             points,
             len(live) * draws,
             lambda logits: hits.append(logits.argmax(1)),

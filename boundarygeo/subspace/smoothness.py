@@ -14,7 +14,7 @@ from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import NORMS, random_in_ball, steepest
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
-from boundarygeo.evaluation import analysis
+from boundarygeo.evaluation import Session, analysis
 from boundarygeo.linalg import norms
 from boundarygeo.losses import LOSSES, loss_of
 from boundarygeo.results import Result, array
@@ -141,12 +141,12 @@ def local_smoothness(
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
     step = torch.arange(1, points + 1, dtype=torch.float64) * (radius / points)
-    with clf.running(x, y):
-        value, uphill = _losses_and_steps(clf, x, y, loss, norm, progress=progress)
+    with clf.session(x, y) as session:
+        value, uphill = _losses_and_steps(session, x, y, loss, norm, progress=progress)
         places = _points(x.detach().cpu().float(), uphill, numbers, step, norm, seed=seed)
         places = places.clamp(*clf.bounds) if clip else places
         gradients, curvature, growth = _curvatures(
-            clf, places, y, numbers, loss, iterations=iterations, seed=seed, progress=progress
+            session, places, y, numbers, loss, iterations=iterations, seed=seed, progress=progress
         )
     here, along, drawn = ([0] * points, range(1, points + 1), range(points + 1, 2 * points + 1))
     change_along, change_random, change_between = (
@@ -291,17 +291,17 @@ def guarantee_share(
         return points.clamp(*clf.bounds) if clip else points
 
     def losses(points: Callable[[int, int], Tensor], classes: Tensor) -> Tensor:
-        rows = [torch.zeros(0, clf.num_classes or 0)]  # there may be no perturbation at all
-        clf.run(
+        rows = [torch.zeros(0, session.num_classes)]  # there may be no perturbation at all
+        session.run(
             lambda i, j: clf.normalise(points(i, j).to(clf.device)),
             len(classes),
             lambda logits: rows.append(logits.cpu()),
-            precision=clf.ladder("float32", x.shape[1:])[-1],
+            precision=session.ladder("float32", x.shape[1:])[-1],
             progress=progress,
         )
         return loss_of(torch.cat(rows).double(), classes, loss)
 
-    with clf.running(x, y):
+    with clf.session(x, y) as session:
         before = losses(lambda i, j: origin[i:j].double(), y.cpu())
         increase = losses(moved, y.cpu()[example]) - before[example]
     wanted = torch.as_tensor(gamma, dtype=torch.float64).cpu().expand(len(x))
@@ -315,17 +315,17 @@ def _check_loss(loss: str) -> None:
 
 
 def _losses_and_steps(
-    clf: Classifier, x: Tensor, y: Tensor, loss: str, norm: str, *, progress: bool
+    session: Session, x: Tensor, y: Tensor, loss: str, norm: str, *, progress: bool
 ) -> tuple[Tensor, Tensor]:
     """Losses, float64 `[example]`, and the steepest steps of norm 1, `[example, *input]`, on the CPU."""
     rows: list[tuple[Tensor, Tensor]] = []
 
     def work(start: int, stop: int) -> None:
-        logits, gradient = clf.differentiate(x[start:stop], y[start:stop], loss)
+        logits, gradient = session.differentiate(x[start:stop], y[start:stop], loss)
         value = loss_of(logits, y[start:stop].to(logits.device), loss)
         rows.append((value.double().cpu(), steepest(gradient, norm).cpu()))
 
-    clf.in_batches(work, len(x), x.shape[1:], kind="gradient", progress=progress)
+    session.in_batches(work, len(x), x.shape[1:], kind="gradient", progress=progress)
     value, uphill = (torch.cat(parts) for parts in zip(*rows, strict=True))
     return value, uphill
 
@@ -338,7 +338,7 @@ def _points(x: Tensor, uphill: Tensor, numbers: Tensor, step: Tensor, norm: str,
 
 
 def _curvatures(
-    clf: Classifier,
+    session: Session,
     places: Tensor,
     y: Tensor,
     numbers: Tensor,
@@ -360,18 +360,18 @@ def _curvatures(
             random_directions(places.shape[2:], numbers[row[row // examples == point] % examples], seed=seed, axis=axis)
             for point, axis in zip(range(count), range(count, 2 * count), strict=True)
         ]
-        inputs, v = flat[start:stop].to(clf.device), steepest(torch.cat(drawn).to(clf.device), "l2")
+        inputs, v = flat[start:stop].to(session.device), steepest(torch.cat(drawn).to(session.device), "l2")
         gradient = torch.zeros_like(inputs)
         size = growth = torch.zeros(len(row), dtype=torch.float64, device=v.device)
         for _ in range(iterations):
-            gradient, product = clf.hessian_vector(inputs, classes[start:stop], v, loss)
+            gradient, product = session.hessian_vector(inputs, classes[start:stop], v, loss)
             v = steepest(product, "l2")
             # The product's length, without squares of small numbers. Only rounding lets it fall.
             longer = torch.maximum(size, (product.double() * v.double()).flatten(1).sum(1))
             growth, size = 1 - torch.where(longer > 0, size / longer, 1.0), longer
         rows.append((gradient.cpu(), size.cpu(), growth.cpu()))
 
-    clf.in_batches(work, len(flat), places.shape[2:], kind="smoothness", progress=progress)
+    session.in_batches(work, len(flat), places.shape[2:], kind="smoothness", progress=progress)
     gradients, size, growth = (torch.cat(parts) for parts in zip(*rows, strict=True))
     return gradients.view_as(places), size.view(count, examples), growth.view(count, examples)
 

@@ -120,9 +120,9 @@ def _labels(opponent: Opponent, x: Tensor, delta: Tensor, owner: Tensor) -> Tens
 
     def work(start: int, stop: int) -> None:
         points = x[owner[start:stop]].float().cpu() + opponent.shown(delta[start:stop])
-        labels.append(opponent.clf.evaluate(points).argmax(1).cpu())
+        labels.append(opponent.session.evaluate(points).argmax(1).cpu())
 
-    opponent.clf.in_batches(work, len(delta), x.shape[1:], kind="float32")
+    opponent.session.in_batches(work, len(delta), x.shape[1:], kind="float32")
     return torch.cat(labels) if labels else owner
 
 

@@ -81,11 +81,11 @@ def transferred_dimension(
 
     def work(start: int, stop: int) -> None:
         points = x[owner[start:stop]].detach().float().cpu() + perturbations[start:stop]
-        labels.append(target.evaluate(points).argmax(1).cpu())
+        labels.append(session.evaluate(points).argmax(1).cpu())
 
-    with target.running(x, dimension.labels):
+    with target.session(x, dimension.labels) as session:
         clean = target.predict(x)
-        target.in_batches(work, len(owner), x.shape[1:], kind="float32", progress=progress)
+        session.in_batches(work, len(owner), x.shape[1:], kind="float32", progress=progress)
     seen = torch.cat(labels) if labels else owner
     correct = dimension.correct & ~goal.reached(clean, torch.arange(len(x)))
 

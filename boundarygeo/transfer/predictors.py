@@ -265,12 +265,12 @@ def _differentiated(clf: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
     gradients: list[Tensor] = []
 
     def work(start: int, stop: int) -> None:
-        both = clf.differentiate(x[start:stop], y[start:stop], "log_odds")
+        both = session.differentiate(x[start:stop], y[start:stop], "log_odds")
         logits.append(both[0].cpu())
         gradients.append(both[1].cpu())
 
-    with clf.running(x, y):
-        clf.in_batches(work, len(x), x.shape[1:], kind="gradient")
+    with clf.session(x, y) as session:
+        session.in_batches(work, len(x), x.shape[1:], kind="gradient")
     return torch.cat(logits), torch.cat(gradients).double()
 
 

@@ -159,8 +159,9 @@ def shared_dimension(
     right = correct.nonzero()[:, 0]
     inputs, goal = problem.x[right], Goal(problem.y[right], targeted=False)
     with contextlib.ExitStack() as stack:
-        for clf in dict.fromkeys(problem.classifiers):
-            stack.enter_context(clf.running(problem.x, problem.y))
+        sessions = {
+            clf: stack.enter_context(clf.session(problem.x, problem.y)) for clf in dict.fromkeys(problem.classifiers)
+        }
         margins = torch.zeros(len(right), len(problem.classifiers), dtype=torch.float64)
         gradients = torch.zeros(len(right), len(problem.classifiers), x[0].numel(), dtype=torch.float64)
         for m, clf in enumerate(problem.classifiers if len(right) else ()):
@@ -176,7 +177,7 @@ def shared_dimension(
         def opponents(who: Tensor, rotated: list[Turn | None]) -> list[Opponent]:
             here = Goal(goal.classes[who], targeted=False)
             return [
-                Opponent(clf, here, margins[who, m], turn)
+                Opponent(clf, sessions[clf], here, margins[who, m], turn)
                 for m, (clf, turn) in enumerate(zip(problem.classifiers, rotated, strict=True))
             ]
 

@@ -146,8 +146,8 @@ def test_gradients_of_any_loss() -> None:
     inputs = x.clone().requires_grad_()
     logits = clf.module.eval()(inputs)
     (expected,) = torch.autograd.grad((F.cross_entropy(logits, y, reduction="none") ** 2).sum(), inputs)
-    with clf.running(x, y):
-        found = clf.differentiate(x, y, lambda logits, y: F.cross_entropy(logits, y, reduction="none") ** 2)
+    with clf.session(x, y) as session:
+        found = session.differentiate(x, y, lambda logits, y: F.cross_entropy(logits, y, reduction="none") ** 2)
     torch.testing.assert_close(found[0], logits.detach())
     torch.testing.assert_close(found[1], expected)
 

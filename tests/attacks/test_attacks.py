@@ -321,8 +321,8 @@ def test_without_a_gradient_nothing_is_found(attack: str, norm: str) -> None:
 
 def test_gradients_of_the_largest_logits() -> None:
     clf, x, _ = small_net(6)
-    with clf.running(x):
-        logits, top, gradients = clf.differentiate_top(x, 3)
+    with clf.session(x) as session:
+        logits, top, gradients = session.differentiate_top(x, 3)
     reference = SmallNet().eval()
     inputs = x.clone().requires_grad_()
     expected = reference(inputs)

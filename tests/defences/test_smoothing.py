@@ -248,8 +248,8 @@ def test_gradients_go_through_the_noise() -> None:
 def test_batch_norms_inside_are_folded() -> None:
     smooth = with_smoothing(bg.Classifier(SmallNet()), sigma=0.2, input_shape=(3, 8, 8))
     x = images(3)
-    with smooth.running(x):
-        form = smooth._find_form("float32", x.shape[1:])
+    with smooth.session(x) as session:
+        form = session._find_form("float32", x.shape[1:])
     assert form is not None
     assert form.rearranged
     assert not any(isinstance(module, nn.BatchNorm2d) for module in form.module.modules())

@@ -88,8 +88,8 @@ def test_each_arithmetic_decides_what_the_faster_one_is_not_trusted_with_on_that
 ) -> None:
     clf = bg.Classifier(module, bounds=(-1, 1), device="cpu")
     planes = smooth_and_rough().select(torch.tensor(order))
-    with clf.running(planes.origin):
-        judge = PixelJudge(clf, planes, AXIS, ladder=LADDER, clip=True)
+    with clf.session(planes.origin) as session:
+        judge = PixelJudge(clf, session, planes, AXIS, ladder=LADDER, clip=True)
         module.seen.clear()
         decided = judge.decide(everything())
     assert torch.equal(decided.labels.view(2, SIDE, SIDE), expected_labels())
@@ -107,8 +107,8 @@ def test_pixels_that_are_expected_to_be_doubtful_skip_the_fastest_arithmetic(
 ) -> None:
     clf, planes = bg.Classifier(module, bounds=(-1, 1), device="cpu"), smooth_and_rough()
     gaps = (2 * SCORE.abs()).expand(2, SIDE, SIDE).flatten()
-    with clf.running(planes.origin):
-        judge = PixelJudge(clf, planes, AXIS, ladder=LADDER, clip=True)
+    with clf.session(planes.origin) as session:
+        judge = PixelJudge(clf, session, planes, AXIS, ladder=LADDER, clip=True)
         module.seen.clear()
         decided = judge.decide(everything(), expected_gap=gaps)
     assert torch.equal(decided.labels.view(2, SIDE, SIDE), expected_labels())
@@ -121,8 +121,8 @@ def test_pixels_that_are_expected_to_be_doubtful_skip_the_fastest_arithmetic(
 
 def test_margins_are_those_of_the_arithmetic_that_decided(module: Rough, errors: dict[str, float]) -> None:
     clf, planes = bg.Classifier(module, bounds=(-1, 1), device="cpu"), smooth_and_rough()
-    with clf.running(planes.origin):
-        decided = PixelJudge(clf, planes, AXIS, ladder=LADDER, clip=True).decide(everything())
+    with clf.session(planes.origin) as session:
+        decided = PixelJudge(clf, session, planes, AXIS, ladder=LADDER, clip=True).decide(everything())
     second, third = doubtful(errors, "bfloat16"), doubtful(errors, "float32")
     error = torch.where(second, torch.where(third, 0.0, errors["float32"]), errors["bfloat16"])
     expected = (2 * (SCORE + error)).float().expand(SIDE, SIDE)
@@ -134,8 +134,8 @@ def test_margins_are_those_of_the_arithmetic_that_decided(module: Rough, errors:
 def test_an_error_that_all_logits_share_moves_no_label_and_costs_nothing() -> None:
     module = Rough(float32=(0.001, 0.001, 0.001))
     clf, planes = bg.Classifier(module, bounds=(-1, 1), device="cpu"), smooth_and_rough()
-    with clf.running(planes.origin):
-        judge = PixelJudge(clf, planes, AXIS, ladder=LADDER[1:], clip=True)
+    with clf.session(planes.origin) as session:
+        judge = PixelJudge(clf, session, planes, AXIS, ladder=LADDER[1:], clip=True)
         module.seen.clear()
         judge.decide(everything())
     assert module.seen["float64"] == 0
@@ -159,8 +159,8 @@ def test_errors_that_calibration_does_not_see_are_bounded_by_rounding() -> None:
 
 def test_refining_sends_expected_boundaries_past_the_fastest_arithmetic(module: Rough) -> None:
     clf, planes = bg.Classifier(module, bounds=(-1, 1), device="cpu"), smooth_and_rough().select(torch.tensor([1]))
-    with clf.running(planes.origin):
-        judge = PixelJudge(clf, planes, AXIS, ladder=LADDER, clip=True)
+    with clf.session(planes.origin) as session:
+        judge = PixelJudge(clf, session, planes, AXIS, ladder=LADDER, clip=True)
         module.seen.clear()
         labels, evaluated, _ = refine(judge, 1, 4)
     assert torch.equal(labels, expected_labels()[:1])

@@ -919,8 +919,8 @@ def test_batches_are_of_a_size_that_no_clock_decides() -> None:
     assert heavy.steady_batch_size(x) == 128  # 6e9 / (2 * 15e6) = 200
     sizes = []
     fixed = clf.with_batch_size(7)
-    with fixed.running(x):
-        fixed.in_batches(lambda start, stop: sizes.append(stop - start), 45, x.shape[1:], kind="gradient")
+    with fixed.session(x) as session:
+        session.in_batches(lambda start, stop: sizes.append(stop - start), 45, x.shape[1:], kind="gradient")
     assert sizes == [7] * 6 + [3]
     assert clf.batch_size is None
     with pytest.raises(ValueError, match="batch_size must be a positive whole number, or None, got 0"):

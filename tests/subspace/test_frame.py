@@ -223,9 +223,9 @@ def found_by(
     clf: bg.Classifier, x: Tensor, *, box: str, cap: int, eps: float, steps: int = 20
 ) -> frame_module.FoundFrames:
     y = clf.predict(x)
-    with clf.running(x, y):
+    with clf.session(x, y) as session:
         gradient = clf.input_gradient(x, y, loss="margin")
-        opponent = Opponent(clf, Goal(y, targeted=False), clf.margin(x, y))
+        opponent = Opponent(clf, session, Goal(y, targeted=False), clf.margin(x, y))
         return optimised_frames(
             [opponent], x, gradient, eps=eps, box=box, cap=cap, steps=steps, seed=0, advance=lambda _: None
         )
@@ -326,8 +326,11 @@ def test_several_networks_have_to_be_fooled_at_once() -> None:
     a, b = length * heights.sqrt(), length * (1 - heights).sqrt()
     x = -(a[:, None] * u + b[:, None] * v)
     y = torch.zeros(3, dtype=torch.int64)
-    with first.running(x, y), second.running(x, y):
-        opponents = [Opponent(clf, Goal(y, targeted=False), clf.margin(x, y)) for clf in (first, second)]
+    with first.session(x, y) as one, second.session(x, y) as other:
+        opponents = [
+            Opponent(clf, session, Goal(y, targeted=False), clf.margin(x, y))
+            for clf, session in ((first, one), (second, other))
+        ]
         found = optimised_frames(
             opponents, x, -x, eps=1.0, box="ignore", cap=12, steps=20, seed=0, advance=lambda _: None
         )
@@ -345,9 +348,9 @@ def test_examples_may_be_split_and_steps_are_counted(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(frame_module, "_WORKING_BYTES", 2 * 4 * 8 * 11 * 192)
     done = []
     y = clf.predict(x)
-    with clf.running(x, y):
+    with clf.session(x, y) as session:
         gradient = clf.input_gradient(x, y, loss="margin")
-        opponent = Opponent(clf, Goal(y, targeted=False), clf.margin(x, y))
+        opponent = Opponent(clf, session, Goal(y, targeted=False), clf.margin(x, y))
         before = clf.counts.forwards
         parts = optimised_frames(
             [opponent], x, gradient, eps=1.0, box="ignore", cap=11, steps=4, seed=0, advance=done.append

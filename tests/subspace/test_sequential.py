@@ -186,8 +186,8 @@ def test_what_is_reported_is_so(box: str) -> None:
         assert torch.equal(clf.predict(points), result.met[owner, result.rank])
     else:
         assert points.min() < 0
-        with clf.running(x):
-            assert torch.equal(clf.evaluate(points).argmax(1), result.met[owner, result.rank])
+        with clf.session(x) as session:
+            assert torch.equal(session.evaluate(points).argmax(1), result.met[owner, result.rank])
     assert (result.met[owner, result.rank] != y[owner]).all()
     size = result.perturbations.double().flatten(1).norm(dim=1)
     torch.testing.assert_close(result.distance[owner, result.rank], size)

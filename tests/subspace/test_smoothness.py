@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import boundarygeo as bg
+from boundarygeo.evaluation import Session
 from boundarygeo.losses import LOSSES, loss_of
 from boundarygeo.subspace.smoothness import (
     LocalSmoothness,
@@ -83,8 +84,8 @@ def test_hessian_vector_products_are_those_of_torch_in_float64(name: str, loss: 
     clf = bg.Classifier(MODULES[name](), mean=0.4, std=0.3, device="cpu")
     x, y = images(3), torch.tensor([0, 3, 1])
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-    with clf.running(x, y):
-        gradient, product = clf.hessian_vector(x, y, v, loss)
+    with clf.session(x, y) as session:
+        gradient, product = session.hessian_vector(x, y, v, loss)
     assert (clf.counts.forwards, clf.counts.backwards) == (3, 6)
     torch.testing.assert_close(gradient, clf.input_gradient(x, y, loss=loss), rtol=1e-4, atol=1e-5)
     with sdpa_kernel(SDPBackend.MATH):
@@ -229,13 +230,13 @@ def test_changes_are_those_between_the_points_that_are_described() -> None:
 
 def test_points_stay_in_the_ball_and_in_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    true = bg.Classifier.hessian_vector
+    true = Session.hessian_vector
 
-    def spy(self: bg.Classifier, x: Tensor, y: Tensor, v: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+    def spy(self: Session, x: Tensor, y: Tensor, v: Tensor, loss: str) -> tuple[Tensor, Tensor]:
         seen.append(x)
         return true(self, x, y, v, loss)
 
-    monkeypatch.setattr(bg.Classifier, "hessian_vector", spy)
+    monkeypatch.setattr(Session, "hessian_vector", spy)
     clf = bg.Classifier(SmallNet(), device="cpu")
     x, y = images(1), torch.tensor([0])
     for norm, clip in (("l2", False), ("l2", True), ("linf", False), ("linf", True)):

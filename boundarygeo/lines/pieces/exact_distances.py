@@ -76,7 +76,7 @@ def exact_boundary_distance(
     provenance = clf.record()
     along = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
     valid = along.vectors.flatten(1).any(1).cpu()
-    with clf.running(x, y):
+    with clf.session(x, y):
         label = clf.logits(x, precision="float64").argmax(1)
     distance = torch.full((len(x),), torch.inf, dtype=torch.float64)
     met = torch.full((len(x),), -1)

@@ -228,7 +228,7 @@ def linear_pieces(
     provenance = clf.record()
     directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
     segments = _Segments(x, directions.vectors, (low, high), device)
-    with clf.running(x, y):
+    with clf.session(x, y):
         bounds = clf.bounds if clip else None
         program = build_program(_double_copy(clf.module, device), clf.normalise, bounds, segments.probes)
         limit = _rows_at_once(program, max_bytes, device)

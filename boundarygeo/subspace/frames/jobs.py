@@ -109,7 +109,7 @@ def successes(
     input_size: int,
     progress: bool,
 ) -> Tensor:
-    """How many directions of each frame fool all networks. To be called inside `Classifier.running` of each.
+    """How many directions of each frame fool all networks. The opponents' sessions must be open.
 
     Args:
         opponents: the networks.
@@ -198,7 +198,7 @@ def _hits(
             opponents, families, strict=True
         ):  # what one network withstands is not shown to the next
             labels: list[Tensor] = []
-            opponent.clf.run(
+            opponent.session.run(
                 frames.points(example[jobs], size[jobs], job, row),
                 len(job),
                 lambda logits, labels=labels: labels.append(logits.argmax(1)),

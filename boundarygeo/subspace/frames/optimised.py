@@ -64,7 +64,7 @@ def optimised_frames(
     seed: int,
     advance: Callable[[int], object],
 ) -> FoundFrames:
-    """Optimise frames of growing size. To be called inside `Classifier.running` of each network.
+    """Optimise frames of growing size. The opponents' sessions must be open.
 
     Each frame starts at that of the first-order theory. Every step is one forward and one backward pass for each of its
     directions: those that have not crossed the boundary climb the log-odds, and the frame is brought back to its set
@@ -177,7 +177,7 @@ class _Search:
             gains.append(gain[behind, row])
             slopes.append(slope[behind, row])
 
-        self._opponents[0].clf.in_batches(work, len(points), self._shape, kind="gradient")
+        self._opponents[0].session.in_batches(work, len(points), self._shape, kind="gradient")
         slope = torch.cat(slopes).reshape(examples * size, dimension)
         if self._box != "ignore":  # no gain beyond a bound
             low, high = self._bounds
@@ -194,7 +194,7 @@ def _seen(opponent: Opponent, x: Tensor, inputs: Tensor, example: Tensor) -> tup
     goal = opponent.goal
     if opponent.turn is not None:
         inputs = x + opponent.turn(inputs - x)
-    logits, uphill = opponent.clf.differentiate(inputs, goal.classes[example], "log_odds")
+    logits, uphill = opponent.session.differentiate(inputs, goal.classes[example], "log_odds")
     margin = opponent.margin[example].to(logits)
     gain = goal.gain(logits, example) / margin.clamp_min(torch.finfo(margin.dtype).tiny)
     uphill = uphill if opponent.turn is None else opponent.turn.back(uphill)

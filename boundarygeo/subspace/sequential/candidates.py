@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from boundarygeo.classifier import Classifier
+from boundarygeo.evaluation import Session
 from boundarygeo.losses import true_margin
 from boundarygeo.subspace.sequential.orthogonal import products
 
@@ -24,8 +24,8 @@ class Candidates:
         sloped: whether a gradient was met, bool `[batch]`.
     """
 
-    def __init__(self, clf: Classifier, inputs: Tensor, classes: Tensor, *, inside: bool) -> None:
-        self.clf, self.inputs, self.classes, self.inside = clf, inputs, classes, inside
+    def __init__(self, session: Session, inputs: Tensor, classes: Tensor, *, inside: bool) -> None:
+        self.session, self.inputs, self.classes, self.inside = session, inputs, classes, inside
         self.delta = torch.zeros_like(inputs).flatten(1)
         self.distance = torch.full((len(inputs),), torch.inf, dtype=torch.float64, device=inputs.device)
         self.met = torch.full_like(classes, -1)
@@ -38,7 +38,7 @@ class Candidates:
 
     def rows(self, chosen: Tensor) -> "Candidates":
         """Those of some rows, int64, or of some rows several times: searches of their own from now on."""
-        others = Candidates(self.clf, self.inputs[chosen], self.classes[chosen], inside=self.inside)
+        others = Candidates(self.session, self.inputs[chosen], self.classes[chosen], inside=self.inside)
         others.delta, others.distance = self.delta[chosen], self.distance[chosen]
         others.met, others.sloped = self.met[chosen], self.sloped[chosen]
         return others
@@ -57,10 +57,10 @@ class Candidates:
         """
         points, moved = self._points(delta, self.inputs)
         if targets is None:
-            logits, uphill = differentiate(self.clf, points, self.classes, loss)
+            logits, uphill = differentiate(self.session, points, self.classes, loss)
         else:
             aimed = targets >= 0
-            logits, uphill = differentiate(self.clf, points, torch.where(aimed, targets, self.classes), loss)
+            logits, uphill = differentiate(self.session, points, torch.where(aimed, targets, self.classes), loss)
             uphill = torch.where(aimed[:, None], -uphill, uphill)
         size = moved.double().norm(dim=1)
         # Points on one ball are equally near: which of them is kept must not depend on rounding.
@@ -101,7 +101,7 @@ class Candidates:
         if not len(rows):
             return rows.bool()
         points, moved = self._points(delta, self.inputs[rows])
-        logits = _evaluate(self.clf, points)
+        logits = _evaluate(self.session, points)
         hit = _fooled(logits, self.classes[rows])
         kept = rows[hit]
         self.delta[kept], self.distance[kept] = moved[hit], moved[hit].double().norm(dim=1)
@@ -110,7 +110,7 @@ class Candidates:
 
     def _points(self, delta: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Perturbed inputs, and the float32 perturbations `[batch, d]`: their sum does not round out of the bounds."""
-        low, high = self.clf.bounds
+        low, high = self.session.bounds
         moved = delta.float().view_as(inputs)
         points = inputs + moved
         while self.inside:
@@ -122,26 +122,26 @@ class Candidates:
         return points, moved.flatten(1)
 
 
-def differentiate(clf: Classifier, points: Tensor, classes: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+def differentiate(session: Session, points: Tensor, classes: Tensor, loss: str) -> tuple[Tensor, Tensor]:
     """Logits and flat gradients in float64, in batches that suit the network."""
     logits: list[Tensor] = []
     gradients: list[Tensor] = []
 
     def work(start: int, stop: int) -> None:
-        there, slope = clf.differentiate(points[start:stop], classes[start:stop], loss)
+        there, slope = session.differentiate(points[start:stop], classes[start:stop], loss)
         slope = slope.flatten(1).double()
         logits.append(there)  # after what may run out of memory: then this is done again
         gradients.append(slope)
 
-    clf.in_batches(work, len(points), points.shape[1:], kind="gradient")
+    session.in_batches(work, len(points), points.shape[1:], kind="gradient")
     return torch.cat(logits), torch.cat(gradients)
 
 
-def _evaluate(clf: Classifier, points: Tensor) -> Tensor:
+def _evaluate(session: Session, points: Tensor) -> Tensor:
     """Logits, in batches that suit the network."""
     logits: list[Tensor] = []
-    clf.in_batches(
-        lambda start, stop: logits.append(clf.evaluate(points[start:stop])),
+    session.in_batches(
+        lambda start, stop: logits.append(session.evaluate(points[start:stop])),
         len(points),
         points.shape[1:],
         kind="float32",

@@ -11,7 +11,7 @@ from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.minimum_norm import minimal_norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
-from boundarygeo.evaluation import analysis, progress_bar
+from boundarygeo.evaluation import Session, analysis, progress_bar
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.sequential.candidates import TOLERANCE, Candidates
 from boundarygeo.subspace.sequential.orthogonal import Bounds, nearest_beyond, orthogonal_unit
@@ -175,12 +175,12 @@ def sequential_directions(
     # The directions, again for each start, and the boundaries of the classes.
     together = max(1, _WORKING_BYTES // (8 * (width * (1 + starts) + 2 * _CANDIDATES) * x[0].numel()))
     with (
-        clf.running(x, y),
+        clf.session(x, y) as session,
         progress_bar(len(x), description="sequential", unit="examples", progress=progress) as bar,
     ):
         for start in range(0, len(x), together):
             some = slice(start, start + together)
-            chains = _Chains(clf, inputs[some], classes[some], numbers[some], box, width)
+            chains = _Chains(clf, session, inputs[some], classes[some], numbers[some], box, width)
             bar.update(len(chains.found) - len(chains.live))
             while before := len(chains.live):
                 chains.extend(steps=steps, starts=starts, limit=limit, failures=failures, seed=seed)
@@ -208,8 +208,10 @@ class _Chains:
         live: those that are, int64 `[live]`.
     """
 
-    def __init__(self, clf: Classifier, inputs: Tensor, classes: Tensor, numbers: Tensor, box: str, width: int) -> None:
-        self.clf, self.numbers, self.width = clf, numbers, width
+    def __init__(
+        self, clf: Classifier, session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor, box: str, width: int
+    ) -> None:
+        self.clf, self.session, self.numbers, self.width = clf, session, numbers, width
         self.inputs, self.classes = inputs.to(clf.device), classes.to(clf.device)
         count, device = len(inputs), clf.device
         logits = self._linearise()
@@ -234,12 +236,12 @@ class _Chains:
     def _linearise(self) -> Tensor:
         """Normals and gaps of the boundaries to the most likely other classes; returns the logits."""
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        count = min(_CANDIDATES, self.clf.num_classes or _CANDIDATES)
+        count = min(_CANDIDATES, self.session.num_classes)
 
         def work(start: int, stop: int) -> None:
-            parts.append(self.clf.differentiate_top(self.inputs[start:stop], count))
+            parts.append(self.session.differentiate_top(self.inputs[start:stop], count))
 
-        self.clf.in_batches(work, len(self.inputs), self.inputs.shape[1:], kind="gradient")
+        self.session.in_batches(work, len(self.inputs), self.inputs.shape[1:], kind="gradient")
         logits, self.rivals, gradients = (torch.cat(values) for values in zip(*parts, strict=True))
         heights = logits.gather(1, self.rivals).double()
         self.rivals, self.gaps = self.rivals[:, 1:], heights[:, :1] - heights[:, 1:]
@@ -252,7 +254,7 @@ class _Chains:
         basis = self.basis[live, : int(self.found[live].max())]
         bounds = None if self.bounds is None else self.bounds.rows(live)
         ahead, targets, radius = self._starts(basis, bounds, starts, seed)
-        best = Candidates(self.clf, self.inputs[live], self.classes[live], inside=bounds is not None)
+        best = Candidates(self.session, self.inputs[live], self.classes[live], inside=bounds is not None)
         if not bool(self.attempts[live].any()):
             self._offer_minimal(best, seed)
         best, self.spare[live] = search_shortest(best, ahead, targets, basis, bounds, radius, self.reach, steps=steps)
