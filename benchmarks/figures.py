@@ -331,7 +331,8 @@ DECLARED = (
     Figure(
         "mnist-dimension",
         "How many orthogonal directions of length 5 (L2) fool an MLP, and how many of these also fool another: frames "
-        "of the theory, where all of a frame must succeed, bounds ignored. The distribution is wide; the means hide it.",
+        "of the theory, where all of a frame must succeed, bounds ignored. The distribution is wide; the "
+        "means hide it.",
         f"{FILES[0]} and {FILES[1]} (`make mnist-models`)", f"{MNIST_TEST}, n = 1,000", mnist_dimension,
         lambda results: bg.plots.dimension(*results, names=WHO[:2]),
     ),
