@@ -273,25 +273,25 @@ def explorer(results: list[bg.BoundaryMaps]) -> bytes | None:
 
 MAPS_SHOW = (
     "Each cell is a 2-D cross-section of the input space through one correctly classified image (the cross): white is "
-    "the true class, every other class has its one colour. "
+    "the true class, every other class has one fixed colour. "
 )
 DECLARED = (
     Figure(
         "resnet20-fgsm_random",
         MAPS_SHOW + "To the right: the FGSM direction, ε from -16/255 to 16/255; upwards: a random direction "
-        "orthogonal to it, of the same L2 length. That the label often changes along the random axis, too, is the "
-        "network's sensitivity to noise of this length (3.5 in L2).",
+        "orthogonal to it, of the same L2 length. The label often changes along the random axis too, because the "
+        "network is sensitive to noise of this length (3.5 in L2).",
         RESNET20, f"{CIFAR10_TEST}, n = 100", resnet20_maps("fgsm_random", 16 / 255), grid,
     ),
     Figure(
         "resnet20-fgsm_adversarial",
-        MAPS_SHOW + "Both axes climb the loss: to the right the FGSM direction, upwards the part of the gradient that "
-        "is orthogonal to it, so that boundaries come out diagonal.",
+        MAPS_SHOW + "The loss rises along both axes: to the right the FGSM direction, upwards the part of the "
+        "gradient that is orthogonal to it, so boundaries come out diagonal.",
         RESNET20, f"{CIFAR10_TEST}, n = 100", resnet20_maps("fgsm_adversarial", 16 / 255), grid,
     ),
     Figure(
         "resnet20-random",
-        MAPS_SHOW + "Both axes are random, of the L2 length of a sign vector: not white at 16/255, because steps of "
+        MAPS_SHOW + "Both axes are random, with the L2 length of a sign vector: not white at 16/255, because steps of "
         "3.5 in L2 are long for this network in any direction.",
         RESNET20, f"{CIFAR10_TEST}, n = 100", resnet20_maps("random", 16 / 255), grid,
     ),
@@ -304,13 +304,14 @@ DECLARED = (
     Figure(
         "resnet20-pieces",
         "Logits along the FGSM direction, ε from -1/255 to 1/255, through every one of the affine pieces; below, each "
-        "breakpoint in the row of the layer that causes it. The curves look nearly straight, the pieces are thousands.",
+        "breakpoint in the row of the layer that causes it. The curves look nearly straight, but have "
+        "thousands of pieces.",
         RESNET20, f"{CIFAR10_TEST}, n = 1", resnet20_pieces, pieces,
     ),
     Figure(
         "explorer",
-        "The page of `boundarygeo explore`, the pointer on a pixel of the 24th map: the perturbed image, its label, "
-        "margin and coordinates.",
+        "The page made by `boundarygeo explore`, with the pointer on a pixel of the 24th map: the perturbed image, "
+        "its label, margin and coordinates.",
         RESNET20, f"{CIFAR10_TEST}, n = 100", lambda device: DECLARED[0].results(device), explorer,
     ),
     Figure(
@@ -322,36 +323,37 @@ DECLARED = (
     ),
     Figure(
         "mnist-plane",
-        "One plane through one digit for three networks; the last panel has the outlines of the true class's region of "
-        "all. To the right: the first MLP's FGSM direction.",
+        "One plane through one digit for three networks; the last panel outlines the true class's region for each of "
+        "them. To the right: the first MLP's FGSM direction.",
         f"{', '.join(FILES[:3])} (`make mnist-models`)", f"{MNIST_TEST}, n = 1", mnist_plane,
         lambda results: bg.plots.one_plane(results, names=WHO[:3], columns=2),
     ),
     Figure(
         "mnist-dimension",
-        "How many orthogonal directions of length 5 (L2) fool an MLP, and how many of them another one: frames of the "
-        "theory, all of a frame must succeed, bounds ignored. The distribution is wide; the means hide it.",
+        "How many orthogonal directions of length 5 (L2) fool an MLP, and how many of these also fool another: frames "
+        "of the theory, where all of a frame must succeed, bounds ignored. The distribution is wide; the "
+        "means hide it.",
         f"{FILES[0]} and {FILES[1]} (`make mnist-models`)", f"{MNIST_TEST}, n = 1,000", mnist_dimension,
         lambda results: bg.plots.dimension(*results, names=WHO[:2]),
     ),
     Figure(
         "mnist-frames",
         "Share of digits with at least k orthogonal adversarial directions of length 5 (L2) inside the bounds: frames "
-        "of the theory, and frames optimised on the network, which find more: all of them are lower bounds.",
+        "of the theory, and frames optimised on the network, which find more. All are lower bounds.",
         f"{FILES[0]} and {FILES[2]} (`make mnist-models`)", f"{MNIST_TEST}, n = 100 per network", mnist_frames,
         lambda results: bg.plots.dimension_at_least(results, names=["MLP", "MLP", "CNN", "CNN"]),
     ),
     Figure(
         "mnist-sequential",
         "Length of the shortest adversarial direction, of the shortest orthogonal to it, and so on, up to the 50th; "
-        "below, the share of digits that have so many.",
+        "below, the share of digits that have that many.",
         f"{FILES[0]} and {FILES[2]} (`make mnist-models`)", f"{MNIST_TEST}, n = 100 per network", mnist_sequential,
         lambda results: bg.plots.sequential_distances(results, names=["MLP", "MLP", "CNN", "CNN"]),
     ),
     Figure(
         "mnist-transfer",
-        "Of the digits that all four networks get right, how many does an adversarial example made for the source fool "
-        "at the target? PGD with 20 steps, ε = 0.1 in L∞.",
+        "For how many of the digits that all four networks classify correctly does an adversarial example made for the "
+        "source fool the target? PGD with 20 steps, ε = 0.1 in L∞.",
         f"{', '.join(FILES)} (`make mnist-models`)", f"{MNIST_TEST}, n = 1,000 drawn", mnist_transfer,
         lambda results: bg.plots.transfer_matrix(results[0]),
     ),

@@ -286,7 +286,7 @@ def main() -> None:
             agreement.estimate(a, b).percent(),
         )
 
-    print("\nThe same of a network with itself, its perturbations from other random starts: the most to be expected")
+    print("\nThe same for a network and itself, with perturbations from other random starts: the most to be expected")
     heading("network", "overlap", "minus other images")
     for name in several:
         row(name, overlap.estimate(name, f"{name} again").plain(3), overlap.excess(name, f"{name} again").plain(3))
@@ -296,7 +296,7 @@ def main() -> None:
 
     print(
         "\nIs the target's boundary nearer to the source's than that is to the image (ID < MD)? Mean MD and ID, and "
-        "the share of images with ID < MD, censored ones counted against it"
+        "the share of images with ID < MD, counting censored images as not"
     )
     heading(
         "source",

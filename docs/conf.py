@@ -35,6 +35,10 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 
+myst_heading_anchors = 3
+# Benchmarks and notebooks are not built: links to them lead from docs/_build/html into the repository.
+myst_url_schemes = {"https": None, "repository": "../../../{{path}}#{{fragment}}"}
+
 html_theme = "furo"
 html_title = f"boundarygeo {release}"
 html_copy_source = False
@@ -105,11 +109,21 @@ class Commands(SphinxDirective):
         """Make one section per command."""
         group = typer.main.get_command(commands)
         context = typer.Context(group, info_name="boundarygeo")
-        return [self._section(name, command, context) for name, command in group.commands.items()]  # type: ignore
+        return self._sections(group, context)
+
+    def _sections(self, group: Any, context: typer.Context) -> list[nodes.Node]:
+        """One section per command, and per command of a group of commands."""
+        found: list[nodes.Node] = []
+        for name, command in group.commands.items():
+            found.append(self._section(name, command, context))
+            if hasattr(command, "commands"):
+                found += self._sections(command, typer.Context(command, info_name=name, parent=context))
+        return found
 
     def _section(self, name: str, command: Any, parent: Any) -> nodes.section:
-        section = nodes.section(ids=[f"command-{name}"], names=[name])
-        section += nodes.title(text=f"boundarygeo {name}")
+        path = f"{parent.command_path} {name}"
+        section = nodes.section(ids=["command-" + "-".join(path.split()[1:])], names=[path])
+        section += nodes.title(text=path)
         for paragraph in (command.help or "").replace("\b", "").split("\n\n"):
             section += nodes.paragraph(text=" ".join(paragraph.split()))
         context = typer.Context(command, info_name=name, parent=parent)
@@ -120,6 +134,11 @@ class Commands(SphinxDirective):
                 options += nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph(text=about)))
         section += options
         return section
+
+
+def links_into_the_repository(app: Sphinx, page: str, source: list[str]) -> None:
+    """Mark links of Markdown pages that leave docs/, which are written as on any page of the repository."""
+    source[0] = source[0].replace("](../", "](repository:")
 
 
 def plain_signature(app: Sphinx, what: str, name: str, public: Any, options: Any, signature: Any, result: Any) -> Any:
@@ -146,7 +165,7 @@ def all_names_are_there(app: Sphinx, env: BuildEnvironment) -> None:
         for name in module.__all__:
             place = boundarygeo if getattr(boundarygeo, name, None) is getattr(module, name) else module
             if f"{place.__name__}.{name}" not in documented and name not in ("__version__", "plots"):
-                logger.warning("%s.%s is public, and in no group of docs/", module.__name__, name)
+                logger.warning("%s.%s is public but in no group of docs/", module.__name__, name)
 
 
 def visit_math(translator: Any, node: nodes.Element) -> None:
@@ -166,6 +185,7 @@ def setup(app: Sphinx) -> None:
     app.add_directive("api", Api)
     app.add_directive("commands", Commands)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
+    app.connect("source-read", links_into_the_repository)
     app.connect("autodoc-process-signature", plain_signature)
     app.connect("autodoc-process-docstring", plain_bars, priority=400)  # before Google's sections are rearranged
     app.connect("env-check-consistency", all_names_are_there)

@@ -12,7 +12,7 @@ import boundarygeo as bg
 DOCS = Path(__file__).parent.parent / "docs"
 
 # Rooms that users do not import from: what is public in them is public in boundarygeo, or for other rooms only.
-INSIDE = {"attacks", "cli", "defences", "evaluation", "sections", "subspace", "transfer"}
+INSIDE = {"attacks", "cli", "defences", "evaluation", "lines", "maps", "results", "subspace", "transfer"}
 ROOMS = sorted(room.name for room in pkgutil.iter_modules(bg.__path__) if room.ispkg and room.name not in INSIDE)
 MODULES = ["boundarygeo", *(f"boundarygeo.{room}" for room in ROOMS)]
 

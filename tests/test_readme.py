@@ -1,8 +1,10 @@
 """What readers see first: links lead somewhere, code names what exists, and every figure says where it came from."""
 
 import ast
+import importlib.resources
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,12 @@ import pytest
 import boundarygeo as bg
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/claims.md", "benchmarks/README.md")
-PAGES = [ROOT / name for name in NAMES]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / "benchmarks" / name for name in ("README.md", "scale.md")),
+]
+MOST_WORDS = 1000
 FIGURES = sorted(path for path in (ROOT / "figures").glob("*.png") if not path.stem.startswith("training"))
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -52,6 +58,29 @@ def test_code_is_python_and_names_what_is_public(page):
                 assert node.attr in bg.__all__
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "bg.plots":
                 assert node.attr in bg.plots.__all__
+
+
+def test_the_readme_is_short():
+    text = re.sub(r"^```.*?^```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S | re.M)
+    without_images = re.sub(r"!\[[^]]*\]\([^)]*\)", "", text)
+    shown = re.sub(r"\]\([^)]*\)", "]", without_images)  # no addresses of links
+    words = [word for word in re.split(r"[\s|]+", shown) if re.search(r"\w", word)]
+    assert len(words) <= MOST_WORDS
+
+
+def test_the_readme_leads_to_every_page_for_readers():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in (ROOT / "docs").glob("*.md") if f"(docs/{path.name})" not in text] == []
+
+
+def test_the_citation_has_the_version_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.+)$", citation, re.M)[1] == project["version"]
+
+
+def test_type_checkers_find_the_annotations():
+    assert importlib.resources.files(bg).joinpath("py.typed").is_file()
 
 
 def test_figures_are_those_of_the_list(declared):
