@@ -29,7 +29,8 @@ def main() -> None:
     stepped_over = off > 10 * scanned.tolerance
     print(f"n = {len(x)}, reach {arguments.reach:g}/255 along FGSM, tolerance {scanned.tolerance:.1e}")
     print(f"found: scan {int(scanned.found.sum())}, exact {int(exact.found.sum())}, both {int(both.sum())}")
-    print(f"same class met: {int((scanned.met == exact.met)[both].sum())} of {int(both.sum())}")
+    same = (scanned.adversarial_label == exact.adversarial_label)[both]
+    print(f"same class met: {int(same.sum())} of {int(both.sum())}")
     print(f"scan stepped over a thin region: {int(stepped_over.sum())}")
     print(f"largest difference of the others: {float(off[~stepped_over].abs().max()):.1e}")
     for name, result in (("scan", scanned), ("exact", exact)):

@@ -183,7 +183,7 @@ def mnist_dimension(device: str) -> list[bg.Result]:
         own, drawn.x, drawn.y, eps=5.0, box="ignore", keep_directions=True, seed=SEED, index=drawn.index
     )
     sent = bg.transferred_dimension(other, drawn.x, found)
-    return [replace(found, perturbations=None, owner=None, met=None), sent]
+    return [replace(found, perturbations=None, owner=None, adversarial_label=None), sent]
 
 
 def mnist_frames(device: str) -> list[bg.Result]:

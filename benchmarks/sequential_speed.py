@@ -57,7 +57,7 @@ def search(clf: bg.Classifier, x: Tensor, y: Tensor, **settings) -> tuple[float,
     """Seconds, searches, and directions per example."""
     began = time.perf_counter()
     result = bg.sequential_directions(clf, x, y, progress=False, **settings)
-    return time.perf_counter() - began, int(result.attempts.sum()), float(result.found.double().mean())
+    return time.perf_counter() - began, int(result.attempts.sum()), float(result.count.double().mean())
 
 
 def alone(clf: bg.Classifier, x: Tensor, y: Tensor, examples: range, **settings) -> tuple[float, int]:

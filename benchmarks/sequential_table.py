@@ -44,7 +44,7 @@ def main() -> None:
         cost = result.provenance
         print(
             f"| {network} | {box} | {len(x)} | {' | '.join(distances)} | "
-            f"{mean(result.found.double().numpy(), within=(0, math.inf)).plain(1)} | "
+            f"{mean(result.count.double().numpy(), within=(0, math.inf)).plain(1)} | "
             f"{', '.join(f'{name} {count}' for name, count in zip(result.stops, reasons, strict=True) if count)} | "
             f"{float(result.orthogonality.max()):.1e} | "
             f"{cost.forwards / len(x):,.0f}, {cost.backwards / len(x):,.0f} |",

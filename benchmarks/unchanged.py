@@ -23,7 +23,17 @@ from analyses import ONE, SEVERAL, classifier
 from boundarygeo.results.result import software_versions
 
 TOLERANCE = 1e-6
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "met": "adversarial_label",
+    "sequential/found": "sequential/count",
+    **{
+        f"{attack}/labels": f"{attack}/predicted"
+        for attack in ("fgsm", "pgd", "apgd", "apgd_targeted", "square", "minimal_norm", "matrix", "segments")
+    },
+    **{f"{name}/labels": f"{name}/true_labels" for name in ("gaas", "gaas in L∞", "frame", "shared")},
+    "label": "predicted",
+    "votes": "hits",
+}
 """Names of fields, or of `analysis/field`, that were others before: the new one of each old one."""
 
 

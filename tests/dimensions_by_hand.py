@@ -42,8 +42,8 @@ def dimensions(
         "largest_norm": zero,
         "perturbations": None,
         "owner": None,
-        "met": None,
-        "labels": torch.zeros(n, dtype=torch.int64),
+        "adversarial_label": None,
+        "true_labels": torch.zeros(n, dtype=torch.int64),
         "index": torch.arange(n),
         "eps": eps,
         "norm": "l2",
@@ -53,7 +53,7 @@ def dimensions(
         "loss": "margin",
         "max_dimension": cap,
         "restarts": 1,
-        "targeted": False,
+        "targets": None,
         "stops": (),
     }
     return bg.AdversarialDimension(**(fields | changes))

@@ -30,7 +30,7 @@ class AdversarialExamples(Result):
             try (FGSM, PGD) or the input itself (minimal norm).
         found: whether the label is what the attack wants: another than the true class, or the target; bool
             `[example]`.
-        labels: class predicted at `x_adv`, int64 `[example]`.
+        predicted: class predicted at `x_adv`, int64 `[example]`.
         distance: norm of `x_adv - x`, float64 `[example]`; 0 for examples that needed no change (misclassified to
             begin with), inf where the attack failed.
         classes: the classes that were given: the true ones, or the targets, int64 `[example]`.
@@ -43,7 +43,7 @@ class AdversarialExamples(Result):
 
     x_adv: Tensor = array("example", "*input", unit="input units")
     found: Tensor = array("example")
-    labels: Tensor = array("example")
+    predicted: Tensor = array("example")
     distance: Tensor = array("example", unit="input units")
     classes: Tensor = array("example")
     index: Tensor = array("example", coordinate=True)
@@ -114,7 +114,7 @@ def attack_examples(
         provenance=provenance(seed=seed, **resolved),
         x_adv=x_adv,
         found=found,
-        labels=labels,
+        predicted=labels,
         distance=torch.where(found, distance, torch.inf),
         classes=classes.cpu(),
         index=numbers,

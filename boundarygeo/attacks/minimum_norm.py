@@ -90,7 +90,7 @@ def minimal_norm(
     *,
     norm: str = "l2",
     steps: int = 600,
-    max_norm: float | None = None,
+    eps: float | None = None,
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
@@ -123,7 +123,7 @@ def minimal_norm(
         y: true classes, int64 `[example]`.
         norm: `"l2"` or `"linf"`.
         steps: number of forward passes per example, at least 4.
-        max_norm: longest perturbation to accept, in input units: where none that is as short is found, `found` is
+        eps: longest perturbation to accept, in input units: where none that is as short is found, `found` is
             False.
         seed: seed of the random starts.
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
@@ -134,10 +134,10 @@ def minimal_norm(
 
     Raises:
         TypeError: as `attack_examples`.
-        ValueError: as `attack_examples`, or if `steps` or `max_norm` is out of its range.
+        ValueError: as `attack_examples`, or if `steps` or `eps` is out of its range.
     """
     check_count(steps, "steps", least=4)
-    limit = math.inf if max_norm is None else check_eps(max_norm, "max_norm")
+    limit = math.inf if eps is None else check_eps(eps, "eps")
 
     def search(session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         points = inputs.clone()
@@ -158,7 +158,7 @@ def minimal_norm(
         search,
         attack="minimal_norm",
         norm=norm,
-        eps=max_norm,
+        eps=eps,
         targeted=False,
         seed=seed,
         index=index,

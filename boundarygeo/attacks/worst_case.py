@@ -71,7 +71,7 @@ def strongest(
     common = {"norm": norm, "seed": seed, "progress": progress}
     attacks: list[Callable[..., AdversarialExamples]] = [
         partial(apgd, eps=radius, steps=steps, restarts=restarts, **common),
-        partial(minimal_norm, max_norm=radius, **common),
+        partial(minimal_norm, eps=radius, **common),
         partial(apgd_targeted, eps=radius, steps=steps, restarts=restarts, **common),
         partial(square, eps=radius, queries=queries, **common),
     ]
@@ -85,12 +85,12 @@ def strongest(
         for rows in live.tensor_split(math.ceil(len(live) / most)):
             result = attack(_in_one_batch(clf, len(rows)), x[rows], y[rows], index=numbers[rows])
             x_adv[rows] = torch.where(like(result.found, result.x_adv), result.x_adv, x_adv[rows])
-            found[rows], labels[rows], distance[rows] = result.found, result.labels, result.distance
+            found[rows], labels[rows], distance[rows] = result.found, result.predicted, result.distance
     return AdversarialExamples(
         provenance=provenance(seed=seed),
         x_adv=x_adv,
         found=found,
-        labels=labels,
+        predicted=labels,
         distance=distance,
         classes=y.detach().long().cpu(),
         index=numbers,

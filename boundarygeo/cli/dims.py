@@ -31,7 +31,7 @@ from boundarygeo.transfer.dimension import TransferredDimension, dimension_and_t
 
 KINDS: tuple[str, ...] = ("own", "transferred", "noise")
 NOISE_DRAWS = 100
-REASONS = ("max_norm", "failures", "no_gradient")
+REASONS = ("eps", "failures", "no_gradient")
 
 
 class Method(enum.StrEnum):

@@ -145,7 +145,7 @@ class Bench:
             )  # fmt: skip
             distance[i] = length(found.x_adv.double() - self.x.cpu().double(), "linf")
             for j, target in enumerate(self.subjects):
-                labels[i, j] = found.labels if i == j else target.classifier.predict(found.x_adv)
+                labels[i, j] = found.predicted if i == j else target.classifier.predict(found.x_adv)
         made = f"transfer_matrix(attack='pgd', eps={eps!r}, norm='linf', early_stop=False, steps={STEPS})"
         return TransferMatrix(
             provenance=_together([record(made, seed=self.seed) for record in records]),

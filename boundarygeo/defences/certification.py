@@ -38,11 +38,11 @@ class CertifiedRadii(Result):
 
     Attributes:
         radius: :math:`\sigma\Phi^{-1}(\underline{p_A})`, float64 `[example]`, in input units; 0 where it abstains.
-        label: class of the smoothed classifier, int64 `[example]`; -1 where it abstains.
+        predicted: class of the smoothed classifier, int64 `[example]`; -1 where it abstains.
         abstained: whether the lower bound is below one half, bool `[example]`.
         lower: the lower bound of the share of the class, one-sided Clopper-Pearson at level `alpha`, float64
             `[example]`.
-        votes: how often the selected class was predicted among the `n`, int64 `[example]`.
+        hits: how often the selected class was predicted among the `n`, int64 `[example]`.
         selected: the class that was predicted most often among the first `n0`, int64 `[example]`.
         true_labels: int64 `[example]`.
         index: number of each example, int64 `[example]`: decides its noise.
@@ -53,10 +53,10 @@ class CertifiedRadii(Result):
     """
 
     radius: Tensor = array("example", unit="L2 in input units")
-    label: Tensor = array("example")
+    predicted: Tensor = array("example")
     abstained: Tensor = array("example")
     lower: Tensor = array("example")
-    votes: Tensor = array("example")
+    hits: Tensor = array("example")
     selected: Tensor = array("example")
     true_labels: Tensor = array("example")
     index: Tensor = array("example", coordinate=True)
@@ -68,7 +68,7 @@ class CertifiedRadii(Result):
     @property
     def correct(self) -> Tensor:
         """Whether the label is the true one, bool `[example]`; not where it abstains."""
-        return self.label == self.true_labels
+        return self.predicted == self.true_labels
 
     @property
     def largest(self) -> float:
@@ -101,7 +101,7 @@ class SmoothedPredictions(Result):
     """What the smoothed classifier predicts, or that it abstains.
 
     Attributes:
-        label: class predicted most often, int64 `[example]`; -1 where it abstains.
+        predicted: class predicted most often, int64 `[example]`; -1 where it abstains.
         abstained: whether the p-value exceeds `alpha`, bool `[example]`.
         p_value: of the two-sided binomial test that the two most frequent classes are equally likely, float64
             `[example]`.
@@ -112,7 +112,7 @@ class SmoothedPredictions(Result):
         alpha: probability that a prediction is not the class of the smoothed classifier.
     """
 
-    label: Tensor = array("example")
+    predicted: Tensor = array("example")
     abstained: Tensor = array("example")
     p_value: Tensor = array("example")
     counts: Tensor = array("example", "class")
@@ -182,10 +182,10 @@ def certify(
     return CertifiedRadii(
         provenance=provenance(seed=seed),
         radius=radius,
-        label=torch.where(abstained, ABSTAIN, selected),
+        predicted=torch.where(abstained, ABSTAIN, selected),
         abstained=abstained,
         lower=torch.from_numpy(lower),
-        votes=hits,
+        hits=hits,
         selected=selected,
         true_labels=y.detach().cpu().long(),
         index=numbers,
@@ -245,7 +245,7 @@ def predict_smoothed(
     abstained = p_value > alpha
     return SmoothedPredictions(
         provenance=provenance(seed=seed),
-        label=torch.where(abstained, ABSTAIN, counts.argmax(1)),
+        predicted=torch.where(abstained, ABSTAIN, counts.argmax(1)),
         abstained=abstained,
         p_value=p_value,
         counts=counts,

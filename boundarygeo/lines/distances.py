@@ -27,8 +27,8 @@ class BoundaryDistances(Result):
     Attributes:
         distance: float64 `[example]`, in `unit`; inf where no change was found, NaN where there is no direction.
         found: whether a change was found, bool `[example]`.
-        label: class predicted at the example, int64 `[example]`.
-        met: class met behind the boundary, int64 `[example]`; -1 where none was found.
+        predicted: class predicted at the example, int64 `[example]`.
+        adversarial_label: class met behind the boundary, int64 `[example]`; -1 where none was found.
         true_labels: int64 `[example]`.
         index: number of each example, int64 `[example]`.
         valid: whether the direction exists, bool `[example]`: False where a gradient is zero.
@@ -42,8 +42,8 @@ class BoundaryDistances(Result):
 
     distance: Tensor = array("example", unit="direction units")
     found: Tensor = array("example")
-    label: Tensor = array("example")
-    met: Tensor = array("example")
+    predicted: Tensor = array("example")
+    adversarial_label: Tensor = array("example")
     true_labels: Tensor = array("example")
     index: Tensor = array("example", coordinate=True)
     valid: Tensor = array("example")
@@ -114,8 +114,8 @@ def boundary_distance(
         provenance=provenance(seed=seed, direction=directions, tolerance=tolerance),
         distance=torch.where(valid, distance, torch.nan),
         found=found.cpu(),
-        label=label.cpu(),
-        met=met.cpu(),
+        predicted=label.cpu(),
+        adversarial_label=met.cpu(),
         true_labels=y.detach().cpu().long(),
         index=numbers,
         valid=valid,

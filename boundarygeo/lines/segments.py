@@ -55,7 +55,7 @@ class SegmentCurves(Result):
             input unit.
         gradient_low: lower end of its 95 % interval (`boundarygeo.results.statistics.mean`), float64 `[point]`.
         gradient_high: upper end.
-        labels: predicted class, int64 `[pair, point]`.
+        predicted: predicted class, int64 `[pair, point]`.
         gradient_norm: norm of the gradient, float64 `[pair, point]`.
         y1: class of the first example, int64 `[pair]`.
         y2: class of the second, int64 `[pair]`.
@@ -70,7 +70,7 @@ class SegmentCurves(Result):
     gradient: Tensor = array("point", unit="loss per input unit")
     gradient_low: Tensor = array("point", unit="loss per input unit")
     gradient_high: Tensor = array("point", unit="loss per input unit")
-    labels: Tensor = array("pair", "point")
+    predicted: Tensor = array("pair", "point")
     gradient_norm: Tensor = array("pair", "point", unit="loss per input unit")
     y1: Tensor = array("pair")
     y2: Tensor = array("pair")
@@ -85,12 +85,12 @@ class SegmentCurves(Result):
     @property
     def correct(self) -> Tensor:
         """Whether both examples are classified correctly, bool `[pair]`."""
-        return (self.labels[:, -1] == self.y1) & (self.labels[:, 0] == self.y2)
+        return (self.predicted[:, -1] == self.y1) & (self.predicted[:, 0] == self.y2)
 
     @property
     def missed(self) -> Tensor:
         """Whether the prediction is the class of neither example, bool `[pair, point]`."""
-        return (self.labels != self.y1[:, None]) & (self.labels != self.y2[:, None])
+        return (self.predicted != self.y1[:, None]) & (self.predicted != self.y2[:, None])
 
     def select(self, which: Tensor) -> "SegmentCurves":
         """The curves of some of the pairs.
@@ -107,7 +107,7 @@ class SegmentCurves(Result):
         return _curves(
             self.provenance,
             self.lam,
-            self.labels[which],
+            self.predicted[which],
             self.gradient_norm[which],
             (self.y1[which], self.y2[which]),
             self.index[which],
@@ -272,7 +272,7 @@ def _curves(
         gradient=column(means, "value"),
         gradient_low=column(means, "low"),
         gradient_high=column(means, "high"),
-        labels=labels,
+        predicted=labels,
         gradient_norm=gradient_norm,
         y1=y1,
         y2=y2,

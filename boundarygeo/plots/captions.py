@@ -34,7 +34,7 @@ def settings_of(result: AdversarialDimension) -> list[str]:
         METHOD_NAMES[result.method],
         *([] if result.method == "sequential" else [RULE_NAMES[result.rule]]),  # no frames, no rule
         BOX_NAMES[result.box],
-        *(["targeted"] if result.targeted else []),
+        *(["targeted"] if result.targets is not None else []),
     ]
 
 

@@ -64,7 +64,7 @@ def sequential_distances(
         # As far as anyone has directions, and one more, where the share has become zero.
         last = max(min(int(np.isfinite(d).sum(1).max()) + 1, d.shape[1]) for d in lengths)
         below.set(xlabel="number of the direction, in the order of finding", xlim=(0.5, last + 0.5))
-        limits = sorted({limit for result in several if (limit := _limit(result)) is not None})
+        limits = sorted({limit for result in several if (limit := result.eps) is not None})
         text = f"n = {count_text([len(distance) for distance in lengths])} examples; median and quartiles"
         if limits:
             text += f"; none longer than {', '.join(f'{limit:.4g}' for limit in limits)}"
@@ -85,11 +85,6 @@ def _lengths(result: SequentialDirections | AdversarialDimension, name: str) -> 
     if not bool(right.any()):
         raise ValueError(f"results must have an example that is classified correctly, got none for {name}")
     return result.distance[right].numpy()
-
-
-def _limit(result: SequentialDirections | AdversarialDimension) -> float | None:
-    """Longest perturbation that was accepted, if there was a limit."""
-    return result.eps if isinstance(result, AdversarialDimension) else result.max_norm
 
 
 def _draw(above: Axes, below: Axes, distance: NDArray[np.float64], look: Look) -> None:

@@ -74,7 +74,7 @@ def chains(
         clf,
         x,
         y,
-        max_norm=settings.eps,
+        eps=settings.eps,
         max_directions=settings.cap,
         box=settings.box,
         steps=settings.steps,
@@ -84,12 +84,12 @@ def chains(
     )
 
     def parts() -> Iterator[tuple[Tensor, Tensor]]:
-        for start, stop in chunks(found.found, x[0].numel()):
+        for start, stop in chunks(found.count, x[0].numel()):
             rows = (found.owner >= start) & (found.owner < stop)
             if bool(rows.any()):
                 yield found.perturbations[rows], found.owner[rows]
 
-    return Best(found.attempts[:, None], found.found[:, None], parts), found.stopped
+    return Best(found.attempts[:, None], found.count[:, None], parts), found.stopped
 
 
 def lengths(seen: Verified, cap: int) -> Tensor:

@@ -59,8 +59,9 @@ class AdversarialDimension(Result):
         largest_norm: largest norm of those perturbations, float64 `[example]`.
         perturbations: those perturbations, float32 `[direction, *input]`, or None.
         owner: example of each, int64 `[direction]`, or None.
-        met: class predicted there, int64 `[direction]`, or None.
-        labels: classes that were given: the true ones or the targets, int64 `[example]`.
+        adversarial_label: class predicted there, int64 `[direction]`, or None.
+        true_labels: true classes, int64 `[example]`.
+        targets: classes to reach, int64 `[example]`, or None where any other class was a success.
         index: number of each example, int64 `[example]`.
         eps: largest norm allowed, in input units.
         norm: `"l2"` or `"linf"`.
@@ -70,7 +71,6 @@ class AdversarialDimension(Result):
         loss: whose gradient was used.
         max_dimension: largest count that could be found.
         restarts: number of rotated frames tried.
-        targeted: whether `labels` are targets.
         stops: names of the reasons in `stopped`, as in `SequentialDirections`; none for the other methods.
     """
 
@@ -91,8 +91,9 @@ class AdversarialDimension(Result):
     largest_norm: Tensor = array("example", unit="input units")
     perturbations: Tensor | None = array("direction", "*input", unit="input units")
     owner: Tensor | None = array("direction")
-    met: Tensor | None = array("direction")
-    labels: Tensor = array("example")
+    adversarial_label: Tensor | None = array("direction")
+    true_labels: Tensor = array("example")
+    targets: Tensor | None = array("example")
     index: Tensor = array("example", coordinate=True)
     eps: float
     norm: str
@@ -102,7 +103,6 @@ class AdversarialDimension(Result):
     loss: str
     max_dimension: int
     restarts: int
-    targeted: bool
     stops: tuple[str, ...]
 
     @property
@@ -165,7 +165,7 @@ def adversarial_dimension(
     margins at once. What is counted is the largest set of successes in one frame; it is never less than `"gaas"` finds.
     `method="sequential"` (L2 only) knows no frames: after Paiton et al. 2021 it looks for the shortest adversarial
     direction, then the shortest orthogonal to it, and so on, and counts those that are no longer than ε, each of its
-    own length: `sequential_directions`, which has more settings, with `max_norm=eps`.
+    own length: `sequential_directions`, which has more settings, with `eps=eps`.
 
     What happens at the bounds of the inputs is a choice, as clipping destroys orthogonality:
 
@@ -295,8 +295,9 @@ def adversarial_dimension(
         largest_norm=whole(seen.largest_norm),
         perturbations=seen.perturbations if keep_directions else None,
         owner=who[seen.owner] if keep_directions and seen.owner is not None else None,
-        met=seen.met if keep_directions else None,
-        labels=goal.classes,
+        adversarial_label=seen.adversarial_label if keep_directions else None,
+        true_labels=y.detach().cpu().long(),
+        targets=goal.classes if goal.targeted else None,
         index=numbers,
         eps=settings.eps,
         norm=norm,
@@ -306,6 +307,5 @@ def adversarial_dimension(
         loss=goal.loss(loss),
         max_dimension=settings.cap,
         restarts=settings.restarts,
-        targeted=goal.targeted,
         stops=() if stopped is None else STOPS,
     )

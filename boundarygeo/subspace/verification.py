@@ -23,7 +23,7 @@ class Verified:
         largest_norm: largest L2 norm of a perturbation, float64 `[example]`.
         perturbations: float32 `[direction, *input]`, or None.
         owner: example of each, int64 `[direction]`, or None.
-        met: class that the first network predicts there, int64 `[direction]`, or None.
+        adversarial_label: class that the first network predicts there, int64 `[direction]`, or None.
     """
 
     count: Tensor
@@ -32,7 +32,7 @@ class Verified:
     largest_norm: Tensor
     perturbations: Tensor | None
     owner: Tensor | None
-    met: Tensor | None
+    adversarial_label: Tensor | None
 
 
 def verify(

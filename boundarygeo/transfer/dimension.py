@@ -66,7 +66,7 @@ def transferred_dimension(
         TypeError: if `x` is not a float tensor.
         ValueError: if directions were not kept, or `x` are not as many examples or of another shape.
     """
-    if dimension.perturbations is None or dimension.owner is None or dimension.met is None:
+    if dimension.perturbations is None or dimension.owner is None or dimension.adversarial_label is None:
         raise ValueError("dimension must hold directions, got none: pass keep_directions=True to adversarial_dimension")
     if len(x) != len(dimension.verified):
         raise ValueError(f"x must be the {len(dimension.verified)} examples of dimension, got {len(x)}")
@@ -76,14 +76,15 @@ def transferred_dimension(
     target.check_inputs(x)
     provenance = target.record()
     perturbations, owner = dimension.perturbations, dimension.owner
-    goal = Goal(dimension.labels, dimension.targeted)
+    classes = dimension.true_labels if dimension.targets is None else dimension.targets
+    goal = Goal(classes, dimension.targets is not None)
     labels: list[Tensor] = []
 
     def work(start: int, stop: int) -> None:
         points = x[owner[start:stop]].detach().float().cpu() + perturbations[start:stop]
         labels.append(session.evaluate(points).argmax(1).cpu())
 
-    with target.session(x, dimension.labels) as session:
+    with target.session(x, classes) as session:
         clean = target.predict(x)
         session.in_batches(work, len(owner), x.shape[1:], kind="float32", progress=progress)
     seen = torch.cat(labels) if labels else owner
@@ -99,7 +100,7 @@ def transferred_dimension(
         source=torch.where(correct, dimension.verified, 0),
         correct=correct,
         valid=dimension.valid,
-        same=per_example(goal.reached(seen, owner) & (seen == dimension.met)),
+        same=per_example(goal.reached(seen, owner) & (seen == dimension.adversarial_label)),
         index=dimension.index,
         source_model=dimension.provenance.model,
         max_dimension=dimension.max_dimension,
@@ -136,4 +137,4 @@ def dimension_and_transfer(
     source, *targets = classifiers
     own = adversarial_dimension(source, x, y, keep_directions=True, index=index, progress=progress, **settings)
     sent = [transferred_dimension(target, x, own, progress=progress) for target in targets]
-    return replace(own, perturbations=None, owner=None, met=None), *sent
+    return replace(own, perturbations=None, owner=None, adversarial_label=None), *sent

@@ -36,7 +36,7 @@ class TransferMatrix(Result):
     Every number is derived from the labels, by the properties and methods.
 
     Attributes:
-        labels: class that a target predicts on the examples made for a source, int64 `[source, target, example]`.
+        predicted: class that a target predicts on the examples made for a source, int64 `[source, target, example]`.
         clean: class that each model predicts on the unperturbed examples, int64 `[classifier, example]`.
         true_labels: int64 `[example]`.
         targets: the class to be reached on each example, int64 `[example]`, or None for any wrong class.
@@ -49,7 +49,7 @@ class TransferMatrix(Result):
         eight_bit: whether the adversarial examples were rounded to the 256 values of an 8-bit image.
     """
 
-    labels: Tensor = array("source", "target", "example")
+    predicted: Tensor = array("source", "target", "example")
     clean: Tensor = array("classifier", "example")
     true_labels: Tensor = array("example")
     targets: Tensor | None = array("example")
@@ -77,7 +77,7 @@ class TransferMatrix(Result):
 
         For an example that a model gets wrong without any attack the success is not the attack's.
         """
-        return self.labels != self.true_labels if self.targets is None else self.labels == self.targets
+        return self.predicted != self.true_labels if self.targets is None else self.predicted == self.targets
 
     @property
     def fooled(self) -> Tensor:
@@ -238,14 +238,14 @@ def transfer_matrix(
         distance[i] = length(points.double() - problem.x.double(), norm)
         for j, target in enumerate(problem.classifiers):
             known = i == j and not eight_bit
-            labels[i, j] = found.labels if known else target.logits(points, progress=progress).argmax(1)
+            labels[i, j] = found.predicted if known else target.logits(points, progress=progress).argmax(1)
     return TransferMatrix(
         provenance=problem.provenance(
             seed=None if attack == "fgsm" else seed,
             targeted=targets is not None,
             **{name: value for name, value in shared.items() if name in SETTINGS[attack]},
         ),
-        labels=labels,
+        predicted=labels,
         clean=problem.labels,
         true_labels=problem.y,
         targets=None if targets is None else wanted,
@@ -284,7 +284,7 @@ def _attack(
     clf: Classifier, x: Tensor, y: Tensor, attack: str, eps: float | None, targeted: bool, settings: dict[str, Any]
 ) -> AdversarialExamples:
     if eps is None or attack == "minimal_norm":
-        return minimal_norm(clf, x, y, max_norm=eps, **settings)
+        return minimal_norm(clf, x, y, eps=eps, **settings)
     return (fgsm if attack == "fgsm" else pgd)(clf, x, y, eps=eps, targeted=targeted, **settings)
 
 

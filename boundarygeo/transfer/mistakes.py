@@ -130,17 +130,17 @@ def transfer_mistakes(matrix: TransferMatrix) -> TransferMistakes:
     """
     if not isinstance(matrix, TransferMatrix):
         raise TypeError(f"matrix must be a TransferMatrix, got {type(matrix).__name__}")
-    given = matrix.labels.diagonal(dim1=0, dim2=1).T  # what each source says about its own examples
+    given = matrix.predicted.diagonal(dim1=0, dim2=1).T  # what each source says about its own examples
     counted, y = matrix.fooled[:, None], matrix.true_labels
-    wrong = matrix.labels != y
-    same = counted & wrong & (matrix.labels == given[:, None])
-    different = counted & wrong & (matrix.labels != given[:, None])
+    wrong = matrix.predicted != y
+    same = counted & wrong & (matrix.predicted == given[:, None])
+    different = counted & wrong & (matrix.predicted != given[:, None])
     count = len(matrix.names)
     chance, deviation = torch.zeros(2, count, count, dtype=torch.float64)
     for i in range(count):
         for j in range(count):
             both = (same | different)[i, j]
-            chance[i, j], deviation[i, j] = _matches(given[i, both], matrix.labels[i, j, both], y[both])
+            chance[i, j], deviation[i, j] = _matches(given[i, both], matrix.predicted[i, j, both], y[both])
     return TransferMistakes(
         provenance=matrix.provenance,
         unfooled=(counted & ~wrong).sum(2),

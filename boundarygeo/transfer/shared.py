@@ -42,7 +42,7 @@ class SharedDimension(Result):
         effective_rank: of those perturbations, float64 `[example]`.
         perturbations: those perturbations, float32 `[direction, *input]`, or None.
         owner: example of each, int64 `[direction]`, or None.
-        labels: true classes, int64 `[example]`.
+        true_labels: true classes, int64 `[example]`.
         index: number of each example, int64 `[example]`.
         names: names of the models.
         eps: largest norm allowed, in input units.
@@ -67,7 +67,7 @@ class SharedDimension(Result):
     effective_rank: Tensor = array("example")
     perturbations: Tensor | None = array("direction", "*input", unit="input units")
     owner: Tensor | None = array("direction")
-    labels: Tensor = array("example")
+    true_labels: Tensor = array("example")
     index: Tensor = array("example", coordinate=True)
     names: tuple[str, ...]
     eps: float
@@ -219,7 +219,7 @@ def shared_dimension(
         effective_rank=_whole(seen.effective_rank, who, len(x)),
         perturbations=seen.perturbations,
         owner=None if seen.owner is None else who[seen.owner],
-        labels=problem.y,
+        true_labels=problem.y,
         index=numbers,
         names=problem.names,
         eps=settings.eps,

@@ -130,7 +130,7 @@ def test_the_least_likely_of_three_classes_is_reached() -> None:
     linear.bias.data = torch.tensor([0.0, -0.1, -5.5])
     x, y = torch.full((1, 2), 0.5), torch.tensor([0])
     result = apgd_targeted(bg.Classifier(linear), x, y, eps=0.1)
-    assert result.labels.tolist() == [2]
+    assert result.predicted.tolist() == [2]
 
 
 def test_ratios_do_not_depend_on_the_scale_of_the_logits_and_equal_logits_give_no_nan() -> None:
@@ -188,7 +188,7 @@ def test_a_class_that_is_the_least_likely_at_the_input_is_reached(norm: str) -> 
     y = torch.zeros(20, dtype=torch.int64)
     few, all_others = (apgd_targeted(clf, x, y, eps=0.101, norm=norm, target_count=count) for count in (1, 9))
     assert few.found.sum() < 20
-    assert all_others.labels.tolist() == [4] * 20
+    assert all_others.predicted.tolist() == [4] * 20
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -199,8 +199,8 @@ def test_what_is_reported_is_so(attack: str, norm: str) -> None:
     result = ATTACKS[attack](clf, x, y, eps=EPS[norm], norm=norm, steps=20)
     moved = length(result.x_adv.double() - x.double(), norm)
     assert moved.max() <= EPS[norm] + 1e-6
-    assert torch.equal(clf.predict(result.x_adv), result.labels)
-    assert torch.equal(result.found, result.labels != y)
+    assert torch.equal(clf.predict(result.x_adv), result.predicted)
+    assert torch.equal(result.found, result.predicted != y)
     assert 3 < result.found.sum() < 24
     assert torch.equal(result.x_adv[:3], x[:3])
     torch.testing.assert_close(result.distance, torch.where(result.found, moved, torch.inf))

@@ -72,7 +72,7 @@ def test_minimal_norm_finds_the_nearest_of_several_hyperplanes(norm: str) -> Non
     nearest, second = distance.sort(1).values[:, :2].T
     clear = second > 1.01 * nearest
     assert clear.sum() > 30
-    assert torch.equal(result.labels[clear], distance.argmin(1)[clear])
+    assert torch.equal(result.predicted[clear], distance.argmin(1)[clear])
 
 
 @pytest.mark.parametrize(("norm", "expected"), [("l2", math.sqrt(0.1)), ("linf", 0.3)])
@@ -94,7 +94,7 @@ def test_a_boundary_out_of_bounds_is_not_found(norm: str) -> None:
     assert not result.found.any()
     assert result.distance.isinf().all()
     assert torch.equal(result.x_adv, x)
-    assert torch.equal(result.labels, clf.predict(x))
+    assert torch.equal(result.predicted, clf.predict(x))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -164,7 +164,7 @@ def test_max_norm_rejects_what_is_longer() -> None:
     clf, x, y, height = linear()
     distance = height / dual_norm(clf.module.weight, "l2")
     limit = distance.median().item() * 1.01
-    result = minimal_norm(clf, x, y, max_norm=limit)
+    result = minimal_norm(clf, x, y, eps=limit)
     assert torch.equal(result.found, distance < limit)
     assert result.distance[~result.found].isinf().all()
     assert torch.equal(result.x_adv[~result.found], x[~result.found])
@@ -210,10 +210,9 @@ def test_what_is_reported_is_so(attack: str, norm: str) -> None:
     clf, x, y = small_net()
     y[::5] = (y[::5] + 1) % 5  # misclassified to begin with
     eps = EPS[norm]
-    kind = {"max_norm": eps} if attack == "minimal_norm" else {"eps": eps}
-    result = ATTACKS[attack](clf, x, y, norm=norm, **kind)
-    assert torch.equal(result.labels, clf.predict(result.x_adv))
-    assert torch.equal(result.found, result.labels != y)
+    result = ATTACKS[attack](clf, x, y, norm=norm, eps=eps)
+    assert torch.equal(result.predicted, clf.predict(result.x_adv))
+    assert torch.equal(result.found, result.predicted != y)
     assert result.x_adv.min() >= 0
     assert result.x_adv.max() <= 1
     moved = length((result.x_adv - x).double(), norm)
@@ -450,7 +449,7 @@ def test_examples_are_saved_and_loaded(tmp_path) -> None:
     result = pgd(clf, x, y, eps=0.01, steps=2, index=[4, 5, 6, 7])
     loaded = bg.load(result.save(tmp_path / "examples.zarr"))
     assert isinstance(loaded, AdversarialExamples)
-    for name in ("x_adv", "found", "labels", "distance", "classes", "index"):
+    for name in ("x_adv", "found", "predicted", "distance", "classes", "index"):
         assert torch.equal(getattr(loaded, name), getattr(result, name)), name
     assert loaded.provenance == result.provenance
     assert "pgd(norm='linf', eps=0.01" in loaded.provenance.command
@@ -486,7 +485,7 @@ def test_bad_problems_are_refused(attack: str, change: dict, error: type, match:
         ("pgd", {"step_size": -1.0}, "step_size must be a finite number >= 0"),
         ("pgd", {"index": [0, 1]}, "index must be 3 integers >= 0"),
         ("minimal_norm", {"steps": 3}, "steps must be a whole number, at least 4, got 3"),
-        ("minimal_norm", {"max_norm": -1.0}, "max_norm must be a finite number >= 0"),
+        ("minimal_norm", {"eps": -1.0}, "eps must be a finite number >= 0"),
     ],
 )
 def test_bad_settings_are_refused_before_work(attack: str, settings: dict, match: str) -> None:

@@ -27,8 +27,8 @@ def test_what_is_reported_is_so_and_no_gradient_is_taken(norm: str) -> None:
     result = square(clf, x, y, eps=EPS[norm], norm=norm, queries=60)
     moved = length(result.x_adv.double() - x.double(), norm)
     assert moved.max() <= EPS[norm] + 1e-6
-    assert torch.equal(clf.predict(result.x_adv), result.labels)
-    assert torch.equal(result.found, result.labels != y)
+    assert torch.equal(clf.predict(result.x_adv), result.predicted)
+    assert torch.equal(result.found, result.predicted != y)
     assert 3 < result.found.sum() < 24
     assert torch.equal(result.x_adv[:3], x[:3])
     torch.testing.assert_close(result.distance, torch.where(result.found, moved, torch.inf))

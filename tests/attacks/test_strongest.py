@@ -100,7 +100,7 @@ def test_the_worst_of_its_attacks_and_what_is_reported_is_so(norm: str) -> None:
     common = {"norm": norm, "seed": 3}
     each = [
         apgd(clf, x, y, eps=eps, steps=10, **common).found,
-        minimal_norm(clf, x, y, max_norm=eps, **common).found,
+        minimal_norm(clf, x, y, eps=eps, **common).found,
         apgd_targeted(clf, x, y, eps=eps, steps=10, **common).found,
         square(clf, x, y, eps=eps, queries=30, **common).found,
     ]
@@ -108,8 +108,8 @@ def test_the_worst_of_its_attacks_and_what_is_reported_is_so(norm: str) -> None:
     assert 2 < result.found.sum() < 12
     moved = length(result.x_adv.double() - x.double(), norm)
     assert moved.max() <= eps + 1e-6
-    assert torch.equal(clf.predict(result.x_adv), result.labels)
-    assert torch.equal(result.found, result.labels != y)
+    assert torch.equal(clf.predict(result.x_adv), result.predicted)
+    assert torch.equal(result.found, result.predicted != y)
     assert torch.equal(result.x_adv[~result.found], x[~result.found])
     torch.testing.assert_close(result.distance, torch.where(result.found, moved, torch.inf))
     assert (result.attack, result.norm, result.eps, result.targeted) == ("strongest", norm, eps, False)

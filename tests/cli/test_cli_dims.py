@@ -167,7 +167,7 @@ def test_the_first_models_directions_are_sent_through_the_others(
         expected = rank_correlation(of[right].double().numpy(), noise.numpy())
         assert table[f"rank correlation of noise and {name}"] == [expected.plain(2)]
     first = load(tmp_path / "1-own.zarr", bg.AdversarialDimension)
-    assert first.perturbations is first.owner is first.met is None
+    assert first.perturbations is first.owner is first.adversarial_label is None
     # The third is the first once more.
     again = load(tmp_path / "3-transferred.zarr", bg.TransferredDimension)
     assert again.count.tolist() == again.source.tolist() == first.verified.tolist()
@@ -252,7 +252,7 @@ def test_sequential_directions_are_counted_and_drawn(
         assert table["searches made: mean"][column] == searches.plain(1)
         assert "verified: proven the most of all sizes" not in table
         reasons = [kept.stops[code] for code in kept.stopped]
-        shares = [f"{20 * reasons.count(name)}" for name in ("max_norm", "failures", "no_gradient")]
+        shares = [f"{20 * reasons.count(name)}" for name in ("eps", "failures", "no_gradient")]
         name = "no more: only longer ones, none at all, no gradient"
         assert table[name][column] == f"{', '.join(shares)} %"
     assert kept.verified.tolist() == [1] * 5  # two classes, nearly a half-space

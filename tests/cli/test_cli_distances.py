@@ -114,7 +114,7 @@ def test_the_table_counts_examples_with_a_direction_and_censored_ones() -> None:
         distance=distance,
         found=distance.isfinite(),
         label=torch.zeros(6).long(),
-        met=distance.isfinite().long() * 2 - 1,
+        adversarial_label=distance.isfinite().long() * 2 - 1,
         true_labels=torch.zeros(6).long(),
         index=torch.arange(6),
         valid=~distance.isnan(),

@@ -156,7 +156,7 @@ def test_transfer_is_counted_where_both_are_right_and_is_that_of_the_matrix(
     assert 0 < there.n < N
     kept = found.results["transfer", "all", "matrix"]
     assert isinstance(kept, bg.TransferMatrix)
-    assert torch.equal(kept.labels[2, 1], matrix.labels[0, 1])
+    assert torch.equal(kept.predicted[2, 1], matrix.predicted[0, 1])
     rows = [row.measured for row in found.rows if (row.name, row.measured.quantity) == ("other", "to standard")]
     assert (rows[0].note, rows[0].excluded) == ("with plain1", N - there.n)
     # The strongest of the attacks that were sent to it.

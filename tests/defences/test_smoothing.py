@@ -42,7 +42,7 @@ def test_radii_of_a_linear_classifier_approach_its_true_distance_from_below() ->
     fewest = np.maximum(np.floor(n * p - 5 * np.sqrt(n * p * (1 - p)) - 1), 0)
     least = sigma * stats.norm.ppf(np.maximum(_lower_bound(fewest, n, alpha), 0.5))
     assert (found.radius.numpy() >= least).all()
-    assert (found.label[~found.abstained] == y[~found.abstained]).all()
+    assert (found.predicted[~found.abstained] == y[~found.abstained]).all()
     far = distance > 0.3
     assert far.sum() > 15
     assert (found.radius[far] > 0.2).all()
@@ -52,7 +52,7 @@ def test_the_radius_is_cohens_formula_of_the_votes() -> None:
     clf, x, y, _ = half_space()
     found = certify(clf, x, y, sigma=0.3, n0=20, n=500, alpha=0.01)
     for votes, lower, radius, label, selected in zip(
-        found.votes.tolist(), found.lower, found.radius, found.label, found.selected, strict=True
+        found.hits.tolist(), found.lower, found.radius, found.predicted, found.selected, strict=True
     ):
         # Clopper-Pearson by its definition: at the bound, so many votes or more have probability α.
         expected = stats.binomtest(votes, 500, alternative="greater").proportion_ci(0.99, method="exact").low
@@ -76,7 +76,7 @@ def test_votes_are_those_of_every_noise_vector_by_itself() -> None:
     for row in range(6):
         noise = _Noise(x.shape[1:], torch.tensor([row]), 150, (4, 1)).vectors(0, 150)
         labels = clf.module(x[row] + 0.3 * noise).argmax(1)
-        assert int((labels == found.selected[row]).sum()) == found.votes[row]
+        assert int((labels == found.selected[row]).sum()) == found.hits[row]
 
 
 def test_noise_is_standard_normal_and_independent() -> None:
@@ -105,10 +105,10 @@ def test_certificates_depend_neither_on_order_nor_on_splitting() -> None:
     whole = certify(clf, x, y, **settings)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     turned = certify(clf, x[order], y[order], index=order, **settings)
-    assert torch.equal(turned.votes, whole.votes[order])
+    assert torch.equal(turned.hits, whole.hits[order])
     part = certify(clf, x[30:], y[30:], index=range(30, 40), **settings)
-    assert torch.equal(part.votes, whole.votes[30:])
-    assert not torch.equal(certify(clf, x, y, **{**settings, "seed": 3}).votes, whole.votes)
+    assert torch.equal(part.hits, whole.hits[30:])
+    assert not torch.equal(certify(clf, x, y, **{**settings, "seed": 3}).hits, whole.hits)
 
 
 def test_sigma_is_in_input_units() -> None:
@@ -121,7 +121,7 @@ def test_sigma_is_in_input_units() -> None:
         bounds=(-2, 2), mean=0.3, std=0.5,
     )  # fmt: skip
     plain, normalised = (certify(c, x, y, sigma=0.3, n=300) for c in (clf, scaled))
-    assert int((plain.votes - normalised.votes).abs().max()) <= 1  # rounding
+    assert int((plain.hits - normalised.hits).abs().max()) <= 1  # rounding
     smooth = (with_smoothing(c, sigma=0.3, input_shape=(5,)) for c in (clf, scaled))
     a, b = (c.logits(x) for c in smooth)
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
@@ -131,7 +131,7 @@ def test_abstention_by_the_binomial_test() -> None:
     clf, x, _, distance = half_space()
     found = predict_smoothed(clf, x, sigma=0.5, n=100, alpha=0.01)
     assert (found.counts.sum(1) == 100).all()
-    for counts, p_value, label in zip(found.counts, found.p_value, found.label, strict=True):
+    for counts, p_value, label in zip(found.counts, found.p_value, found.predicted, strict=True):
         first, second = sorted(counts.tolist(), reverse=True)[:2]
         # Twice the tail of a fair coin, term by term.
         tail = sum(math.comb(first + second, k) for k in range(first, first + second + 1)) / 2 ** (first + second)
@@ -149,7 +149,7 @@ def test_certified_accuracy_with_its_intervals() -> None:
     for radius, estimate in zip(radii, found.accuracy_at(radii), strict=True):
         hits = sum(
             int(label) == int(true) and float(size) >= radius
-            for label, true, size in zip(found.label, y, found.radius, strict=True)
+            for label, true, size in zip(found.predicted, y, found.radius, strict=True)
         )
         assert estimate == share(hits, 40)
     assert found.accuracy_at([5.0])[0].value == 0
@@ -169,10 +169,10 @@ def test_certificates_survive_the_attack_they_exclude() -> None:
     assert int(kept.sum()) >= 3
     for row in kept.nonzero()[:, 0]:
         size = 0.99 * float(found.radius[row])
-        label = found.label[row : row + 1]
+        label = found.predicted[row : row + 1]
         attacked = bg.pgd(smooth, x[row : row + 1], label, eps=size, norm="l2", steps=5, early_stop=False)
         after = predict_smoothed(clf, attacked.x_adv, sigma=0.1, n=1500, seed=9)
-        assert after.label[0] in (ABSTAIN, int(label))
+        assert after.predicted[0] in (ABSTAIN, int(label))
 
 
 def test_save_and_load(tmp_path: Path) -> None:

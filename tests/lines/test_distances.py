@@ -31,7 +31,7 @@ def test_linear_classifier_exactly(scan: int) -> None:
         result = bg.boundary_distance(clf, x, y, direction=direction, max_distance=3.0, scan=scan, clip=False)
         assert result.found.all()
         torch.testing.assert_close(result.distance, score.abs() / speed.double(), rtol=0, atol=4e-6)
-        assert torch.equal(result.met, 1 - y)
+        assert torch.equal(result.adversarial_label, 1 - y)
 
 
 def test_sphere_exactly_and_the_box_is_respected() -> None:
@@ -47,7 +47,7 @@ def test_sphere_exactly_and_the_box_is_respected() -> None:
     )
     assert not clipped.found.any()
     assert clipped.distance.isinf().all()
-    assert clipped.met.tolist() == [-1]
+    assert clipped.adversarial_label.tolist() == [-1]
     assert float(free.distance[0]) == pytest.approx(math.sqrt(0.6**2 - 0.1**2), abs=2e-6)
 
 
@@ -62,7 +62,7 @@ def test_the_first_of_several_changes_is_found() -> None:
     direction = torch.tensor([[1.0, 0.0]] * 3)
     result = bg.boundary_distance(clf, x, torch.tensor([0, 1, 2]), direction=direction, max_distance=0.7)
     torch.testing.assert_close(result.distance, torch.full((3,), 0.05, dtype=torch.float64), rtol=0, atol=1e-6)
-    assert result.met.tolist() == [1, 2, 0]
+    assert result.adversarial_label.tolist() == [1, 2, 0]
 
 
 def test_distance_is_beyond_the_change_and_within_tolerance() -> None:
@@ -73,7 +73,7 @@ def test_distance_is_beyond_the_change_and_within_tolerance() -> None:
     for step, same in ((0.0, False), (-1.01e-4, True)):
         eps = (result.distance + step).clamp_min(0).float().view(-1, 1, 1, 1)
         labels = clf.predict((X + eps * sign).clamp(0, 1)[result.found])
-        assert torch.equal(labels == result.label[result.found], torch.full((len(labels),), same))
+        assert torch.equal(labels == result.predicted[result.found], torch.full((len(labels),), same))
 
 
 def test_no_change_within_reach_is_censored() -> None:
@@ -194,12 +194,12 @@ def test_exact_distances_of_a_linear_classifier() -> None:
         assert result.found.all()
         # float32 directions are not exactly of length 1
         torch.testing.assert_close(result.distance, score.abs() / speed.double(), rtol=1e-6, atol=0)
-        assert torch.equal(result.met, 1 - y)
+        assert torch.equal(result.adversarial_label, 1 - y)
     short = bg.exact_boundary_distance(clf, x, y, direction="gradient", max_distance=0.1, clip=False)
     within = score.abs() / weight.norm() <= 0.1
     assert torch.equal(short.found, within)
     assert short.distance[~within].isinf().all()
-    assert set(short.met[~within].tolist()) == {-1}
+    assert set(short.adversarial_label[~within].tolist()) == {-1}
 
 
 def test_exact_distances_see_regions_that_a_scan_steps_over() -> None:
@@ -218,7 +218,7 @@ def test_exact_distances_see_regions_that_a_scan_steps_over() -> None:
     exact = bg.exact_boundary_distance(clf, x, y, direction=along, max_distance=0.8)
     assert float(scanned.distance[0]) == pytest.approx(0.7, abs=1e-5)
     assert float(exact.distance[0]) == pytest.approx(0.3, abs=1e-7)
-    assert exact.met.tolist() == [1]
+    assert exact.adversarial_label.tolist() == [1]
 
 
 def test_exact_and_scanned_distances_agree_on_a_network() -> None:
@@ -229,7 +229,7 @@ def test_exact_and_scanned_distances_agree_on_a_network() -> None:
         assert torch.equal(exact.found, scanned.found)
         assert exact.found.any()
         torch.testing.assert_close(exact.distance, scanned.distance, rtol=0, atol=1.5e-6 * most)
-        assert torch.equal(exact.met, scanned.met)
+        assert torch.equal(exact.adversarial_label, scanned.adversarial_label)
 
 
 def test_exact_distances_do_not_depend_on_where_blocks_end() -> None:

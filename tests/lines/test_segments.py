@@ -43,7 +43,7 @@ def test_misses_of_a_classifier_in_stripes() -> None:
     low, high = torch.zeros(1, 2), torch.ones(1, 2)
     zero, one, two = (torch.tensor([k]) for k in range(3))
     curves = segment_curves(clf, high, one, low, zero, points=11)
-    assert curves.labels[0, [0, 2, 4, 6, 8, 10]].tolist() == [0, 0, 2, 2, 1, 1]
+    assert curves.predicted[0, [0, 2, 4, 6, 8, 10]].tolist() == [0, 0, 2, 2, 1, 1]
     assert curves.miss[[0, 2, 4, 6, 8, 10]].tolist() == [0, 0, 1, 1, 0, 0]
     assert segment_curves(clf, high, one, low, two, points=11).miss[[0, 2, 4, 6, 8, 10]].tolist() == [1, 1, 0, 0, 0, 0]
     # Two examples of one class: the space between them is not that class.
@@ -60,7 +60,7 @@ def test_lambda_is_the_weight_of_the_first_example() -> None:
     clf = bg.Classifier(Stripes())
     curves = segment_curves(clf, torch.ones(1, 2), torch.tensor([1]), torch.zeros(1, 2), torch.tensor([0]), points=2)
     assert curves.lam.tolist() == [0, 1]
-    assert curves.labels.tolist() == [[0, 1]]
+    assert curves.predicted.tolist() == [[0, 1]]
 
 
 def test_gradients_of_a_softmax_regression_are_known() -> None:
@@ -94,7 +94,7 @@ def test_curves_are_those_of_a_slow_reference() -> None:
             loss = lam * F.cross_entropy(logits, y1[pair][None]) + (1 - lam) * F.cross_entropy(logits, y2[pair][None])
             (gradient,) = torch.autograd.grad(loss, x)
             assert float(gradient.norm()) == pytest.approx(float(curves.gradient_norm[pair, point]), rel=1e-3, abs=1e-6)
-            assert int(logits.argmax()) == curves.labels[pair, point]
+            assert int(logits.argmax()) == curves.predicted[pair, point]
 
 
 def test_intervals_are_those_of_shares_and_means() -> None:
@@ -104,7 +104,7 @@ def test_intervals_are_those_of_shares_and_means() -> None:
     for point in range(4):
         missed = [
             int(label) not in (int(a), int(b))
-            for label, a, b in zip(curves.labels[:, point], y1, y2, strict=True)
+            for label, a, b in zip(curves.predicted[:, point], y1, y2, strict=True)
         ]  # fmt: skip
         missing, norm = share(sum(missed), 40), mean(curves.gradient_norm[:, point].numpy())
         found = [float(a[point]) for a in (curves.miss, curves.miss_low, curves.miss_high)]
@@ -133,7 +133,7 @@ def test_curves_depend_neither_on_order_nor_on_splitting() -> None:
     x1, y1, x2, y2 = pairs_of_images(20)
     whole = segment_curves(clf, x1, y1, x2, y2, points=4)
     flipped = segment_curves(clf, x1.flip(0), y1.flip(0), x2.flip(0), y2.flip(0), points=4)
-    assert torch.equal(flipped.labels.flip(0), whole.labels)
+    assert torch.equal(flipped.predicted.flip(0), whole.predicted)
     torch.testing.assert_close(flipped.gradient_norm.flip(0), whole.gradient_norm, rtol=1e-4, atol=1e-6)
     turned = segment_curves(clf, x2, y2, x1, y1, points=4)
     torch.testing.assert_close(turned.gradient_norm.flip(1), whole.gradient_norm, rtol=1e-4, atol=1e-6)
@@ -167,7 +167,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     curves = segment_curves(bg.Classifier(balanced_net()), x1, y1, x2, y2, points=3)
     again = bg.load(curves.save(tmp_path / "curves.zarr"))
     assert isinstance(again, SegmentCurves)
-    for name in ("lam", "miss", "gradient", "gradient_low", "labels", "gradient_norm", "y1", "y2", "index"):
+    for name in ("lam", "miss", "gradient", "gradient_low", "predicted", "gradient_norm", "y1", "y2", "index"):
         assert torch.equal(getattr(again, name), getattr(curves, name)), name
     assert again.n == 6
 

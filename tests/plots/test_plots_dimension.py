@@ -216,7 +216,10 @@ def test_settings_that_differ_are_in_the_legend_and_the_others_in_the_title() ->
     looks = [(to_hex(line.get_color()), line.get_linestyle()) for line in lines]
     assert looks[0][0] == looks[1][0] != looks[2][0] == looks[3][0]
     assert [style for _, style in looks] == ["-", "--", "-", "--"]
-    several = [dimensions([1]), dimensions([1], norm="linf", method="frame", rule="count", targeted=True)]
+    several = [
+        dimensions([1]),
+        dimensions([1], norm="linf", method="frame", rule="count", targets=torch.ones(1, dtype=torch.int64)),
+    ]
     assert words(dimension_at_least(several)) == [
         "ε = 2 (L2, input units), gradient-aligned frames, all of a frame succeed",
         "ε = 2 (L∞, input units), optimised frames, most successes in a frame, targeted",
@@ -289,8 +292,8 @@ def sequential(distance: list[list[float]], *, valid: list[bool] | None = None, 
     fields = {
         "provenance": Provenance(command="by hand", model=model),
         "distance": lengths,
-        "met": lengths.isfinite().long() - 1,
-        "found": lengths.isfinite().sum(1),
+        "adversarial_label": lengths.isfinite().long() - 1,
+        "count": lengths.isfinite().sum(1),
         "stopped": torch.zeros(n).long(),
         "attempts": torch.ones(n).long(),
         "orthogonality": torch.zeros(n),
@@ -302,7 +305,7 @@ def sequential(distance: list[list[float]], *, valid: list[bool] | None = None, 
         "valid": torch.ones(n).bool() if valid is None else torch.tensor(valid),
         "stops": STOPS,
         "max_directions": lengths.shape[1],
-        "max_norm": None,
+        "eps": None,
         "box": "feasible",
         "tolerance": 1e-5,
     }
@@ -336,9 +339,7 @@ def test_missing_directions_are_infinitely_far_and_counted() -> None:
 
 
 def test_sequential_results_of_several_models_and_boxes() -> None:
-    several = [
-        sequential(LENGTHS, model=model, box=box, max_norm=6.0) for model in "ab" for box in ("feasible", "ignore")
-    ]
+    several = [sequential(LENGTHS, model=model, box=box, eps=6.0) for model in "ab" for box in ("feasible", "ignore")]
     figure = sequential_distances(several, names=["plain", "plain", "robust", "robust"])
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["plain", "robust", "inside the bounds", "bounds ignored"]

@@ -23,7 +23,7 @@ def result(values: list[float], *, reach: float = 1.0, name: str = "+ random", u
         distance=distance,
         found=distance.isfinite(),
         label=torch.zeros(count).long(),
-        met=torch.ones(count).long(),
+        adversarial_label=torch.ones(count).long(),
         true_labels=torch.zeros(count).long(),
         index=torch.arange(count),
         valid=~distance.isnan(),

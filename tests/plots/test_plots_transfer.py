@@ -34,7 +34,7 @@ def matrix(*, names: tuple[str, ...] = ("plain", "robust"), targeted: bool = Fal
         labels[i, j, :count] = 1
     return TransferMatrix(
         provenance=Provenance(command="by hand"),
-        labels=labels,
+        predicted=labels,
         clean=torch.zeros(2, 20, dtype=torch.int64),
         true_labels=torch.zeros(20, dtype=torch.int64),
         targets=torch.ones(20, dtype=torch.int64) if targeted else None,

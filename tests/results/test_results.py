@@ -133,7 +133,7 @@ def test_lists_follow_their_examples(tmp_path: Path) -> None:
     whole = bg.adversarial_dimension(clf, x, y, **settings)
     assert whole.owner is not None
     assert whole.perturbations is not None
-    assert whole.met is not None
+    assert whole.adversarial_label is not None
     assert len(whole.owner.unique()) > 4
 
     def of(result: bg.AdversarialDimension, example: int) -> torch.Tensor:
@@ -145,11 +145,11 @@ def test_lists_follow_their_examples(tmp_path: Path) -> None:
     for chosen in ([7, 4, 0, 2], slice(3, 8), [5], [4]):
         part = bg.load(path, examples=chosen)
         assert isinstance(part, bg.AdversarialDimension)
-        assert part.met is not None
+        assert part.adversarial_label is not None
         for new, old in enumerate(range(9)[chosen] if isinstance(chosen, slice) else chosen):
             assert int(part.index[new]) == old
             assert torch.equal(of(part, new), of(whole, old))
-        assert len(part.met) == int(part.verified.sum())
+        assert len(part.adversarial_label) == int(part.verified.sum())
         sent, all_sent = (bg.transferred_dimension(clf, x[one.index], one) for one in (part, whole))
         assert torch.equal(sent.count, all_sent.count[part.index])
     parts = [bg.adversarial_dimension(clf, x[rows], y[rows], index=range(9)[rows], **settings)
@@ -157,6 +157,8 @@ def test_lists_follow_their_examples(tmp_path: Path) -> None:
     joined = bg.AdversarialDimension.concatenate(parts)
     assert torch.equal(joined.owner, whole.owner)
     torch.testing.assert_close(joined.perturbations, whole.perturbations)
-    assert torch.equal(joined.met, whole.met)
+    assert torch.equal(joined.adversarial_label, whole.adversarial_label)
     with pytest.raises(ValueError, match="parts must all have 'perturbations' of the same dimensions"):
-        bg.AdversarialDimension.concatenate([parts[0], replace(parts[1], perturbations=None, owner=None, met=None)])
+        bg.AdversarialDimension.concatenate(
+            [parts[0], replace(parts[1], perturbations=None, owner=None, adversarial_label=None)]
+        )

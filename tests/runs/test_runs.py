@@ -354,7 +354,7 @@ class Backwards(LocalEngine):
 # --- lists of which every example has another number ----------------------------------------------------------------
 
 DIRECTIONS: dict[str, Any] = {"eps": 1.5, "box": "ignore", "keep_directions": True, "chunk_size": 4, "progress": False}
-LISTS = ("perturbations", "owner", "met")
+LISTS = ("perturbations", "owner", "adversarial_label")
 
 
 def with_one_wrong() -> tuple[bg.Classifier, Tensor, Tensor]:
@@ -381,9 +381,9 @@ def test_directions_are_kept(tmp_path: Path, few_rows: None) -> None:
     assert direct.owner is not None
     assert len(kept.owner) > 45
     assert torch.equal(kept.owner, direct.owner)
-    assert kept.met is not None
-    assert direct.met is not None
-    assert torch.equal(kept.met, direct.met)
+    assert kept.adversarial_label is not None
+    assert direct.adversarial_label is not None
+    assert torch.equal(kept.adversarial_label, direct.adversarial_label)
     torch.testing.assert_close(kept.perturbations, direct.perturbations)
     opened, saved = (xr.open_zarr(each) for each in (path, direct.save(tmp_path / "direct.zarr")))
     for name in LISTS:
@@ -450,12 +450,17 @@ def test_directions_that_do_not_go_with_the_others_are_refused(
         found = bg.adversarial_dimension(clf, x, y, index=index, progress=False, **settings)
         assert found.owner is not None
         assert found.perturbations is not None
-        assert found.met is not None
+        assert found.adversarial_label is not None
         fault = os.environ["FAULT"]  # what a run does not know of its analysis
         if fault == "other dtype" and int(index[0]) >= 4:
             return replace(found, perturbations=found.perturbations.double())
         if fault == "fewer":
-            return replace(found, perturbations=found.perturbations[1:], owner=found.owner[1:], met=found.met[1:])
+            return replace(
+                found,
+                perturbations=found.perturbations[1:],
+                owner=found.owner[1:],
+                adversarial_label=found.adversarial_label[1:],
+            )
         return found
 
     def go(name: str) -> Path:
@@ -465,7 +470,7 @@ def test_directions_that_do_not_go_with_the_others_are_refused(
     with pytest.raises(ValueError, match=r"analysis must give every chunk the same 'perturbations'.*float32.*float64"):
         go("types.zarr")
     monkeypatch.setenv("FAULT", "")
-    (go("run.zarr") / "met" / "c" / "0").write_bytes(b"nothing")
+    (go("run.zarr") / "adversarial_label" / "c" / "0").write_bytes(b"nothing")
     monkeypatch.setenv("FAULT", "fewer")
     with (
         pytest.warns(UserWarning, match="is damaged"),

@@ -367,7 +367,7 @@ def test_numbers_of_numpy_are_numbers(whole: Any, real: Any, tmp_path) -> None:
             bg.shared_dimension([clf, clf], x, y, eps=r(1.25), **few),
             bg.noise_success(clf, x, y, eps=r(1.25), draws=i(4), seed=i(3), **common),
             bg.local_smoothness(clf, x, y, eps=r(1.25), points=i(2), iterations=i(3), seed=i(3), **common),
-            bg.sequential_directions(clf, x, y, max_norm=r(1.25), max_directions=i(2), starts=i(1), failures=i(2),
+            bg.sequential_directions(clf, x, y, eps=r(1.25), max_directions=i(2), starts=i(1), failures=i(2),
                                      steps=i(4), seed=i(3), **common),
         ]  # fmt: skip
 

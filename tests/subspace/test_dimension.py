@@ -37,9 +37,9 @@ def directions(result: bg.AdversarialDimension) -> tuple[Tensor, Tensor, Tensor]
     """Perturbations, their examples, and the classes predicted there."""
     assert result.perturbations is not None
     assert result.owner is not None
-    assert result.met is not None
-    assert len(result.perturbations) == len(result.owner) == len(result.met) == int(result.verified.sum())
-    return result.perturbations, result.owner, result.met
+    assert result.adversarial_label is not None
+    assert len(result.perturbations) == len(result.owner) == len(result.adversarial_label) == int(result.verified.sum())
+    return result.perturbations, result.owner, result.adversarial_label
 
 
 def weight_of(clf: bg.Classifier) -> Tensor:
@@ -187,7 +187,7 @@ def test_everything_reported_is_so(settings: dict) -> None:
     assert (result.claimed[~result.correct] == 0).all()
     assert result.valid.all()
     assert torch.equal(result.found, result.verified > 0)
-    assert torch.equal(result.labels, y)
+    assert torch.equal(result.true_labels, y)
     perturbations, owner, met = directions(result)
     assert perturbations.dtype == torch.float32
     assert result.verified.max() > 2
@@ -443,7 +443,6 @@ def test_targets_are_what_is_reached() -> None:
     for settings in ({}, {"method": "frame", "steps": 6}, {"norm": "linf", "eps": 0.2}):
         settings = {"eps": 1.8, "box": "clip", "max_dimension": 20, **settings}
         result = count_of(clf, x, y, targets=targets, keep_directions=True, **settings)
-        assert result.targeted
         assert result.loss == "log_odds"
         assert result.correct.tolist() == [False] + [True] * 11
         assert result.verified[0] == result.claimed[0] == 0
@@ -451,7 +450,7 @@ def test_targets_are_what_is_reached() -> None:
         perturbations, owner, met = directions(result)
         assert torch.equal(met, targets[owner])
         assert torch.equal(clf.predict((x[owner] + perturbations).clamp(0, 1)), met)
-        assert torch.equal(result.labels, targets)
+        assert torch.equal(result.targets, targets)
         if result.first_order is not None:
             assert result.verified.sum() > 1.3 * result.first_order.sum()
         free = count_of(clf, x, y, **settings)

@@ -75,11 +75,11 @@ def test_a_half_space_has_one_direction_and_it_is_the_nearest(box: str) -> None:
     assert ratio.min() > 1 - 1e-6
     assert ratio.max() < INSIDE
     # Nothing orthogonal to w is adversarial: three searches fail.
-    assert result.found.tolist() == [1] * 8
+    assert result.count.tolist() == [1] * 8
     assert result.attempts.tolist() == [4] * 8
     assert [result.stops[code] for code in result.stopped] == ["failures"] * 8
     assert result.distance[:, 1:].isinf().all()
-    assert (result.met[:, 1:] == -1).all()
+    assert (result.adversarial_label[:, 1:] == -1).all()
 
 
 @pytest.mark.parametrize("box", BOXES)
@@ -91,13 +91,13 @@ def test_orthogonal_facets_are_found_in_order(box: str) -> None:
     x = torch.cat([torch.zeros(1, 12), (torch.rand(5, 5, generator=generator) - 0.7) * 0.2 @ normals])
     expected, facet = (offsets - x @ normals.T).double().sort(1)
     result = found_by(clf, x, torch.zeros(6, dtype=torch.int64), box=box, max_directions=8)
-    assert result.found.tolist() == [5] * 6
+    assert result.count.tolist() == [5] * 6
     ratio = result.distance[:, :5] / expected
     assert ratio.min() > 1 - 1e-5
     assert ratio.max() < INSIDE
     clear = (expected.diff(dim=1) > 0.01).all(1)
     assert clear.sum() > 2
-    assert torch.equal(result.met[clear, :5], facet[clear] + 1)
+    assert torch.equal(result.adversarial_label[clear, :5], facet[clear] + 1)
     assert [result.stops[code] for code in result.stopped] == ["failures"] * 6
 
 
@@ -109,7 +109,7 @@ def test_the_nearest_class_is_found_where_the_gradient_leads_to_another(box: str
     x, y = torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64)
     assert clf.input_gradient(x, y, loss="log_odds")[0].abs()[:2].argmax() == 0
     result = found_by(clf, x, y, box=box, starts=1, failures=1)
-    assert result.met[0].tolist() == [3, 2, 1, -1]
+    assert result.adversarial_label[0].tolist() == [3, 2, 1, -1]
     assert result.distance[0, :3].tolist() == pytest.approx([0.1, 0.2, 0.5], rel=2e-3)
 
 
@@ -122,8 +122,8 @@ def test_the_first_directions_do_not_depend_on_how_many_are_wanted(box: str) -> 
     for wanted in (1, 3):
         fewer = found_by(clf, x, y, box=box, max_directions=wanted, steps=16)
         torch.testing.assert_close(fewer.distance, most.distance[:, :wanted], rtol=1e-4, atol=0)
-        assert torch.equal(fewer.met, most.met[:, :wanted])
-        assert torch.equal(fewer.found, most.found.clamp_max(wanted))
+        assert torch.equal(fewer.adversarial_label, most.adversarial_label[:, :wanted])
+        assert torch.equal(fewer.count, most.count.clamp_max(wanted))
         same = most.rank < wanted
         assert torch.equal(fewer.owner, most.owner[same])
         torch.testing.assert_close(fewer.perturbations, most.perturbations[same], rtol=0, atol=1e-4)
@@ -148,7 +148,7 @@ def test_the_directions_of_an_ellipsoid_are_its_axes(box: str) -> None:
     clf = bg.Classifier(Ellipsoid(torch.full((6,), 0.5), turned, lengths))
     x = torch.full((3, 6), 0.5)
     result = found_by(clf, x, torch.zeros(3, dtype=torch.int64), box=box, max_directions=6, steps=60)
-    assert result.found.tolist() == [6] * 3
+    assert result.count.tolist() == [6] * 3
     ratio = result.distance / lengths.double()
     assert ratio.min() > 1 - 1e-3  # a direction beside its axis leaves a little of it to the next
     assert ratio.median() < 1.005
@@ -164,12 +164,12 @@ def test_the_box_forces_disjoint_supports() -> None:
     clf = bg.Classifier(Facets(torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0]]), torch.tensor([0.4, 0.6])))
     x, y = torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64)
     inside = found_by(clf, x, y)
-    assert inside.found.tolist() == [2]
+    assert inside.count.tolist() == [2]
     assert inside.distance[0, :2].tolist() == pytest.approx([math.sqrt(0.08), 0.6], rel=2e-3)
     torch.testing.assert_close(inside.of(0)[1], torch.tensor([0, 0, 0.6, 0]), rtol=2e-3, atol=1e-5)
-    assert inside.met[0, :2].tolist() == [1, 2]
+    assert inside.adversarial_label[0, :2].tolist() == [1, 2]
     anywhere = found_by(clf, x, y, box="ignore")
-    assert anywhere.found.tolist() == [2]
+    assert anywhere.count.tolist() == [2]
     assert anywhere.distance[0, :2].tolist() == pytest.approx([math.sqrt(0.08), math.sqrt(0.24)], rel=2e-3)
 
 
@@ -183,24 +183,24 @@ def test_what_is_reported_is_so(box: str) -> None:
     if box == "feasible":
         assert points.min() == 0
         assert points.max() == 1
-        assert torch.equal(clf.predict(points), result.met[owner, result.rank])
+        assert torch.equal(clf.predict(points), result.adversarial_label[owner, result.rank])
     else:
         assert points.min() < 0
         with clf.session(x) as session:
-            assert torch.equal(session.evaluate(points).argmax(1), result.met[owner, result.rank])
-    assert (result.met[owner, result.rank] != y[owner]).all()
+            assert torch.equal(session.evaluate(points).argmax(1), result.adversarial_label[owner, result.rank])
+    assert (result.adversarial_label[owner, result.rank] != y[owner]).all()
     size = result.perturbations.double().flatten(1).norm(dim=1)
     torch.testing.assert_close(result.distance[owner, result.rank], size)
-    assert torch.equal(result.distance.isfinite(), torch.arange(4) < result.found[:, None])
-    assert torch.equal(owner.bincount(minlength=9), result.found)
+    assert torch.equal(result.distance.isfinite(), torch.arange(4) < result.count[:, None])
+    assert torch.equal(owner.bincount(minlength=9), result.count)
     assert torch.equal(owner * 4 + result.rank, (owner * 4 + result.rank).sort().values)
     for example in range(9):
-        largest = cosines(result.of(example)).max().item() if result.found[example] else 0.0
+        largest = cosines(result.of(example)).max().item() if result.count[example] else 0.0
         assert largest == pytest.approx(result.orthogonality[example].item(), abs=1e-12)
         assert largest <= result.tolerance == 1e-5
     assert result.valid.tolist() == [i % 4 != 0 for i in range(9)]
-    assert (result.found[result.valid] >= 2).all()
-    assert (result.found[~result.valid] == 0).all()
+    assert (result.count[result.valid] >= 2).all()
+    assert (result.count[~result.valid] == 0).all()
     assert (result.attempts[~result.valid] == 0).all()
     assert {result.stops[code] for code in result.stopped[~result.valid]} == {"misclassified"}
     assert result.index.tolist() == list(range(10, 19))
@@ -218,7 +218,7 @@ def test_the_bounds_hold_in_float32_whatever_they_are() -> None:
     assert (points >= low).all()
     assert (points <= high).all()
     assert (points == high).any()
-    assert result.found.min() > 0
+    assert result.count.min() > 0
 
 
 @pytest.mark.parametrize("box", BOXES)
@@ -244,7 +244,7 @@ def test_each_direction_is_about_as_short_as_a_reference_finds() -> None:
     y = clf.predict(x)
     for k in (1, 3):
         result = found_by(clf, x, y, box="ignore", max_directions=k + 1, starts=8)
-        assert result.found.tolist() == [k + 1] * 12
+        assert result.count.tolist() == [k + 1] * 12
         ratios = []
         for example in range(12):
             before = result.of(example)[:k].flatten(1)
@@ -284,9 +284,9 @@ def test_results_depend_on_neither_order_nor_splitting(box: str, monkeypatch: py
     clf, x, y = saturated(7)
     settings = {"box": box, "max_directions": 3, "failures": 2}
     whole = found_by(clf, x, y, **settings)
-    assert whole.found.min() > 1
+    assert whole.count.min() > 1
     alone = [found_by(clf, x[i : i + 1], y[i : i + 1], index=[i], **settings) for i in range(7)]
-    assert [int(one.found) for one in alone] == whole.found.tolist()
+    assert [int(one.count) for one in alone] == whole.count.tolist()
     torch.testing.assert_close(torch.cat([one.distance for one in alone]), whole.distance, rtol=1e-3, atol=0)
     turned = torch.arange(6, -1, -1)
     backwards = found_by(clf, x[turned], y[turned], index=turned, **settings)
@@ -326,28 +326,28 @@ def test_searches_that_fail_are_repeated_from_random_starts(monkeypatch: pytest.
     monkeypatch.setattr(sequential._Chains, "_offer_minimal", lambda self, best, seed: None)  # it would find one
     settings = {"box": "ignore", "max_directions": 1, "starts": 1}
     once = found_by(clf, x, y, failures=1, **settings)
-    assert once.found.sum() == 0  # it follows the slope, which leads nowhere
+    assert once.count.sum() == 0  # it follows the slope, which leads nowhere
     often = found_by(clf, x, y, failures=4, **settings)
-    assert often.found.sum() > 6
-    assert often.distance[often.found > 0].max() < 0.125
-    assert often.attempts[often.found > 0].float().mean() > 1
-    assert (often.attempts[often.found == 0] == 4).all()
+    assert often.count.sum() > 6
+    assert often.distance[often.count > 0].max() < 0.125
+    assert often.attempts[often.count > 0].float().mean() > 1
+    assert (often.attempts[often.count == 0] == 4).all()
 
 
 def test_longer_ones_than_max_norm_are_no_finds() -> None:
     clf = bg.Classifier(Facets(torch.eye(3), torch.tensor([0.1, 0.2, 0.4])))
     x, y = torch.full((2, 3), 0.01), torch.zeros(2, dtype=torch.int64)
-    result = found_by(clf, x, y, max_norm=0.3)
-    assert result.found.tolist() == [2, 2]
+    result = found_by(clf, x, y, eps=0.3)
+    assert result.count.tolist() == [2, 2]
     assert result.attempts.tolist() == [2 + 3] * 2
-    assert [result.stops[code] for code in result.stopped] == ["max_norm"] * 2
+    assert [result.stops[code] for code in result.stopped] == ["eps"] * 2
     assert result.distance[:, 2:].isinf().all()
-    assert result.max_norm == 0.3
+    assert result.eps == 0.3
     some = found_by(clf, x, y, max_directions=1)
     assert [some.stops[code] for code in some.stopped] == ["max_directions"] * 2
     assert some.attempts.tolist() == [1, 1]
-    none = found_by(clf, x, y, max_norm=0.01, failures=2)
-    assert none.found.sum() == 0
+    none = found_by(clf, x, y, eps=0.01, failures=2)
+    assert none.count.sum() == 0
     assert none.attempts.tolist() == [2, 2]
     assert none.perturbations.shape == (0, 3)
     assert (none.orthogonality == 0).all()
@@ -361,7 +361,7 @@ def test_no_gradient_is_a_reason_of_its_own() -> None:
 
     result = found_by(bg.Classifier(Constant()), images(3), torch.tensor([1, 1, 0]))
     assert [result.stops[code] for code in result.stopped] == ["no_gradient", "no_gradient", "misclassified"]
-    assert result.found.tolist() == [0, 0, 0]
+    assert result.count.tolist() == [0, 0, 0]
 
 
 def test_counts_are_those_of_the_module() -> None:
@@ -385,22 +385,32 @@ def test_counts_are_those_of_the_module() -> None:
     first = minimal_norm(clf, x[1:], y[1:]).provenance
     assert result.provenance.backwards == 25 + first.backwards + (3 * 3 + 7) * result.attempts.sum()
     checks = result.provenance.forwards - first.forwards - 5 - (3 * 3 + 7) * result.attempts.sum()
-    assert 2 * result.found.sum() <= checks <= 20 * result.found.sum()
+    assert 2 * result.count.sum() <= checks <= 20 * result.count.sum()
 
 
 def test_results_are_saved_and_loaded(tmp_path) -> None:
     clf, x, y = saturated(3)
-    for number, settings in enumerate(({"max_directions": 2}, {"max_norm": 1e-3, "failures": 1})):
+    for number, settings in enumerate(({"max_directions": 2}, {"eps": 1e-3, "failures": 1})):
         result = found_by(clf, x, y, **settings)
-        assert bool(result.found.any()) == (number == 0)
+        assert bool(result.count.any()) == (number == 0)
         loaded = bg.load(result.save(tmp_path / f"{number}.zarr"))
         assert isinstance(loaded, bg.SequentialDirections)
-        for name in ("distance", "met", "found", "stopped", "perturbations", "owner", "rank", "orthogonality", "index"):
+        for name in (
+            "distance",
+            "adversarial_label",
+            "count",
+            "stopped",
+            "perturbations",
+            "owner",
+            "rank",
+            "orthogonality",
+            "index",
+        ):
             assert torch.equal(getattr(loaded, name), getattr(result, name)), name
         assert loaded.stops == result.stops
-        assert loaded.max_norm == result.max_norm
+        assert loaded.eps == result.eps
         assert loaded.provenance == result.provenance
-    assert "sequential_directions(max_norm=0.001, max_directions=4, box='feasible'" in loaded.provenance.command
+    assert "sequential_directions(eps=0.001, max_directions=4, box='feasible'" in loaded.provenance.command
 
 
 # As a method of adversarial_dimension
@@ -428,7 +438,7 @@ def test_the_count_is_that_of_the_facets_within_reach(box: str) -> None:
         assert result.found.tolist() == [expected > 0] * 2
         assert result.successes.tolist() == [[expected]] * 2
         assert result.tried.tolist() == [[expected + 3]] * 2  # three that fail are the end
-        assert reasons(result) == ["max_norm" if expected < 5 else "failures"] * 2
+        assert reasons(result) == ["eps" if expected < 5 else "failures"] * 2
         assert result.distance is not None
         torch.testing.assert_close(
             result.distance[:, :expected],
@@ -437,8 +447,8 @@ def test_the_count_is_that_of_the_facets_within_reach(box: str) -> None:
             atol=0,
         )
         assert result.distance[:, expected:].isinf().all()
-        assert result.met is not None
-        assert result.met.tolist() == [1, 2, 3, 4, 5][:expected] * 2
+        assert result.adversarial_label is not None
+        assert result.adversarial_label.tolist() == [1, 2, 3, 4, 5][:expected] * 2
         # The margin is the distance to the nearest facet: to first order there are (ε / 0.2)² directions.
         assert result.claimed.tolist() == [min(12, int((eps / 0.2) ** 2))] * 2
     capped = count_of(clf, x, y, eps=2.0, box=box, max_dimension=3)
@@ -462,10 +472,10 @@ def test_counts_are_those_of_the_directions_themselves(box: str) -> None:
     clf, x, y = saturated(6)
     y[2] = (y[2] + 1) % 5
     index = range(10, 16)
-    alone = found_by(clf, x, y, box=box, max_norm=2.0, max_directions=6, index=index, seed=3)
+    alone = found_by(clf, x, y, box=box, eps=2.0, max_directions=6, index=index, seed=3)
     result = count_of(clf, x, y, eps=2.0, box=box, max_dimension=6, index=index, seed=3, keep_directions=True)
-    assert alone.found.sum() > 8
-    assert result.verified.tolist() == alone.found.tolist()
+    assert alone.count.sum() > 8
+    assert result.verified.tolist() == alone.count.tolist()
     assert result.correct.tolist() == alone.valid.tolist()
     assert result.distance is not None
     torch.testing.assert_close(result.distance, alone.distance, rtol=1e-3, atol=0)
@@ -475,10 +485,10 @@ def test_counts_are_those_of_the_directions_themselves(box: str) -> None:
     assert result.perturbations is not None
     assert result.owner is not None
     assert torch.equal(result.owner, alone.owner)
-    assert result.met is not None
+    assert result.adversarial_label is not None
     if box == "feasible":
-        assert torch.equal(clf.predict(x[result.owner] + result.perturbations), result.met)
-    assert (result.met != y[result.owner]).all()
+        assert torch.equal(clf.predict(x[result.owner] + result.perturbations), result.adversarial_label)
+    assert (result.adversarial_label != y[result.owner]).all()
     norms = result.perturbations.double().flatten(1).norm(dim=1)
     assert norms.max() <= 2
     torch.testing.assert_close(norms, result.distance[result.distance.isfinite()])
@@ -509,7 +519,9 @@ def test_counts_are_saved_and_loaded(tmp_path) -> None:
         result = count_of(clf, x, y, eps=2.0, max_dimension=3, keep_directions=keep)
         loaded = bg.load(result.save(tmp_path / f"{keep}.zarr"))
         assert isinstance(loaded, bg.AdversarialDimension)
-        assert (loaded.perturbations is None) == (loaded.owner is None) == (loaded.met is None) == (not keep)
+        assert (
+            (loaded.perturbations is None) == (loaded.owner is None) == (loaded.adversarial_label is None) == (not keep)
+        )
         for name in ("distance", "stopped", "verified", "tried"):
             assert torch.equal(getattr(loaded, name), getattr(result, name)), name
         assert loaded.stops == result.stops
@@ -523,7 +535,7 @@ def test_the_figure_is_that_of_the_directions() -> None:
     clf, x, y = saturated(4)
     result = count_of(clf, x, y, eps=2.0, max_dimension=3)
     figures = [
-        bg.plots.sequential_distances(drawn) for drawn in (result, found_by(clf, x, y, max_norm=2.0, max_directions=3))
+        bg.plots.sequential_distances(drawn) for drawn in (result, found_by(clf, x, y, eps=2.0, max_directions=3))
     ]
     lines = [[line.get_xydata() for axes in figure.axes for line in axes.get_lines()] for figure in figures]
     for one, other in zip(*lines, strict=True):
@@ -572,8 +584,8 @@ def test_nan_is_an_error() -> None:
     ("change", "error", "match"),
     [
         ({"box": "clip"}, ValueError, r"box must be one of \['feasible', 'ignore'\], got 'clip'"),
-        ({"max_norm": -1.0}, ValueError, "max_norm must be a finite number >= 0, in input units, got -1.0"),
-        ({"max_norm": math.nan}, ValueError, "max_norm must be a finite number"),
+        ({"eps": -1.0}, ValueError, "eps must be a finite number >= 0, in input units, got -1.0"),
+        ({"eps": math.nan}, ValueError, "eps must be a finite number"),
         ({"max_directions": 0}, ValueError, "max_directions must be a whole number, at least 1, got 0"),
         ({"steps": 3}, ValueError, "steps must be a whole number, at least 4, got 3"),
         ({"starts": 0}, ValueError, "starts must be a whole number, at least 1, got 0"),

@@ -233,8 +233,8 @@ def sequential(rows: dict[int, torch.Tensor], examples: int) -> SequentialDirect
     found = torch.bincount(owner, minlength=examples)
     return SequentialDirections(
         distance=torch.full((examples, 5), torch.inf, dtype=torch.float64),
-        met=torch.full((examples, 5), -1),
-        found=found,
+        adversarial_label=torch.full((examples, 5), -1),
+        count=found,
         stopped=blank,
         attempts=found,
         orthogonality=blank.double(),
@@ -246,7 +246,7 @@ def sequential(rows: dict[int, torch.Tensor], examples: int) -> SequentialDirect
         valid=torch.ones(examples, dtype=torch.bool),
         stops=STOPS,
         max_directions=5,
-        max_norm=None,
+        eps=None,
         box="ignore",
         tolerance=1e-5,
         provenance=Provenance(command="by hand"),

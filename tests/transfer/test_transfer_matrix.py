@@ -52,7 +52,7 @@ def by_hand(labels: Tensor, y: Tensor, *, clean: Tensor | None = None, targets: 
     count = len(labels)
     return TransferMatrix(
         provenance=Provenance(command="by hand"),
-        labels=labels,
+        predicted=labels,
         clean=y.expand(count, -1) if clean is None else clean,
         true_labels=y,
         targets=targets,
@@ -112,7 +112,7 @@ def test_identical_models_are_fooled_as_the_source_is(attack: str) -> None:
         "minimal_norm": lambda: bg.minimal_norm(several[0], x, y, norm="linf", **QUIET),
     }[attack]()
     assert attacked.found.double().mean() > 0.2
-    assert torch.equal(matrix.labels, attacked.labels.expand(3, 3, -1))
+    assert torch.equal(matrix.predicted, attacked.predicted.expand(3, 3, -1))
     assert bool((matrix.rate() == attacked.found.double().mean()).all())
     mistakes = transfer_mistakes(matrix)
     assert torch.equal(mistakes.same, matrix.fooled.sum(1)[:, None].expand(3, 3))
@@ -143,13 +143,13 @@ def test_targeted_success_is_the_target() -> None:
     several, x, y = nets()
     targets = (y + 1) % 5
     matrix = transfer_matrix(several, x, y, attack="pgd", eps=0.15, targets=targets, **QUIET)
-    assert torch.equal(matrix.success, matrix.labels == targets)
+    assert torch.equal(matrix.success, matrix.predicted == targets)
     assert matrix.counts()[0][0, 0] > 0
-    assert torch.equal(matrix.labels[0, 2], matrix.labels[0, 0])  # the third model is the first
-    assert not torch.equal(matrix.labels != y, matrix.success)
+    assert torch.equal(matrix.predicted[0, 2], matrix.predicted[0, 0])  # the third model is the first
+    assert not torch.equal(matrix.predicted != y, matrix.success)
     mistakes = transfer_mistakes(matrix)
     assert torch.equal(mistakes.fooled, matrix.fooled.sum(1))
-    hits = (matrix.labels[0, 1] == targets) & matrix.fooled[0]
+    hits = (matrix.predicted[0, 1] == targets) & matrix.fooled[0]
     assert int(mistakes.same[0, 1]) == int(hits.sum())
 
 
@@ -194,9 +194,9 @@ def test_examples_and_their_order_do_not_matter() -> None:
     whole = transfer_matrix(several, x, y, **settings)
     order = torch.arange(40).flip(0)[:25]
     part = transfer_matrix(several, x[order], y[order], index=order, **settings)
-    assert torch.equal(part.labels, whole.labels[:, :, order])
+    assert torch.equal(part.predicted, whole.predicted[:, :, order])
     other = transfer_matrix(several, x[order], y[order], **settings)
-    assert not torch.equal(other.distance, part.distance) or not torch.equal(other.labels, part.labels)
+    assert not torch.equal(other.distance, part.distance) or not torch.equal(other.predicted, part.predicted)
 
 
 def test_pgd_does_not_stop_early_unless_told_to() -> None:
@@ -216,7 +216,7 @@ def test_saved_matrices_come_back(tmp_path) -> None:
         matrix = transfer_matrix(several, x, y, attack="fgsm", eps=0.1, targets=targets, **QUIET)
         again = bg.load(matrix.save(tmp_path / "matrix.zarr", overwrite=True))
         assert isinstance(again, TransferMatrix)
-        assert torch.equal(again.labels, matrix.labels)
+        assert torch.equal(again.predicted, matrix.predicted)
         assert again.names == ("0", "1", "2")
         assert torch.equal(again.rate(), matrix.rate())
         mistakes = transfer_mistakes(matrix)
@@ -374,5 +374,5 @@ def test_random_starts_are_drawn_once_for_all_sources(monkeypatch: pytest.Monkey
     assert sorted(drawn) == attacked.tolist()
     for source, clf in enumerate(several):
         alone = bg.pgd(clf, x, y, eps=0.05, steps=2, index=range(10, 50), early_stop=False, **QUIET)
-        assert torch.equal(matrix.labels[source, source], alone.labels)
-        assert torch.equal(matrix.labels[source, 1 - source], several[1 - source].predict(alone.x_adv))
+        assert torch.equal(matrix.predicted[source, source], alone.predicted)
+        assert torch.equal(matrix.predicted[source, 1 - source], several[1 - source].predict(alone.x_adv))

@@ -140,7 +140,7 @@ def test_the_same_mistake_is_told_from_another() -> None:
     source = planes(axis(0), axis(1), offsets=[0.5, 9.0])
     swapped = planes(axis(1), axis(0), offsets=[9.0, 0.5])
     found = directions(source, x, y)
-    assert found.met.tolist() == [1] * int(found.verified)
+    assert found.adversarial_label.tolist() == [1] * int(found.verified)
     result = bg.transferred_dimension(swapped, x, found)
     assert result.source_model == found.provenance.model != result.provenance.model
     assert result.count.tolist() == found.verified.tolist()

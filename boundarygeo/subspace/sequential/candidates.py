@@ -20,7 +20,7 @@ class Candidates:
     Attributes:
         delta: perturbations to them, float32 `[batch, d]`; zero where there are none.
         distance: their L2 norms, float64 `[batch]`; inf where there are none.
-        met: classes predicted there, int64 `[batch]`, once the search is concluded.
+        adversarial_label: classes predicted there, int64 `[batch]`, once the search is concluded.
         sloped: whether a gradient was met, bool `[batch]`.
     """
 
@@ -28,7 +28,7 @@ class Candidates:
         self.session, self.inputs, self.classes, self.inside = session, inputs, classes, inside
         self.delta = torch.zeros_like(inputs).flatten(1)
         self.distance = torch.full((len(inputs),), torch.inf, dtype=torch.float64, device=inputs.device)
-        self.met = torch.full_like(classes, -1)
+        self.adversarial_label = torch.full_like(classes, -1)
         self.sloped = torch.zeros_like(classes, dtype=torch.bool)
 
     @property
@@ -40,7 +40,7 @@ class Candidates:
         """Those of some rows, int64, or of some rows several times: searches of their own from now on."""
         others = Candidates(self.session, self.inputs[chosen], self.classes[chosen], inside=self.inside)
         others.delta, others.distance = self.delta[chosen], self.distance[chosen]
-        others.met, others.sloped = self.met[chosen], self.sloped[chosen]
+        others.adversarial_label, others.sloped = self.adversarial_label[chosen], self.sloped[chosen]
         return others
 
     def look(self, delta: Tensor, allowed: Tensor, loss: str, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -105,7 +105,7 @@ class Candidates:
         hit = _fooled(logits, self.classes[rows])
         kept = rows[hit]
         self.delta[kept], self.distance[kept] = moved[hit], moved[hit].double().norm(dim=1)
-        self.met[kept] = logits[hit].argmax(1)
+        self.adversarial_label[kept] = logits[hit].argmax(1)
         return hit
 
     def _points(self, delta: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:

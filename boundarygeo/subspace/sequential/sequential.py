@@ -19,7 +19,7 @@ from boundarygeo.subspace.sequential.shortest import search_shortest
 from boundarygeo.subspace.study import plain
 
 BOXES = ("feasible", "ignore")
-STOPS = ("max_directions", "failures", "max_norm", "misclassified", "no_gradient")
+STOPS = ("max_directions", "failures", "eps", "misclassified", "no_gradient")
 
 _CANDIDATES = 10  # classes whose boundaries are linearised at the input, as in `minimal_norm`
 _REACHED = 1e-3  # share of the way to a linearised boundary that may be missing
@@ -36,8 +36,8 @@ class SequentialDirections(Result):
     Attributes:
         distance: L2 norm of each perturbation, float64 `[example, direction]`; inf where none was found. Were each the
             shortest, they would ascend: one that is shorter than one before it was missed by the earlier search.
-        met: class predicted there, int64 `[example, direction]`; -1 where none was found.
-        found: how many were found, int64 `[example]`.
+        adversarial_label: class predicted there, int64 `[example, direction]`; -1 where none was found.
+        count: how many were found, int64 `[example]`.
         stopped: why there are no more, int64 `[example]`: an index into `stops`.
         attempts: how many searches (of several starts each) were made, int64 `[example]`.
         orthogonality: largest |cos| between two perturbations of the example, measured on the float32 perturbations in
@@ -49,17 +49,17 @@ class SequentialDirections(Result):
         index: number of each example, int64 `[example]`: decides its random starts.
         valid: whether the example is classified correctly to begin with, bool `[example]`; no others are searched.
         stops: names of the reasons: `"max_directions"` (or as many as the input has dimensions); `"failures"`, so many
-            attempts in a row found none; `"max_norm"`, the same, but some found longer ones; `"misclassified"` to begin
+            attempts in a row found none; `"eps"`, the same, but some found longer ones; `"misclassified"` to begin
             with; `"no_gradient"`, none was found, and no gradient at any point looked at.
         max_directions: most directions that were wanted.
-        max_norm: longest perturbation accepted, in input units, or None.
+        eps: longest perturbation accepted, in input units, or None.
         box: `"feasible"`, inside the bounds, or `"ignore"`.
         tolerance: |cos| between two directions is at most this.
     """
 
     distance: Tensor = array("example", "direction", unit="input units")
-    met: Tensor = array("example", "direction")
-    found: Tensor = array("example")
+    adversarial_label: Tensor = array("example", "direction")
+    count: Tensor = array("example")
     stopped: Tensor = array("example")
     attempts: Tensor = array("example")
     orthogonality: Tensor = array("example")
@@ -71,7 +71,7 @@ class SequentialDirections(Result):
     valid: Tensor = array("example")
     stops: tuple[str, ...]
     max_directions: int
-    max_norm: float | None
+    eps: float | None
     box: str
     tolerance: float
 
@@ -86,7 +86,7 @@ def sequential_directions(
     x: Tensor,
     y: Tensor,
     *,
-    max_norm: float | None = None,
+    eps: float | None = None,
     max_directions: int = 50,
     box: str = "feasible",
     steps: int = 40,
@@ -132,7 +132,7 @@ def sequential_directions(
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`. Examples that are classified otherwise are marked, and not searched.
-        max_norm: longest perturbation to accept, in input units (L2).
+        eps: longest perturbation to accept, in input units (L2).
         max_directions: most directions per example.
         box: `"feasible"`: each perturbed input is inside the bounds; `"ignore"`: anywhere (no farther than the diagonal
             of the bounds).
@@ -156,10 +156,8 @@ def sequential_directions(
     """
     if box not in BOXES:
         raise ValueError(f"box must be one of {list(BOXES)}, got {box!r}")
-    max_norm, max_directions, steps, starts, failures, seed = plain(
-        max_norm, max_directions, steps, starts, failures, seed
-    )
-    limit = math.inf if max_norm is None else check_eps(max_norm, "max_norm")
+    eps, max_directions, steps, starts, failures, seed = plain(eps, max_directions, steps, starts, failures, seed)
+    limit = math.inf if eps is None else check_eps(eps, "eps")
     check_count(max_directions, "max_directions")
     check_count(steps, "steps", least=4)
     check_count(starts, "starts")
@@ -195,7 +193,7 @@ def sequential_directions(
         valid=fields["stopped"] != STOPS.index("misclassified"),
         stops=STOPS,
         max_directions=max_directions,
-        max_norm=max_norm,
+        eps=eps,
         box=box,
         tolerance=TOLERANCE,
     )
@@ -226,7 +224,7 @@ class _Chains:
         # Since the last direction: whether one too long was found, and whether a gradient was met.
         self.beyond, self.sloped = torch.zeros(2, count, dtype=torch.bool, device=device)
         self.distance = torch.full((count, width), torch.inf, dtype=torch.float64, device=device)
-        self.met = torch.full((count, width), -1, device=device)
+        self.adversarial_label = torch.full((count, width), -1, device=device)
         right = logits.argmax(1) == self.classes
         self.stopped = torch.where(right, -1, STOPS.index("misclassified"))
         self.live = right.nonzero()[:, 0]
@@ -261,7 +259,7 @@ class _Chains:
         self.attempts[live] += 1
         self._keep(best, basis, limit)
         reason = torch.where(self.sloped, STOPS.index("failures"), STOPS.index("no_gradient"))
-        reason = torch.where(self.beyond, STOPS.index("max_norm"), reason)
+        reason = torch.where(self.beyond, STOPS.index("eps"), reason)
         reason = torch.where(self.failed >= failures, reason, -1)
         reason = torch.where(self.found == self.width, STOPS.index("max_directions"), reason)
         self.stopped[live] = reason[live]
@@ -339,7 +337,7 @@ class _Chains:
         if bool((rank == self.basis.shape[1]).any()):
             self.basis = torch.cat([self.basis, self.basis.new_zeros(len(self.basis), 1, self.basis.shape[2])], 1)
         self.basis[won, rank] = orthogonal_unit(perturbations.double(), basis[good])
-        self.distance[won, rank], self.met[won, rank] = best.distance[good], best.met[good]
+        self.distance[won, rank], self.adversarial_label[won, rank] = best.distance[good], best.adversarial_label[good]
         self.found[won] += 1
         self.failed[lost] += 1
         self.failed[won], self.beyond[won], self.sloped[won] = 0, False, False
@@ -357,8 +355,8 @@ class _Chains:
         sorting = (owner * self.width + place).argsort()
         fields = {
             "distance": self.distance,
-            "met": self.met,
-            "found": self.found,
+            "adversarial_label": self.adversarial_label,
+            "count": self.found,
             "stopped": self.stopped,
             "attempts": self.attempts,
             "orthogonality": cosines,
