@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from boundarygeo.checks import check_choice
 from boundarygeo.evaluation import (
     Counts,
     Memory,
@@ -271,8 +272,7 @@ class Classifier:
             TypeError: as in `logits`, or if `y` is not an integer tensor.
             ValueError: as in `logits`, or if `y` or `loss` is not usable.
         """
-        if loss not in LOSSES:
-            raise ValueError(f"loss must be one of {list(LOSSES)}, got {loss!r}")
+        check_choice(loss, "loss", LOSSES)
         self.check_inputs(x)
         self.check_labels(y, len(x))
         rows: list[Tensor] = []

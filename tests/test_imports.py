@@ -14,30 +14,31 @@ PACKAGE = Path(__file__).parent.parent / "boundarygeo"
 ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "linalg": set(),
-    "evaluation": {"losses"},
+    "checks": set(),
+    "evaluation": {"checks", "losses"},
     "results": {"_version"},
     "losses": set(),
-    "classifier": {"evaluation", "losses", "results"},
+    "classifier": {"checks", "evaluation", "losses", "results"},
     "layout": {"classifier"},
     "points": {"classifier", "layout"},
-    "directions": {"classifier", "evaluation", "linalg"},
-    "attacks": {"losses", "classifier", "evaluation", "linalg", "directions", "results"},
+    "directions": {"checks", "classifier", "evaluation", "linalg"},
+    "attacks": {"checks", "losses", "classifier", "evaluation", "linalg", "directions", "results"},
     "subspace": {
-        "attacks", "classifier", "directions", "evaluation", "layout", "linalg", "losses", "results",
+        "checks", "attacks", "classifier", "directions", "evaluation", "layout", "linalg", "losses", "results",
     },
-    "maps": {"classifier", "directions", "evaluation", "linalg", "losses", "points", "results"},
-    "lines": {"attacks", "classifier", "directions", "evaluation", "linalg", "losses", "points", "results"},
-    "representations": {"classifier", "directions", "evaluation", "results"},
+    "maps": {"checks", "classifier", "directions", "evaluation", "linalg", "losses", "points", "results"},
+    "lines": {"checks", "attacks", "classifier", "directions", "evaluation", "linalg", "losses", "points", "results"},
+    "representations": {"checks", "classifier", "directions", "evaluation", "results"},
     "transfer": {
-        "attacks", "classifier", "directions", "evaluation", "layout", "linalg", "lines", "losses", "maps", "results",
-        "subspace",
+        "attacks", "checks", "classifier", "directions", "evaluation", "layout", "linalg", "lines", "losses", "maps",
+        "results", "subspace",
     },
     # Defences make classifiers of classifiers; what certifies one is a result like any other.
-    "defences": {"attacks", "classifier", "directions", "evaluation", "results"},
+    "defences": {"checks", "attacks", "classifier", "directions", "evaluation", "results"},
     # Everything that measures, on many classifiers: it stands above all instruments, and knows no checkpoints.
     "comparison": {
-        "attacks", "classifier", "defences", "directions", "evaluation", "lines", "representations", "results", "runs",
-        "subspace", "transfer",
+        "attacks", "checks", "classifier", "defences", "directions", "evaluation", "lines", "representations",
+        "results", "runs", "subspace", "transfer",
     },
     # Any analysis in chunks: it is told which, and knows none.
     "runs": {"classifier", "directions", "evaluation", "results"},
@@ -46,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "explorer": {"maps", "plots", "results"},
     "zoo": set(),
-    "training": {"attacks", "classifier", "losses", "results", "zoo"},
+    "training": {"checks", "attacks", "classifier", "losses", "results", "zoo"},
     "cli": {
         "attacks", "classifier", "comparison", "directions", "evaluation", "explorer", "lines", "maps", "plots",
         "results", "runs", "subspace", "training", "transfer", "zoo",

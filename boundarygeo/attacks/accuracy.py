@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, square, strongest
-from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.attacks.projected_gradient import check_settings
+from boundarygeo.checks import check_choice, check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -191,10 +191,8 @@ def _check_problem(
     settings: dict[str, Any],
 ) -> list[float]:
     """Refuse settings before any work; returns the sizes."""
-    if attack not in ATTACKS:
-        raise ValueError(f"attack must be one of {list(ATTACKS)}, got {attack!r}")
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
+    check_choice(attack, "attack", ATTACKS)
+    check_choice(norm, "norm", NORMS)
     _, known = _SEARCHES.get(attack, (None, ()))
     unknown = sorted(set(settings) - set(known))
     if unknown:

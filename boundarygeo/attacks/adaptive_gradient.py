@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import like, project, random_in_ball, steepest
+from boundarygeo.checks import check_choice, check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import dlr, loss_of, targeted_dlr
@@ -79,8 +80,7 @@ def apgd(
     radius = check_eps(eps)
     check_count(steps, "steps")
     check_count(restarts, "restarts")
-    if loss not in _GOALS:
-        raise ValueError(f"loss must be one of {list(_GOALS)}, got {loss!r}")
+    check_choice(loss, "loss", _GOALS)
 
     def search(session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ascent = _Ascent(session, _GOALS[loss], radius=radius, norm=norm, steps=steps, seed=seed, draw=draw)

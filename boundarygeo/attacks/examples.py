@@ -1,9 +1,7 @@
 """What attacks find, and what all of them do around their search: checks, batches, distances."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.norms import NORMS, length
+from boundarygeo.checks import check_choice
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import Session
@@ -91,8 +90,7 @@ def attack_examples(
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument or the module's output is not usable.
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
+    check_choice(norm, "norm", NORMS)
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
     numbers = numbers_of(index, len(x))
@@ -123,36 +121,3 @@ def attack_examples(
         eps=eps,
         targeted=targeted,
     )
-
-
-def check_eps(eps: float, name: str = "eps") -> float:
-    """Refuse radii that are negative or not finite.
-
-    Args:
-        eps: radius of a ball, in input units.
-        name: what to call it in the message.
-
-    Returns:
-        The radius.
-
-    Raises:
-        ValueError: if it is not a number >= 0.
-    """
-    if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 <= eps < math.inf:
-        raise ValueError(f"{name} must be a finite number >= 0, in input units, got {eps!r}")
-    return float(eps)
-
-
-def check_count(value: int, name: str, least: int = 1) -> None:
-    """Refuse what is not a whole number, or too small.
-
-    Args:
-        value: a setting.
-        name: what to call it in the message.
-        least: smallest value allowed.
-
-    Raises:
-        ValueError: if it is anything else.
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_eps
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import steepest
+from boundarygeo.checks import check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
 

@@ -8,8 +8,9 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import dual_length, length, like, project, steepest, to_half_space
+from boundarygeo.checks import check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import random_directions
 from boundarygeo.evaluation import Session, analysis

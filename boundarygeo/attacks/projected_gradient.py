@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import project, random_in_ball, steepest
+from boundarygeo.checks import check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import true_margin

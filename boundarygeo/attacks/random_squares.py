@@ -7,8 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import AdversarialExamples, attack_examples, check_count, check_eps
+from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import length, like, random_in_ball
+from boundarygeo.checks import check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import true_margin

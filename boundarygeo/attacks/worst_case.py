@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.adaptive_gradient import apgd, apgd_targeted
-from boundarygeo.attacks.examples import AdversarialExamples, check_count, check_eps
+from boundarygeo.attacks.examples import AdversarialExamples
 from boundarygeo.attacks.minimum_norm import minimal_norm
 from boundarygeo.attacks.norms import like
 from boundarygeo.attacks.random_squares import square
+from boundarygeo.checks import check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis

@@ -1,10 +1,8 @@
 """What the instruments of a comparison are set to: the same for all classifiers."""
 
-import math
 from dataclasses import dataclass
 
-from boundarygeo.attacks.examples import check_count
-from boundarygeo.defences.smoothing import check_sigma
+from boundarygeo.checks import check_count, check_positive
 
 _EPS = {1: 0.1, 3: 8 / 255}
 
@@ -58,12 +56,9 @@ class Settings:
     votes: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("eps", "radius"):
-            size = getattr(self, name)
-            if size is not None and not 0 < size < math.inf:
-                raise ValueError(f"{name} must be a positive number, in input units, got {size!r}")
+        for name in ("eps", "radius", "sigma"):
+            if getattr(self, name) is not None:
+                check_positive(getattr(self, name), name)
         for name in ("restarts", "queries", "few", "pairs", "votes", "max_dimension"):
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
-        if self.sigma is not None:
-            check_sigma(self.sigma)

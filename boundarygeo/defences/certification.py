@@ -13,9 +13,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count
+from boundarygeo.checks import check_count, check_positive
 from boundarygeo.classifier import Classifier
-from boundarygeo.defences.smoothing import check_sigma
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import Session, analysis
 from boundarygeo.results import Result, array
@@ -161,7 +160,7 @@ def certify(
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument or the module's output is not usable.
     """
-    check_sigma(sigma)
+    check_positive(sigma, "sigma")
     check_count(n0, "n0")
     check_count(n, "n")
     _check_alpha(alpha)
@@ -229,7 +228,7 @@ def predict_smoothed(
         TypeError: if `x` is not a float tensor.
         ValueError: if an argument or the module's output is not usable.
     """
-    check_sigma(sigma)
+    check_positive(sigma, "sigma")
     check_count(n, "n")
     _check_alpha(alpha)
     clf.check_inputs(x)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from boundarygeo.attacks.examples import check_count
+from boundarygeo.checks import check_choice, check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.defences.averages import log_mean_softmax
 from boundarygeo.evaluation import analysis, frozen_copy, own_world
@@ -69,8 +69,7 @@ class MixupInference(nn.Module):
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
-        if mode not in SAMPLES:
-            raise ValueError(f"mode must be one of {list(SAMPLES)}, got {mode!r}")
+        check_choice(mode, "mode", SAMPLES)
         if not 0 < lam <= 1:
             raise ValueError(f"lam must be in (0, 1], got {lam}")
         if samples is not None:

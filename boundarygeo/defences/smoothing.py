@@ -1,12 +1,10 @@
 """Randomised smoothing as a module: the average prediction under Gaussian noise."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from boundarygeo.attacks.examples import check_count
+from boundarygeo.checks import check_count, check_positive
 from boundarygeo.classifier import Classifier
 from boundarygeo.defences.averages import log_mean_softmax
 from boundarygeo.evaluation import analysis
@@ -102,25 +100,8 @@ def with_smoothing(
     Raises:
         ValueError: as `RandomisedSmoothing`, or if the shape does not fit the classifier's channels.
     """
-    check_sigma(sigma)
+    check_positive(sigma, "sigma")
     clf.check_inputs(torch.full((1, *input_shape), clf.bounds[0]), "input_shape")
     scale = sigma * clf.normalise_direction(torch.ones(1, *input_shape))[0]
     module = RandomisedSmoothing(clf.module, sigma=scale, input_shape=input_shape, samples=samples, seed=seed)
     return clf.with_module(module)
-
-
-def check_sigma(sigma: float) -> float:
-    """Refuse a standard deviation that is not a positive number.
-
-    Args:
-        sigma: standard deviation of the noise, in input units.
-
-    Returns:
-        The same.
-
-    Raises:
-        ValueError: if it is anything else.
-    """
-    if not isinstance(sigma, int | float) or isinstance(sigma, bool) or not 0 < sigma < math.inf:
-        raise ValueError(f"sigma must be a positive number, in input units, got {sigma!r}")
-    return float(sigma)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from boundarygeo.checks import check_choice
 from boundarygeo.evaluation.arithmetic import is_standard
 from boundarygeo.evaluation.batches import Counts, in_batches, progress_bar
 from boundarygeo.evaluation.copies import check_weights, evaluating, unwrapped
@@ -305,8 +306,7 @@ class Session:
         return logits
 
     def _form(self, precision: str, shape: torch.Size) -> Form:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")
+        check_choice(precision, "precision", PRECISIONS)
         form = self._find_form(precision, shape)
         if form is None:
             raise ValueError(f"precision must be one that the module runs in, got {precision!r}")

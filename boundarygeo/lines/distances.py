@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
+from boundarygeo.checks import check_count, check_positive
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, numbers_of
 from boundarygeo.evaluation import Session, analysis
@@ -142,14 +142,9 @@ def check_reach(max_distance: float, scan: int, tolerance: float | None) -> floa
     Raises:
         ValueError: if one of them is out of its range.
     """
-    if not 0 < max_distance < math.inf:
-        raise ValueError(f"max_distance must be a positive number, got {max_distance}")
-    if not isinstance(scan, Integral) or scan < 1:
-        raise ValueError(f"scan must be a whole number, at least 1, got {scan}")
-    tolerance = 1e-6 * max_distance if tolerance is None else tolerance
-    if not 0 < tolerance < math.inf:
-        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
-    return tolerance
+    check_positive(max_distance, "max_distance")
+    check_count(scan, "scan")
+    return check_positive(1e-6 * max_distance if tolerance is None else tolerance, "tolerance")
 
 
 class _Ray:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
+from boundarygeo.checks import check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, numbers_of
 from boundarygeo.evaluation import analysis
@@ -106,8 +106,7 @@ def logit_lines(
         ValueError: if an argument is out of its range or the logits are not finite.
     """
     low, high = reach(extent)
-    if not isinstance(points, Integral) or points < 2:
-        raise ValueError(f"points must be a whole number, at least 2, got {points}")
+    check_count(points, "points", least=2)
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
     numbers = numbers_of(index, len(x))

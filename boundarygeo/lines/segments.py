@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count
+from boundarygeo.checks import check_choice, check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -219,8 +219,7 @@ def random_pairs(x: Tensor, y: Tensor, *, pairs: int, kind: str = "any", seed: i
         ValueError: if an argument is out of its range, or there is no pair of the kind.
     """
     check_count(pairs, "pairs")
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {list(KINDS)}, got {kind!r}")
+    check_choice(kind, "kind", KINDS)
     if x.ndim < 2 or y.shape != x.shape[:1]:
         raise ValueError(f"y must have shape [{len(x)}], one class per example, got {list(y.shape)}")
     classes = y.detach().cpu().numpy()

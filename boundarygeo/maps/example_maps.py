@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from boundarygeo.checks import check_choice
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -103,8 +104,7 @@ def planes_named(
     Raises:
         ValueError: if the kind is unknown.
     """
-    if kind not in PLANES:
-        raise ValueError(f"planes must be one of {list(PLANES)}, got {kind!r}")
+    check_choice(kind, "planes", PLANES)
     numbers = numbers_of(index, len(x))
     if kind == "random":
         return random_planes(x, y, seed=seed, index=numbers)

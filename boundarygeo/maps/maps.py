@@ -8,6 +8,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from boundarygeo.checks import check_choice
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis, progress_bar
 from boundarygeo.linalg import norms
@@ -261,8 +262,7 @@ def _check_settings(
             f"resolution must be {'an odd' if centred else 'a whole'} number of pixels, at least "
             f"{SMALLEST_RESOLUTION}, got {resolution}"
         )
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
+    check_choice(method, "method", METHODS)
     if not isinstance(coarse, Integral) or coarse < 1:
         raise ValueError(f"coarse must be a whole number of pixels, at least 1, got {coarse}")
     unknown = sorted(set(keep) - set(KEEPABLE))

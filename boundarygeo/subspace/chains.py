@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count
+from boundarygeo.checks import check_count, check_positive, plain
 from boundarygeo.classifier import Classifier
 from boundarygeo.subspace.sequential.sequential import BOXES, sequential_directions
-from boundarygeo.subspace.study import Best, Settings, check_positive, plain
+from boundarygeo.subspace.study import Best, Settings
 from boundarygeo.subspace.verification import Verified, chunks
 
 SEQUENTIAL_CAP = 50

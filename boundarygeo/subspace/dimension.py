@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.norms import dual_length
+from boundarygeo.checks import check_choice, check_positive, plain
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -19,7 +20,7 @@ from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
 from boundarygeo.subspace.frames.search import is_closed
 from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
 from boundarygeo.subspace.sequential.sequential import STOPS
-from boundarygeo.subspace.study import FRAME_STEPS, Study, check_positive, check_settings, plain
+from boundarygeo.subspace.study import FRAME_STEPS, Study, check_settings
 from boundarygeo.subspace.study import METHODS as FRAME_METHODS
 from boundarygeo.subspace.verification import verify
 
@@ -220,10 +221,8 @@ def adversarial_dimension(
         >>> adversarial_dimension(Classifier(linear), x, y, eps=0.9, box="ignore").verified  # floor(0.81 / 0.25)
         tensor([3])
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {list(LOSSES)}, got {loss!r}")
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
+    check_choice(loss, "loss", LOSSES)
+    check_choice(method, "method", METHODS)
     if method == "sequential" and targets is not None:
         raise ValueError("targets must be None for method='sequential', got some")
     (gamma,) = plain(gamma)

@@ -13,14 +13,13 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import NORMS
+from boundarygeo.checks import check_choice, check_count, check_eps, plain
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import scaled_to
 from boundarygeo.results import Result, array
-from boundarygeo.subspace.study import plain
 
 _UNDERFLOW = -400.0
 """Logarithm of a probability below which the incomplete beta function is not asked: e⁻⁴⁰⁰, with room to 1e-308."""
@@ -96,8 +95,7 @@ def noise_success(
     """
     eps, draws, seed = plain(eps, draws, seed)
     radius = check_eps(eps)
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
+    check_choice(norm, "norm", NORMS)
     check_count(draws, "draws")
     clf.check_inputs(x)
     clf.check_labels(y, len(x))

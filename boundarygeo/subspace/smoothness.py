@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import NORMS, random_in_ball, steepest
+from boundarygeo.checks import check_choice, check_count, check_eps, plain
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
 from boundarygeo.evaluation import Session, analysis
@@ -19,7 +19,6 @@ from boundarygeo.linalg import norms
 from boundarygeo.losses import LOSSES, loss_of
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.frames.gaas import claimed_dimension
-from boundarygeo.subspace.study import plain
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -131,9 +130,8 @@ def local_smoothness(
     """
     eps, points, iterations, seed = plain(eps, points, iterations, seed)
     radius = check_eps(eps)
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
-    _check_loss(loss)
+    check_choice(norm, "norm", NORMS)
+    check_choice(loss, "loss", LOSSES)
     check_count(points, "points")
     check_count(iterations, "iterations")
     clf.check_inputs(x)
@@ -271,7 +269,7 @@ def guarantee_share(
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument or the module's output is not usable.
     """
-    _check_loss(loss)
+    check_choice(loss, "loss", LOSSES)
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
     if perturbations.ndim != x.ndim + 1 or len(perturbations) != len(x) or perturbations.shape[2:] != x.shape[1:]:
@@ -307,11 +305,6 @@ def guarantee_share(
     wanted = torch.as_tensor(gamma, dtype=torch.float64).cpu().expand(len(x))
     held = torch.zeros(len(x), dtype=torch.float64).index_add(0, example, (increase >= wanted[example]).double())
     return held / sizes
-
-
-def _check_loss(loss: str) -> None:
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {list(LOSSES)}, got {loss!r}")
 
 
 def _losses_and_steps(

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count
 from boundarygeo.attacks.norms import NORMS
+from boundarygeo.checks import check_choice, check_count, check_positive, plain
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.subspace.frames.gaas import GaasFrames
 from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
@@ -91,8 +91,7 @@ def check_settings(
         ("rule", rule, RULES),
         ("box", box, BOXES),
     ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+        check_choice(value, name, known)
     eps, max_dimension, restarts, steps, seed = plain(eps, max_dimension, restarts, steps, seed)
     if method == "frame" and norm != "l2":
         raise ValueError(f"norm must be 'l2' for method='frame', got {norm!r}")
@@ -134,27 +133,8 @@ def _whole_numbers(values: object) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes) if whole else ()
 
 
-def plain(*values: Any) -> tuple[Any, ...]:
-    """Settings as they are, but NumPy's numbers as Python's: those are checked, and stored."""
-    return tuple(value.item() if isinstance(value, np.generic) else value for value in values)
-
-
 def _line(value: object) -> str:
     return " ".join(repr(value).split())
-
-
-def check_positive(value: float, name: str) -> None:
-    """Refuse what is not a positive, finite number.
-
-    Args:
-        value: a setting.
-        name: what to call it in the message.
-
-    Raises:
-        ValueError: if it is anything else.
-    """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 
 @dataclass(frozen=True, eq=False)

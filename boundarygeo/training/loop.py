@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
+from boundarygeo.checks import check_choice
 from boundarygeo.training.layers import Network
 from boundarygeo.training.method import Method, settings_of
 from boundarygeo.training.randomness import Randomness
@@ -361,8 +362,7 @@ def _resolve_device(device: str) -> torch.device:
 
 
 def _resolve_precision(precision: str, device: torch.device) -> str:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")
+    check_choice(precision, "precision", PRECISIONS)
     if precision != "auto":
         return precision
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "float32"

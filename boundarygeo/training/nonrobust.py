@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks import pgd
+from boundarygeo.checks import check_choice
 from boundarygeo.classifier import Classifier
 from boundarygeo.zoo.data import Split
 
@@ -63,8 +64,7 @@ def non_robust_dataset(
         TypeError: as `boundarygeo.attacks.pgd`.
         ValueError: as `boundarygeo.attacks.pgd`, or if `targets` is unknown.
     """
-    if targets not in TARGETS:
-        raise ValueError(f"targets must be one of {list(TARGETS)}, got {targets!r}")
+    check_choice(targets, "targets", TARGETS)
     classes = clf.logits(split.x[:2]).shape[1]
     clf.check_labels(split.y, len(split))
     if targets == "next":

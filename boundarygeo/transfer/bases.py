@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.projected_gradient import pgd
+from boundarygeo.checks import check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis, current_call

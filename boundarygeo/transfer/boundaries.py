@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from boundarygeo.checks import check_choice
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import (
     Directions,
@@ -290,8 +291,7 @@ def _check(directions: Sequence[str], adversarial: str) -> tuple[str, ...]:
     kinds = (directions,) if isinstance(directions, str) else tuple(directions)
     if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(DIRECTIONS):
         raise ValueError(f"directions must be different ones of {list(DIRECTIONS)}, got {list(kinds)}")
-    if adversarial not in ADVERSARIAL:
-        raise ValueError(f"adversarial must be one of {list(ADVERSARIAL)}, got {adversarial!r}")
+    check_choice(adversarial, "adversarial", ADVERSARIAL)
     return kinds
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks import NORMS, AdversarialExamples, fgsm, minimal_norm, pgd
-from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import DrawnOnce, length
 from boundarygeo.attacks.projected_gradient import check_settings
+from boundarygeo.checks import check_choice, check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -100,8 +100,7 @@ class TransferMatrix(Result):
         Raises:
             ValueError: if `over` is none of these.
         """
-        if over not in OVER:
-            raise ValueError(f"over must be one of {list(OVER)}, got {over!r}")
+        check_choice(over, "over", OVER)
         if over == "fooled":
             return self.fooled
         rows = self.shared if over == "shared" else torch.ones_like(self.shared)
@@ -261,10 +260,8 @@ def transfer_matrix(
 
 def _check(attack: str, eps: float | None, norm: str, targets: Tensor | None, settings: dict[str, Any]) -> None:
     """Refuse settings before any work."""
-    if attack not in SETTINGS:
-        raise ValueError(f"attack must be one of {list(SETTINGS)}, got {attack!r}")
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
+    check_choice(attack, "attack", SETTINGS)
+    check_choice(norm, "norm", NORMS)
     unknown = sorted(set(settings) - set(SETTINGS[attack]))
     if unknown:
         raise TypeError(f"settings of {attack!r} must be any of {list(SETTINGS[attack])}, got {unknown}")

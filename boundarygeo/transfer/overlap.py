@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count
+from boundarygeo.checks import check_count
 from boundarygeo.evaluation import analysis, current_call
 from boundarygeo.linalg import principal_angles
 from boundarygeo.results import Provenance, Result, array

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks import minimal_norm
-from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import random_in_ball
+from boundarygeo.checks import check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms

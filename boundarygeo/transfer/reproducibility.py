@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count
+from boundarygeo.checks import check_count
 from boundarygeo.evaluation import analysis
 from boundarygeo.maps.maps import BoundaryMaps, boundary_maps
 from boundarygeo.maps.planes import planes_through

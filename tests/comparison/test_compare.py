@@ -319,7 +319,7 @@ def test_settings_and_instruments_are_refused_before_any_work(
     with pytest.raises(ValueError, match=r"models must have the same number of classes, got 3 \('plain0'\), 5 \('two'"):
         compare([subjects[0], other], x, y, settings=bare, progress=False)
     for values, message in (
-        ({"eps": 0.0}, "eps must be a positive number, in input units, got 0.0"),
+        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
         ({"eps": 1.0, "few": 0}, "few must be a whole number, at least 1, got 0"),
         ({"eps": 1.0, "sigma": -1.0}, "sigma must be a positive number"),
     ):

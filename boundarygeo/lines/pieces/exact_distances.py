@@ -1,12 +1,12 @@
 """Exact distance to the decision boundary along a direction, from the affine pieces of the segment."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from boundarygeo.checks import check_positive
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, numbers_of
 from boundarygeo.evaluation import analysis
@@ -68,8 +68,7 @@ def exact_boundary_distance(
         >>> exact_boundary_distance(clf, x, torch.tensor([0]), direction=towards, max_distance=1.0).distance
         tensor([0.2500], dtype=torch.float64)
     """
-    if not 0 < max_distance < math.inf:
-        raise ValueError(f"max_distance must be a positive number, got {max_distance}")
+    check_positive(max_distance, "max_distance")
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
     numbers = numbers_of(index, len(x))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.minimum_norm import minimal_norm
+from boundarygeo.checks import check_choice, check_count, check_eps, plain
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
 from boundarygeo.evaluation import Session, analysis, progress_bar
@@ -16,7 +16,6 @@ from boundarygeo.results import Result, array
 from boundarygeo.subspace.sequential.candidates import TOLERANCE, Candidates
 from boundarygeo.subspace.sequential.orthogonal import Bounds, nearest_beyond, orthogonal_unit
 from boundarygeo.subspace.sequential.shortest import search_shortest
-from boundarygeo.subspace.study import plain
 
 BOXES = ("feasible", "ignore")
 STOPS = ("max_directions", "failures", "eps", "misclassified", "no_gradient")
@@ -154,8 +153,7 @@ def sequential_directions(
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument or the module's output is not usable.
     """
-    if box not in BOXES:
-        raise ValueError(f"box must be one of {list(BOXES)}, got {box!r}")
+    check_choice(box, "box", BOXES)
     eps, max_directions, steps, starts, failures, seed = plain(eps, max_directions, steps, starts, failures, seed)
     limit = math.inf if eps is None else check_eps(eps, "eps")
     check_count(max_directions, "max_directions")
