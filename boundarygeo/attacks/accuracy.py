@@ -13,13 +13,13 @@ from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, square, s
 from boundarygeo.attacks.examples import check_count, check_eps
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.attacks.projected_gradient import check_settings
+from boundarygeo.choices import ATTACKS
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import share
 
-ATTACKS = ("fgsm", "pgd", "apgd", "square", "strongest")
 _SEARCHES: dict[str, tuple[Callable[..., AdversarialExamples], tuple[str, ...]]] = {
     "pgd": (pgd, ("steps", "step_size", "restarts", "random_start")),
     "apgd": (apgd, ("steps", "restarts")),

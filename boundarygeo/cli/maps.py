@@ -17,7 +17,7 @@ from boundarygeo.cli.outputs import check_figure, same_path, table
 from boundarygeo.cli.sources import Examples, open_study
 from boundarygeo.cli.words import positive_number
 from boundarygeo.maps.example_maps import example_maps
-from boundarygeo.maps.maps import KEEPABLE, BoundaryMaps
+from boundarygeo.maps.maps import MAP_EXTRAS, BoundaryMaps
 from boundarygeo.maps.regions import agreement, region_summary
 from boundarygeo.results import load
 from boundarygeo.results.statistics import median, share
@@ -60,8 +60,8 @@ def maps(
     """
     half = positive_number(extent, "--extent")
     kept = () if keep == "none" else tuple(word.strip() for word in keep.split(","))
-    if set(kept) - set(KEEPABLE):
-        raise ValueError(f"--keep must be none, or some of {','.join(KEEPABLE)}, got {keep!r}")
+    if set(kept) - set(MAP_EXTRAS):
+        raise ValueError(f"--keep must be none, or some of {','.join(MAP_EXTRAS)}, got {keep!r}")
     stores = resumable_stores(options)
     check_figure(options)
     check_figure(replace(options, figure=plane_figure))

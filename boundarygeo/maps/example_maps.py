@@ -5,13 +5,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from boundarygeo.choices import PLANE_KINDS
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.maps.maps import BoundaryMaps, boundary_maps
 from boundarygeo.maps.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
-
-PLANES = ("fgsm_random", "fgsm_adversarial", "random")
 
 
 @analysis
@@ -103,8 +102,8 @@ def planes_named(
     Raises:
         ValueError: if the kind is unknown.
     """
-    if kind not in PLANES:
-        raise ValueError(f"planes must be one of {list(PLANES)}, got {kind!r}")
+    if kind not in PLANE_KINDS:
+        raise ValueError(f"planes must be one of {list(PLANE_KINDS)}, got {kind!r}")
     numbers = numbers_of(index, len(x))
     if kind == "random":
         return random_planes(x, y, seed=seed, index=numbers)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.norms import dual_length
+from boundarygeo.choices import DIMENSION_METHODS
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -20,10 +21,7 @@ from boundarygeo.subspace.frames.search import is_closed
 from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
 from boundarygeo.subspace.sequential.sequential import STOPS
 from boundarygeo.subspace.study import FRAME_STEPS, Study, check_positive, check_settings, plain
-from boundarygeo.subspace.study import METHODS as FRAME_METHODS
 from boundarygeo.subspace.verification import verify
-
-METHODS = (*FRAME_METHODS, "sequential")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -222,8 +220,8 @@ def adversarial_dimension(
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {list(LOSSES)}, got {loss!r}")
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
+    if method not in DIMENSION_METHODS:
+        raise ValueError(f"method must be one of {list(DIMENSION_METHODS)}, got {method!r}")
     if method == "sequential" and targets is not None:
         raise ValueError("targets must be None for method='sequential', got some")
     (gamma,) = plain(gamma)

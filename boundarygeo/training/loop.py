@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
+from boundarygeo.choices import TRAINING_PRECISIONS
 from boundarygeo.training.layers import Network
 from boundarygeo.training.method import Method, settings_of
 from boundarygeo.training.randomness import Randomness
@@ -22,8 +23,6 @@ from boundarygeo.training.selection import Selection
 from boundarygeo.training.standard import Standard
 from boundarygeo.training.state import Progress, load_state, save_state
 from boundarygeo.zoo.data import Augmentation, Split
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -361,8 +360,8 @@ def _resolve_device(device: str) -> torch.device:
 
 
 def _resolve_precision(precision: str, device: torch.device) -> str:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")
+    if precision not in TRAINING_PRECISIONS:
+        raise ValueError(f"precision must be one of {list(TRAINING_PRECISIONS)}, got {precision!r}")
     if precision != "auto":
         return precision
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "float32"

@@ -8,10 +8,10 @@ import pytest
 from command_line import base, make_folder, refused, run, train
 
 from boundarygeo.attacks.accuracy import ATTACKS, NORMS
+from boundarygeo.choices import DIRECTIONS as NAMED
 from boundarygeo.cli.accuracy import Attack, Norm
 from boundarygeo.cli.options import Direction, StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figures, named_stores
-from boundarygeo.directions import NAMED
 
 STUDIES = ("maps", "lines", "distances", "accuracy", "pieces")
 
