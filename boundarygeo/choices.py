@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 Norm = Literal["l2", "linf"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
+NORM_NAMES = {"l2": "L2", "linf": "L∞"}
+"""What axes and tables call the norms."""
 
 Direction = Literal["fgsm", "gradient", "random"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -32,12 +34,19 @@ FRAME_METHODS: tuple[FrameMethod, ...] = get_args(FrameMethod)
 
 DimensionMethod = Literal["gaas", "frame", "sequential"]
 DIMENSION_METHODS: tuple[DimensionMethod, ...] = get_args(DimensionMethod)
+METHOD_NAMES = {
+    "gaas": "gradient-aligned frames",
+    "frame": "optimised frames",
+    "sequential": "shortest directions, one after another",
+}
 
 Rule = Literal["all", "count"]
 RULES: tuple[Rule, ...] = get_args(Rule)
+RULE_NAMES = {"all": "all of a frame succeed", "count": "most successes in a frame"}
 
 Box = Literal["feasible", "clip", "ignore"]
 BOXES: tuple[Box, ...] = get_args(Box)
+BOX_NAMES = {"feasible": "inside the bounds", "clip": "clipped to the bounds", "ignore": "bounds ignored"}
 
 TrainingMethod = Literal["standard", "mixup", "manifold_mixup", "batchout", "layerwise", "fgsm", "pgd", "trades"]
 
