@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from boundarygeo.runs import run_status
+import boundarygeo as bg
 
 
 def status(
@@ -16,7 +16,7 @@ def status(
 
     The exit status is 1 where --verify finds damage.
     """
-    found = [run_status(store, verify=verify) for store in stores]
+    found = [bg.run_status(store, verify=verify) for store in stores]
     for each in found:
         print(each)
     if any(each.damaged for each in found):

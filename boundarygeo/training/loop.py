@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
@@ -50,6 +51,19 @@ class TrainingResult:
     validation_accuracy: tuple[float, ...] = field(default=())
     best_epoch: int | None = None
     stopped: str = ""
+
+
+def seed_spread(results: Sequence[TrainingResult]) -> tuple[float, float]:
+    """Test accuracy of the last epoch over trainings that differ by their seed.
+
+    Args:
+        results: at least two.
+
+    Returns:
+        Mean and standard deviation.
+    """
+    accuracies = np.array([result.test_accuracy[-1] for result in results])
+    return float(accuracies.mean()), float(accuracies.std(ddof=1))
 
 
 class NonFiniteLossError(ValueError):
