@@ -110,9 +110,9 @@ def test_bad_input_is_one_line_and_nothing_is_written(
         ((mixed, elsewhere), "--data must be given for checkpoints that were trained on different data"),
         ((nowhere,), "--data must be given where a checkpoint does not know it, got none (nowhere)"),
         ((mixed, "--data", "digits"), "--data must have the input shape of the checkpoints, [3, 8, 8], got [1, 8, 8]"),
-        ((mixed, "--eps", "-1"), "--eps must be a positive number, got '-1'"),
-        ((mixed, "--restarts", 0), "--restarts must be at least 1, got 0"),
-        ((mixed, plain, "--figures", out), "--out and --figures must be different folders"),
+        ((mixed, "--eps", "-1"), "--eps must be a positive number, not '-1'"),
+        ((mixed, "--restarts", 0), "--restarts must be at least 1, not 0"),
+        ((mixed, plain, "--figures", out), "--out and --figures are the same folder"),
         ((), "Missing argument"),
     ):
         complaint = refused(capsys, "compare", *SMALL, "--out", out, *words)
