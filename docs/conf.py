@@ -104,11 +104,21 @@ class Commands(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Make one section per command."""
         group = typer.main.get_command(commands)
-        context = typer.Context(group, info_name="boundarygeo")
-        return [self._section(name, command, context) for name, command in group.commands.items()]  # type: ignore
+        return self._sections(group, "", typer.Context(group, info_name="boundarygeo"))
+
+    def _sections(self, group: Any, before: str, context: Any) -> list[nodes.Node]:
+        """A section for each command of a group; commands of groups in it have the group's name before theirs."""
+        sections: list[nodes.Node] = []
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                inner = typer.Context(command, info_name=name, parent=context)
+                sections += self._sections(command, f"{before}{name} ", inner)
+            else:
+                sections.append(self._section(before + name, command, context))
+        return sections
 
     def _section(self, name: str, command: Any, parent: Any) -> nodes.section:
-        section = nodes.section(ids=[f"command-{name}"], names=[name])
+        section = nodes.section(ids=[f"command-{name.replace(' ', '-')}"], names=[name])
         section += nodes.title(text=f"boundarygeo {name}")
         for paragraph in (command.help or "").replace("\b", "").split("\n\n"):
             section += nodes.paragraph(text=" ".join(paragraph.split()))

@@ -99,7 +99,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     before = sorted(folder.iterdir())
     out = tmp_path / "out"
     for words, message in (
-        ((mixed, "--instruments", "accuracy,maps"), "must be any of accuracy, masking, distances, dimension, pieces"),
+        (
+            (mixed, "--instruments", "accuracy,maps"),
+            "--instruments takes some of accuracy,masking,distances,dimension,pieces,",
+        ),
         ((mixed, "--instruments", "transfer"), "'transfer' needs a standard model among the others"),
         ((mixed, "--instruments", "certified"), "'certified' needs the standard deviation"),
         ((mixed, folder / "missing.pt"), "missing.pt"),
