@@ -53,12 +53,17 @@ def resumable_stores(options: RunOptions, *, each_model: bool = True, **parts: S
 
 
 def _is_begun(store: Path) -> bool:
-    """Whether a run has begun to write a store: a folder of that name, or with an ending while it is unfinished."""
-    if not store.name or not any(path.is_dir() for path in store.absolute().parent.glob(f"{escape(store.name)}*")):
+    """Whether a run has begun to write a store."""
+    if not has_folder(store):
         return False
     from boundarygeo.runs import begun  # it reads the store, with all that this needs
 
     return begun(store)
+
+
+def has_folder(store: Path) -> bool:
+    """Whether there is a folder for a store, which has an ending to its name while it is unfinished."""
+    return bool(store.name) and any(path.is_dir() for path in store.absolute().parent.glob(f"{escape(store.name)}*"))
 
 
 def check_figure(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import boundarygeo as bg
+from boundarygeo.cli.outputs import has_folder
 
 
 def status(
@@ -16,6 +17,9 @@ def status(
 
     The exit status is 1 where --verify finds damage.
     """
+    for store in stores:
+        if not has_folder(store):
+            raise ValueError(f"there is no store {store}, finished or not")
     found = [bg.run_status(store, verify=verify) for store in stores]
     for each in found:
         print(each)

@@ -22,6 +22,7 @@ REFUSED = {
     "unknown option": ["maps", "--colour", "red"],
     "missing option": ["dims", *MODEL],
     "missing argument": ["status"],
+    "missing store": ["status", "nowhere.zarr"],
     "not a number": ["lines", *MODEL, "--points", "many"],
     "not a choice": ["lines", *MODEL, "--direction", "up"],
     "none of several choices": ["accuracy", *MODEL, "--attack", "cw"],
