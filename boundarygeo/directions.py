@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from boundarygeo.choices import DIRECTIONS
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import scaled_to
@@ -25,9 +26,6 @@ class Directions:
     vectors: Tensor
     unit: str
     name: str
-
-
-NAMED = ("fgsm", "gradient", "random")
 
 
 @analysis
@@ -59,7 +57,7 @@ def named_directions(
     if name == "random":
         numbers = torch.arange(len(x)) if index is None else index
         return Directions(scaled_to(random_directions(x.shape[1:], numbers, seed=seed), one).float(), "L2", "random")
-    raise ValueError(f"direction must be one of {list(NAMED)} or a tensor, got {name!r}")
+    raise ValueError(f"direction must be one of {list(DIRECTIONS)} or a tensor, got {name!r}")
 
 
 def numbers_of(index: Sequence[int] | Tensor | None, count: int) -> Tensor:

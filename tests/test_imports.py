@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "boundarygeo"
 # defences or plots; drawing never computes; nothing imports the command line.
 ALLOWED: dict[str, set[str]] = {
     "_version": set(),
+    "choices": set(),
     "linalg": set(),
     "checks": set(),
     "evaluation": {"checks", "losses"},
@@ -73,23 +74,44 @@ def imports_of(path: Path) -> set[str]:
         for name in names:
             parts = name.split(".")
             if parts[0] == "boundarygeo":
-                rooms.add(parts[1])
+                rooms.add(".".join(parts[1:2]) or "__init__")
     return rooms
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+FILES = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_rooms_import_only_what_stands_below_them(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    room = path.relative_to(PACKAGE).parts[0].split(".")[0]
     assert room in ALLOWED, f"a new room: say in ALLOWED what {room} may import"
-    forbidden = imports_of(path) - ALLOWED[room] - {room}
+    forbidden = imports_of(path) - ALLOWED[room] - {room, "choices"}  # choices know nothing
     assert not forbidden, f"{room} must not import {sorted(forbidden)}"
 
 
-def test_importing_the_package_loads_neither_drawing_nor_training_nor_the_command_line() -> None:
-    code = (
-        "import sys, boundarygeo; "
-        "print([m for m in sys.modules if m.split('.')[0] in ('matplotlib', 'seaborn', 'typer') "
-        "or m.startswith(('boundarygeo.plots', 'boundarygeo.training', 'boundarygeo.zoo', 'boundarygeo.cli'))])"
+def loaded_after(code: str) -> set[str]:
+    """Top-level packages, and rooms of this one, in a process that has run some code."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    names = [name.split(".") for name in done.stdout.split()]
+    return {".".join(parts[:2]) if parts[0] == "boundarygeo" else parts[0] for parts in names}
+
+
+SLOW = {"torch", "numpy", "scipy", "xarray", "zarr", "matplotlib", "seaborn", "typer"}
+
+
+def test_importing_the_package_loads_nothing_and_computing_loads_neither_drawing_nor_training() -> None:
+    assert loaded_after("import boundarygeo; dir(boundarygeo)") & SLOW == set()
+    loaded = loaded_after("from boundarygeo import *")  # all public names, the figures' among them
+    assert {"torch", "boundarygeo.plots", "boundarygeo.transfer"} <= loaded
+    assert not loaded & {"boundarygeo.training", "boundarygeo.zoo", "boundarygeo.cli", "typer"}
+    loaded = loaded_after("from boundarygeo import Classifier, boundary_maps, transfer_matrix, run, load")
+    assert not loaded & {"matplotlib", "seaborn", "boundarygeo.plots", "boundarygeo.training", "boundarygeo.zoo"}
+
+
+def test_what_is_not_public_is_no_attribute() -> None:
+    import boundarygeo
+
+    assert not hasattr(boundarygeo, "no_such_name")
+    assert {"Classifier", "plots", "__version__"} <= set(dir(boundarygeo))

@@ -13,13 +13,13 @@ from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, square, s
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.checks import check_choice, check_count, check_eps
+from boundarygeo.choices import ATTACKS
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
-from boundarygeo.results.statistics import share
+from boundarygeo.results.statistics import Estimate, share
 
-ATTACKS = ("fgsm", "pgd", "apgd", "square", "strongest")
 _SEARCHES: dict[str, tuple[Callable[..., AdversarialExamples], tuple[str, ...]]] = {
     "pgd": (pgd, ("steps", "step_size", "restarts", "random_start")),
     "apgd": (apgd, ("steps", "restarts")),
@@ -56,6 +56,12 @@ class AccuracyCurve(Result):
     n: int
     attack: str
     norm: str
+
+    @property
+    def estimates(self) -> list[Estimate]:
+        """Accuracy at each size with its 95 % interval."""
+        rows = zip(self.accuracy.tolist(), self.low.tolist(), self.high.tolist(), strict=True)
+        return [Estimate(value, low, high, self.n) for value, low, high in rows]
 
     def pool(self) -> "AccuracyCurve":
         """The curve with accuracy, interval and n of its examples."""

@@ -5,9 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from boundarygeo.choices import NORMS as NORMS
 from boundarygeo.directions import random_directions
-
-NORMS = ("l2", "linf")
 
 _NEWTON_STEPS = 50  # it takes three to ten; each step that is not the last saturates another coordinate
 _ROUNDING = 1e-5

@@ -1,14 +1,17 @@
-"""The command line: parse, call, save and plot. No mathematics.
+"""The command line: parse, call, save and plot. No mathematics, no statistics.
 
-Every error is one line, and the exit status 2.
+Every error is one line, and the exit status 2. The commands hold their signatures and load what they call when they
+are called: help, and the refusal of an option, does not wait for PyTorch.
 """
 
 import os
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
+import boundarygeo as bg
 from boundarygeo.cli import (
     accuracy,
     compare,
@@ -28,7 +31,6 @@ from boundarygeo.cli import (
 _INTERRUPTED = 130  # the shell's status for SIGINT
 
 app = typer.Typer(
-    help="The geometry of decision boundaries of PyTorch classifiers.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -40,13 +42,26 @@ app.command("explore")(explore.explore)
 app.command("lines")(lines.lines)
 app.command("distances")(distances.distances)
 app.command("dims")(dims.dims)
-app.command("transfer")(transfer.transfer)
+app.add_typer(transfer.app, name="transfer")
 app.command("compare")(compare.compare)
 app.command("accuracy")(accuracy.accuracy)
 app.command("pieces")(pieces.pieces)
 app.command("status")(status.status)
 app.command("train")(train.train)
 app.command("info")(info.info)
+
+
+@app.callback(invoke_without_command=True)
+def boundarygeo(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """The geometry of decision boundaries of PyTorch classifiers."""
+    if version:
+        print(f"boundarygeo {bg.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,11 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: always: 0 after success, 1 where `status` finds damage, 2 after an error, 130 after an interrupt.
     """
-    words = sys.argv[1:] if arguments is None else arguments
     said = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"boundarygeo: warning: {message}\n"
     try:
-        status = app(args=words or ["--help"], prog_name="boundarygeo", standalone_mode=False)
+        status = app(args=arguments, prog_name="boundarygeo", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", _INTERRUPTED)
     except Exception as error:
@@ -72,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         words = error.format_message() if hasattr(error, "format_message") else str(error)  # type: ignore[attr-defined]
         expected = isinstance(error, ValueError | TypeError | OSError) or hasattr(error, "format_message")
         hint = "" if expected else f" ({type(error).__name__}; set BOUNDARYGEO_DEBUG=1 for the traceback)"
-        _fail(" ".join(words.split()) + hint, 2)
+        _fail(" ".join(words.replace(": Value error, ", ": ").split()) + hint, 2)
     else:
         if status == _INTERRUPTED:  # how some versions of typer pass Ctrl-C on
             _fail("interrupted", _INTERRUPTED)

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.cli.options import EngineName, StudyOptions
-from boundarygeo.cli.outputs import named_stores
+from boundarygeo.cli.options import RunOptions
 from boundarygeo.cli.sources import Examples
 from boundarygeo.results import Result, load
-from boundarygeo.results.overwriting import check_free
 from boundarygeo.runs import Engine, Job, LocalEngine, begun, run_jobs
 from boundarygeo.runs.lock import writing
 
@@ -35,32 +33,7 @@ class Problem:
     stores: tuple[Path | None, ...] = (None,)
 
 
-def resumable_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
-    """The stores that `--out` names; one that exists is refused, unless it is that of a run, which may resume.
-
-    Args:
-        options: of the command.
-        **parts: as in `named_stores`.
-
-    Returns:
-        The stores, as `named_stores` gives them.
-
-    Raises:
-        ValueError: as `named_stores`; if a store exists that no run has begun; or if options ask for a run and there is
-            no `--out`.
-    """
-    if options.engine is EngineName.LOCAL and (options.workers is not None or options.address is not None):
-        raise ValueError("--workers and --address must be given with --engine ray")
-    if options.out is None and (options.engine is not EngineName.LOCAL or options.chunk_size is not None):
-        raise ValueError("--engine and --chunk-size must be given with --out: they are about what is kept")
-    stores = named_stores(options, **parts)
-    for store in stores:
-        if options.overwrite or not store.name or not begun(store):
-            check_free(store, overwrite=options.overwrite, kind="store")
-    return stores
-
-
-def results_of(problems: Sequence[Problem], examples: Examples, options: StudyOptions) -> list[Any]:
+def results_of(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> list[Any]:
     """The results of analyses: chunk by chunk where `--out` is given, at once otherwise.
 
     With `--out`, results that are not to be kept are written, too, so that they need not be computed again after the
@@ -95,7 +68,7 @@ def results_of(problems: Sequence[Problem], examples: Examples, options: StudyOp
     return results
 
 
-def run_stores(problems: Sequence[Problem], examples: Examples, options: StudyOptions) -> None:
+def run_stores(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> None:
     """Fill the stores of problems, all of which have one.
 
     Args:
@@ -136,8 +109,8 @@ def at_once(problem: Problem, examples: Examples) -> tuple[Any, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def _engine(options: StudyOptions) -> Engine:
-    if options.engine is EngineName.LOCAL:
+def _engine(options: RunOptions) -> Engine:
+    if options.engine == "local":
         return LocalEngine()
     from boundarygeo.runs.cluster import RayEngine  # Ray is an extra
 

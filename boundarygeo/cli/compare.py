@@ -2,28 +2,21 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from boundarygeo import plots
-from boundarygeo.classifier import Classifier
-from boundarygeo.cli.models import short_names
-from boundarygeo.cli.outputs import table
-from boundarygeo.cli.sources import draw_examples, numbered_as
-from boundarygeo.cli.words import at_least, positive_number
-from boundarygeo.comparison import INSTRUMENTS, Comparison, Settings, Subject, default_eps
-from boundarygeo.comparison import compare as measure
-from boundarygeo.comparison.compare import check_instruments
-from boundarygeo.comparison.journal import check_out
-from boundarygeo.comparison.tables import instrument_table, overview, remarks
-from boundarygeo.results.overwriting import check_free
-from boundarygeo.training import METHODS, Checkpoint, load_checkpoint
-from boundarygeo.training.layers import hidden_layers
-from boundarygeo.training.method import settings_of
-from boundarygeo.zoo import Dataset, load_data
-from boundarygeo.zoo.classes import check_same_classes, match_classes
+import boundarygeo as bg
+from boundarygeo.choices import INSTRUMENT_NAMES
+from boundarygeo.cli.outputs import check_new, table
+from boundarygeo.cli.words import at_least, positive_number, read_class_names, short_names, some_of
+
+if TYPE_CHECKING:
+    from boundarygeo.comparison import Comparison
+    from boundarygeo.training import Checkpoint
+    from boundarygeo.zoo import Dataset
 
 _NOT_THE_METHOD = ("method", "settings", "device")
 """Parts of a checkpoint's configuration that are told otherwise, or do not matter."""
@@ -37,9 +30,16 @@ def compare(
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for a figure of each instrument.")] = None,
     data: Annotated[str | None, typer.Option(help="As in train; by default what the checkpoints know.")] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Text file that names the checkpoints' outputs, one a line.")
+    ] = None,
+    resize: Annotated[
+        int | None, typer.Option(help="Pixels of the shorter side, to which images of a folder are resized first.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Rows and columns that they are cropped to.")] = None,
     examples: Annotated[int, typer.Option(help="Number of test examples, drawn by the seed.")] = 200,
     instruments: Annotated[
-        str | None, typer.Option(help=f"Some of {','.join(INSTRUMENTS)}; by default all that can be used.")
+        str | None, typer.Option(help=f"Some of {','.join(INSTRUMENT_NAMES)}; by default all that can be used.")
     ] = None,
     eps: Annotated[str | None, typer.Option(help="ε in L∞; by default 0.1 (one channel) or 8/255 (three).")] = None,
     radius: Annotated[str | None, typer.Option(help="ε of dimensions in L2; by default an FGSM step's length.")] = None,
@@ -58,31 +58,57 @@ def compare(
     """Compare checkpoints by every instrument: accuracy under attack, signs of masked gradients, geometry.
 
     Checkpoints that differ by their seed alone are one row: mean ± standard deviation over the seeds. With --out, each
-    instrument on each checkpoint is kept when it is finished: the same command goes on where it was stopped.
+    instrument on each checkpoint is kept when it is finished: the same command resumes.
     """
-    at_least(examples, 1, "--examples")
-    at_least(seed, 0, "--seed")
+    for value, least, option in (
+        (examples, 1, "--examples"),
+        (seed, 0, "--seed"),
+        (restarts, 1, "--restarts"),
+        (queries, 1, "--queries"),
+        (few, 1, "--few"),
+        (max_dimension, 1, "--max-dimension"),
+        (pairs, 1, "--pairs"),
+        (votes, 1, "--votes"),
+        (resize, 1, "--resize"),
+        (size, 1, "--size"),
+    ):
+        at_least(value, least, option)
+    sizes = {"--eps": eps, "--radius": radius, "--smoothing": smoothing}
+    given = {option: None if text is None else positive_number(text, option) for option, text in sizes.items()}
+    chosen = None if instruments is None else some_of(instruments, INSTRUMENT_NAMES, "--instruments")
+    if out is not None and out == figures:
+        raise ValueError(f"--out and --figures are the same folder, {out}")
     names = _names(checkpoints)
+    class_names = () if classes is None else read_class_names(classes)
+
+    from boundarygeo.cli.sources import draw_examples
+    from boundarygeo.comparison import Settings, Subject, default_eps
+    from boundarygeo.comparison import compare as measure
+    from boundarygeo.comparison.compare import check_instruments
+    from boundarygeo.comparison.journal import check_out
+    from boundarygeo.training import load_checkpoint
+    from boundarygeo.training.layers import hidden_layers
+
     loaded = [load_checkpoint(file) for file in checkpoints]
-    described = [checkpoint for _, checkpoint in loaded]
+    described = [replace(checkpoint, class_names=class_names or checkpoint.class_names) for _, checkpoint in loaded]
     _check_alike(names, described)
     settings = Settings(
-        eps=default_eps(described[0].input_shape[0]) if eps is None else positive_number(eps, "--eps"),
-        radius=None if radius is None else positive_number(radius, "--radius"),
-        restarts=at_least(restarts, 1, "--restarts"),
-        queries=at_least(queries, 1, "--queries"),
-        few=at_least(few, 1, "--few"),
-        max_dimension=None if max_dimension is None else at_least(max_dimension, 1, "--max-dimension"),
+        eps=given["--eps"] or default_eps(described[0].input_shape[0]),
+        radius=given["--radius"],
+        restarts=restarts,
+        queries=queries,
+        few=few,
+        max_dimension=max_dimension,
         frame=frame,
-        pairs=at_least(pairs, 1, "--pairs"),
-        sigma=None if smoothing is None else positive_number(smoothing, "--smoothing"),
-        votes=at_least(votes, 1, "--votes"),
+        pairs=pairs,
+        sigma=given["--smoothing"],
+        votes=votes,
     )
     subjects = [
         Subject(
             name=name,
             group=group,
-            classifier=Classifier(
+            classifier=bg.Classifier(
                 module, bounds=checkpoint.bounds, mean=checkpoint.mean, std=checkpoint.std, device=device
             ),
             seed=None if checkpoint.training is None else checkpoint.training.seed,
@@ -92,16 +118,14 @@ def compare(
         )
         for name, group, (module, checkpoint) in zip(names, group_names(described, names), loaded, strict=True)
     ]
-    chosen = None if instruments is None else [word.strip() for word in instruments.split(",") if word.strip()]
     used = check_instruments(subjects, settings, chosen)
     drawings = {} if figures is None else {name: figures / f"{name}.png" for name in used}
     if out is not None:
         check_out(out, overwrite=overwrite)
     for file in drawings.values():
-        check_free(file, overwrite=overwrite, kind="figure")
-    if out is not None and out == figures:
-        raise ValueError(f"--out and --figures must be different folders, got {str(out)!r} twice")
-    dataset = _load_data(_data_of(names, described) if data is None else data, names, described)
+        check_new(file, "--figures", overwrite=overwrite, kind="figure")
+    spec = _data_of(names, described) if data is None else data
+    dataset = _load_data(spec, names, described, resize=resize, size=size)
     drawn = draw_examples(subjects[0].classifier, dataset, examples, correct_only=False, seed=seed)
     try:
         found = measure(
@@ -110,28 +134,21 @@ def compare(
         )  # fmt: skip
     except KeyboardInterrupt:
         if out is not None:
-            print("boundarygeo: finished measurements are kept; the same command goes on from there", file=sys.stderr)
+            print("boundarygeo: finished measurements are kept; the same command resumes", file=sys.stderr)
         raise
     _print(found)
     if out is not None:
         print(f"saved {out}")
     for name, file in drawings.items():
         if found.quantities(name):
-            print(f"saved {plots.save_figure(plots.measurements(found, name), file)}")
+            print(f"saved {bg.plots.save_figure(bg.plots.measurements(found, name), file)}")
 
 
-def group_names(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> list[str]:
+def group_names(checkpoints: "Sequence[Checkpoint]", names: Sequence[str]) -> list[str]:
     """What checkpoints that differ by their seed alone are called: architecture, method and its settings.
 
     Settings of the method that are not its defaults are named, and what else tells groups apart that would be called
     the same. A checkpoint that does not say how it was trained is a group of its own.
-
-    Args:
-        checkpoints: what the files say.
-        names: names of the files.
-
-    Returns:
-        The name of the group of each.
     """
     titles = [
         f"{checkpoint.architecture} {_method(checkpoint)}" if checkpoint.training is not None else name
@@ -147,8 +164,11 @@ def group_names(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> list
     return groups
 
 
-def _method(checkpoint: Checkpoint) -> str:
+def _method(checkpoint: "Checkpoint") -> str:
     """The method with the settings that are not its defaults."""
+    from boundarygeo.training import METHODS
+    from boundarygeo.training.method import settings_of
+
     method = checkpoint.method or "unknown method"
     given: Mapping[str, Any] = checkpoint.training.config.get("settings", {}) if checkpoint.training else {}
     usual = settings_of(METHODS[method]()) if method in METHODS else {}
@@ -161,7 +181,7 @@ def _plain(value: Any) -> str:
     return ",".join(_plain(part) for part in value) if isinstance(value, list | tuple) else str(value)
 
 
-def _remaining(checkpoint: Checkpoint) -> dict[str, Any]:
+def _remaining(checkpoint: "Checkpoint") -> dict[str, Any]:
     config = {} if checkpoint.training is None else checkpoint.training.config
     return {key: value for key, value in config.items() if key not in _NOT_THE_METHOD} | {"data": checkpoint.data}
 
@@ -174,7 +194,9 @@ def _names(checkpoints: Sequence[Path]) -> list[str]:
     return [name.replace("/", "_").replace("\\", "_") for name in names]
 
 
-def _check_alike(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> None:
+def _check_alike(names: Sequence[str], checkpoints: "Sequence[Checkpoint]") -> None:
+    from boundarygeo.zoo.classes import check_same_classes
+
     for what, values in (
         ("number of classes", [checkpoint.num_classes for checkpoint in checkpoints]),
         ("input shape", [list(checkpoint.input_shape) for checkpoint in checkpoints]),
@@ -189,7 +211,7 @@ def _check_alike(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> Non
     check_same_classes({name: checkpoint.class_names for name, checkpoint in pairs if checkpoint.class_names})
 
 
-def _data_of(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> str:
+def _data_of(names: Sequence[str], checkpoints: "Sequence[Checkpoint]") -> str:
     """What all of them were trained on."""
     for name, checkpoint in zip(names, checkpoints, strict=True):
         if not checkpoint.data:
@@ -202,9 +224,22 @@ def _data_of(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> str:
     return checkpoints[0].data
 
 
-def _load_data(spec: str, names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> Dataset:
+def _load_data(
+    spec: str,
+    names: Sequence[str],
+    checkpoints: "Sequence[Checkpoint]",
+    *,
+    resize: int | None,
+    size: int | None,
+) -> "Dataset":
     """The data with the checkpoints' numbers and names of classes."""
-    dataset = load_data(spec, channels=checkpoints[0].input_shape[0] if spec.startswith("folder:") else None)
+    from boundarygeo.cli.sources import numbered_as
+    from boundarygeo.zoo import load_data
+    from boundarygeo.zoo.classes import match_classes
+
+    dataset = load_data(
+        spec, resize=resize, size=size, channels=checkpoints[0].input_shape[0] if spec.startswith("folder:") else None
+    )
     if dataset.input_shape != checkpoints[0].input_shape:
         raise ValueError(
             f"--data must have the input shape of the checkpoints, {list(checkpoints[0].input_shape)}, "
@@ -218,7 +253,9 @@ def _load_data(spec: str, names: Sequence[str], checkpoints: Sequence[Checkpoint
         raise ValueError(f"classes of --data must be those of {name}: {error}") from error
 
 
-def _print(found: Comparison) -> None:
+def _print(found: "Comparison") -> None:
+    from boundarygeo.comparison.tables import instrument_table, overview, remarks
+
     for instrument in found.instruments:
         told = "\n".join(remarks(found, instrument))
         print(f"{instrument}\n{table(instrument_table(found, instrument))}\n{told}\n")

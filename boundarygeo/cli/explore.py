@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
+import boundarygeo as bg
+from boundarygeo.cli.outputs import check_new
 from boundarygeo.cli.words import at_least
-from boundarygeo.explorer import explorer_page
-from boundarygeo.maps.maps import BoundaryMaps
-from boundarygeo.results import load
-from boundarygeo.results.overwriting import check_free
 
 _SUFFIXES = (".html", ".htm")
 
@@ -26,15 +24,18 @@ def explore(
 ) -> None:
     """Make one HTML page of saved maps: hover over a pixel to see its input, offline and without a model."""
     if out.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"--out must end in {', '.join(_SUFFIXES)}, got {str(out)!r}")
+        raise ValueError(f"--out must end in {', '.join(_SUFFIXES)}: {str(out)!r} does not")
     if out.is_dir():
-        raise ValueError(f"--out must be a file, got the folder {str(out)!r}")
-    check_free(out, overwrite=overwrite, kind="page")
-    maps = load(result)
-    if not isinstance(maps, BoundaryMaps):
-        raise ValueError(f"RESULT must hold boundary maps, got {type(maps).__name__} in {str(result)!r}")
-    count = len(maps.labels)
-    shown = count if examples is None else min(at_least(examples, 1, "--examples"), count)
+        raise ValueError(f"--out must be a file: {str(out)!r} is a folder")
+    check_new(out, "--out", overwrite=overwrite, kind="page")
+    at_least(examples, 1, "--examples")
+
+    from boundarygeo.explorer import explorer_page
+
+    maps = bg.load(result)
+    if not isinstance(maps, bg.BoundaryMaps):
+        raise ValueError(f"RESULT must hold boundary maps: {str(result)!r} holds {type(maps).__name__}")
+    shown = min(examples or len(maps.labels), len(maps.labels))
     names = None if class_names is None else [name.strip() for name in class_names.split(",")]
     page = explorer_page(maps, class_names=names, title=title, cells=range(shown)).encode()
     out.parent.mkdir(parents=True, exist_ok=True)

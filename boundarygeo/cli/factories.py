@@ -15,18 +15,7 @@ from boundarygeo.evaluation import is_library_file
 
 
 def make_module(model: str) -> nn.Module:
-    """The module that a factory makes.
-
-    Args:
-        model: `package.module:factory`; the factory is called without arguments. A module is taken as it is.
-
-    Returns:
-        The module.
-
-    Raises:
-        ValueError: if there is no such factory, its file cannot be imported, it needs arguments, fails, or gives
-            something else; with the line of the user's file.
-    """
+    """The module that a factory makes."""
     name, _, attribute = model.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")  # the user's own files, as for `python -m`

@@ -3,17 +3,17 @@
 import os
 import platform
 
-import torch
-
-from boundarygeo.evaluation import fast_bfloat16, precision_ladder
-from boundarygeo.results.result import software_versions
-from boundarygeo.training import METHODS
-from boundarygeo.zoo import MODELS
-from boundarygeo.zoo.files import cache_folder
-
 
 def info() -> None:
     """Show versions, devices, the precision chosen on each and why."""
+    import torch
+
+    from boundarygeo.evaluation import fast_bfloat16, precision_ladder
+    from boundarygeo.results.result import software_versions
+    from boundarygeo.training import METHODS
+    from boundarygeo.zoo import MODELS
+    from boundarygeo.zoo.files import cache_folder
+
     for name, version in software_versions().items():
         print(f"{name:12} {version}")
     print(f"{'system':12} {platform.platform()}")

@@ -5,22 +5,19 @@ from typing import Annotated
 
 import typer
 
-from boundarygeo import plots
-from boundarygeo.cli.chunked import Problem, results_of, resumable_stores
-from boundarygeo.cli.options import Clip, Direction, IncludeMisclassified, StudyOptions, study_command
-from boundarygeo.cli.outputs import check_figures
-from boundarygeo.cli.sources import open_study
+import boundarygeo as bg
+from boundarygeo.choices import Direction
+from boundarygeo.cli.options import Clip, IncludeMisclassified, RunOptions, study_command
+from boundarygeo.cli.outputs import check_figures, resumable_stores
 from boundarygeo.cli.words import at_least, positive_number
-from boundarygeo.lines.lines import LogitLines, logit_lines
-from boundarygeo.results.statistics import share
 
 MOST_DRAWN = 12
 
 
 @study_command(examples=6)
 def lines(
-    options: StudyOptions,
-    direction: Annotated[Direction, typer.Option(help="Direction of the lines.")] = Direction.FGSM,
+    options: RunOptions,
+    direction: Annotated[Direction, typer.Option(help="Direction of the lines.")] = "fgsm",
     extent: Annotated[str, typer.Option(help="Half-length of the line, in steps of the direction.")] = "16/255",
     points: Annotated[int, typer.Option(help="Points per line.")] = 201,
     include_misclassified: IncludeMisclassified = False,
@@ -33,15 +30,21 @@ def lines(
     half = positive_number(extent, "--extent")
     at_least(points, 2, "--points")
     stores, figures = resumable_stores(options), check_figures(options)
+
+    from boundarygeo.cli.chunked import Problem, results_of
+    from boundarygeo.cli.sources import open_study
+
     study = open_study(options, correct_only=not include_misclassified)
-    settings = {"direction": direction.value, "extent": half, "points": points, "clip": clip, "seed": options.seed}
-    problems = [Problem(logit_lines, clf, settings, (store,)) for clf, store in zip_longest(study.classifiers, stores)]
-    results: list[LogitLines] = results_of(problems, study.examples, options)
+    settings = {"direction": direction, "extent": half, "points": points, "clip": clip, "seed": options.seed}
+    problems = [
+        Problem(bg.logit_lines, clf, settings, (store,)) for clf, store in zip_longest(study.classifiers, stores)
+    ]
+    results: list[bg.LogitLines] = results_of(problems, study.examples, options)
     for name, result in zip(options.model, results, strict=True):
-        right = result.labels() == result.true_labels[:, None]
-        ends = [share(int(right[:, end].sum()), len(right)).percent() for end in (0, -1)]
-        print(f"{name}: right at -{half:.4g} {ends[0]}, at +{half:.4g} {ends[1]} (n = {len(right)}, 95 % intervals)")
+        first, last = result.accuracy(0), result.accuracy(-1)
+        ends = f"right at -{half:.4g} {first.percent()}, at +{half:.4g} {last.percent()}"
+        print(f"{name}: {ends} (n = {first.n}, 95 % intervals)")
     cells = range(min(len(study.examples.y), MOST_DRAWN))
     for result, figure in zip(results, figures, strict=False):
-        drawing = plots.lines(result, cells=cells, class_names=study.class_names)
-        print(f"saved {plots.save_figure(drawing, figure)}")
+        drawing = bg.plots.lines(result, cells=cells, class_names=study.class_names)
+        print(f"saved {bg.plots.save_figure(drawing, figure)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from boundarygeo.cli.factories import make_module
+from boundarygeo.cli.words import read_class_names
 from boundarygeo.training import load_checkpoint
 from boundarygeo.training.checkpoint import NoCheckpointError
 from boundarygeo.zoo import load_weights
@@ -48,20 +49,7 @@ class Model:
 
 
 def load_models(models: Sequence[str], *, weights: Sequence[Path], classes: Sequence[Path]) -> list[Model]:
-    """The modules that `--model` and its companions name.
-
-    Args:
-        models: values of `--model`.
-        weights: state dicts, one for each model that is not a checkpoint, or none.
-        classes: files with names of classes: one, or one for each model whose own names are not certain; where all are,
-            instead of them.
-
-    Returns:
-        The modules, in order.
-
-    Raises:
-        ValueError: if a model cannot be found or read, or the files are not as many as they must be.
-    """
+    """The modules that `--model` and its companions name."""
     bare = [model for model in models if not Path(model).is_file()]
     if weights and len(weights) != len(bare):
         raise ValueError(
@@ -81,46 +69,6 @@ def load_models(models: Sequence[str], *, weights: Sequence[Path], classes: Sequ
     for number, names in zip(needy, named * len(needy) if len(named) == 1 else named, strict=True):
         loaded[number] = replace(loaded[number], class_names=names, names_are_certain=True)
     return loaded
-
-
-def short_names(models: Sequence[str]) -> list[str]:
-    """What figures call the models: checkpoints by the name of their file, where that tells them apart.
-
-    Args:
-        models: values of `--model`.
-
-    Returns:
-        One name per model.
-
-    Examples:
-        >>> short_names(["nets.mlp:make", "torchvision:resnet18"])
-        ['nets.mlp:make', 'torchvision:resnet18']
-    """
-    names = [Path(model).stem if Path(model).is_file() else model for model in models]
-    return names if len(set(names)) == len(set(models)) else list(models)
-
-
-def read_class_names(file: Path) -> tuple[str, ...]:
-    """Names of classes from a text file, one a line.
-
-    Args:
-        file: UTF-8; empty lines at its end do not count.
-
-    Returns:
-        The names.
-
-    Raises:
-        ValueError: if the file cannot be read, or a line is empty.
-    """
-    try:
-        text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--classes must be a text file with one name a line, got {str(file)!r}: {error}") from error
-    names = tuple(line.strip() for line in text.rstrip().splitlines())
-    if not all(names):
-        line = 1 + names.index("") if names else 1
-        raise ValueError(f"--classes must have one name a line, got none in line {line} of {str(file)!r}")
-    return names
 
 
 def _checkpoint(model: str) -> Model:

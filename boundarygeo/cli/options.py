@@ -4,28 +4,20 @@ typer reads the options of a command from its signature. Every command that stud
 same dozen there; it takes one parameter of type `StudyOptions` instead, which `study_command` expands for typer:
 
     @study_command(examples=6)
-    def lines(options: StudyOptions, extent: Annotated[str, typer.Option(help="...")] = "16/255") -> None: ...
+    def lines(options: RunOptions, extent: Annotated[str, typer.Option(help="...")] = "16/255") -> None: ...
 """
 
 import dataclasses
-import enum
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from boundarygeo.cli.words import at_least
-
-
-class EngineName(enum.StrEnum):
-    """Where chunks are computed."""
-
-    LOCAL = "local"
-    RAY = "ray"
+from boundarygeo.cli.words import at_least, frame_sizes
 
 
 @dataclass(frozen=True)
@@ -34,9 +26,6 @@ class StudyOptions:
 
     Each field is an option of the command line: its annotation says what it means, and its default may be changed for
     one command by `study_command`. Fields before `KW_ONLY` come first in `--help`, those after it last.
-
-    Raises:
-        ValueError: if `examples`, `resize`, `size`, `chunk_size` or `workers` is less than 1, or `seed` less than 0.
     """
 
     model: Annotated[
@@ -75,12 +64,25 @@ class StudyOptions:
     ] = None
     figure: Annotated[Path | None, typer.Option(help="Figure: .png, .pdf or .svg.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False
+
+    def __post_init__(self) -> None:
+        at_least(self.examples, 1, "--examples")
+        at_least(self.seed, 0, "--seed")
+        at_least(self.resize, 1, "--resize")
+        at_least(self.size, 1, "--size")
+
+
+@dataclass(frozen=True)
+class RunOptions(StudyOptions):
+    """The same, of a command whose examples are computed in chunks, and who computes them."""
+
+    _: KW_ONLY
     chunk_size: Annotated[
         int | None, typer.Option(help="Examples per chunk of --out; by default 32 on a CPU, 256 on a GPU.")
     ] = None
-    engine: Annotated[EngineName, typer.Option(help="local: in this process; ray: on all workers of Ray.")] = (
-        EngineName.LOCAL
-    )
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="local: in this process; ray: on all workers of Ray.")
+    ] = "local"
     workers: Annotated[
         int | None, typer.Option(help="Workers of Ray; by default one per GPU, or else one per CPU core.")
     ] = None
@@ -89,29 +91,17 @@ class StudyOptions:
     ] = None
 
     def __post_init__(self) -> None:
-        at_least(self.examples, 1, "--examples")
-        at_least(self.seed, 0, "--seed")
-        for number, name in (
-            (self.resize, "--resize"),
-            (self.size, "--size"),
-            (self.chunk_size, "--chunk-size"),
-            (self.workers, "--workers"),
-        ):
-            if number is not None:
-                at_least(number, 1, name)
+        super().__post_init__()
+        at_least(self.chunk_size, 1, "--chunk-size")
+        at_least(self.workers, 1, "--workers")
+        if self.engine == "local" and (self.workers is not None or self.address is not None):
+            raise ValueError("--workers and --address apply to --engine ray only")
+        if self.out is None and (self.engine != "local" or self.chunk_size is not None):
+            raise ValueError("--engine and --chunk-size need --out: they decide how what is kept is computed")
 
 
 def study_command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function with a parameter of type `StudyOptions`, or one derived from it, a command with these options.
-
-    Args:
-        **defaults: defaults of this command that differ from those of the fields.
-
-    Returns:
-        A decorator. What it gives takes the fields in the parameter's place and hands them on as one object.
-
-    Raises:
-        TypeError: from the decorator, if a default is not of a field, or the function has not one such parameter.
 
     Examples:
         >>> @study_command(examples=6)
@@ -163,15 +153,34 @@ def _is_options(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, StudyOptions)
 
 
-class Direction(enum.StrEnum):
-    """Directions by name."""
-
-    FGSM = "fgsm"
-    GRADIENT = "gradient"
-    RANDOM = "random"
-
-
 IncludeMisclassified = Annotated[
     bool, typer.Option("--include-misclassified", help="Also use examples the (first) model gets wrong.")
 ]
 Clip = Annotated[bool, typer.Option(help="Clip points to the bounds.")]
+MaxDimension = Annotated[
+    int | None, typer.Option(help="Largest count to look for; by default up to 200 (sequential: 50).")
+]
+Grid = Annotated[
+    str | None,
+    typer.Option(
+        help="Sizes of frames: full: all that could be better, exact; or those to try first, e.g. 1,5,25. "
+        "By default those near the best, and the others where they cost little. Not for sequential."
+    ),
+]
+
+
+def several(choices: Sequence[str], help: str) -> Any:
+    """An option that may be repeated, each time with one of these words: typer knows no lists of a `Literal`."""
+    return typer.Option(help=f"{help} Repeat it for several.", metavar=f"<{'|'.join(choices)}>")
+
+
+def frame_settings(method: str, norm: str, box: str, max_dimension: int | None, grid: str | None) -> dict[str, Any]:
+    """Settings of a search for orthogonal directions, as the library takes them."""
+    if method != "gaas" and norm != "l2":
+        raise ValueError(f"--method {method} works in --norm l2 only")
+    if method == "sequential" and grid is not None:
+        raise ValueError("--grid applies to frames: --method sequential has none")
+    settings = {"method": method, "norm": norm, "box": box, "max_dimension": max_dimension}
+    at_least(max_dimension, 1, "--max-dimension")
+    sizes = frame_sizes(grid, max_dimension)
+    return settings if sizes is None else {**settings, "grid": sizes}

@@ -1,36 +1,36 @@
 """Where results and figures of a command go, checked before any work is done; and the tables that it prints."""
 
 from collections.abc import Sequence
+from glob import escape
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from boundarygeo import plots
-from boundarygeo.cli.options import StudyOptions
-from boundarygeo.results.overwriting import check_free
+from boundarygeo.choices import FIGURE_SUFFIXES
+from boundarygeo.cli.options import RunOptions, StudyOptions
+from boundarygeo.results.overwriting import Kind, check_free, foreign
+
+if TYPE_CHECKING:
+    from boundarygeo import Provenance
 
 
-def named_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
-    """The stores that `--out` names, refused where several results would share one.
+def check_new(path: Path, option: str, *, overwrite: bool, kind: Kind) -> None:
+    """Refuse a path that exists or cannot be written."""
+    if path.name and path.exists() and not overwrite and foreign(path, kind) is None:
+        raise ValueError(f"{path} already exists: pass --overwrite to replace it, or another {option}")
+    check_free(path, overwrite=overwrite, kind=kind)
 
-    Args:
-        options: of the study; `{model}` in `--out` counts the models.
-        **parts: further words in braces that `--out` understands, with what they may stand for, such as
-            `attack=["fgsm", "pgd"]`.
 
-    Returns:
-        One store for each model and each choice of the parts, in this order, the last part fastest; or none.
-
-    Raises:
-        ValueError: if a word that stands for several things is missing, or the command reads what is there.
-    """
+def named_stores(options: StudyOptions, *, each_model: bool = True, **parts: Sequence[str]) -> list[Path]:
+    """The stores that `--out` names, refused where several results would share one."""
     if options.out is None:
         return []
-    words = {"model": [str(number) for number in range(1, len(options.model) + 1)], **parts}
+    words = {"model": [str(number + 1) for number in range(len(options.model) if each_model else 1)], **parts}
     template = str(options.out)
     for word, values in words.items():
         if len(values) > 1 and f"{{{word}}}" not in template:
             raise ValueError(
-                f"--out must hold {{{word}}} for {len(values)} {word}s, e.g. result-{{{word}}}.zarr, got {template!r}"
+                f"{len(values)} {word}s need a store each: put {{{word}}} into --out, e.g. result-{{{word}}}.zarr"
             )
     stores = []
     for choice in product(*words.values()):
@@ -43,52 +43,60 @@ def named_stores(options: StudyOptions, **parts: Sequence[str]) -> list[Path]:
     return stores
 
 
-def check_figure(options: StudyOptions) -> None:
-    """Refuse a `--figure` that exists or cannot be written.
+def resumable_stores(options: RunOptions, *, each_model: bool = True, **parts: Sequence[str]) -> list[Path]:
+    """The stores that `--out` names; one that exists is refused, unless it is that of a run, which may resume."""
+    stores = named_stores(options, each_model=each_model, **parts)
+    for store in stores:
+        if options.overwrite or not _is_begun(store):
+            check_new(store, "--out", overwrite=options.overwrite, kind="store")
+    return stores
 
-    Args:
-        options: of the study.
 
-    Raises:
-        ValueError: if the file exists, its format is unknown, it is `--out`, too, or the command reads it.
-    """
-    if options.figure is not None:
-        _check_figure(options.figure, options)
+def _is_begun(store: Path) -> bool:
+    """Whether a run has begun to write a store."""
+    if not has_folder(store):
+        return False
+    from boundarygeo.runs import begun  # it reads the store, with all that this needs
+
+    return begun(store)
+
+
+def has_folder(store: Path) -> bool:
+    """Whether there is a folder for a store, which has an ending to its name while it is unfinished."""
+    return bool(store.name) and any(path.is_dir() for path in store.absolute().parent.glob(f"{escape(store.name)}*"))
+
+
+def check_figure(
+    options: StudyOptions, figure: Path | None, option: str = "--figure", *, beside: Sequence[Path] = ()
+) -> None:
+    """Refuse a figure that exists or cannot be written."""
+    if figure is None:
+        return
+    if figure.suffix.lower() not in FIGURE_SUFFIXES:
+        raise ValueError(f"{option} must end in {', '.join(FIGURE_SUFFIXES)}: {str(figure)!r} does not")
+    _check_unread(figure, options, option)
+    check_new(figure, option, overwrite=options.overwrite, kind="figure")
+    if any(_same(figure, other) for other in beside):
+        raise ValueError(f"--figure and {option} are the same file, {figure}")
+    if options.out is not None and _same(figure, options.out):
+        raise ValueError(f"{option} and --out are the same file, {figure}")
+    if any(_same(parent, options.out) for parent in figure.absolute().parents if options.out is not None):
+        raise ValueError(f"{option} must not be inside the store --out: {figure} is")
 
 
 def check_figures(options: StudyOptions) -> list[Path]:
-    """The figures that `--figure` names for a command that draws each model by itself; refused as by `check_figure`.
-
-    Args:
-        options: of the study.
-
-    Returns:
-        One file per model where `{model}`, which counts them, is in `--figure`; else one, for the first; or none.
-
-    Raises:
-        ValueError: as `check_figure`.
-    """
+    """The figures that `--figure` names for a command that draws each model by itself; refused as by `check_figure`."""
     if options.figure is None:
         return []
     template = str(options.figure)
     count = len(options.model) if "{model}" in template else 1
     figures = [Path(template.replace("{model}", str(number))) for number in range(1, count + 1)]
     for figure in figures:
-        _check_figure(figure, options)
+        check_figure(options, figure)
     return figures
 
 
-def _check_figure(figure: Path, options: StudyOptions) -> None:
-    plots.check_figure_path(figure)
-    _check_unread(figure, options, "--figure")
-    check_free(figure, overwrite=options.overwrite, kind="figure")
-    if options.out is not None and same_path(figure, options.out):
-        raise ValueError(f"--figure and --out must be different files, got {str(figure)!r} twice")
-    if any(same_path(parent, options.out) for parent in figure.absolute().parents if options.out is not None):
-        raise ValueError(f"--figure must not be inside the store --out, got {str(figure)!r}")
-
-
-def same_path(one: Path, other: Path) -> bool:
+def _same(one: Path, other: Path) -> bool:
     """Whether two paths are one place, however they are written."""
     return one.resolve() == other.resolve()
 
@@ -99,8 +107,8 @@ def _check_unread(path: Path, options: StudyOptions, name: str) -> None:
     for option, words in read.items():
         for word in map(str, words):
             place = word.partition(":")[2] if option == "--data" else word
-            if place and same_path(path, Path(place)):
-                raise ValueError(f"{name} must not be what {option} reads, got {str(path)!r}")
+            if place and _same(path, Path(place)):
+                raise ValueError(f"{name} would write over what {option} reads, {path}")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -108,3 +116,9 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
+
+
+def cost(*parts: "Provenance") -> str:
+    """What results cost together, in a line."""
+    forwards, backwards = sum(part.forwards for part in parts), sum(part.backwards for part in parts)
+    return f"{forwards:,} forwards, {backwards:,} backwards, {sum(part.seconds for part in parts):.1f} s"

@@ -15,16 +15,6 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 def method_of(name: str, words: Sequence[str] = ()) -> Method:
     """The training method that the command line describes.
 
-    Args:
-        name: a key of `METHODS`.
-        words: settings such as `"alpha=2"`, `"eps=8/255"`, `"layers=input,layer1"` or `"eta=0.3,-0.2"`.
-
-    Returns:
-        The method.
-
-    Raises:
-        ValueError: if the method, a setting or its value is unknown, or out of its range.
-
     Examples:
         >>> method_of("manifold_mixup", ["alpha=1/2", "layers=input,1"])
         ManifoldMixup(alpha=0.5, layers=('input', '1'))

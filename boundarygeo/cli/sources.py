@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.cli.models import Model, load_models, short_names
+from boundarygeo.cli.models import Model, load_models
 from boundarygeo.cli.options import StudyOptions
-from boundarygeo.cli.words import numbers
-from boundarygeo.directions import Directions, named_directions
+from boundarygeo.cli.words import numbers, short_names
+from boundarygeo.directions import named_directions
 from boundarygeo.zoo import Dataset, load_data
 from boundarygeo.zoo.classes import ClassMatch, check_same_classes, match_classes
 from boundarygeo.zoo.images import LazyImages
@@ -20,12 +20,7 @@ AT_ONCE = 1000  # examples looked at together, however many are asked for
 
 
 class Rows:
-    """Some examples of a split, copied or read when a range of them is asked for.
-
-    Args:
-        x: all inputs of the split, `[example, *input]`.
-        index: which, int64 `[example]`.
-    """
+    """Some examples of a split, copied or read when a range of them is asked for."""
 
     def __init__(self, x: Tensor | LazyImages, index: Tensor) -> None:
         self._x, self._index = x, index
@@ -90,18 +85,7 @@ class Study:
 
 
 def open_study(options: StudyOptions, *, correct_only: bool) -> Study:
-    """Data, classifiers and examples, as the options say.
-
-    Args:
-        options: of the study.
-        correct_only: whether to pass over examples that the first classifier gets wrong.
-
-    Returns:
-        The study: true classes are numbered as the models number them.
-
-    Raises:
-        ValueError: if an option is not usable.
-    """
+    """Data, classifiers and examples, as the options say."""
     models = load_models(options.model, weights=options.weights or [], classes=options.classes or [])
     dataset = load_images(options.data, models, resize=options.resize, size=options.size)
     classifiers = [
@@ -114,20 +98,7 @@ def open_study(options: StudyOptions, *, correct_only: bool) -> Study:
 
 
 def load_images(spec: str, models: Sequence[Model], *, resize: int | None, size: int | None) -> Dataset:
-    """The data set of `--data`; images of a folder are prepared as the models need them.
-
-    Args:
-        spec: `--data`.
-        models: what is to classify them.
-        resize: `--resize`.
-        size: `--size`; if neither is given, both are what the models say, if they say anything.
-
-    Returns:
-        The data set.
-
-    Raises:
-        ValueError: if the data cannot be read, or the models need images of different sizes.
-    """
+    """The data set of `--data`; images of a folder are prepared as the models need them."""
     if not spec.startswith("folder:"):
         return load_data(spec, resize=resize, size=size)
     if resize is None and size is None:
@@ -142,21 +113,7 @@ def load_images(spec: str, models: Sequence[Model], *, resize: int | None, size:
 
 
 def make_classifier(model: Model, *, mean: str | None, std: str | None, bounds: str, device: str) -> Classifier:
-    """The classifier of a model.
-
-    Args:
-        model: the module, and what it comes with.
-        mean: `--mean`; by default what the model comes with.
-        std: `--std`, likewise.
-        bounds: `--bounds`.
-        device: `--device`.
-
-    Returns:
-        The classifier.
-
-    Raises:
-        ValueError: if an option is not usable.
-    """
+    """The classifier of a model."""
     limits = numbers(bounds, "--bounds")
     if limits is None or len(limits) != 2:
         raise ValueError(f"--bounds must be two numbers LOW,HIGH, got {bounds!r}")
@@ -167,19 +124,7 @@ def make_classifier(model: Model, *, mean: str | None, std: str | None, bounds: 
 
 
 def with_classes(data: Dataset, models: Sequence[Model], classifiers: Sequence[Classifier]) -> Dataset:
-    """The data with labels that are the models' numbers of classes, and with the models' names.
-
-    Args:
-        data: the data.
-        models: what is known of the models.
-        classifiers: the classifiers made of them.
-
-    Returns:
-        The data; every output of the models is a class of it.
-
-    Raises:
-        ValueError: if a class of the data is not one of each model, or has other numbers in different models.
-    """
+    """The data with labels that are the models' numbers of classes, and with the models' names."""
     matches = []
     for model, clf in zip(models, classifiers, strict=True):
         outputs = _count_classes(clf, model.word, data)
@@ -196,16 +141,7 @@ def with_classes(data: Dataset, models: Sequence[Model], classifiers: Sequence[C
 
 
 def numbered_as(data: Dataset, match: ClassMatch) -> Dataset:
-    """The data with a model's numbers and names of classes.
-
-    Args:
-        data: the data.
-        match: which class of the model each of its classes is.
-
-    Returns:
-        The data, with other labels and names; its images are not touched. With a warning, where names of folders are
-        numbers and those of the model are not.
-    """
+    """The data with a model's numbers and names of classes."""
     if match.by_number and not data.name.startswith("npz:"):  # whose labels are numbers and nothing else
         one, number = data.class_names[-1], match.numbers[-1]
         warnings.warn(
@@ -252,21 +188,7 @@ def _count_classes(clf: Classifier, model: str, data: Dataset) -> int:
 
 
 def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: bool, seed: int) -> Examples:
-    """Examples of the test split in a random order that the seed decides.
-
-    Args:
-        clf: the classifier that sorts out what it gets wrong.
-        data: where to draw from.
-        count: how many to draw; with a warning, fewer where there are not so many.
-        correct_only: whether to pass over examples that the classifier gets wrong.
-        seed: decides the order.
-
-    Returns:
-        The examples, numbered by their place in the split.
-
-    Raises:
-        ValueError: if `count` is not positive or no example is left.
-    """
+    """Examples of the test split in a random order that the seed decides."""
     if count < 1:
         raise ValueError(f"--examples must be at least 1, got {count}")
     order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(seed))
@@ -291,25 +213,14 @@ def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: b
     return Examples(Rows(data.test.x, index), data.test.y[index], index, right / looked_at, looked_at)
 
 
-def directions_of(clf: Classifier, examples: Examples, name: str, *, seed: int) -> Directions:
-    """Directions by name, refused where no example has one.
-
-    Args:
-        clf: the classifier.
-        examples: where they start.
-        name: `"fgsm"`, `"gradient"` or `"random"`.
-        seed: seed of random directions.
-
-    Returns:
-        One direction per example; zero where a gradient is zero.
-
-    Raises:
-        ValueError: if all of them are zero.
-    """
-    along = named_directions(clf, examples.x, examples.y, name, seed=seed, index=examples.index)
-    if not bool(along.vectors.any()):
-        raise ValueError(
-            f"--direction must exist for some example, got a gradient of zero for all {len(examples.x)}: "
-            "the logits do not depend on the input there"
-        )
-    return along
+def check_directions(study: Study, names: Sequence[str], *, seed: int) -> None:
+    """Refuse directions that no example has."""
+    some = study.examples.first(AT_ONCE)
+    for clf in study.classifiers:
+        for name in names:
+            along = named_directions(clf, some.x, some.y, name, seed=seed, index=some.index)
+            if not bool(along.vectors.any()):
+                raise ValueError(
+                    f"--direction {name} does not exist: the gradient is zero at all {len(some.y)} examples, whose "
+                    "logits do not depend on the input"
+                )

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from boundarygeo.runs import run_status
+import boundarygeo as bg
+from boundarygeo.cli.outputs import has_folder
 
 
 def status(
@@ -16,7 +17,10 @@ def status(
 
     The exit status is 1 where --verify finds damage.
     """
-    found = [run_status(store, verify=verify) for store in stores]
+    for store in stores:
+        if not has_folder(store):
+            raise ValueError(f"there is no store {store}, finished or not")
+    found = [bg.run_status(store, verify=verify) for store in stores]
     for each in found:
         print(each)
     if any(each.damaged for each in found):

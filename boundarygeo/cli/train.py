@@ -1,51 +1,39 @@
 """`boundarygeo train`: models of the zoo, trained by one of the methods, as checkpoints."""
 
-import dataclasses
-import enum
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
-from boundarygeo.cli.settings import method_of
+from boundarygeo.choices import TrainingMethod, TrainingPrecision
+from boundarygeo.cli.outputs import check_new
 from boundarygeo.cli.words import at_least, positive_number
-from boundarygeo.results.overwriting import check_free, foreign
-from boundarygeo.training import (
-    METHODS,
-    Checkpoint,
-    Method,
-    NonFiniteLossError,
-    Selection,
-    Standard,
-    TrainingResult,
-    load_checkpoint,
-    save_checkpoint,
-)
-from boundarygeo.training import train as train_module
-from boundarygeo.zoo import MODELS, Dataset, build_model, crop_and_flip, find_model, hold_out, load_data
+from boundarygeo.results.overwriting import foreign
 
-
-class Augment(enum.StrEnum):
-    """Random changes of the training images."""
-
-    AUTO = "auto"
-    NONE = "none"
-    CROP_FLIP = "crop_flip"
+if TYPE_CHECKING:
+    from boundarygeo.training import Checkpoint, Method, Selection, TrainingResult
+    from boundarygeo.zoo import Dataset
 
 
 def train(
     out: Annotated[Path, typer.Option(help="Checkpoint to write; with --seeds, -seed0, -seed1, … are put in.")],
-    method: Annotated[str, typer.Option(help="Training method.")] = "standard",
+    method: Annotated[TrainingMethod, typer.Option(help="Training method.")] = "standard",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Setting of the method, e.g. alpha=2; repeat it for several.")
     ] = None,
     arch: Annotated[str, typer.Option(help="Model of the zoo.")] = "small_cnn",
     data: Annotated[str, typer.Option(help="mnist5k, digits, mnist, cifar10, folder:PATH or npz:PATH.")] = "mnist5k",
+    resize: Annotated[
+        int | None, typer.Option(help="Pixels of the shorter side, to which images of a folder are resized first.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Rows and columns that they are cropped to.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the cycle.")] = 5e-3,
-    augment: Annotated[Augment, typer.Option(help="auto is crop_flip for cifar10, else none.")] = Augment.AUTO,
+    augment: Annotated[
+        Literal["auto", "none", "crop_flip"], typer.Option(help="auto is crop_flip for cifar10, else none.")
+    ] = "auto",
     validation: Annotated[
         int, typer.Option(help="Training examples held out to choose the best epoch by robust accuracy; 0 for none.")
     ] = 0,
@@ -54,27 +42,40 @@ def train(
     seed: Annotated[int, typer.Option(help="Decides initial weights, data order and everything random.")] = 0,
     seeds: Annotated[int, typer.Option(help="Number of models, of seeds counted from --seed.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bfloat16 on GPUs that have it), float32 or bfloat16.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what a killed command left.")] = False,
+    precision: Annotated[TrainingPrecision, typer.Option(help="auto is bfloat16 on GPUs that have it.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Resume what a killed command left.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
 ) -> None:
     """Train models and save them as tensors and JSON."""
-    chosen = method_of(method, settings or ())
-    _check_arch(arch)
-    at_least(seeds, 1, "--seeds")
-    at_least(validation, 0, "--validation")
+    for value, least, option in (
+        (seeds, 1, "--seeds"),
+        (epochs, 1, "--epochs"),
+        (batch_size, 1, "--batch-size"),
+        (validation, 0, "--validation"),
+        (resize, 1, "--resize"),
+        (size, 1, "--size"),
+    ):
+        at_least(value, least, option)
     if resume and overwrite:
-        raise ValueError("--resume must be given without --overwrite: it keeps what exists")
+        raise ValueError("--resume keeps what exists and --overwrite replaces it: give one of them")
     if patience is not None and not validation:
-        raise ValueError("--patience must be given with --validation, which counts the epochs")
+        raise ValueError("--patience needs --validation, by which epochs are compared")
     eps = 0.0 if validation_eps == "0" else positive_number(validation_eps, "--validation-eps")
     files = {seed + number: numbered(out, seed + number, seeds) for number in range(seeds)}
     for file in files.values():
         check_files(file, resume=resume, overwrite=overwrite)
-    dataset = load_data(data)
-    if augment is not Augment.AUTO:
-        dataset = dataclasses.replace(dataset, augment=crop_and_flip if augment is Augment.CROP_FLIP else None)
-    accuracies = []
+
+    from boundarygeo.cli.settings import method_of
+    from boundarygeo.training import Selection, load_checkpoint
+    from boundarygeo.training.loop import seed_spread
+    from boundarygeo.zoo import crop_and_flip, load_data
+
+    chosen = method_of(method, settings or ())
+    _check_arch(arch)
+    dataset = load_data(data, resize=resize, size=size)
+    if augment != "auto":
+        dataset = replace(dataset, augment=crop_and_flip if augment == "crop_flip" else None)
+    results = []
     for number, file in files.items():
         if resume and file.exists():
             checkpoint = load_checkpoint(file)[1]
@@ -98,59 +99,41 @@ def train(
             )
         result = checkpoint.training
         assert result is not None
-        accuracies.append(100 * result.test_accuracy[-1])
+        results.append(result)
         print(f"{arch} on {data}, {method}: {_told(result)}")
         print(f"saved {file}" + (f" and {best_file(file)}" if result.best_epoch else ""))
     if seeds > 1:
-        spread = f"{np.mean(accuracies):.2f} ± {np.std(accuracies, ddof=1):.2f} %"
-        print(f"test accuracy {spread} (mean ± sd over {seeds} seeds)")
+        middle, deviation = seed_spread(results)
+        print(f"test accuracy {100 * middle:.2f} ± {100 * deviation:.2f} % (mean ± sd over {seeds} seeds)")
 
 
 def train_checkpoint(
     out: Path,
-    data: Dataset,
+    data: "Dataset",
     *,
     arch: str,
-    method: Method = Standard(),
+    method: "Method | None" = None,
     epochs: int,
     batch_size: int = 64,
     learning_rate: float = 5e-3,
     validation: int = 0,
-    selection: Selection = Selection(),
+    selection: "Selection | None" = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
-) -> Checkpoint:
+) -> "Checkpoint":
     """Train a model of the zoo on a data set and write the checkpoint of its last epoch, and of its best.
 
     While it trains, the file `NAME.state.pt` beside the checkpoint keeps the state to resume from. Where the loss stops
     being finite, the checkpoint has the weights after the last whole epoch, and says so.
-
-    Args:
-        out: file to write; `best_file` says where the best epoch goes.
-        data: what to train on.
-        arch: name of the model.
-        method: the training method, of a class in `METHODS`.
-        epochs: passes over the training split.
-        batch_size: examples per step.
-        learning_rate: highest learning rate of the cycle.
-        validation: number of training examples to hold out, by a fixed seed, to choose the best epoch by; 0 for none.
-        selection: which epoch is the best, and when to stop.
-        seed: decides everything random.
-        device: where to train.
-        precision: as in `boundarygeo.training.train`.
-        resume: whether to go on with what a killed training left.
-        overwrite: whether files may be replaced.
-
-    Returns:
-        What the checkpoint of the last epoch says.
-
-    Raises:
-        ValueError: if a file is in the way, or an argument is not usable.
-        NonFiniteLossError: if the loss stops being finite.
     """
+    from boundarygeo.training import METHODS, Checkpoint, NonFiniteLossError, Selection, save_checkpoint
+    from boundarygeo.training import train as train_module
+    from boundarygeo.zoo import build_model, hold_out
+
+    method, selection = method or METHODS["standard"](), selection or Selection()
     names = {kind: name for name, kind in METHODS.items()}
     if type(method) not in names:
         raise ValueError(f"method must be of a class in METHODS, got {type(method).__name__}")
@@ -162,7 +145,7 @@ def train_checkpoint(
     module = build_model(arch, num_classes=data.num_classes, input_shape=data.input_shape, seed=seed)
     split, held_out = hold_out(data.train, validation) if validation else (data.train, None)
 
-    def save(file: Path, result: TrainingResult, *, overwrite: bool) -> Checkpoint:
+    def save(file: Path, result: "TrainingResult", *, overwrite: bool) -> "Checkpoint":
         checkpoint = Checkpoint(
             architecture=arch,
             num_classes=data.num_classes,
@@ -221,14 +204,6 @@ def best_file(out: Path) -> Path:
 def numbered(out: Path, seed: int, seeds: int) -> Path:
     """The file of one of several seeds.
 
-    Args:
-        out: value of `--out`.
-        seed: the seed.
-        seeds: how many there are.
-
-    Returns:
-        The path.
-
     Examples:
         >>> numbered(Path("mlp.pt"), 3, 2).name, numbered(Path("mlp.pt"), 3, 1).name
         ('mlp-seed3.pt', 'mlp.pt')
@@ -237,32 +212,27 @@ def numbered(out: Path, seed: int, seeds: int) -> Path:
 
 
 def check_files(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse files that are in the way, before any work.
-
-    Args:
-        out: checkpoint to write.
-        resume: whether what a killed training left is wanted.
-        overwrite: whether files may be replaced.
-
-    Raises:
-        ValueError: if one is in the way: one that cannot be told to be of `train` always is.
-    """
+    """Refuse files that are in the way, before any work."""
     state = state_file(out)
     if state.exists() and not (resume or overwrite) and foreign(state, "training state") is None:
-        raise ValueError(f"{str(state)!r} is there, of an unfinished training: pass resume or overwrite")
-    check_free(out, overwrite=resume or overwrite, kind="checkpoint")
-    check_free(state, overwrite=resume or overwrite, kind="training state")
-    check_free(best_file(out), overwrite=resume or overwrite, kind="checkpoint")
+        raise ValueError(f"an unfinished training left {state}: pass --resume or --overwrite")
+    check_new(out, "--out", overwrite=resume or overwrite, kind="checkpoint")
+    check_new(state, "--out", overwrite=resume or overwrite, kind="training state")
+    check_new(best_file(out), "--out", overwrite=resume or overwrite, kind="checkpoint")
 
 
 def _check_arch(arch: str) -> None:
+    from boundarygeo.zoo import MODELS, find_model
+
     try:
         find_model(arch)
     except ValueError as error:
-        raise ValueError(f"--arch must be one of {sorted(MODELS)} or wrn<depth>_<width>, got {arch!r}") from error
+        raise ValueError(
+            f"--arch is one of {', '.join(sorted(MODELS))}, or wrn<depth>_<width>, not {arch!r}"
+        ) from error
 
 
-def _told(result: TrainingResult) -> str:
+def _told(result: "TrainingResult") -> str:
     """The result in a line."""
     parts = [
         f"test accuracy {100 * result.test_accuracy[-1]:.2f} %",

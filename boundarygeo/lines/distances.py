@@ -14,6 +14,7 @@ from boundarygeo.evaluation import Session, analysis
 from boundarygeo.lines.rays import resolve_direction
 from boundarygeo.points import AffinePoints
 from boundarygeo.results import Result, array
+from boundarygeo.results.statistics import Estimate, median, share
 
 SCAN_BLOCK = 8  # coarse points per example and call: examples whose label has changed take no part in the next block
 
@@ -53,6 +54,16 @@ class BoundaryDistances(Result):
     name: str
     unit: str
     clip: bool
+
+    @property
+    def changed(self) -> Estimate:
+        """Share of the examples with a direction whose label changes within reach, with its 95 % interval."""
+        return share(int(self.found.sum()), int(self.valid.sum()))
+
+    @property
+    def median(self) -> Estimate:
+        """Median distance of the examples with a direction, with its 95 % interval: inf where half do not change."""
+        return median(self.distance[self.valid].numpy())
 
 
 @analysis

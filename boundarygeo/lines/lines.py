@@ -13,6 +13,7 @@ from boundarygeo.evaluation import analysis
 from boundarygeo.lines.rays import reach, resolve_direction
 from boundarygeo.points import AffinePoints
 from boundarygeo.results import Result, array
+from boundarygeo.results.statistics import Estimate, share
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -52,6 +53,18 @@ class LogitLines(Result):
     def labels(self) -> Tensor:
         """Predicted classes, int64 `[example, point]`."""
         return self.logits.argmax(2)
+
+    def accuracy(self, point: int) -> Estimate:
+        """Share of the examples that are classified correctly at a point, with its 95 % interval.
+
+        Args:
+            point: position of the point; -1 is the last.
+
+        Returns:
+            The estimate.
+        """
+        right = self.logits[:, point].argmax(1) == self.true_labels
+        return share(int(right.sum()), len(right))
 
     def inputs(self, example: int, points: Tensor) -> Tensor:
         """The inputs at some points of a line, as the classifier saw them before normalisation.

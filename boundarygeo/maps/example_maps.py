@@ -6,13 +6,12 @@ from dataclasses import replace
 from torch import Tensor
 
 from boundarygeo.checks import check_choice
+from boundarygeo.choices import PLANE_KINDS
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.maps.maps import BoundaryMaps, boundary_maps
 from boundarygeo.maps.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
-
-PLANES = ("fgsm_random", "fgsm_adversarial", "random")
 
 
 @analysis
@@ -104,7 +103,7 @@ def planes_named(
     Raises:
         ValueError: if the kind is unknown.
     """
-    check_choice(kind, "planes", PLANES)
+    check_choice(kind, "planes", PLANE_KINDS)
     numbers = numbers_of(index, len(x))
     if kind == "random":
         return random_planes(x, y, seed=seed, index=numbers)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.checks import check_choice
+from boundarygeo.choices import MAP_EXTRAS, MAP_METHODS, SMALLEST_RESOLUTION
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis, progress_bar
 from boundarygeo.linalg import norms
@@ -17,10 +18,7 @@ from boundarygeo.maps.planes import Planes
 from boundarygeo.maps.refine import refine
 from boundarygeo.results import Result, array
 
-METHODS = ("adaptive", "dense")
 PER_PIXEL = ("margin", "probability")
-KEEPABLE = (*PER_PIXEL, "planes")
-SMALLEST_RESOLUTION = 5
 COARSE_CELLS = 16  # across the width of a map, at any resolution: what is found does not depend on the pixels' size
 # Pixels of the planes that are refined together: enough to fill batches, few enough for a bar that moves and for the
 # memory.
@@ -262,12 +260,12 @@ def _check_settings(
             f"resolution must be {'an odd' if centred else 'a whole'} number of pixels, at least "
             f"{SMALLEST_RESOLUTION}, got {resolution}"
         )
-    check_choice(method, "method", METHODS)
+    check_choice(method, "method", MAP_METHODS)
     if not isinstance(coarse, Integral) or coarse < 1:
         raise ValueError(f"coarse must be a whole number of pixels, at least 1, got {coarse}")
-    unknown = sorted(set(keep) - set(KEEPABLE))
+    unknown = sorted(set(keep) - set(MAP_EXTRAS))
     if unknown:
-        raise ValueError(f"keep must hold any of {list(KEEPABLE)}, got {unknown}")
+        raise ValueError(f"keep must hold any of {list(MAP_EXTRAS)}, got {unknown}")
     if planes.kind != "through":
         clf.check_inputs(planes.origin, "planes.origin")
     return float(half)

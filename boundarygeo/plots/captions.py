@@ -8,18 +8,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
-from boundarygeo.plots.curves import NORM_NAMES
+from boundarygeo.choices import BOX_NAMES, METHOD_NAMES, NORM_NAMES, RULE_NAMES
 from boundarygeo.subspace.dimension import AdversarialDimension
 
 COUNT = "number of orthogonal adversarial directions"
-METHOD_NAMES = {
-    "gaas": "gradient-aligned frames",
-    "frame": "optimised frames",
-    "sequential": "shortest directions, one after another",
-}
-RULE_NAMES = {"all": "all of a frame succeed", "count": "most successes in a frame"}
-BOX_NAMES = {"feasible": "inside the bounds", "clip": "clipped to the bounds", "ignore": "bounds ignored"}
-"""What figures and tables call the settings."""
 
 HANDLE = 30.0
 """Width of the line before an entry of the legend, in points."""

@@ -6,12 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from boundarygeo.attacks.accuracy import AccuracyCurve
+from boundarygeo.choices import NORM_NAMES
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import styled
 
-NORM_NAMES = {"l2": "L2", "linf": "L∞"}
-"""What axes and tables call the norms."""
 _MOST_TICKS = 12
 _GREY_LEVELS = 255
 

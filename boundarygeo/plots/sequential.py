@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from boundarygeo.plots.captions import BOX_NAMES
+from boundarygeo.choices import BOX_NAMES
 from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import NotebookFigure, styled
 from boundarygeo.results.statistics import share

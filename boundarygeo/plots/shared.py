@@ -3,8 +3,9 @@
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from boundarygeo.choices import BOX_NAMES, METHOD_NAMES, RULE_NAMES
 from boundarygeo.plots.at_least import at_least_axes, draw_at_least
-from boundarygeo.plots.captions import BOX_NAMES, COUNT, METHOD_NAMES, RULE_NAMES, fitted, legend_above
+from boundarygeo.plots.captions import COUNT, fitted, legend_above
 from boundarygeo.plots.cells import axes_or_new
 from boundarygeo.plots.comparison import check_results
 from boundarygeo.plots.style import CLASS_COLORS, styled

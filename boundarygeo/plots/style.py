@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from boundarygeo.choices import FIGURE_SUFFIXES
 from boundarygeo.plots.differences import difference
 from boundarygeo.results.overwriting import MARK, check_free
 
@@ -66,7 +67,6 @@ STYLE: dict[Any, Any] = {
 """Settings of every figure, for `styled`."""
 
 DPI = 200
-SUFFIXES = (".png", ".pdf", ".svg")
 LONGEST_NAME = 32
 DISTINCT = 12.0
 """CIEDE2000 difference below which two colours are too much alike for one figure."""
@@ -237,8 +237,8 @@ def check_figure_path(path: str | os.PathLike[str]) -> Path:
         ValueError: if the suffix is not one of these.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"path must end in {', '.join(SUFFIXES)}, got {str(path)!r}")
+    if path.suffix.lower() not in FIGURE_SUFFIXES:
+        raise ValueError(f"path must end in {', '.join(FIGURE_SUFFIXES)}, got {str(path)!r}")
     return path
 
 

@@ -9,9 +9,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from boundarygeo.choices import NORM_NAMES
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, count_text, level_text
-from boundarygeo.plots.curves import NORM_NAMES
 from boundarygeo.plots.style import CLASS_COLORS, styled
 from boundarygeo.results.statistics import mean
 from boundarygeo.transfer.boundaries import InterBoundaryDistance

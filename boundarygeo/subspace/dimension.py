@@ -10,6 +10,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import dual_length
 from boundarygeo.checks import check_choice, check_positive, plain
+from boundarygeo.choices import DIMENSION_METHODS
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -21,10 +22,7 @@ from boundarygeo.subspace.frames.search import is_closed
 from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
 from boundarygeo.subspace.sequential.sequential import STOPS
 from boundarygeo.subspace.study import FRAME_STEPS, Study, check_settings
-from boundarygeo.subspace.study import METHODS as FRAME_METHODS
 from boundarygeo.subspace.verification import verify
-
-METHODS = (*FRAME_METHODS, "sequential")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -222,7 +220,7 @@ def adversarial_dimension(
         tensor([3])
     """
     check_choice(loss, "loss", LOSSES)
-    check_choice(method, "method", METHODS)
+    check_choice(method, "method", DIMENSION_METHODS)
     if method == "sequential" and targets is not None:
         raise ValueError("targets must be None for method='sequential', got some")
     (gamma,) = plain(gamma)

@@ -11,19 +11,18 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.checks import check_choice, check_count, check_positive, plain
+from boundarygeo.choices import BOXES, FRAME_METHODS, RULES
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.subspace.frames.gaas import GaasFrames
 from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
 from boundarygeo.subspace.frames.jobs import Failures, Frames, rows_of, successes, successes_until_failure
 from boundarygeo.subspace.frames.optimised import optimised_frames
 from boundarygeo.subspace.frames.partition import PartitionFrames
-from boundarygeo.subspace.frames.search import RULES, best_attempt, close_gaps, default_grid, dimension_of, try_sizes
+from boundarygeo.subspace.frames.search import best_attempt, close_gaps, default_grid, dimension_of, try_sizes
 from boundarygeo.subspace.frames.signs import SignFrames
 from boundarygeo.subspace.goal import Opponent
 from boundarygeo.subspace.verification import chunks
 
-METHODS = ("gaas", "frame")
-BOXES = ("feasible", "clip", "ignore")
 DEFAULT_CAP = 200
 FRAME_STEPS = 40
 
@@ -87,7 +86,7 @@ def check_settings(
     """
     for name, value, known in (
         ("norm", norm, NORMS),
-        ("method", method, METHODS),
+        ("method", method, FRAME_METHODS),
         ("rule", rule, RULES),
         ("box", box, BOXES),
     ):

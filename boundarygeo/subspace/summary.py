@@ -7,7 +7,9 @@ import numpy as np
 from torch import Tensor
 
 from boundarygeo.evaluation import analysis
-from boundarygeo.results.statistics import Estimate, mean, share
+from boundarygeo.results.statistics import Estimate, mean, rank_correlation, share
+from boundarygeo.subspace.dimension import AdversarialDimension
+from boundarygeo.subspace.noise import NoiseSuccess, cone_probability
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -148,3 +150,84 @@ def at_least(result: Counted, counts: Tensor | None = None) -> tuple[np.ndarray,
     numbers = included(result, counts)
     sizes = np.arange(1, result.max_dimension + 1)
     return sizes, [share(int((numbers >= k).sum()), len(numbers)) for k in sizes]
+
+
+@dataclass(frozen=True)
+class NoiseSummary:
+    """Random noise beside the counts of the same examples.
+
+    Attributes:
+        success: mean share of noise vectors that change the label, with its 95 % interval.
+        predicted: what first-order theory predicts for it, bounds ignored; None in L∞, where it says nothing.
+        rank_claimed: rank correlation of the success with the claimed counts.
+        rank_verified: with the verified counts.
+    """
+
+    success: Estimate
+    predicted: Estimate | None
+    rank_claimed: Estimate
+    rank_verified: Estimate
+
+
+def noise_summary(result: AdversarialDimension, noise: NoiseSuccess, *, input_size: int) -> NoiseSummary:
+    """How often random noise changes the label, and how well the counts say for which examples.
+
+    Args:
+        result: what `adversarial_dimension` gave.
+        noise: what `noise_success` gave for the same examples, model, ε and norm.
+        input_size: number of values of an input.
+
+    Returns:
+        The summary, over the examples that the model classifies correctly.
+    """
+    success, predicted = included(result, noise.share), None
+    if result.norm == "l2":
+        expected = cone_probability(result.gradient_norm, result.eps, result.gamma, input_size)
+        predicted = mean(included(result, expected), within=(0, 1))
+    return NoiseSummary(
+        mean(success, within=(0, 1)),
+        predicted,
+        rank_correlation(included(result, result.claimed), success),
+        rank_correlation(included(result, result.verified), success),
+    )
+
+
+def mean_effective_rank(result: AdversarialDimension) -> Estimate:
+    """Effective rank of the perturbations that were counted, with its 95 % interval over the examples.
+
+    Args:
+        result: what `adversarial_dimension` gave.
+
+    Returns:
+        The estimate.
+    """
+    return mean(included(result, result.effective_rank), within=(0, np.inf))
+
+
+def shortest_lengths(result: AdversarialDimension) -> tuple[float, ...] | None:
+    """Quantiles over the examples of the length of the shortest direction.
+
+    Args:
+        result: what `adversarial_dimension` gave.
+
+    Returns:
+        The `QUANTILES`, infinite among examples without a direction; None for methods other than `"sequential"`.
+    """
+    if result.distance is None:
+        return None
+    return tuple(np.quantile(included(result, result.distance[:, 0]), QUANTILES, method="inverted_cdf").tolist())
+
+
+def stop_shares(result: AdversarialDimension) -> dict[str, float]:
+    """For what share of the examples there was no further direction, by reason.
+
+    Args:
+        result: what `adversarial_dimension(..., method="sequential")` gave.
+
+    Returns:
+        The share of each of `result.stops`; none for other methods.
+    """
+    if result.stopped is None:
+        return {}
+    stopped = included(result, result.stopped)
+    return {name: float((stopped == code).mean()) for code, name in enumerate(result.stops)}

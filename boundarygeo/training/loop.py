@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from boundarygeo.checks import check_choice
+from boundarygeo.choices import TRAINING_PRECISIONS
 from boundarygeo.training.layers import Network
 from boundarygeo.training.method import Method, settings_of
 from boundarygeo.training.randomness import Randomness
@@ -23,8 +25,6 @@ from boundarygeo.training.selection import Selection
 from boundarygeo.training.standard import Standard
 from boundarygeo.training.state import Progress, load_state, save_state
 from boundarygeo.zoo.data import Augmentation, Split
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,19 @@ class TrainingResult:
     validation_accuracy: tuple[float, ...] = field(default=())
     best_epoch: int | None = None
     stopped: str = ""
+
+
+def seed_spread(results: Sequence[TrainingResult]) -> tuple[float, float]:
+    """Test accuracy of the last epoch over trainings that differ by their seed.
+
+    Args:
+        results: at least two.
+
+    Returns:
+        Mean and standard deviation.
+    """
+    accuracies = np.array([result.test_accuracy[-1] for result in results])
+    return float(accuracies.mean()), float(accuracies.std(ddof=1))
 
 
 class NonFiniteLossError(ValueError):
@@ -362,7 +375,7 @@ def _resolve_device(device: str) -> torch.device:
 
 
 def _resolve_precision(precision: str, device: torch.device) -> str:
-    check_choice(precision, "precision", PRECISIONS)
+    check_choice(precision, "precision", TRAINING_PRECISIONS)
     if precision != "auto":
         return precision
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "float32"

@@ -21,6 +21,27 @@ _ROUNDING = 1e-9  # two energies that differ by less are equal
 _VALUES_AT_ONCE = 1 << 24  # 128 MiB
 
 
+@dataclass(frozen=True)
+class PairOverlap:
+    """The overlap of one pair of models, over the examples at which both have a whole subspace.
+
+    Attributes:
+        energy: mean energy, with its 95 % interval.
+        intersection: mean number of angles within the tolerance, with its 95 % interval.
+        random: mean energy of random subspaces.
+        random_p: p-value of all examples together under the random null.
+        permuted: mean energy with another example's subspace.
+        permuted_p: p-value of all examples together under the permuted null.
+    """
+
+    energy: Estimate
+    intersection: Estimate
+    random: float
+    random_p: float
+    permuted: float
+    permuted_p: float
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SubspaceOverlap(Result):
     r"""Principal angles between the subspaces of pairs of models, with two nulls.
@@ -152,6 +173,30 @@ class SubspaceOverlap(Result):
         pair = self.pair(a, b)
         difference = (self.share - self.permuted_energy / self._smaller[:, None])[pair]
         return mean(difference[~difference.isnan()].numpy(), within=(-1, 1))
+
+    def compare(self, a: str | int, b: str | int) -> PairOverlap:
+        """The overlap of one pair beside both nulls.
+
+        Args:
+            a: name or number of one model.
+            b: name or number of the other.
+
+        Returns:
+            Estimates and p-values.
+
+        Raises:
+            ValueError: if there is no such pair.
+        """
+        pair = self.pair(a, b)
+        valid, within = self.valid[pair], (0.0, float(self._smaller[pair]))
+        return PairOverlap(
+            energy=mean(self.energy[pair, valid].numpy(), within=within),
+            intersection=mean(self.intersection[pair, valid].double().numpy(), within=within),
+            random=float(self.expected[pair]),
+            random_p=float(self.random_p_all[pair]),
+            permuted=float(self.permuted_mean[pair].mean()),
+            permuted_p=float(self.permuted_p_all[pair]),
+        )
 
     def pair(self, a: str | int, b: str | int) -> int:
         """Number of a pair of models, given by name or position, in any order.

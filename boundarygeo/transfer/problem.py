@@ -10,6 +10,7 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.results import Provenance
+from boundarygeo.results.statistics import Estimate, share
 
 Classifiers = Mapping[str, Classifier] | Sequence[Classifier]
 """Several classifiers by name, or in a list: then their names are "0", "1", …."""
@@ -40,6 +41,11 @@ class Problem:
     def shared(self) -> Tensor:
         """Whether every classifier gets the example right, bool `[example]`."""
         return (self.labels == self.y).all(0)
+
+    def accuracy(self) -> dict[str, Estimate]:
+        """Share of the examples that each classifier gets right, and, as "all", that all do; with 95 % intervals."""
+        right = [*(self.labels == self.y), self.shared]
+        return {name: share(int(each.sum()), len(each)) for name, each in zip([*self.names, "all"], right, strict=True)}
 
 
 def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> Problem:

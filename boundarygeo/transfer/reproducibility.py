@@ -90,6 +90,21 @@ class Reproducibility(Result):
         """
         return mean(self.window_agreement[self.pair(a, b)][self.valid].numpy(), within=(0, 1))
 
+    def mean_iou(self, a: str | int, b: str | int) -> float:
+        """Intersection over union of one pair's regions, averaged over the classes that either has.
+
+        Args:
+            a: name or number of one model.
+            b: name or number of the other.
+
+        Returns:
+            The mean, from 0 to 1.
+
+        Raises:
+            ValueError: if there is no such pair.
+        """
+        return float(self.iou[self.pair(a, b)].nanmean())
+
     def fragmentation(self, which: str | int) -> Estimate:
         """Components in dbViz's window of one model, averaged over planes, with its 95 % interval.
 

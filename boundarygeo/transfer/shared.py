@@ -11,6 +11,7 @@ from torch import Tensor
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
+from boundarygeo.results.statistics import Estimate, mean
 from boundarygeo.subspace.frames.gaas import claimed_dimension
 from boundarygeo.subspace.frames.search import is_closed
 from boundarygeo.subspace.goal import Goal, Opponent, Turn
@@ -75,6 +76,11 @@ class SharedDimension(Result):
     rule: str
     box: str
     max_dimension: int
+
+    @property
+    def smallest_cosine(self) -> Estimate:
+        """Mean over the examples of the smallest cosine between two models' gradients, with its 95 % interval."""
+        return mean(self.cosine[self.correct].numpy(), within=(-1, 1))
 
     @property
     def attempts(self) -> Tensor:

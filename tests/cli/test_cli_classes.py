@@ -229,8 +229,8 @@ def test_models_of_other_classes_are_not_compared(
     data = folder_of(tmp_path / "images", {"ant": 1, "wasp": 0})
     other = checkpoint(tmp_path / "other.pt", names, quadrants)
     models = [net, other] if command == "compare" else ["--model", net, "--model", other]
-    eps = ["--eps", 0.1] if command == "transfer" else []
-    said = refused(capsys, command, *models, *eps, "--data", data, "--out", tmp_path / "out-{model}")
+    start = {"transfer": ["transfer", "matrix", "--eps", 0.1]}.get(command, [command])
+    said = refused(capsys, *start, *models, "--data", data, "--out", tmp_path / "out-{model}")
     assert re.search(complaint, said), said
     assert not list(tmp_path.glob("out*"))
 
@@ -241,7 +241,7 @@ def test_models_of_the_same_classes_are_compared_and_nameless_ones_by_the_number
     some = folder_of(tmp_path / "images", {"dog": 3, "wasp": 0})
     models = ["--model", net, "--model", f"{factory}:four", "--weights", "four.pt"]
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
-    words = ["transfer", *models, "--eps", 0.1, "--examples", 6, "--device", "cpu", "--data"]
+    words = ["transfer", "matrix", *models, "--eps", 0.1, "--examples", 6, "--device", "cpu", "--data"]
     status, said, complaint = run(capsys, *words, some, "--classes", tmp_path / "names.txt")
     assert status == 0, complaint
     assert len(re.findall(r"100\.0 %", said)) >= 2

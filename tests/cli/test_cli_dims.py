@@ -301,41 +301,41 @@ def test_the_seed_is_passed_on(folder: Path, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--eps", "0,1"], "--eps must be greater than 0, got '0,1'"),
+        (["--eps", "0,1"], "--eps must be greater than 0, not '0,1'"),
         (["--eps", "2,1"], "--eps must be in ascending order"),
-        (["--eps", "inf"], "--eps must be finite numbers"),
-        (["--eps", "much"], "--eps must be numbers such as 0.5 or 16/255"),
+        (["--eps", "inf"], "--eps takes finite numbers"),
+        (["--eps", "much"], "--eps takes numbers such as 0.5 or 16/255"),
         ([], "Missing option '--eps'"),
-        (["--eps", "1", "--norm", "linf", "--method", "frame"], "--norm must be l2 for --method frame, got linf"),
+        (["--eps", "1", "--norm", "linf", "--method", "frame"], "--method frame works in --norm l2 only"),
         (["--eps", "1", "--method", "fast"], "--method"),
         (
             ["--eps", "1", "--norm", "linf", "--method", "sequential"],
-            "--norm must be l2 for --method sequential, got linf",
+            "--method sequential works in --norm l2 only",
         ),
         (
             ["--eps", "1", "--rule", "count", "--method", "sequential"],
-            "--rule must be all for --method sequential, got count",
+            "--method sequential counts with --rule all only",
         ),
         (
             ["--eps", "1", "--box", "clip", "--method", "sequential"],
-            "--box must be feasible or ignore for --method sequential, got clip",
+            "--method sequential works with --box feasible or ignore, not with clip",
         ),
         (
             ["--eps", "1", "--restarts", "2", "--method", "sequential"],
-            "--restarts must be 1 for --method sequential, got 2",
+            "--method sequential counts with --restarts 1 only",
         ),
         (
             ["--eps", "1", "--grid", "full", "--method", "sequential"],
-            "--grid must not be given for --method sequential",
+            "--grid applies to frames: --method sequential has none",
         ),
-        (["--eps", "1", "--grid", "all"], "--grid must be full or ascending sizes such as 1,5,25, got 'all'"),
-        (["--eps", "1", "--grid", "1,5.5"], "--grid must be full or ascending sizes such as 1,5,25, got '1,5.5'"),
-        (["--eps", "1", "--grid", "5,1"], "--grid must be full or ascending sizes such as 1,5,25, got '5,1'"),
-        (["--eps", "1", "--grid", "0,1"], "--grid must be full or ascending sizes such as 1,5,25, got '0,1'"),
-        (["--eps", "1", "--grid", ""], "--grid must be full or ascending sizes such as 1,5,25, got ''"),
+        (["--eps", "1", "--grid", "all"], "--grid takes full, or ascending sizes such as 1,5,25, not 'all'"),
+        (["--eps", "1", "--grid", "1,5.5"], "--grid takes full, or ascending sizes such as 1,5,25, not '1,5.5'"),
+        (["--eps", "1", "--grid", "5,1"], "--grid takes full, or ascending sizes such as 1,5,25, not '5,1'"),
+        (["--eps", "1", "--grid", "0,1"], "--grid takes full, or ascending sizes such as 1,5,25, not '0,1'"),
+        (["--eps", "1", "--grid", ""], "--grid takes full, or ascending sizes such as 1,5,25, not ''"),
         (
             ["--eps", "1", "--grid", "1,9", "--max-dimension", "8"],
-            "--grid must be full or ascending sizes up to --max-dimension 8 such as 1,5,25, got '1,9'",
+            "--grid takes full, or ascending sizes up to --max-dimension 8 such as 1,5,25, not '1,9'",
         ),
         (
             ["--eps", "1", "--grid", "1,193"],
@@ -343,12 +343,15 @@ def test_the_seed_is_passed_on(folder: Path, tmp_path: Path, capsys: pytest.Capt
         ),
         (["--eps", "1", "--box", "open"], "--box"),
         (["--eps", "1", "--rule", "none"], "--rule"),
-        (["--eps", "1", "--max-dimension", "0"], "--max-dimension must be at least 1, got 0"),
+        (["--eps", "1", "--max-dimension", "0"], "--max-dimension must be at least 1, not 0"),
         (["--eps", "1", "--max-dimension", "193"], "max_dimension must be at most the 192 dimensions"),
-        (["--eps", "1", "--restarts", "0"], "--restarts must be at least 1, got 0"),
-        (["--eps", "1,2", "--out", "d.zarr"], "--out must hold {size} for 2 sizes, e.g. result-{size}.zarr"),
-        (["--eps", "1", "--out", "{kind}.zarr", "--model", "again"], "--out must hold {model} for 2 models"),
-        (["--eps", "1", "--figure", "d.txt"], "path must end in .png, .pdf, .svg"),
+        (["--eps", "1", "--restarts", "0"], "--restarts must be at least 1, not 0"),
+        (
+            ["--eps", "1,2", "--out", "d.zarr"],
+            "put {size} into --out, e.g. result-{size}.zarr",
+        ),
+        (["--eps", "1", "--out", "{kind}.zarr", "--model", "again"], "put {model} into --out"),
+        (["--eps", "1", "--figure", "d.txt"], "--figure must end in .png, .pdf, .svg"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
@@ -372,7 +375,7 @@ def test_a_model_that_gets_no_example_right_is_refused(
     words = dims(folder, "--model", "nets_of_dims:Opposite", "--eps", "1", "--out", "{model}.zarr")
     with pytest.warns(UserWarning, match="no --weights"):
         complaint = refused(capsys, *words)
-    assert "must get one of the first model's 12 examples right, got none for 'nets_of_dims:Opposite'" in complaint
+    assert "nets_of_dims:Opposite gets none of the 12 examples right" in complaint
     assert not list(tmp_path.glob("*.zarr"))
 
 

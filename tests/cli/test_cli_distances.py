@@ -100,8 +100,8 @@ def test_a_model_that_fails_leaves_nothing(
         status, _, complaint = run(capsys, *words, "--figure", "figure.png")
     assert status == 2
     assert complaint == (
-        "boundarygeo: error: --direction must exist for some example, got a gradient of zero for all 2: "
-        "the logits do not depend on the input there\n"
+        "boundarygeo: error: --direction fgsm does not exist: the gradient is zero at all 2 examples, "
+        "whose logits do not depend on the input\n"
     )
     assert not list(tmp_path.glob("*.zarr"))
     assert not (tmp_path / "figure.png").exists()

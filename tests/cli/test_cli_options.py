@@ -3,15 +3,19 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from command_line import base, make_folder, refused, run, train
 
-from boundarygeo.attacks.accuracy import ATTACKS, NORMS
-from boundarygeo.cli.accuracy import Attack, Norm
-from boundarygeo.cli.options import Direction, StudyOptions, study_command
+from boundarygeo.choices import INSTRUMENT_NAMES, MAP_EXTRAS, Precision, TrainingMethod, TransferAttack
+from boundarygeo.cli.options import StudyOptions, study_command
 from boundarygeo.cli.outputs import check_figures, named_stores
-from boundarygeo.directions import NAMED
+from boundarygeo.comparison import INSTRUMENTS
+from boundarygeo.evaluation import PRECISIONS
+from boundarygeo.maps.maps import PER_PIXEL
+from boundarygeo.training import METHODS
+from boundarygeo.transfer.matrix import SETTINGS
 
 STUDIES = ("maps", "lines", "distances", "accuracy", "pieces")
 
@@ -92,9 +96,11 @@ def test_examples_are_classified_correctly_unless_others_are_asked_for(
 
 
 def test_words_are_those_of_the_library() -> None:
-    assert tuple(Direction) == NAMED
-    assert tuple(Attack) == ATTACKS
-    assert set(Norm) == set(NORMS)
+    assert tuple(INSTRUMENTS) == INSTRUMENT_NAMES
+    assert get_args(TrainingMethod) == tuple(METHODS)
+    assert set(get_args(Precision)) == {"auto", *PRECISIONS}
+    assert set(MAP_EXTRAS) == {*PER_PIXEL, "planes"}
+    assert get_args(TransferAttack) == tuple(SETTINGS)
 
 
 def test_stores_count_models_and_name_parts() -> None:
@@ -108,7 +114,7 @@ def test_stores_count_models_and_name_parts() -> None:
     assert named_stores(StudyOptions(["a"]), attack=["x", "y"]) == []
     one = StudyOptions(["a"], out=Path("plain.zarr"))
     assert named_stores(one, attack=["x"]) == [Path("plain.zarr")]
-    with pytest.raises(ValueError, match=r"--out must hold \{attack\} for 2 attacks, e.g. result-\{attack\}.zarr"):
+    with pytest.raises(ValueError, match=r"2 attacks need a store each: put \{attack\} into --out, e.g. result-"):
         named_stores(one, attack=["x", "y"])
 
 
@@ -120,62 +126,78 @@ def test_figures_are_one_or_one_for_each_model() -> None:
 
 
 BAD_WORDS = {
-    "no examples": (STUDIES, ["--examples", "0"], "--examples must be at least 1, got 0"),
-    "negative seed": (STUDIES, ["--seed", "-1"], "--seed must be at least 0, got -1"),
-    "figure format": (STUDIES, ["--figure", "figure.docx"], "path must end in .png, .pdf, .svg, got 'figure.docx'"),
+    "no examples": (STUDIES, ["--examples", "0"], "--examples must be at least 1, not 0"),
+    "negative seed": (STUDIES, ["--seed", "-1"], "--seed must be at least 0, not -1"),
+    "figure format": (
+        STUDIES,
+        ["--figure", "figure.docx"],
+        "--figure must end in .png, .pdf, .svg: 'figure",
+    ),
     "figure exists": (STUDIES, ["--figure", "there.png"], "path must not exist yet, got 'there.png'"),
     "store exists": (STUDIES, ["--out", "there.png"], "path must not exist yet, got 'there.png'"),
-    "one file for both": (STUDIES, ["--out", "a.png", "--figure", "a.png"], "must be different files, got 'a.png'"),
-    "one store for two": (STUDIES, ["--model", "x", "--out", "a.zarr"], "--out must hold {model} for 2 models"),
-    "extent zero": (("maps", "lines", "pieces"), ["--extent", "0"], "--extent must be a positive number, got '0'"),
+    "one file for both": (
+        STUDIES,
+        ["--out", "a.png", "--figure", "a.png"],
+        "--figure and --out are the same file",
+    ),
+    "one store for two": (STUDIES, ["--model", "x", "--out", "a.zarr"], "put {model} into --out"),
+    "extent zero": (("maps", "lines", "pieces"), ["--extent", "0"], "--extent must be a positive number, not '0'"),
     "extent negative": (("maps", "lines", "pieces"), ["--extent", "-1/255"], "--extent must be a positive number"),
-    "extent NaN": (("maps", "lines", "pieces"), ["--extent", "nan"], "--extent must be a positive number, got 'nan'"),
-    "extent two": (("maps", "lines", "pieces"), ["--extent", "0,1"], "--extent must be one number"),
-    "direction": (("lines", "distances", "pieces"), ["--direction", "up"], "'--direction': "),
-    "points": (("lines",), ["--points", "1"], "--points must be at least 2, got 1"),
-    "scan": (("distances",), ["--scan", "0"], "--scan must be at least 1, got 0"),
-    "reach zero": (("distances",), ["--max-distance", "0"], "--max-distance must be a positive number, got '0'"),
+    "extent NaN": (("maps", "lines", "pieces"), ["--extent", "nan"], "--extent must be a positive number, not 'nan'"),
+    "extent two": (("maps", "lines", "pieces"), ["--extent", "0,1"], "--extent takes one number"),
+    "direction": (("lines", "distances", "pieces"), ["--direction", "up"], "--direction"),
+    "points": (("lines",), ["--points", "1"], "--points must be at least 2, not 1"),
+    "scan": (("distances",), ["--scan", "0"], "--scan must be at least 1, not 0"),
+    "reach zero": (("distances",), ["--max-distance", "0"], "--max-distance must be a positive number, not '0'"),
     "reach infinite": (("distances",), ["--max-distance", "inf"], "--max-distance must be a positive number"),
     "direction twice": (
         ("distances",),
         ["--direction", "random", "--direction", "random"],
-        "--direction must be given once for each value, got random twice",
+        "--direction random is given twice",
     ),
     "too many reaches": (
         ("distances",),
         ["--max-distance", "1", "--max-distance", "2"],
-        "--max-distance must be given once, or once for each of 1 directions, got 2",
+        "give --max-distance once, or once for each --direction: 2 for 1 do not match",
     ),
     "one store for two directions": (
         ("distances",),
         ["--direction", "random", "--direction", "fgsm", "--out", "a.zarr"],
-        "--out must hold {direction} for 2 directions",
+        "put {direction} into --out",
     ),
-    "attack": (("accuracy",), ["--attack", "cw"], "'--attack': "),
+    "attack": (("accuracy",), ["--attack", "cw"], "--attack is one of fgsm, pgd, apgd, square, strongest, not 'cw'"),
     "norm": (("accuracy",), ["--norm", "l1"], "'--norm': "),
     "eps unsorted": (("accuracy",), ["--eps", "0.2,0.1"], "--eps must be in ascending order, each number once"),
     "eps twice": (("accuracy",), ["--eps", "0,0.1,0.1"], "--eps must be in ascending order, each number once"),
-    "eps negative": (("accuracy",), ["--eps", "-0.1,0"], "--eps must be finite numbers >= 0, got '-0.1,0'"),
-    "eps NaN": (("accuracy",), ["--eps", "0,nan"], "--eps must be finite numbers >= 0, got '0,nan'"),
-    "eps empty": (("accuracy",), ["--eps", ""], "--eps must be numbers such as 0.5 or 16/255"),
-    "steps zero": (("accuracy",), ["--attack", "pgd", "--steps", "0"], "--steps must be at least 1, got 0"),
+    "eps negative": (
+        ("accuracy",),
+        ["--eps", "-0.1,0"],
+        "--eps takes finite numbers that are not negative",
+    ),
+    "eps NaN": (("accuracy",), ["--eps", "0,nan"], "--eps takes finite numbers that are not negative, not '0,nan'"),
+    "eps empty": (("accuracy",), ["--eps", ""], "--eps takes numbers such as 0.5 or 16/255"),
+    "steps zero": (("accuracy",), ["--attack", "pgd", "--steps", "0"], "--steps must be at least 1, not 0"),
     "steps of FGSM": (
         ("accuracy",),
         ["--steps", "5"],
-        "--steps must be given with --attack pgd, apgd or strongest, got fgsm",
+        "--steps applies to --attack pgd, apgd and strongest only",
     ),
-    "attack twice": (("accuracy",), ["--attack", "pgd", "--attack", "pgd"], "got pgd twice"),
+    "attack twice": (("accuracy",), ["--attack", "pgd", "--attack", "pgd"], "--attack pgd is given twice"),
     "one store for two attacks": (
         ("accuracy",),
         ["--attack", "pgd", "--attack", "fgsm", "--out", "a.zarr"],
-        "--out must hold {attack} for 2 attacks",
+        "put {attack} into --out",
     ),
-    "second figure's format": (("pieces",), ["--cosine-figure", "f.docx"], "path must end in .png, .pdf, .svg"),
+    "second figure's format": (
+        ("pieces",),
+        ["--cosine-figure", "f.docx"],
+        "--cosine-figure must end in .png",
+    ),
     "second figure exists": (("pieces",), ["--cosine-figure", "there.png"], "path must not exist yet"),
     "second figure is the first": (
         ("pieces",),
         ["--cosine-figure", "f.png", "--figure", "f.png"],
-        "--figure and --cosine-figure must be different files, got 'f.png' twice",
+        "--figure and --cosine-figure are the same file, f.png",
     ),
 }
 

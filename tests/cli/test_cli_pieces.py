@@ -8,7 +8,8 @@ from oracles import no_labels
 from torch import nn
 
 import boundarygeo as bg
-from boundarygeo.cli.pieces import first_changes, piece_table
+from boundarygeo.cli.pieces import piece_table
+from boundarygeo.lines.pieces.summary import first_changes
 from boundarygeo.results.statistics import median, share
 from boundarygeo.zoo import load_data
 

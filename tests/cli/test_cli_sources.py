@@ -10,8 +10,9 @@ from oracles import Linear
 from torch import Tensor
 
 import boundarygeo as bg
-from boundarygeo.cli.models import load_models, short_names
-from boundarygeo.cli.sources import directions_of, draw_examples, make_classifier, with_classes
+from boundarygeo.cli.models import load_models
+from boundarygeo.cli.sources import Study, check_directions, draw_examples, make_classifier, with_classes
+from boundarygeo.cli.words import short_names
 from boundarygeo.training import Checkpoint, save_checkpoint
 from boundarygeo.zoo import Dataset, build_model
 from boundarygeo.zoo.data import Split
@@ -197,9 +198,9 @@ def test_figures_call_checkpoints_by_their_file_where_that_tells_them_apart(tmp_
 @pytest.mark.filterwarnings("ignore:.*are exactly zero")
 def test_directions_must_exist_for_some_example(data: Dataset, clf: bg.Classifier) -> None:
     drawn = draw_examples(clf, data, 5, correct_only=False, seed=0)
-    along = directions_of(clf, drawn, "fgsm", seed=0)
-    assert torch.equal(along.vectors.flatten(1).abs(), torch.ones(5, 3))
     flat = bg.Classifier(Linear(torch.zeros(3), 1.5), device="cpu")
-    with pytest.raises(ValueError, match="got a gradient of zero for all 5"):
-        directions_of(flat, drawn, "fgsm", seed=0)
-    assert directions_of(flat, drawn, "random", seed=0).vectors.flatten(1).any(1).all()
+    check_directions(Study(data, [clf], ["a"], drawn, ()), ["fgsm", "random"], seed=0)
+    study = Study(data, [clf, flat], ["a", "b"], drawn, ())
+    check_directions(study, ["random"], seed=0)
+    with pytest.raises(ValueError, match="--direction fgsm does not exist: the gradient is zero at all 5 examples"):
+        check_directions(study, ["random", "fgsm"], seed=0)

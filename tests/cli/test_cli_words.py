@@ -2,7 +2,7 @@
 
 import pytest
 
-from boundarygeo.cli.words import ascending_sizes, each_once, numbers, positive_number
+from boundarygeo.cli.words import ascending_sizes, each_once, numbers, positive_number, some_of
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_positive_numbers(text: str, expected: float) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "-inf", "0/255"])
 def test_numbers_that_are_not_positive_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=f"--words must be a positive number, got '{text}'"):
+    with pytest.raises(ValueError, match=f"--words must be a positive number, not '{text}'"):
         positive_number(text, "--words")
 
 
@@ -69,13 +69,13 @@ def test_numbers_that_are_not_positive_are_refused(text: str) -> None:
     ],
 )
 def test_what_is_not_one_number_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="--words must be (one number|numbers) such as 0.5 or 16/255"):
+    with pytest.raises(ValueError, match="--words takes (one number|numbers) such as 0.5 or 16/255"):
         positive_number(text, "--words")
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf,1", "0.5,NaN", "1/nan", "1/inf", "Infinity", "1e999", "1/1e-999"])
 def test_numbers_are_finite(text: str) -> None:
-    with pytest.raises(ValueError, match="--mean must be (finite numbers|numbers such as 0.5 or 16/255), "):
+    with pytest.raises(ValueError, match="--mean takes (finite numbers|numbers such as 0.5 or 16/255), "):
         numbers(text, "--mean")
 
 
@@ -105,16 +105,16 @@ def test_ascending_sizes(text: str, expected: tuple[float, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0.2,0.1", "--words must be in ascending order, each number once, got '0.2,0.1'"),
+        ("0.2,0.1", "--words must be in ascending order, each number once: '0.2,0.1' is not"),
         ("0,0.1,0.1", "--words must be in ascending order, each number once"),
         ("2/255,0.00784313725490196", "each number once"),
-        ("-0.1,0", "--words must be finite numbers >= 0, got '-0.1,0'"),
-        ("0,nan", "--words must be finite numbers >= 0"),
-        ("nan", "--words must be finite numbers >= 0"),
-        ("0,inf", "--words must be finite numbers >= 0"),
-        ("", "--words must be numbers such as 0.5 or 16/255, separated by commas, got ''"),
-        ("0,", "--words must be numbers such as"),
-        ("0;1", "--words must be numbers such as"),
+        ("-0.1,0", "--words takes finite numbers that are not negative, not '-0.1,0'"),
+        ("0,nan", "--words takes finite numbers that are not negative"),
+        ("nan", "--words takes finite numbers that are not negative"),
+        ("0,inf", "--words takes finite numbers that are not negative"),
+        ("", "--words takes numbers such as 0.5 or 16/255, separated by commas, not ''"),
+        ("0,", "--words takes numbers such as"),
+        ("0;1", "--words takes numbers such as"),
     ],
 )
 def test_lists_that_make_no_sense_are_refused(text: str, message: str) -> None:
@@ -123,6 +123,15 @@ def test_lists_that_make_no_sense_are_refused(text: str, message: str) -> None:
 
 
 def test_values_are_given_once() -> None:
-    assert each_once(["b", "a"], "--words") == ["b", "a"]
-    with pytest.raises(ValueError, match="--words must be given once for each value, got a twice"):
-        each_once(["a", "b", "a"], "--words")
+    assert each_once(["b", "a"], "abc", "--words") == ["b", "a"]
+    with pytest.raises(ValueError, match="--words a is given twice"):
+        each_once(["a", "b", "a"], "abc", "--words")
+    with pytest.raises(ValueError, match="--words is one of a, b, c, not 'd'"):
+        each_once(["a", "d"], "abc", "--words")
+
+
+def test_names_are_some_of_those_that_there_are() -> None:
+    assert some_of("b, a,", ["a", "b"], "--words") == ("b", "a")
+    for text in ("c", "a,c", "", ","):
+        with pytest.raises(ValueError, match=f"--words takes some of a,b, not '{text}'"):
+            some_of(text, ["a", "b"], "--words")

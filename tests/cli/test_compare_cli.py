@@ -99,7 +99,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     before = sorted(folder.iterdir())
     out = tmp_path / "out"
     for words, message in (
-        ((mixed, "--instruments", "accuracy,maps"), "must be any of accuracy, masking, distances, dimension, pieces"),
+        (
+            (mixed, "--instruments", "accuracy,maps"),
+            "--instruments takes some of accuracy,masking,distances,dimension,pieces,",
+        ),
         ((mixed, "--instruments", "transfer"), "'transfer' needs a standard model among the others"),
         ((mixed, "--instruments", "certified"), "'certified' needs the standard deviation"),
         ((mixed, folder / "missing.pt"), "missing.pt"),
@@ -110,9 +113,9 @@ def test_bad_input_is_one_line_and_nothing_is_written(
         ((mixed, elsewhere), "--data must be given for checkpoints that were trained on different data"),
         ((nowhere,), "--data must be given where a checkpoint does not know it, got none (nowhere)"),
         ((mixed, "--data", "digits"), "--data must have the input shape of the checkpoints, [3, 8, 8], got [1, 8, 8]"),
-        ((mixed, "--eps", "-1"), "--eps must be a positive number, got '-1'"),
-        ((mixed, "--restarts", 0), "--restarts must be at least 1, got 0"),
-        ((mixed, plain, "--figures", out), "--out and --figures must be different folders"),
+        ((mixed, "--eps", "-1"), "--eps must be a positive number, not '-1'"),
+        ((mixed, "--restarts", 0), "--restarts must be at least 1, not 0"),
+        ((mixed, plain, "--figures", out), "--out and --figures are the same folder"),
         ((), "Missing argument"),
     ):
         complaint = refused(capsys, "compare", *SMALL, "--out", out, *words)

@@ -145,9 +145,9 @@ def test_an_interrupted_command_resumes_to_the_same_weights(
     assert first.exists()
     assert state_file(second).exists()
     assert not second.exists()
-    assert "path must not exist yet" in refused(capsys, *words(folder, out, *more))
+    assert "already exists: pass --overwrite" in refused(capsys, *words(folder, out, *more))
     complaint = refused(capsys, *words(folder, second, "--seed", 1))
-    assert "is there, of an unfinished training: pass resume or overwrite" in complaint
+    assert "an unfinished training left" in complaint
     complaint = refused(capsys, *words(folder, second, "--seed", 1, "--resume", "--learning-rate", "1e-3"))
     assert "learning_rate 0.005 there and 0.001 here" in complaint
     status, said, _ = run(capsys, *words(folder, out, *more, "--resume"))
@@ -170,7 +170,9 @@ def test_overwrite_starts_afresh(
         assert run(capsys, *words(folder, out))[0] == 130
     assert run(capsys, *words(folder, out, "--overwrite", "--learning-rate", "1e-3"))[0] == 0
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]
-    assert "must be given without --overwrite" in refused(capsys, *words(folder, out, "--overwrite", "--resume"))
+    assert "--resume keeps what exists and --overwrite replaces it" in refused(
+        capsys, *words(folder, out, "--overwrite", "--resume")
+    )
 
 
 def test_nan_keeps_the_last_good_checkpoint(
@@ -213,13 +215,13 @@ def test_wide_resnets_of_any_size(folder: Path, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--method", "magic"], "--method must be one of ['batchout', 'fgsm', 'layerwise', 'manifold_mixup', 'mixup'"),
+        (["--method", "magic"], "'--method': 'magic' is not one of 'standard', 'mixup', 'manifold_mixup', 'batchout',"),
         (["--arch", "wrn11_1"], "depth must be 10, 16, 22, 28, … and width positive, got 11 and 1"),
-        (["--arch", "magic"], "or wrn<depth>_<width>, got 'magic'"),
+        (["--arch", "magic"], "or wrn<depth>_<width>, not 'magic'"),
         (["--set", "alpha=1"], "with a setting of standard (none), got 'alpha=1'"),
         (["--method", "mixup", "--set", "beta=1"], "with a setting of mixup (alpha), got 'beta=1'"),
         (["--method", "mixup", "--set", "alpha"], "--set must be SETTING=VALUE with a setting of mixup (alpha)"),
-        (["--method", "mixup", "--set", "alpha=x"], "--set alpha must be numbers such as 0.5 or 16/255"),
+        (["--method", "mixup", "--set", "alpha=x"], "--set alpha takes numbers such as 0.5 or 16/255"),
         (["--method", "mixup", "--set", "alpha=1,2"], "--set alpha must be one number, got '1,2'"),
         (["--method", "mixup", "--set", "alpha=0"], "--method mixup: alpha must be a finite number > 0, got 0.0"),
         (["--method", "mixup", "--set", "alpha=1", "--set", "alpha=2"], "once for each setting, got 'alpha' twice"),
@@ -227,12 +229,12 @@ def test_wide_resnets_of_any_size(folder: Path, tmp_path: Path, capsys: pytest.C
         (["--method", "fgsm", "--set", "random_start=perhaps"], "random_start must be true or false, got 'perhaps'"),
         (["--method", "layerwise", "--set", "memory=1"], "a setting of layerwise (eps, product, layers, replays)"),
         (["--method", "batchout", "--set", "layers=9"], "layers must be any of input, 0, 1, 2, 3, 4, 5, got '9'"),
-        (["--seeds", 0], "--seeds must be at least 1, got 0"),
-        (["--validation", -1], "--validation must be at least 0, got -1"),
+        (["--seeds", 0], "--seeds must be at least 1, not 0"),
+        (["--validation", -1], "--validation must be at least 0, not -1"),
         (["--validation", 60], "count must be from 1 to 59"),
         (["--validation-eps", "-1"], "--validation-eps must be a positive number"),
-        (["--patience", 2], "--patience must be given with --validation"),
-        (["--precision", "half"], "precision must be one of"),
+        (["--patience", 2], "--patience needs --validation"),
+        (["--precision", "half"], "'--precision': 'half' is not one of"),
         (["--augment", "rotate"], "rotate"),
     ],
 )

@@ -1065,11 +1065,11 @@ SEVERAL = {
     "dims, own alone": ["dims", "--eps", "6", "--out", "{model}.zarr"],
     "dims, sequential": ["dims", "--eps", "6", "--method", "sequential", "--max-dimension", 2, "--out", "{model}.zarr"],
     "pieces": ["pieces", "--extent", "0.05", "--out", "{model}.zarr"],
-    "matrix": ["transfer", "--eps", "0.3", "--out", "matrix.zarr"],
-    "dimension": ["transfer", "--measure", "dimension", "--eps", "6", "--out", "{source}-{target}.zarr"],
-    "shared": ["transfer", "--measure", "shared", "--eps", "6", "--out", "shared.zarr"],
-    "between boundaries": ["transfer", "--measure", "distances", "--max-distance", "9", "--out", "between.zarr"],
-    "overlap": ["transfer", "--measure", "overlap", "--eps", "6", "--dimension", 2, "--restarts", 4, "--out", "o.zarr"],
+    "matrix": ["transfer matrix", "--eps", "0.3", "--out", "matrix.zarr"],
+    "dimension": ["transfer dimension", "--eps", "6", "--out", "{source}-{target}.zarr"],
+    "shared": ["transfer shared", "--eps", "6", "--out", "shared.zarr"],
+    "between boundaries": ["transfer distances", "--max-distance", "9", "--out", "between.zarr"],
+    "overlap": ["transfer overlap", "--eps", "6", "--dimension", 2, "--restarts", 4, "--out", "o.zarr"],
 }
 HIDDEN = {"distances, one way kept", "dims, own alone", "dims, sequential", "pieces", "overlap"}
 
@@ -1079,7 +1079,7 @@ def test_commands_with_several_results_go_on_with_all_of_them(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command, *words = SEVERAL[name]
-    words = [*base(folder, command), "--model", folder / "other.pt", *words, "--examples", 9]
+    words = [*command.split(), *base(folder)[1:], "--model", folder / "other.pt", *words, "--examples", 9]
     compute, calls, stops_at = LocalEngine.compute, [], [10**9]
 
     def stops(self: LocalEngine, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
@@ -1177,10 +1177,10 @@ def test_options_of_runs_are_refused_where_they_say_nothing(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, message in (
-        (["--chunk-size", 0, "--out", tmp_path / "x"], "--chunk-size must be at least 1, got 0"),
-        (["--chunk-size", 5], "--engine and --chunk-size must be given with --out"),
-        (["--engine", "ray"], "--engine and --chunk-size must be given with --out"),
-        (["--workers", 2, "--out", tmp_path / "x"], "--workers and --address must be given with --engine ray"),
+        (["--chunk-size", 0, "--out", tmp_path / "x"], "--chunk-size must be at least 1, not 0"),
+        (["--chunk-size", 5], "--engine and --chunk-size need --out"),
+        (["--engine", "ray"], "--engine and --chunk-size need --out"),
+        (["--workers", 2, "--out", tmp_path / "x"], "--workers and --address apply to --engine ray only"),
     ):
         status, _, complaint = run(capsys, *base(folder), *words)
         assert status == 2

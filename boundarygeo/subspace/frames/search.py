@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-RULES = ("all", "count")
-
 Attempt = Callable[[Tensor, Tensor], Tensor]
 """Of examples and sizes `[job]`, the number of successes of each frame `[job]`."""
 

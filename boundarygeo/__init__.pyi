@@ -1,0 +1,137 @@
+# Public names by subject, each with the module that defines it; `__init__.py` imports them when they are used.
+# ruff: noqa: I001
+
+# Models
+from boundarygeo.classifier import Classifier as Classifier
+
+# Maps
+from boundarygeo.maps.example_maps import example_maps as example_maps
+from boundarygeo.maps.maps import BoundaryMaps as BoundaryMaps, boundary_maps as boundary_maps
+from boundarygeo.maps.planes import (
+    Planes as Planes,
+    fgsm_adversarial_planes as fgsm_adversarial_planes,
+    fgsm_random_planes as fgsm_random_planes,
+    planes_through as planes_through,
+    random_planes as random_planes,
+)
+from boundarygeo.maps.regions import (
+    RegionSummary as RegionSummary,
+    agreement as agreement,
+    fragmentation as fragmentation,
+    region_summary as region_summary,
+)
+
+# Lines
+from boundarygeo.directions import Directions as Directions
+from boundarygeo.lines.distances import BoundaryDistances as BoundaryDistances, boundary_distance as boundary_distance
+from boundarygeo.lines.lines import LogitLines as LogitLines, logit_lines as logit_lines
+from boundarygeo.lines.pieces.exact_distances import exact_boundary_distance as exact_boundary_distance
+from boundarygeo.lines.pieces.pieces import (
+    DecisionBoundaries as DecisionBoundaries,
+    LinearPieces as LinearPieces,
+    linear_pieces as linear_pieces,
+)
+from boundarygeo.lines.segments import (
+    SegmentCurves as SegmentCurves,
+    random_pairs as random_pairs,
+    segment_curves as segment_curves,
+)
+from boundarygeo.lines.straightness import (
+    GradientCosines as GradientCosines,
+    Straightness as Straightness,
+    gradient_cosines as gradient_cosines,
+    straightness as straightness,
+)
+
+# Attacks
+from boundarygeo.attacks import (
+    AdversarialExamples as AdversarialExamples,
+    apgd as apgd,
+    apgd_targeted as apgd_targeted,
+    fgsm as fgsm,
+    minimal_norm as minimal_norm,
+    pgd as pgd,
+    square as square,
+    strongest as strongest,
+)
+from boundarygeo.attacks.accuracy import AccuracyCurve as AccuracyCurve, accuracy_curve as accuracy_curve
+
+# Adversarial subspaces
+from boundarygeo.subspace.dimension import (
+    AdversarialDimension as AdversarialDimension,
+    adversarial_dimension as adversarial_dimension,
+)
+from boundarygeo.subspace.frames.gaas import claimed_dimension as claimed_dimension, gaas_frame as gaas_frame
+from boundarygeo.subspace.noise import (
+    NoiseSuccess as NoiseSuccess,
+    cone_probability as cone_probability,
+    noise_success as noise_success,
+)
+from boundarygeo.subspace.sequential.sequential import (
+    SequentialDirections as SequentialDirections,
+    sequential_directions as sequential_directions,
+)
+from boundarygeo.subspace.smoothness import (
+    LocalSmoothness as LocalSmoothness,
+    best_second_order_count as best_second_order_count,
+    local_smoothness as local_smoothness,
+    second_order_count as second_order_count,
+)
+from boundarygeo.subspace.summary import DimensionSummary as DimensionSummary, dimension_summary as dimension_summary
+
+# Transfer
+from boundarygeo.transfer.bases import (
+    SubspaceBases as SubspaceBases,
+    perturbation_bases as perturbation_bases,
+    sequential_bases as sequential_bases,
+    set_basis as set_basis,
+)
+from boundarygeo.transfer.boundaries import (
+    InterBoundaryDistance as InterBoundaryDistance,
+    inter_boundary_distance as inter_boundary_distance,
+)
+from boundarygeo.transfer.dimension import (
+    TransferredDimension as TransferredDimension,
+    transferred_dimension as transferred_dimension,
+)
+from boundarygeo.transfer.matrix import TransferMatrix as TransferMatrix, transfer_matrix as transfer_matrix
+from boundarygeo.transfer.mistakes import TransferMistakes as TransferMistakes, transfer_mistakes as transfer_mistakes
+from boundarygeo.transfer.overlap import (
+    SubspaceOverlap as SubspaceOverlap,
+    basis_overlap as basis_overlap,
+    random_overlap as random_overlap,
+    subspace_overlap as subspace_overlap,
+)
+from boundarygeo.transfer.predictors import (
+    TransferPredictors as TransferPredictors,
+    transfer_predictors as transfer_predictors,
+)
+from boundarygeo.transfer.reproducibility import Reproducibility as Reproducibility, reproducibility as reproducibility
+from boundarygeo.transfer.shared import SharedDimension as SharedDimension, shared_dimension as shared_dimension
+
+# Hidden layers
+from boundarygeo.representations import HiddenSpectrum as HiddenSpectrum, hidden_spectrum as hidden_spectrum
+
+# Defences
+from boundarygeo.defences import (
+    CertifiedRadii as CertifiedRadii,
+    MixupInference as MixupInference,
+    RandomisedSmoothing as RandomisedSmoothing,
+    SmoothedPredictions as SmoothedPredictions,
+    certify as certify,
+    predict_smoothed as predict_smoothed,
+    with_mixup_inference as with_mixup_inference,
+    with_smoothing as with_smoothing,
+)
+
+# Results, long runs and figures
+from boundarygeo import plots as plots
+from boundarygeo._version import __version__ as __version__
+from boundarygeo.results import Provenance as Provenance, Result as Result, load as load, open_store as open_store
+from boundarygeo.runs import (
+    LocalEngine as LocalEngine,
+    RayEngine as RayEngine,
+    RunStatus as RunStatus,
+    run as run,
+    run_status as run_status,
+)

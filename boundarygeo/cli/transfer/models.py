@@ -1,0 +1,19 @@
+"""From the options of a comparison to models that fit together."""
+
+from boundarygeo.classifier import Classifier
+from boundarygeo.cli.outputs import table
+from boundarygeo.cli.sources import Study, open_study
+from boundarygeo.cli.transfer.options import ModelOptions
+from boundarygeo.transfer.problem import check_classifiers, check_shared
+
+
+def open_models(options: ModelOptions) -> tuple[dict[str, Classifier], Study]:
+    """Models by name, and data and examples; prints how many of the examples each gets right."""
+    study = open_study(options, correct_only=False)
+    classifiers = dict(zip(options.names, study.classifiers, strict=True))
+    problem = check_classifiers(classifiers, study.examples.x, study.examples.y)
+    check_shared(problem)
+    rows = [("right on", f"of {len(problem.y):,} examples")]
+    rows += [(name, right.percent()) for name, right in problem.accuracy().items()]
+    print(table(rows), end="\n\n")
+    return classifiers, study

@@ -1,0 +1,48 @@
+"""Options of all comparisons of models."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from boundarygeo.choices import NORM_NAMES
+from boundarygeo.cli.options import RunOptions, StudyOptions
+from boundarygeo.cli.words import short_names
+
+
+@dataclass(frozen=True)
+class ModelOptions(StudyOptions):
+    """At least two models, no two called alike."""
+
+    name: Annotated[
+        list[str] | None, typer.Option(help="What to call each model, once for each; by default by its file.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.model) < 2:
+            raise ValueError("nothing to compare: give --model at least twice")
+        if self.name and len(self.name) != len(self.model):
+            raise ValueError(f"give --name once for each of the {len(self.model)} models, not {len(self.name)} times")
+        called, times = Counter(self.names).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"{times} models are called {called!r}: tell them apart with --name, once for each")
+
+    @property
+    def names(self) -> list[str]:
+        """What each model is called."""
+        return list(self.name or short_names(self.model))
+
+
+@dataclass(frozen=True)
+class TransferOptions(ModelOptions, RunOptions):
+    """The same, of a comparison whose examples are computed in chunks."""
+
+
+Eps = Annotated[str, typer.Option(help="Norm of the perturbations, in input units, e.g. 0.1 or 8/255.")]
+
+
+def setting(eps: float, norm: str) -> str:
+    """The size of perturbations, for a note below a table."""
+    return f"ε = {eps:.4g} in {NORM_NAMES[norm]}"

@@ -1,0 +1,96 @@
+"""Affine pieces in a few numbers: how many, how straight the logits are, and how far the first other label is."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boundarygeo.lines.pieces.pieces import LinearPieces
+from boundarygeo.lines.straightness import GradientCosines, Straightness, straightness
+from boundarygeo.results.statistics import Estimate, median, share
+
+
+@dataclass(frozen=True)
+class PieceSummary:
+    """Medians over the examples that have a direction, with 95 % intervals. Of an example's logits, the median counts.
+
+    Attributes:
+        pieces: number of affine pieces.
+        density: the same per unit along the segment.
+        r_squared: R² of the best line; logits that are constant have none.
+        line_deviation: largest deviation from the best line, divided by the logit's range.
+        tangent_deviation: the same from the tangent at t = 0.
+        cosines: of the input gradients at t = 0 and at the first and last point that was asked for.
+        changed: share of the examples whose label changes, towards the first and the last t.
+        distance: exact distance to that change in either direction; inf where half do not change.
+        missing: number of examples without a direction.
+    """
+
+    pieces: Estimate
+    density: Estimate
+    r_squared: Estimate
+    line_deviation: Estimate
+    tangent_deviation: Estimate
+    cosines: tuple[Estimate, Estimate]
+    changed: tuple[Estimate, Estimate]
+    distance: tuple[Estimate, Estimate]
+    missing: int
+
+
+def piece_summary(pieces: LinearPieces, cosines: GradientCosines) -> PieceSummary:
+    """Pieces, straightness and distances of all examples together.
+
+    Args:
+        pieces: exact pieces, around t = 0.
+        cosines: along the same directions; the first and the last point are looked at.
+
+    Returns:
+        The summary.
+    """
+    exists = pieces.length > 0
+    low, high = pieces.extent
+    straight = straightness(pieces)
+    assert straight.tangent_deviation is not None  # t = 0 is inside
+
+    def known(values: Tensor) -> Estimate:
+        """The median of what exists: a constant logit has no R², a point without a gradient no cosine."""
+        values = values[exists]
+        return median(values[~values.isnan()].numpy())
+
+    low_change, high_change = first_changes(pieces)[:, exists]
+    return PieceSummary(
+        pieces=known(pieces.count.double()),
+        density=known(pieces.count.double() / (high - low)),
+        r_squared=known(straight.r_squared.nanmedian(1).values),
+        line_deviation=known(_relative(straight.line_deviation, straight)),
+        tangent_deviation=known(_relative(straight.tangent_deviation, straight)),
+        cosines=(known(cosines.cosine[:, 0]), known(cosines.cosine[:, -1])),
+        changed=(_finite(low_change), _finite(high_change)),
+        distance=(median(low_change.numpy()), median(high_change.numpy())),
+        missing=int((~exists).sum()),
+    )
+
+
+def first_changes(pieces: LinearPieces) -> Tensor:
+    """Exact distance from t = 0 to the first change of the predicted class, on either side.
+
+    Args:
+        pieces: exact pieces, around t = 0.
+
+    Returns:
+        Distances, float64 `[side, example]`, towards smaller and larger t; inf where nothing changes.
+    """
+    found = pieces.boundaries()
+    nearest = torch.full((2, len(pieces.count)), torch.inf, dtype=torch.float64)
+    for row, here in zip(nearest, (found.t < 0, found.t >= 0), strict=True):
+        row.scatter_reduce_(0, found.example[here], found.t[here].abs(), "amin")
+    return nearest
+
+
+def _finite(distances: Tensor) -> Estimate:
+    return share(int(distances.isfinite().sum()), len(distances))
+
+
+def _relative(deviation: Tensor, straight: Straightness) -> Tensor:
+    """The median over an example's logits, constant ones left out, of a deviation / the logit's range, `[example]`."""
+    return (deviation / straight.range).masked_fill(straight.r_squared.isnan(), torch.nan).nanmedian(1).values
