@@ -13,7 +13,7 @@ from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, square, s
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.checks import check_choice, check_count, check_eps
-from boundarygeo.choices import ATTACKS
+from boundarygeo.choices import ATTACKS, Attack, Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -54,8 +54,8 @@ class AccuracyCurve(Result):
     correct: Tensor = array("eps", "example")
     index: Tensor = array("example", coordinate=True)
     n: int
-    attack: str
-    norm: str
+    attack: Attack
+    norm: Norm
 
     @property
     def estimates(self) -> list[Estimate]:
@@ -75,8 +75,8 @@ def accuracy_curve(
     x: Tensor,
     y: Tensor,
     *,
-    attack: str = "fgsm",
-    norm: str = "linf",
+    attack: Attack = "fgsm",
+    norm: Norm = "linf",
     eps: Sequence[float] | Tensor,
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
@@ -143,7 +143,7 @@ def _shares(correct: Tensor) -> dict[str, Tensor]:
 
 
 def _right_under_fgsm(
-    clf: Classifier, x: Tensor, y: Tensor, sizes: list[float], norm: str, *, progress: bool
+    clf: Classifier, x: Tensor, y: Tensor, sizes: list[float], norm: Norm, *, progress: bool
 ) -> Tensor:
     """Whether each example is right at each size, `[eps, example]`: one gradient, and one forward pass per size."""
     correct = torch.zeros(len(sizes), len(x), dtype=torch.bool)
@@ -191,8 +191,8 @@ def _check_problem(
     clf: Classifier,
     x: Tensor,
     y: Tensor,
-    attack: str,
-    norm: str,
+    attack: Attack,
+    norm: Norm,
     eps: Sequence[float] | Tensor,
     settings: dict[str, Any],
 ) -> list[float]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import like, project, random_in_ball, steepest
 from boundarygeo.checks import check_choice, check_count, check_eps
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import dlr, loss_of, targeted_dlr
@@ -34,7 +35,7 @@ def apgd(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "linf",
+    norm: Norm = "linf",
     steps: int = 100,
     loss: str = "cross_entropy",
     restarts: int = 1,
@@ -108,7 +109,7 @@ def apgd_targeted(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "linf",
+    norm: Norm = "linf",
     steps: int = 100,
     target_count: int = 9,
     restarts: int = 1,
@@ -177,7 +178,7 @@ class _Ascent:
     session: Session
     goal: Goal
     radius: float
-    norm: str
+    norm: Norm
     steps: int
     seed: int
     draw: Callable[..., Tensor]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import NORMS, length
 from boundarygeo.checks import check_choice
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import Session
@@ -47,7 +48,7 @@ class AdversarialExamples(Result):
     classes: Tensor = array("example")
     index: Tensor = array("example", coordinate=True)
     attack: str
-    norm: str
+    norm: Norm
     eps: float | None
     targeted: bool
 
@@ -59,7 +60,7 @@ def attack_examples(
     search: Search,
     *,
     attack: str,
-    norm: str,
+    norm: Norm,
     eps: float | None,
     targeted: bool,
     resolved: Mapping[str, Any] = MappingProxyType({}),

@@ -7,6 +7,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.checks import check_eps
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
 
@@ -18,7 +19,7 @@ def fgsm(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "linf",
+    norm: Norm = "linf",
     targeted: bool = False,
     index: Sequence[int] | Tensor | None = None,
     progress: bool = True,

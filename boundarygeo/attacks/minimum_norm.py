@@ -11,6 +11,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import dual_length, length, like, project, steepest, to_half_space
 from boundarygeo.checks import check_count, check_eps
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import random_directions
 from boundarygeo.evaluation import Session, analysis
@@ -89,7 +90,7 @@ def minimal_norm(
     x: Tensor,
     y: Tensor,
     *,
-    norm: str = "l2",
+    norm: Norm = "l2",
     steps: int = 600,
     eps: float | None = None,
     seed: int = 0,
@@ -176,8 +177,9 @@ class _Nearest:
         distance: their distance from the inputs; inf where there is none.
     """
 
-    def __init__(self, session: Session, inputs: Tensor, classes: Tensor, norm: str) -> None:
-        self.session, self.inputs, self.classes, self.norm = session, inputs, classes, norm
+    def __init__(self, session: Session, inputs: Tensor, classes: Tensor, norm: Norm) -> None:
+        self.session, self.inputs, self.classes = session, inputs, classes
+        self.norm: Norm = norm
         self.points, self.labels = inputs, classes
         self.distance = torch.full((len(inputs),), torch.inf, device=inputs.device)
 
@@ -210,7 +212,7 @@ class _Nearest:
         return margin, downhill, size
 
 
-def _class_starts(session: Session, inputs: Tensor, classes: Tensor, norm: str) -> tuple[Tensor, Tensor, Tensor]:
+def _class_starts(session: Session, inputs: Tensor, classes: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
     """Go to the linearised boundaries of the most likely classes.
 
     Returns:

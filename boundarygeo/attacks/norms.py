@@ -6,25 +6,26 @@ import torch
 from torch import Tensor
 
 from boundarygeo.choices import NORMS as NORMS
+from boundarygeo.choices import Norm
 from boundarygeo.directions import random_directions
 
 _NEWTON_STEPS = 50  # it takes three to ten; each step that is not the last saturates another coordinate
 _ROUNDING = 1e-5
 
 
-def length(delta: Tensor, norm: str) -> Tensor:
+def length(delta: Tensor, norm: Norm) -> Tensor:
     """Norm of each perturbation `[batch, *input]`, `[batch]` in its dtype."""
     flat = delta.flatten(1)
     return flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
 
 
-def dual_length(gradient: Tensor, norm: str) -> Tensor:
+def dual_length(gradient: Tensor, norm: Norm) -> Tensor:
     """How fast a linear function grows along its steepest direction: L2 norm for L2, L1 for L∞; `[batch]`."""
     flat = gradient.flatten(1)
     return flat.norm(dim=1) if norm == "l2" else flat.abs().sum(1)
 
 
-def steepest(gradient: Tensor, norm: str) -> Tensor:
+def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     """The step of norm 1 along which a linear function with this gradient grows fastest.
 
     Args:
@@ -40,7 +41,7 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     return scaled / like(length(scaled, "l2").clamp_min(1.0), gradient)  # at least 1, but for a zero gradient
 
 
-def project(delta: Tensor, eps: float | Tensor, norm: str) -> Tensor:
+def project(delta: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
     """The nearest (in L2) perturbations in the ball of radius `eps`: one for all, or one for each, `[batch]`."""
     if norm == "linf" and isinstance(eps, Tensor):
         return torch.minimum(torch.maximum(delta, -like(eps, delta)), like(eps, delta))
@@ -50,7 +51,7 @@ def project(delta: Tensor, eps: float | Tensor, norm: str) -> Tensor:
     return delta * like(torch.where(size > eps, eps / size, 1.0), delta)
 
 
-def random_in_ball(shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:
+def random_in_ball(shape: torch.Size, index: Tensor, norm: Norm, *, seed: int, draw: int) -> Tensor:
     """Points drawn uniformly from the unit ball, each decided by seed, example and draw alone.
 
     Args:
@@ -80,7 +81,7 @@ class DrawnOnce:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, int, int, torch.Size], dict[int, Tensor]] = {}
 
-    def __call__(self, shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:
+    def __call__(self, shape: torch.Size, index: Tensor, norm: Norm, *, seed: int, draw: int) -> Tensor:
         """Arguments and result as `random_in_ball`."""
         known = self._kept.setdefault((norm, seed, draw, shape), {})
         numbers = index.tolist()
@@ -90,7 +91,7 @@ class DrawnOnce:
 
 
 def to_half_space(
-    x: Tensor, normal: Tensor, gain: Tensor, norm: str, bounds: tuple[float, float]
+    x: Tensor, normal: Tensor, gain: Tensor, norm: Norm, bounds: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
     r"""The smallest perturbation inside the bounds that reaches a half-space.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import project, random_in_ball, steepest
 from boundarygeo.checks import check_count, check_eps
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import true_margin
@@ -22,7 +23,7 @@ def pgd(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "linf",
+    norm: Norm = "linf",
     steps: int = 20,
     step_size: float | None = None,
     restarts: int = 1,

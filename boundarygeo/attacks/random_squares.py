@@ -10,6 +10,7 @@ from torch import Tensor
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
 from boundarygeo.attacks.norms import length, like, random_in_ball
 from boundarygeo.checks import check_count, check_eps
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
 from boundarygeo.losses import true_margin
@@ -31,7 +32,7 @@ def square(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "linf",
+    norm: Norm = "linf",
     queries: int = 5000,
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,

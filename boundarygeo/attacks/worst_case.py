@@ -13,6 +13,7 @@ from boundarygeo.attacks.minimum_norm import minimal_norm
 from boundarygeo.attacks.norms import like
 from boundarygeo.attacks.random_squares import square
 from boundarygeo.checks import check_count, check_eps
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -25,7 +26,7 @@ def strongest(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "linf",
+    norm: Norm = "linf",
     steps: int = 100,
     queries: int = 5000,
     restarts: int = 1,

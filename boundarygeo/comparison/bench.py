@@ -149,7 +149,7 @@ class Bench:
         made = f"transfer_matrix(attack='pgd', eps={eps!r}, norm='linf', early_stop=False, steps={STEPS})"
         return TransferMatrix(
             provenance=_together([record(made, seed=self.seed) for record in records]),
-            labels=labels,
+            predicted=labels,
             clean=clean,
             true_labels=self.y.detach().cpu().long(),
             targets=None,

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from boundarygeo.attacks.accuracy import AccuracyCurve
+from boundarygeo.choices import Box, DimensionMethod
 from boundarygeo.comparison.bench import STRONGEST, Bench
 from boundarygeo.comparison.masking import LEVEL, masking_checks
 from boundarygeo.comparison.rows import Measurement
@@ -28,7 +29,7 @@ from boundarygeo.subspace.summary import dimension_summary
 FGSM_REACH = 5
 """How far boundaries are looked for along the FGSM direction, in ε."""
 
-_BOXES = {"feasible": "inside the bounds", "ignore": "bounds ignored"}
+_BOXES: dict[Box, str] = {"feasible": "inside the bounds", "ignore": "bounds ignored"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def distances(bench: Bench, subject: Subject) -> Found:
 def dimension(bench: Bench, subject: Subject) -> Found:
     """Orthogonal adversarial directions: claimed to first order and verified, with and without the bounds."""
     settings = bench.settings
-    cases = [("gaas", box, len(bench.x)) for box in _BOXES]
+    cases: list[tuple[DimensionMethod, Box, int]] = [("gaas", box, len(bench.x)) for box in _BOXES]
     if settings.frame:
         cases.append(("frame", "feasible", settings.few))
     rows, results = [], {}

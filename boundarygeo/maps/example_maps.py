@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from boundarygeo.checks import check_choice
-from boundarygeo.choices import PLANE_KINDS
+from boundarygeo.choices import PLANE_KINDS, MapMethod, PlaneKind, Precision
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -20,12 +20,12 @@ def example_maps(
     x: Tensor,
     y: Tensor,
     *,
-    planes: str = "fgsm_random",
+    planes: PlaneKind = "fgsm_random",
     planes_of: Classifier | None = None,
     extent: float,
     resolution: int = 129,
-    method: str = "adaptive",
-    precision: str = "auto",
+    method: MapMethod = "adaptive",
+    precision: Precision = "auto",
     clip: bool = True,
     coarse: int | None = None,
     keep: Collection[str] = (),
@@ -79,7 +79,7 @@ def example_maps(
 
 
 def planes_named(
-    kind: str,
+    kind: PlaneKind,
     clf: Classifier,
     x: Tensor,
     y: Tensor,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.checks import check_choice
-from boundarygeo.choices import MAP_EXTRAS, MAP_METHODS, SMALLEST_RESOLUTION
+from boundarygeo.choices import MAP_EXTRAS, MAP_METHODS, SMALLEST_RESOLUTION, MapMethod, Precision
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis, progress_bar
 from boundarygeo.linalg import norms
@@ -78,7 +78,7 @@ class BoundaryMaps(Result):
     axis_names: tuple[str, str]
     unit: str
     clip: bool
-    method: str
+    method: MapMethod
     bounds: tuple[float, float] | None = None
     class_names: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
 
@@ -111,8 +111,8 @@ def boundary_maps(
     *,
     extent: float | None = None,
     resolution: int = 129,
-    method: str = "adaptive",
-    precision: str = "auto",
+    method: MapMethod = "adaptive",
+    precision: Precision = "auto",
     clip: bool = True,
     coarse: int | None = None,
     keep: Collection[str] = (),
@@ -242,7 +242,7 @@ def _check_settings(
     planes: Planes,
     extent: float | None,
     resolution: int,
-    method: str,
+    method: MapMethod,
     coarse: int,
     keep: Collection[str],
 ) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import dual_length
 from boundarygeo.checks import check_choice, check_positive, plain
-from boundarygeo.choices import DIMENSION_METHODS
+from boundarygeo.choices import DIMENSION_METHODS, Box, DimensionMethod, Norm, Rule
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -95,10 +95,10 @@ class AdversarialDimension(Result):
     targets: Tensor | None = array("example")
     index: Tensor = array("example", coordinate=True)
     eps: float
-    norm: str
-    method: str
-    rule: str
-    box: str
+    norm: Norm
+    method: DimensionMethod
+    rule: Rule
+    box: Box
     loss: str
     max_dimension: int
     restarts: int
@@ -136,10 +136,10 @@ def adversarial_dimension(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "l2",
-    method: str = "gaas",
-    rule: str = "all",
-    box: str = "feasible",
+    norm: Norm = "l2",
+    method: DimensionMethod = "gaas",
+    rule: Rule = "all",
+    box: Box = "feasible",
     max_dimension: int | None = None,
     grid: Sequence[int] | Literal["full"] | None = None,
     restarts: int = 1,

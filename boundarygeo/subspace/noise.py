@@ -15,6 +15,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.checks import check_choice, check_count, check_eps, plain
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
 from boundarygeo.evaluation import analysis
@@ -50,7 +51,7 @@ class NoiseSuccess(Result):
     index: Tensor = array("example", coordinate=True)
     draws: int
     eps: float
-    norm: str
+    norm: Norm
     clip: bool
 
 
@@ -61,7 +62,7 @@ def noise_success(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "l2",
+    norm: Norm = "l2",
     draws: int = 100,
     clip: bool = True,
     seed: int = 0,
@@ -231,7 +232,7 @@ def cone_probability(gradient_norm: Tensor, eps: float, margin: Tensor | float, 
     return torch.where((needed < 0), 1 - one_side, one_side)
 
 
-def _noise(shape: torch.Size, numbers: Tensor, rows: range, norm: str, *, seed: int) -> Tensor:
+def _noise(shape: torch.Size, numbers: Tensor, rows: range, norm: Norm, *, seed: int) -> Tensor:
     """Random perturbations of norm 1: number `row` is draw row // examples of example row % examples."""
     row = torch.tensor(rows)
     draw, example = row // len(numbers), row % len(numbers)

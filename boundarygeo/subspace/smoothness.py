@@ -12,6 +12,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import NORMS, random_in_ball, steepest
 from boundarygeo.checks import check_choice, check_count, check_eps, plain
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
 from boundarygeo.evaluation import Session, analysis
@@ -57,7 +58,7 @@ class LocalSmoothness(Result):
     step: Tensor = array("step", unit="input units", coordinate=True)
     index: Tensor = array("example", coordinate=True)
     eps: float
-    norm: str
+    norm: Norm
     loss: str
     iterations: int
     clip: bool
@@ -85,7 +86,7 @@ def local_smoothness(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "l2",
+    norm: Norm = "l2",
     loss: str = "cross_entropy",
     points: int = 4,
     iterations: int = 20,
@@ -308,7 +309,7 @@ def guarantee_share(
 
 
 def _losses_and_steps(
-    session: Session, x: Tensor, y: Tensor, loss: str, norm: str, *, progress: bool
+    session: Session, x: Tensor, y: Tensor, loss: str, norm: Norm, *, progress: bool
 ) -> tuple[Tensor, Tensor]:
     """Losses, float64 `[example]`, and the steepest steps of norm 1, `[example, *input]`, on the CPU."""
     rows: list[tuple[Tensor, Tensor]] = []
@@ -323,7 +324,7 @@ def _losses_and_steps(
     return value, uphill
 
 
-def _points(x: Tensor, uphill: Tensor, numbers: Tensor, step: Tensor, norm: str, *, seed: int) -> Tensor:
+def _points(x: Tensor, uphill: Tensor, numbers: Tensor, step: Tensor, norm: Norm, *, seed: int) -> Tensor:
     """The examples, steps along their gradients, and random points of their balls, `[point, example, *input]`."""
     drawn = [random_in_ball(x.shape[1:], numbers, norm, seed=seed, draw=draw) for draw in range(len(step))]
     along = [x + length * uphill for length in step.tolist()]

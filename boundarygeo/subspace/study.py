@@ -11,7 +11,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.checks import check_choice, check_count, check_positive, plain
-from boundarygeo.choices import BOXES, FRAME_METHODS, RULES
+from boundarygeo.choices import BOXES, FRAME_METHODS, RULES, Box, DimensionMethod, Norm, Rule
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.subspace.frames.gaas import GaasFrames
 from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
@@ -32,10 +32,10 @@ class Settings:
     """Checked settings of a search; see `boundarygeo.subspace.dimension.adversarial_dimension`."""
 
     eps: float
-    norm: str
-    method: str
-    rule: str
-    box: str
+    norm: Norm
+    method: DimensionMethod
+    rule: Rule
+    box: Box
     cap: int
     grid: tuple[int, ...]
     restarts: int
@@ -53,10 +53,10 @@ def check_settings(
     dimension: int,
     *,
     eps: float,
-    norm: str,
-    method: str,
-    rule: str,
-    box: str,
+    norm: Norm,
+    method: DimensionMethod,
+    rule: Rule,
+    box: Box,
     max_dimension: int | None,
     grid: Sequence[int] | Literal["full"] | None,
     restarts: int,
@@ -150,7 +150,7 @@ class Best:
     hits: Tensor
     parts: Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
-    def dimension(self, rule: str) -> Tensor:
+    def dimension(self, rule: Rule) -> Tensor:
         """Dimension of each example by a rule, int64 `[example]`."""
         return dimension_of(self.tried, self.hits, rule)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from boundarygeo.choices import Norm
 from boundarygeo.subspace.goal import Opponent
 
 _WORKING_BYTES = 1 << 27  # of perturbations looked at together
@@ -36,7 +37,7 @@ class Verified:
 
 
 def verify(
-    opponents: Sequence[Opponent], x: Tensor, parts: Iterator[tuple[Tensor, Tensor]], *, norm: str, keep: bool
+    opponents: Sequence[Opponent], x: Tensor, parts: Iterator[tuple[Tensor, Tensor]], *, norm: Norm, keep: bool
 ) -> Verified:
     """Send perturbed inputs through networks as they are, in float32. To be called inside `running` of each.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from boundarygeo.choices import Norm
 from boundarygeo.losses import loss_of
 from boundarygeo.training.perturbation import check_ball, climb, random_start
 
@@ -24,7 +25,7 @@ class Fgsm:
 
     eps: float = 8 / 255
     step_size: float | None = None
-    norm: str = "linf"
+    norm: Norm = "linf"
     random_start: bool = True
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from boundarygeo.attacks import pgd
 from boundarygeo.checks import check_choice
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.zoo.data import Split
 
@@ -32,7 +33,7 @@ def non_robust_dataset(
     *,
     targets: str = "random",
     eps: float,
-    norm: str = "l2",
+    norm: Norm = "l2",
     steps: int = 100,
     step_size: float | None = None,
     seed: int = 0,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.attacks.norms import NORMS, length, like, project, steepest
+from boundarygeo.choices import Norm
 from boundarygeo.training.method import check_choice, check_number
 
 
@@ -22,7 +23,7 @@ def climb(
     objective: Callable[[Tensor], Tensor],
     *,
     eps: float,
-    norm: str,
+    norm: Norm,
     steps: int,
     step_size: float,
 ) -> Tensor:
@@ -54,7 +55,7 @@ def climb(
     return points
 
 
-def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator) -> Tensor:
+def random_start(x: Tensor, eps: float, norm: Norm, generator: torch.Generator) -> Tensor:
     """A uniformly random point of the ball around each image, clipped to [0, 1].
 
     Args:
@@ -94,7 +95,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def check_ball(eps: float, norm: str, step_size: float | None, steps: int = 1) -> None:
+def check_ball(eps: float, norm: Norm, step_size: float | None, steps: int = 1) -> None:
     """Refuse settings of `climb` that are out of their range.
 
     Args:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from boundarygeo.choices import Norm
 from boundarygeo.losses import loss_of
 from boundarygeo.training.perturbation import check_ball, climb, random_start
 
@@ -24,7 +25,7 @@ class Pgd:
     eps: float = 8 / 255
     steps: int = 7
     step_size: float | None = None
-    norm: str = "linf"
+    norm: Norm = "linf"
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm, self.step_size, self.steps)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from boundarygeo.choices import Norm
 from boundarygeo.losses import loss_of
 from boundarygeo.training.perturbation import check_ball, climb, random_start
 from boundarygeo.zoo.data import Split
@@ -28,7 +29,7 @@ class Selection:
     """
 
     eps: float = 8 / 255
-    norm: str = "linf"
+    norm: Norm = "linf"
     steps: int = 10
     patience: int | None = None
 

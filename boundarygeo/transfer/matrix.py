@@ -11,6 +11,7 @@ from boundarygeo.attacks import NORMS, AdversarialExamples, fgsm, minimal_norm, 
 from boundarygeo.attacks.norms import DrawnOnce, length
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.checks import check_choice, check_count, check_eps
+from boundarygeo.choices import Norm, TransferAttack
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
@@ -56,8 +57,8 @@ class TransferMatrix(Result):
     distance: Tensor = array("source", "example", unit="input units")
     index: Tensor = array("example", coordinate=True)
     names: tuple[str, ...]
-    attack: str
-    norm: str
+    attack: TransferAttack
+    norm: Norm
     eps: float | None
     eight_bit: bool
 
@@ -168,9 +169,9 @@ def transfer_matrix(
     x: Tensor,
     y: Tensor,
     *,
-    attack: str = "pgd",
+    attack: TransferAttack = "pgd",
     eps: float | None = None,
-    norm: str = "linf",
+    norm: Norm = "linf",
     targets: Tensor | None = None,
     eight_bit: bool = False,
     seed: int = 0,
@@ -258,7 +259,9 @@ def transfer_matrix(
     )
 
 
-def _check(attack: str, eps: float | None, norm: str, targets: Tensor | None, settings: dict[str, Any]) -> None:
+def _check(
+    attack: TransferAttack, eps: float | None, norm: Norm, targets: Tensor | None, settings: dict[str, Any]
+) -> None:
     """Refuse settings before any work."""
     check_choice(attack, "attack", SETTINGS)
     check_choice(norm, "norm", NORMS)
@@ -278,7 +281,13 @@ def _check(attack: str, eps: float | None, norm: str, targets: Tensor | None, se
 
 
 def _attack(
-    clf: Classifier, x: Tensor, y: Tensor, attack: str, eps: float | None, targeted: bool, settings: dict[str, Any]
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    attack: TransferAttack,
+    eps: float | None,
+    targeted: bool,
+    settings: dict[str, Any],
 ) -> AdversarialExamples:
     if eps is None or attack == "minimal_norm":
         return minimal_norm(clf, x, y, eps=eps, **settings)

@@ -14,6 +14,7 @@ from torch import Tensor
 from boundarygeo.attacks import minimal_norm
 from boundarygeo.attacks.norms import random_in_ball
 from boundarygeo.checks import check_count, check_eps
+from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms
@@ -73,7 +74,7 @@ class TransferPredictors(Result):
     n: int
     names: tuple[str, ...]
     over: str
-    norm: str
+    norm: Norm
     radius: float
     draws: int
 
@@ -279,7 +280,7 @@ def _variability(
     x: Tensor,
     y: Tensor,
     index: Tensor,
-    norm: str,
+    norm: Norm,
     radius: float,
     draws: int,
     seed: int,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.checks import check_count
+from boundarygeo.choices import MapMethod, Precision
 from boundarygeo.evaluation import analysis
 from boundarygeo.maps.maps import BoundaryMaps, boundary_maps
 from boundarygeo.maps.planes import planes_through
@@ -57,7 +58,7 @@ class Reproducibility(Result):
     names: tuple[str, ...]
     resolution: int
     clip: bool
-    method: str
+    method: MapMethod
 
     @property
     def iou(self) -> Tensor:
@@ -147,9 +148,9 @@ def reproducibility(
     planes: int = 500,
     resolution: int = 50,
     clip: bool = False,
-    method: str = "adaptive",
+    method: MapMethod = "adaptive",
     coarse: int | None = None,
-    precision: str = "auto",
+    precision: Precision = "auto",
     seed: int = 0,
     progress: bool = True,
 ) -> Reproducibility:

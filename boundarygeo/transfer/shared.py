@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from boundarygeo.choices import Box, FrameMethod, Norm, Rule
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
@@ -72,9 +73,9 @@ class SharedDimension(Result):
     index: Tensor = array("example", coordinate=True)
     names: tuple[str, ...]
     eps: float
-    method: str
-    rule: str
-    box: str
+    method: FrameMethod
+    rule: Rule
+    box: Box
     max_dimension: int
 
     @property
@@ -103,10 +104,10 @@ def shared_dimension(
     y: Tensor,
     *,
     eps: float,
-    norm: str = "l2",
-    method: str = "gaas",
-    rule: str = "all",
-    box: str = "feasible",
+    norm: Norm = "l2",
+    method: FrameMethod = "gaas",
+    rule: Rule = "all",
+    box: Box = "feasible",
     max_dimension: int | None = None,
     grid: Sequence[int] | Literal["full"] | None = None,
     steps: int = FRAME_STEPS,

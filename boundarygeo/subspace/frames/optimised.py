@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from boundarygeo.choices import Box
 from boundarygeo.subspace.frames.jobs import applied
 from boundarygeo.subspace.frames.stiefel import BoxWalk, SphereWalk, Walk
 from boundarygeo.subspace.goal import Opponent
@@ -58,7 +59,7 @@ def optimised_frames(
     gradient: Tensor,
     *,
     eps: float,
-    box: str,
+    box: Box,
     cap: int,
     steps: int,
     seed: int,
@@ -118,7 +119,7 @@ class _Search:
     """The optimisation of frames of one size around some examples."""
 
     def __init__(
-        self, opponents: Sequence[Opponent], x: Tensor, gradient: Tensor, example: Tensor, *, eps: float, box: str
+        self, opponents: Sequence[Opponent], x: Tensor, gradient: Tensor, example: Tensor, *, eps: float, box: Box
     ) -> None:
         self._opponents, self._example, self._eps, self._box = opponents, example, eps, box
         self._shape, self._bounds = x.shape[1:], opponents[0].clf.bounds

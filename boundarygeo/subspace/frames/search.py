@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from boundarygeo.choices import Rule
+
 Attempt = Callable[[Tensor, Tensor], Tensor]
 """Of examples and sizes `[job]`, the number of successes of each frame `[job]`."""
 
@@ -39,7 +41,7 @@ def default_grid(cap: int) -> tuple[int, ...]:
     return (*(size for size in (*GRID, *range(200, cap, 50)) if size < cap), cap)
 
 
-def dimension_of(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
+def dimension_of(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
     """The dimension that attempts show.
 
     Args:
@@ -57,12 +59,12 @@ def dimension_of(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
     return _scores(tried, hits, rule).amax(1)
 
 
-def best_attempt(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
+def best_attempt(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
     """The attempt that shows the dimension, int64 `[example]`; arguments as of `dimension_of`."""
     return _scores(tried, hits, rule).argmax(1)
 
 
-def is_closed(tried: Tensor, hits: Tensor, count: Tensor, sizes: Tensor, *, rule: str) -> Tensor:
+def is_closed(tried: Tensor, hits: Tensor, count: Tensor, sizes: Tensor, *, rule: Rule) -> Tensor:
     """Whether counts are the best of all sizes: no size that could be better was left out.
 
     Args:
@@ -103,7 +105,7 @@ def try_sizes(attempt: Attempt, examples: int, grid: Sequence[int]) -> tuple[Ten
 
 
 def close_gaps(
-    attempt: Attempt, tried: Tensor, hits: Tensor, *, rule: str, spare: float | None = None
+    attempt: Attempt, tried: Tensor, hits: Tensor, *, rule: Rule, spare: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """Try more sizes until none that is near the best is left out, and all of them where that costs little.
 
@@ -141,17 +143,17 @@ def close_gaps(
         tried, hits = _ascending(torch.cat([tried, more], 1), torch.cat([hits, found], 1))
 
 
-def _scores(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
+def _scores(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
     return torch.where(hits == tried, tried, 0) if rule == "all" else hits
 
 
-def _best_size(tried: Tensor, hits: Tensor, rule: str) -> tuple[Tensor, Tensor]:
+def _best_size(tried: Tensor, hits: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """Size of the best attempt, 0 if all were in vain, and the dimension that it shows, both int64 `[example, 1]`."""
     reached = dimension_of(tried, hits, rule)[:, None]
     return tried.gather(1, best_attempt(tried, hits, rule)[:, None]) * (reached > 0), reached
 
 
-def _middles(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
+def _middles(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
     """The middles of the gaps above and below the best, int64 `[example, 2]`; 0 where there is no size between.
 
     A smaller frame can have more successes by the rule `"count"`, but not more than its size.
@@ -164,7 +166,7 @@ def _middles(tried: Tensor, hits: Tensor, rule: str) -> Tensor:
     return torch.where(middle > low, middle, 0)
 
 
-def _neighbours(tried: Tensor, hits: Tensor, rule: str, cap: int) -> Tensor:
+def _neighbours(tried: Tensor, hits: Tensor, rule: Rule, cap: int) -> Tensor:
     """Sizes near the best that were not tried and can be better, int64 `[example, size]`, 0 for others."""
     best, _ = _best_size(tried, hits, rule)
     left = _left_out(tried, hits, rule, cap)
@@ -172,7 +174,7 @@ def _neighbours(tried: Tensor, hits: Tensor, rule: str, cap: int) -> Tensor:
     return torch.where((left >= best - NEAR) & (left <= last), left, 0)
 
 
-def _affordable(tried: Tensor, hits: Tensor, rule: str, cap: int, spare: float) -> Tensor:
+def _affordable(tried: Tensor, hits: Tensor, rule: Rule, cap: int, spare: float) -> Tensor:
     """All sizes that were not tried and can be better, where they cost little, int64 `[example, size]`, 0 for others.
 
     The costs are in forward passes: by the rule `"all"` one for each size that fails.
@@ -182,7 +184,7 @@ def _affordable(tried: Tensor, hits: Tensor, rule: str, cap: int, spare: float) 
     return left * (each.sum(1, keepdim=True) <= spare * passes.sum(1, keepdim=True))
 
 
-def _left_out(tried: Tensor, hits: Tensor, rule: str, cap: int) -> Tensor:
+def _left_out(tried: Tensor, hits: Tensor, rule: Rule, cap: int) -> Tensor:
     """Sizes up to the cap that were not tried and can be better, int64 `[example, size]`, 0 for others."""
     sizes = torch.arange(1, cap + 1)
     return torch.where((sizes > dimension_of(tried, hits, rule)[:, None]) & ~_among(sizes, tried), sizes, 0)

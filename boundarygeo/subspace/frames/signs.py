@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from boundarygeo.choices import Box
 from boundarygeo.classifier import Classifier
 from boundarygeo.layout import FlatInputs
 from boundarygeo.subspace.frames.hadamard import regular_hadamard, signs
@@ -38,7 +39,7 @@ class SignFrames:
         gradient: Tensor,
         *,
         eps: float,
-        box: str,
+        box: Box,
         seed: int,
         draw: int,
         index: Tensor,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.minimum_norm import minimal_norm
 from boundarygeo.checks import check_choice, check_count, check_eps, plain
+from boundarygeo.choices import Box
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of, random_directions
 from boundarygeo.evaluation import Session, analysis, progress_bar
@@ -71,7 +72,7 @@ class SequentialDirections(Result):
     stops: tuple[str, ...]
     max_directions: int
     eps: float | None
-    box: str
+    box: Box
     tolerance: float
 
     def of(self, example: int) -> Tensor:
@@ -87,7 +88,7 @@ def sequential_directions(
     *,
     eps: float | None = None,
     max_directions: int = 50,
-    box: str = "feasible",
+    box: Box = "feasible",
     steps: int = 40,
     starts: int = 4,
     failures: int = 3,
@@ -205,7 +206,7 @@ class _Chains:
     """
 
     def __init__(
-        self, clf: Classifier, session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor, box: str, width: int
+        self, clf: Classifier, session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor, box: Box, width: int
     ) -> None:
         self.clf, self.session, self.numbers, self.width = clf, session, numbers, width
         self.inputs, self.classes = inputs.to(clf.device), classes.to(clf.device)
