@@ -77,7 +77,7 @@ def images(count: int, *, seed: int = 0, shape: tuple[int, ...] = (3, 8, 8)) -> 
 
 def no_labels(x: Tensor) -> Tensor:
     """Class 0 for every example, where it decides nothing."""
-    return torch.zeros(len(x), dtype=torch.int64)
+    return torch.zeros(len(x), dtype=torch.int64, device=x.device)
 
 
 def planes_along(origin: Tensor, u: Tensor, v: Tensor, labels: Tensor) -> bg.Planes:
