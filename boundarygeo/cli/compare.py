@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 import boundarygeo as bg
 from boundarygeo.choices import INSTRUMENT_NAMES
-from boundarygeo.cli.outputs import check_new, table
+from boundarygeo.cli.outputs import check_new, draw, table
 from boundarygeo.cli.words import at_least, positive_number, read_class_names, short_names, some_of
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def compare(
         print(f"saved {out}")
     for name, file in drawings.items():
         if found.quantities(name):
-            print(f"saved {bg.plots.save_figure(bg.plots.measurements(found, name), file)}")
+            draw(file, partial(bg.plots.measurements, found, name))
 
 
 def group_names(checkpoints: "Sequence[Checkpoint]", names: Sequence[str]) -> list[str]:
