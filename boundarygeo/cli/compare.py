@@ -91,8 +91,11 @@ def compare(
     from boundarygeo.training.layers import hidden_layers
 
     loaded = [load_checkpoint(file) for file in checkpoints]
-    described = [replace(checkpoint, class_names=class_names or checkpoint.class_names) for _, checkpoint in loaded]
+    described = [checkpoint for _, checkpoint in loaded]
     _check_alike(names, described)
+    if class_names:
+        described = _named(described, class_names)
+        _check_alike(names, described)
     settings = Settings(
         eps=given["--eps"] or default_eps(described[0].input_shape[0]),
         radius=given["--radius"],
@@ -193,6 +196,17 @@ def _names(checkpoints: Sequence[Path]) -> list[str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"checkpoints must be different files, got {twice!r} twice")
     return [name.replace("/", "_").replace("\\", "_") for name in names]
+
+
+def _named(checkpoints: "Sequence[Checkpoint]", class_names: tuple[str, ...]) -> "list[Checkpoint]":
+    """Checkpoints without class names of their own get these; where all have some, these are instead of them."""
+    from boundarygeo.zoo.classes import are_numbers
+
+    needy = [not one.class_names or are_numbers(one.class_names) for one in checkpoints]
+    return [
+        replace(one, class_names=class_names) if needs or not any(needy) else one
+        for one, needs in zip(checkpoints, needy, strict=True)
+    ]
 
 
 def _check_alike(names: Sequence[str], checkpoints: "Sequence[Checkpoint]") -> None:
