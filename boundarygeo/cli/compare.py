@@ -138,7 +138,7 @@ def compare(
         )  # fmt: skip
     except KeyboardInterrupt:
         if out is not None:
-            print("boundarygeo: finished measurements are kept; the same command resumes", file=sys.stderr)
+            print("boundarygeo: finished measurements are kept; the same command goes on from there", file=sys.stderr)
         raise
     _print(found)
     if out is not None:
