@@ -84,6 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         # Usage errors of the parser know how to say themselves in a line.
         words = error.format_message() if hasattr(error, "format_message") else str(error)  # type: ignore[attr-defined]
+        commands = getattr(getattr(getattr(error, "ctx", None), "command", None), "commands", None)
+        if commands:  # nothing of a command was understood yet
+            words += f" Choose one of {', '.join(commands)} first."
         expected = isinstance(error, ValueError | TypeError | OSError) or hasattr(error, "format_message")
         hint = "" if expected else f" ({type(error).__name__}; set BOUNDARYGEO_DEBUG=1 for the traceback)"
         _fail(" ".join(words.replace(": Value error, ", ": ").split()) + hint, 2)

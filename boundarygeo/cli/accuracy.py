@@ -9,7 +9,7 @@ import typer
 import boundarygeo as bg
 from boundarygeo.choices import ATTACKS, NORM_NAMES, Norm
 from boundarygeo.cli.options import RunOptions, several, study_command
-from boundarygeo.cli.outputs import check_figure, resumable_stores, table
+from boundarygeo.cli.outputs import check_figure, draw, resumable_stores, table
 from boundarygeo.cli.words import ascending_sizes, at_least, each_once
 
 STEPS = {"pgd": 20, "apgd": 100, "strongest": 100}
@@ -53,9 +53,8 @@ def accuracy(
     for number, name in enumerate(options.model):
         here = curves[number * len(attacks) : (number + 1) * len(attacks)]
         print(f"{name}:\n{accuracy_table(here, eps.split(','))}")
-    if options.figure is not None:
-        drawing = bg.plots.accuracy_curves(curves, names=[called for called in study.names for _ in attacks])
-        print(f"saved {bg.plots.save_figure(drawing, options.figure)}")
+    names = [called for called in study.names for _ in attacks]
+    draw(options.figure, lambda: bg.plots.accuracy_curves(curves, names=names))
 
 
 def accuracy_table(curves: "Sequence[bg.AccuracyCurve]", words: Sequence[str]) -> str:

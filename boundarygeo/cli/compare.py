@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 import boundarygeo as bg
 from boundarygeo.choices import INSTRUMENT_NAMES
-from boundarygeo.cli.outputs import check_new, table
+from boundarygeo.cli.outputs import check_new, draw, table
 from boundarygeo.cli.words import at_least, positive_number, read_class_names, short_names, some_of
 
 if TYPE_CHECKING:
@@ -90,8 +91,11 @@ def compare(
     from boundarygeo.training.layers import hidden_layers
 
     loaded = [load_checkpoint(file) for file in checkpoints]
-    described = [replace(checkpoint, class_names=class_names or checkpoint.class_names) for _, checkpoint in loaded]
+    described = [checkpoint for _, checkpoint in loaded]
     _check_alike(names, described)
+    if class_names:
+        described = _named(described, class_names)
+        _check_alike(names, described)
     settings = Settings(
         eps=given["--eps"] or default_eps(described[0].input_shape[0]),
         radius=given["--radius"],
@@ -134,14 +138,14 @@ def compare(
         )  # fmt: skip
     except KeyboardInterrupt:
         if out is not None:
-            print("boundarygeo: finished measurements are kept; the same command resumes", file=sys.stderr)
+            print("boundarygeo: finished measurements are kept; the same command goes on from there", file=sys.stderr)
         raise
     _print(found)
     if out is not None:
         print(f"saved {out}")
     for name, file in drawings.items():
         if found.quantities(name):
-            print(f"saved {bg.plots.save_figure(bg.plots.measurements(found, name), file)}")
+            draw(file, partial(bg.plots.measurements, found, name))
 
 
 def group_names(checkpoints: "Sequence[Checkpoint]", names: Sequence[str]) -> list[str]:
@@ -192,6 +196,17 @@ def _names(checkpoints: Sequence[Path]) -> list[str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"checkpoints must be different files, got {twice!r} twice")
     return [name.replace("/", "_").replace("\\", "_") for name in names]
+
+
+def _named(checkpoints: "Sequence[Checkpoint]", class_names: tuple[str, ...]) -> "list[Checkpoint]":
+    """Checkpoints without class names of their own get these; where all have some, these are instead of them."""
+    from boundarygeo.zoo.classes import are_numbers
+
+    needy = [not one.class_names or are_numbers(one.class_names) for one in checkpoints]
+    return [
+        replace(one, class_names=class_names) if needs or not any(needy) else one
+        for one, needs in zip(checkpoints, needy, strict=True)
+    ]
 
 
 def _check_alike(names: Sequence[str], checkpoints: "Sequence[Checkpoint]") -> None:

@@ -12,7 +12,7 @@ import typer
 import boundarygeo as bg
 from boundarygeo.choices import NORM_NAMES, Box, DimensionMethod, Norm, Rule
 from boundarygeo.cli.options import Grid, MaxDimension, RunOptions, frame_settings, study_command
-from boundarygeo.cli.outputs import check_figure, resumable_stores, table
+from boundarygeo.cli.outputs import check_figure, draw, resumable_stores, table
 from boundarygeo.cli.words import ascending_sizes, at_least
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def dims(
     models = _measure(study, sizes, stores, options, settings)
     for name, measured in zip(options.model, models, strict=True):
         print(f"{name}:\n{dimension_table(measured, words, source=study.names[0], inputs=drawn.x[0].numel())}")
-    if options.figure is not None:
-        print(f"saved {bg.plots.save_figure(_drawing(models, study.names), options.figure)}")
+    draw(options.figure, lambda: _drawing(models, study.names))
 
 
 def _measure(

@@ -8,7 +8,7 @@ import typer
 import boundarygeo as bg
 from boundarygeo.choices import DIRECTIONS
 from boundarygeo.cli.options import Clip, IncludeMisclassified, RunOptions, several, study_command
-from boundarygeo.cli.outputs import check_figure, resumable_stores, table
+from boundarygeo.cli.outputs import check_figure, draw, resumable_stores, table
 from boundarygeo.cli.words import at_least, each_once, positive_number
 
 if TYPE_CHECKING:
@@ -65,9 +65,8 @@ def distances(
     rows = len(directions) * len(WAYS)  # of each model
     for number, name in enumerate(options.model):
         print(f"{name}:\n{distance_table(results[number * rows : (number + 1) * rows])}")
-    if options.figure is not None:
-        drawing = bg.plots.distances(results, names=[called for called in study.names for _ in range(rows)])
-        print(f"saved {bg.plots.save_figure(drawing, options.figure)}")
+    names = [called for called in study.names for _ in range(rows)]
+    draw(options.figure, lambda: bg.plots.distances(results, names=names))
 
 
 def distances_one_way(

@@ -1,5 +1,6 @@
 """`boundarygeo lines`: all classes' logits along a direction through test examples."""
 
+from functools import partial
 from itertools import zip_longest
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 import boundarygeo as bg
 from boundarygeo.choices import Direction
 from boundarygeo.cli.options import Clip, IncludeMisclassified, RunOptions, study_command
-from boundarygeo.cli.outputs import check_figures, resumable_stores
+from boundarygeo.cli.outputs import check_figures, draw, resumable_stores
 from boundarygeo.cli.words import at_least, positive_number
 
 MOST_DRAWN = 12
@@ -46,5 +47,4 @@ def lines(
         print(f"{name}: {ends} (n = {first.n}, 95 % intervals)")
     cells = range(min(len(study.examples.y), MOST_DRAWN))
     for result, figure in zip(results, figures, strict=False):
-        drawing = bg.plots.lines(result, cells=cells, class_names=study.class_names)
-        print(f"saved {bg.plots.save_figure(drawing, figure)}")
+        draw(figure, partial(bg.plots.lines, result, cells=cells, class_names=study.class_names))

@@ -11,7 +11,7 @@ import typer
 import boundarygeo as bg
 from boundarygeo.choices import MAP_EXTRAS, SMALLEST_RESOLUTION, MapMethod, PlaneKind, Precision
 from boundarygeo.cli.options import Clip, IncludeMisclassified, RunOptions, study_command
-from boundarygeo.cli.outputs import check_figure, resumable_stores, table
+from boundarygeo.cli.outputs import check_figure, draw, resumable_stores, table
 from boundarygeo.cli.words import positive_number, some_of
 
 if TYPE_CHECKING:
@@ -91,19 +91,17 @@ def maps(
             agreed = mean_agreement(results[0].parts(), result.parts())
             print(f"agreement with model 1: {100 * agreed:.2f} % of pixels")
         print(cost_line(summary, one))
-    if options.figure is not None:
-        if len(firsts) == 1:
-            cells = range(min(len(firsts[0].labels), MOST_DRAWN))
-            drawing = bg.plots.map_grid(firsts[0], class_names=study.class_names, cells=cells)
-        else:
-            drawing = bg.plots.outline_grid(firsts, names=study.names, class_names=study.class_names)
-        print(f"saved {bg.plots.save_figure(drawing, options.figure)}")
+    names, classes = study.names, study.class_names
+    if len(firsts) == 1:
+        cells = range(min(len(firsts[0].labels), MOST_DRAWN))
+        draw(options.figure, lambda: bg.plots.map_grid(firsts[0], cells=cells, class_names=classes))
+    else:
+        draw(options.figure, lambda: bg.plots.outline_grid(firsts, names=names, class_names=classes))
     if plane_figure is not None:
         existing = firsts[0].valid.nonzero()[:, 0]
         if not len(existing):
             raise ValueError("--plane-figure has no plane to show: the gradient is zero at all examples")
-        drawing = bg.plots.one_plane(firsts, int(existing[0]), names=study.names, class_names=study.class_names)
-        print(f"saved {bg.plots.save_figure(drawing, plane_figure)}")
+        draw(plane_figure, lambda: bg.plots.one_plane(firsts, int(existing[0]), names=names, class_names=classes))
 
 
 @dataclass(frozen=True, eq=False)

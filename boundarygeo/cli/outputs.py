@@ -1,17 +1,19 @@
 """Where results and figures of a command go, checked before any work is done; and the tables that it prints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from glob import escape
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import boundarygeo as bg
 from boundarygeo.choices import FIGURE_SUFFIXES
 from boundarygeo.cli.options import RunOptions, StudyOptions
 from boundarygeo.results.overwriting import Kind, check_free, foreign
 
 if TYPE_CHECKING:
-    from boundarygeo import Provenance
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def check_new(path: Path, option: str, *, overwrite: bool, kind: Kind) -> None:
@@ -111,6 +113,12 @@ def _check_unread(path: Path, options: StudyOptions, name: str) -> None:
                 raise ValueError(f"{name} would write over what {option} reads, {path}")
 
 
+def draw(path: Path | None, make: Callable[[], "Axes | Figure"]) -> None:
+    """Make a figure and save it, if there is a file for it."""
+    if path is not None:
+        print(f"saved {bg.plots.save_figure(make(), path)}")
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text in aligned columns; the first is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -118,7 +126,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def cost(*parts: "Provenance") -> str:
+def cost(*parts: "bg.Provenance") -> str:
     """What results cost together, in a line."""
     forwards, backwards = sum(part.forwards for part in parts), sum(part.backwards for part in parts)
     return f"{forwards:,} forwards, {backwards:,} backwards, {sum(part.seconds for part in parts):.1f} s"

@@ -1,5 +1,6 @@
 """`boundarygeo pieces`: exact affine pieces along a direction, and how straight the logits are."""
 
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ import typer
 import boundarygeo as bg
 from boundarygeo.choices import Direction
 from boundarygeo.cli.options import Clip, IncludeMisclassified, RunOptions, study_command
-from boundarygeo.cli.outputs import check_figure, check_figures, resumable_stores, table
+from boundarygeo.cli.outputs import check_figure, check_figures, draw, resumable_stores, table
 from boundarygeo.cli.words import positive_number
 
 if TYPE_CHECKING:
@@ -51,22 +52,16 @@ def pieces(
     problems = [
         Problem(pieces_along, clf, settings, (store, None)) for clf, store in zip_longest(study.classifiers, stores)
     ]
-    found = results_of(problems, study.examples, options)
+    drawn = study.examples
+    found = results_of(problems, drawn, options)
     results, cosines = found[::2], found[1::2]
     for name, result, turning in zip(options.model, results, cosines, strict=True):
         print(f"{name}:\n{piece_table(result, turning)}")
     for result, figure in zip(results, figures, strict=False):
-        drawing = bg.plots.pieces(
-            result,
-            cells=range(min(len(result.count), MOST_DRAWN)),
-            true_labels=study.examples.y,
-            index=study.examples.index,
-            class_names=study.class_names,
-        )
-        print(f"saved {bg.plots.save_figure(drawing, figure)}")
-    if cosine_figure is not None:
-        drawing = bg.plots.straightness(cosines, names=study.names)
-        print(f"saved {bg.plots.save_figure(drawing, cosine_figure)}")
+        cells = range(min(len(result.count), MOST_DRAWN))
+        show = partial(bg.plots.pieces, true_labels=drawn.y, index=drawn.index, class_names=study.class_names)
+        draw(figure, partial(show, result, cells=cells))
+    draw(cosine_figure, lambda: bg.plots.straightness(cosines, names=study.names))
 
 
 def pieces_along(

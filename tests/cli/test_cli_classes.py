@@ -22,7 +22,7 @@ from command_line import refused, run
 from PIL import Image
 
 import boundarygeo as bg
-from boundarygeo.training import Checkpoint, save_checkpoint
+from boundarygeo.training import Checkpoint, load_checkpoint, save_checkpoint
 from boundarygeo.zoo import build_model
 
 NAMES = ("wasp", "ant", "Polar Bear", "dog")  # of quadrants 0 to 3, and not in the order of the alphabet
@@ -258,6 +258,41 @@ def test_compare_goes_by_names(net: Path, tmp_path: Path, capsys: pytest.Capture
     clean = [line for line in (tmp_path / "table.csv").read_text().splitlines() if "clean" in line]
     assert clean, "no clean accuracy in the table"
     assert all(",1.0," in line or ",1," in line or ",100.0," in line for line in clean), clean
+
+
+def test_compare_takes_names_from_a_file_for_checkpoints_that_have_none(
+    net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nameless = checkpoint(tmp_path / "nameless.pt", (), [0, 1, 2, 3])
+    data = folder_of(tmp_path / "images", {"dog": 3, "wasp": 0, "Polar Bear": 2})
+    names = tmp_path / "names.txt"
+    words = ["--data", data, "--instruments", "accuracy", "--examples", 9, "--eps", 0.001, "--restarts", 1]
+    words += ["--device", "cpu", "--classes", names]
+    names.write_text("\n".join(NAMES))
+    status, _, complaint = run(capsys, "compare", net, nameless, *words, "--out", tmp_path / "table.csv")
+    assert status == 0, complaint
+    clean = [line for line in (tmp_path / "table.csv").read_text().splitlines() if "clean" in line]
+    assert len(clean) >= 2
+    assert all(",1.0," in line for line in clean), clean
+    names.write_text("\n".join(reversed(NAMES)))
+    assert "class 0 is 'wasp' and 'dog'" in refused(capsys, "compare", net, nameless, *words)
+    names.write_text("wasp\nant\n")
+    assert "classes" in refused(capsys, "compare", nameless, *words)
+
+
+def test_images_of_a_folder_are_resized_and_cropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "test"):
+        for quadrant, name in enumerate(("ant", "wasp")):
+            write_images(tmp_path / "images" / split / name, quadrant)
+            Image.new("RGB", (6, 5)).save(tmp_path / "images" / split / name / "other.png")  # of another size
+    data, out = f"folder:{tmp_path}/images", tmp_path / "net.pt"
+    words = ["train", "--arch", "mlp", "--data", data, "--epochs", 1, "--device", "cpu", "--out", out]
+    assert "size" in refused(capsys, *words)
+    assert run(capsys, *words, "--resize", 4, "--size", 3)[0] == 0
+    assert load_checkpoint(out)[1].input_shape == (3, 3, 3)
+    compared = ["compare", out, "--instruments", "accuracy", "--examples", 4, "--restarts", 1, "--device", "cpu"]
+    assert "size" in refused(capsys, *compared, "--data", data)
+    assert run(capsys, *compared, "--data", data, "--resize", 4, "--size", 3)[0] == 0
 
 
 def test_files_of_names_are_given_once_or_for_each_model_that_needs_one(

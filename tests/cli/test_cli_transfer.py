@@ -320,6 +320,13 @@ def test_the_demo_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFixt
         assert path.name in said
 
 
+def test_options_without_a_command_are_told_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    complaint = refused(capsys, "transfer", "--model", "a")
+    assert "Choose one of matrix, dimension, shared, overlap, distances, agreement first." in complaint
+    assert "Choose one of demo, maps, " in refused(capsys, "fly")
+    assert "Choose one of" not in refused(capsys, "transfer", "matrix", "--colour", "red")
+
+
 def test_attacks_are_those_of_the_library() -> None:
     assert set(get_args(TransferAttack)) == set(SETTINGS)
 

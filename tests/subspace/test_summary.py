@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 import torch
 from dimensions_by_hand import dimensions, transferred
+from oracles import SmallNet, images
 
-from boundarygeo.results.statistics import mean, share
-from boundarygeo.subspace.summary import at_least, dimension_summary, included
+import boundarygeo as bg
+from boundarygeo.results.statistics import mean, rank_correlation, share
+from boundarygeo.subspace.summary import (
+    at_least,
+    dimension_summary,
+    included,
+    mean_effective_rank,
+    noise_summary,
+    shortest_lengths,
+    stop_shares,
+)
 
 COUNTS = [0, 7, 3, 10, 0, 10, 2, 5]
 RIGHT = [True, True, True, True, True, True, True, False]  # the 5 is excluded
@@ -84,3 +94,41 @@ def test_shares_with_at_least_k() -> None:
 def test_counts_of_other_examples_are_refused(function) -> None:
     with pytest.raises(ValueError, match=r"counts must have one number per example, 8, got \[7\]"):
         function(made(), torch.ones(7))
+
+
+def test_noise_stands_beside_the_counts_of_the_same_examples() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    x = images(12)
+    y = clf.predict(x)
+    y[:2] = (y[:2] + 1) % 3  # misclassified
+    result = bg.adversarial_dimension(clf, x, y, eps=2.0)
+    noise = bg.noise_success(clf, x, y, eps=2.0)
+    right = torch.arange(12) >= 2
+    summary = noise_summary(result, noise, input_size=x[0].numel())
+    assert summary.success == mean(noise.share[right].numpy(), within=(0, 1))
+    expected = bg.cone_probability(result.gradient_norm, 2.0, result.gamma, x[0].numel())[right]
+    assert summary.predicted == mean(expected.numpy(), within=(0, 1))
+    for found, counts in ((summary.rank_claimed, result.claimed), (summary.rank_verified, result.verified)):
+        assert found == rank_correlation(counts[right].double().numpy(), noise.share[right].numpy())
+    assert mean_effective_rank(result) == mean(result.effective_rank[right].numpy(), within=(0, np.inf))
+    assert shortest_lengths(result) is None
+    assert stop_shares(result) == {}
+    linf = bg.adversarial_dimension(clf, x, y, eps=0.1, norm="linf")
+    assert noise_summary(linf, noise, input_size=x[0].numel()).predicted is None
+
+
+def test_sequential_searches_end_for_a_reason() -> None:
+    clf = bg.Classifier(SmallNet(), device="cpu")
+    x = images(6)
+    y = clf.predict(x)
+    y[0] = (y[0] + 1) % 3  # misclassified
+    result = bg.adversarial_dimension(clf, x, y, eps=2.0, method="sequential", max_dimension=3)
+    assert result.distance is not None
+    assert result.stopped is not None
+    shortest = sorted(result.distance[1:, 0].tolist())
+    assert shortest_lengths(result) == (shortest[0], shortest[1], shortest[2], shortest[3], shortest[4])
+    shares = stop_shares(result)
+    assert tuple(shares) == tuple(result.stops)
+    assert sum(shares.values()) == pytest.approx(1)
+    counted = [result.stops[code] for code in result.stopped[1:]]
+    assert shares == {name: counted.count(name) / 5 for name in result.stops}

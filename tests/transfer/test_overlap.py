@@ -11,6 +11,7 @@ from torch import nn
 
 import boundarygeo as bg
 from boundarygeo.results import Provenance
+from boundarygeo.results.statistics import mean
 from boundarygeo.subspace.sequential.sequential import STOPS, SequentialDirections
 from boundarygeo.transfer import bases as bases_room
 from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases, sequential_bases, set_basis
@@ -195,6 +196,12 @@ def test_models_of_several_dimensions_and_examples_without_a_basis() -> None:
     torch.testing.assert_close(overlap.energy[0][valid], plain[valid])
     others = [(models["a"].vectors[0] @ models["b"].vectors[j].T).square().sum() for j in (2, 3)]
     torch.testing.assert_close(overlap.permuted_energy[0, 0], torch.stack(others).mean())
+    pair = overlap.compare("c", "b")
+    assert pair == overlap.compare(1, 2)
+    assert pair.energy == mean(overlap.energy[2][valid].numpy(), within=(0, 2))
+    assert pair.intersection == mean(overlap.intersection[2][valid].double().numpy(), within=(0, 2))
+    assert (pair.random, pair.permuted) == (float(overlap.expected[2]), float(overlap.permuted_mean[2].mean()))
+    assert (pair.random_p, pair.permuted_p) == (float(overlap.random_p_all[2]), float(overlap.permuted_p_all[2]))
 
 
 def test_pairs_without_a_common_example_are_nan() -> None:

@@ -6,7 +6,7 @@ import typer
 
 import boundarygeo as bg
 from boundarygeo.cli.options import study_command
-from boundarygeo.cli.outputs import check_figure, check_new, cost, named_stores, table
+from boundarygeo.cli.outputs import check_figure, check_new, cost, draw, named_stores, table
 from boundarygeo.cli.transfer.options import ModelOptions
 from boundarygeo.cli.words import at_least
 
@@ -35,8 +35,7 @@ def agreement(
     print(agreement_text(result))
     for store in stores:
         print(f"saved {result.save(store, overwrite=options.overwrite)}")
-    if options.figure is not None:
-        print(f"saved {bg.plots.save_figure(bg.plots.reproducibility(result), options.figure)}")
+    draw(options.figure, lambda: bg.plots.reproducibility(result))
 
 
 def agreement_text(result: "bg.Reproducibility") -> str:

@@ -1,5 +1,6 @@
 """`boundarygeo transfer dimension`: how many of each model's orthogonal directions fool each of the others."""
 
+from functools import partial
 from itertools import permutations
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 import boundarygeo as bg
 from boundarygeo.choices import BOX_NAMES, METHOD_NAMES, Box, DimensionMethod, Norm
 from boundarygeo.cli.options import Grid, MaxDimension, frame_settings, study_command
-from boundarygeo.cli.outputs import check_figures, cost, resumable_stores, table
+from boundarygeo.cli.outputs import check_figures, cost, draw, resumable_stores, table
 from boundarygeo.cli.transfer.options import Eps, TransferOptions, setting
 from boundarygeo.cli.words import positive_number
 
@@ -54,8 +55,7 @@ def dimension(
     for source, figure in zip(names, figures, strict=False):
         others = [name for name in names if name != source]
         arrived = [sent[source, target] for target in others]
-        drawing = bg.plots.dimension(own[source], arrived, names=[source, *others])
-        print(f"saved {bg.plots.save_figure(drawing, figure)}")
+        draw(figure, partial(bg.plots.dimension, own[source], arrived, names=[source, *others]))
 
 
 def dimension_text(

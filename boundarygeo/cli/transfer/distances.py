@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 import boundarygeo as bg
 from boundarygeo.cli.options import study_command
-from boundarygeo.cli.outputs import check_figures, cost, resumable_stores, table
+from boundarygeo.cli.outputs import check_figures, cost, draw, resumable_stores, table
 from boundarygeo.cli.transfer.options import TransferOptions
 from boundarygeo.cli.words import positive_number
 
@@ -45,7 +46,7 @@ def distances(
     (result,) = results_of([problem], study.examples, options)
     print(distances_text(result))
     for source, figure in zip(result.names, figures, strict=False):
-        print(f"saved {bg.plots.save_figure(bg.plots.boundary_distances(result, source=source), figure)}")
+        draw(figure, partial(bg.plots.boundary_distances, result, source=source))
 
 
 def _pool(study: "Study", seed: int) -> "tuple[Tensor, Tensor]":

@@ -10,7 +10,7 @@ import typer
 import boundarygeo as bg
 from boundarygeo.choices import Norm, TransferAttack
 from boundarygeo.cli.options import study_command
-from boundarygeo.cli.outputs import check_figure, cost, resumable_stores, table
+from boundarygeo.cli.outputs import check_figure, cost, draw, resumable_stores, table
 from boundarygeo.cli.transfer.options import Eps, TransferOptions, setting
 from boundarygeo.cli.words import at_least, positive_number
 
@@ -47,11 +47,8 @@ def matrix(
     problem = Problem(bg.transfer_matrix, classifiers, settings, tuple(stores) or (None,))
     (result,) = results_of([problem], study.examples, options)
     print(matrix_text(result))
-    if options.figure is not None:
-        print(f"saved {bg.plots.save_figure(bg.plots.transfer_matrix(result), options.figure)}")
-    if mistakes_figure is not None:
-        drawing = bg.plots.mistakes(bg.transfer_mistakes(result))
-        print(f"saved {bg.plots.save_figure(drawing, mistakes_figure)}")
+    draw(options.figure, lambda: bg.plots.transfer_matrix(result))
+    draw(mistakes_figure, lambda: bg.plots.mistakes(bg.transfer_mistakes(result)))
 
 
 def matrix_text(result: "bg.TransferMatrix") -> str:

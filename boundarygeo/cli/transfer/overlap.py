@@ -8,7 +8,7 @@ import typer
 
 import boundarygeo as bg
 from boundarygeo.cli.options import study_command
-from boundarygeo.cli.outputs import check_figure, cost, resumable_stores, table
+from boundarygeo.cli.outputs import check_figure, cost, draw, resumable_stores, table
 from boundarygeo.cli.transfer.options import Eps, TransferOptions
 from boundarygeo.cli.words import at_least, positive_number
 
@@ -48,8 +48,7 @@ def overlap(
     print(overlap_text(result))
     for store in stores:
         print(f"saved {result.save(store, overwrite=options.overwrite)}")
-    if options.figure is not None:
-        print(f"saved {bg.plots.save_figure(bg.plots.overlap(result), options.figure)}")
+    draw(options.figure, lambda: bg.plots.overlap(result))
 
 
 def overlap_text(result: "bg.SubspaceOverlap") -> str:

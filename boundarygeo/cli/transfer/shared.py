@@ -7,7 +7,7 @@ import typer
 import boundarygeo as bg
 from boundarygeo.choices import BOX_NAMES, METHOD_NAMES, Box, FrameMethod
 from boundarygeo.cli.options import Grid, MaxDimension, frame_settings, study_command
-from boundarygeo.cli.outputs import check_figure, cost, resumable_stores, table
+from boundarygeo.cli.outputs import check_figure, cost, draw, resumable_stores, table
 from boundarygeo.cli.transfer.dimension import search_cells
 from boundarygeo.cli.transfer.options import Eps, TransferOptions, setting
 from boundarygeo.cli.words import positive_number
@@ -35,8 +35,7 @@ def shared(
     problem = Problem(bg.shared_dimension, classifiers, settings, tuple(stores) or (None,))
     (result,) = results_of([problem], study.examples, options)
     print(shared_text(result))
-    if options.figure is not None:
-        print(f"saved {bg.plots.save_figure(bg.plots.shared_dimension(result), options.figure)}")
+    draw(options.figure, lambda: bg.plots.shared_dimension(result))
 
 
 def shared_text(result: "bg.SharedDimension") -> str:
