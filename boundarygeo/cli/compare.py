@@ -58,7 +58,7 @@ def compare(
     """Compare checkpoints by every instrument: accuracy under attack, signs of masked gradients, geometry.
 
     Checkpoints that differ by their seed alone are one row: mean ± standard deviation over the seeds. With --out, each
-    instrument on each checkpoint is kept when it is finished: the same command goes on where it was stopped.
+    instrument on each checkpoint is saved when it is finished, and re-running the command resumes it.
     """
     at_least(examples, 1, "--examples")
     at_least(seed, 0, "--seed")
@@ -110,7 +110,10 @@ def compare(
         )  # fmt: skip
     except KeyboardInterrupt:
         if out is not None:
-            print("boundarygeo: finished measurements are kept; the same command goes on from there", file=sys.stderr)
+            print(
+                "boundarygeo: finished measurements are safe; re-running the command resumes from there",
+                file=sys.stderr,
+            )
         raise
     _print(found)
     if out is not None:

@@ -10,7 +10,7 @@ from boundarygeo.runs import run_status
 
 def status(
     stores: Annotated[list[Path], typer.Argument(metavar="STORE", help="What --out named; finished or not.")],
-    verify: Annotated[bool, typer.Option("--verify", help="Compare all finished chunks with their checksums.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare all finished parts with their checksums.")] = False,
 ) -> None:
     """How far the commands are that write these stores, which may be running.
 

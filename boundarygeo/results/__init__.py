@@ -1,5 +1,7 @@
 """What every analysis returns: fields with named dimensions and units, saved to Zarr through xarray; statistics."""
 
-from boundarygeo.results.result import Provenance, Result, array, load, open_store
+from boundarygeo.results.provenance import Provenance
+from boundarygeo.results.result import Result, array
+from boundarygeo.results.storage import load, open_store
 
 __all__ = ["Provenance", "Result", "array", "load", "open_store"]

@@ -1,4 +1,4 @@
-"""Chunks one after another in this process."""
+"""Parts one after another in this process."""
 
 import os
 import platform
@@ -14,23 +14,21 @@ from boundarygeo.runs.plan import Job, classifiers_in
 
 
 class Task(NamedTuple):
-    """One chunk of one job.
+    """One part of one job.
 
     Attributes:
         job: number of the job.
-        chunk: number of the chunk.
-        start: its first example.
-        stop: the one after its last.
+        part: number of the part.
+        rows: positions of its examples.
     """
 
     job: int
-    chunk: int
-    start: int
-    stop: int
+    part: int
+    rows: slice
 
 
 class Done(NamedTuple):
-    """A chunk that was computed.
+    """A part that was computed.
 
     Attributes:
         task: which.
@@ -46,7 +44,7 @@ class Done(NamedTuple):
 
 
 class Worker:
-    """Computes chunks, and remembers how many examples at once fit into memory.
+    """Computes parts, and remembers how many examples at once fit into memory.
 
     Args:
         jobs: what is computed.
@@ -58,10 +56,10 @@ class Worker:
         self._fitting: dict[int, int] = {}
 
     def compute(self, task: Task, x: Tensor, y: Tensor, index: Tensor) -> Done:
-        """Compute a chunk.
+        """Compute a part.
 
         An analysis makes its own batches smaller when memory runs out. Where that is not enough, fewer examples are
-        given to it at once, for this chunk and all that follow.
+        given to it at once, for this part and all that follow.
 
         Args:
             task: which.
@@ -75,7 +73,7 @@ class Worker:
         Raises:
             torch.OutOfMemoryError: if not even one example fits.
         """
-        began = time.perf_counter()
+        started = time.perf_counter()
         parts: list[tuple[Result, ...]] = []
         start = 0
         while start < len(x):
@@ -93,7 +91,7 @@ class Worker:
         whole = (
             parts[0] if len(parts) == 1 else tuple(type(each[0]).concatenate(each) for each in zip(*parts, strict=True))
         )
-        return Done(task, whole, self.name, time.perf_counter() - began)
+        return Done(task, whole, self.name, time.perf_counter() - started)
 
 
 class LocalEngine:
@@ -104,16 +102,16 @@ class LocalEngine:
         return next(classifiers_in(jobs[0].classifiers)).device.type
 
     def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
-        """Compute chunks, in order.
+        """Compute parts, in order.
 
         Args:
             jobs: what the tasks' job numbers mean.
-            tasks: the chunks.
+            tasks: the parts.
 
         Yields:
-            Each chunk when it is done.
+            Each part when it is done.
         """
         worker = Worker(jobs)
         for task in tasks:
-            job, rows = jobs[task.job], slice(task.start, task.stop)
-            yield worker.compute(task, job.x[rows], job.y[rows], job.index[rows])
+            job = jobs[task.job]
+            yield worker.compute(task, job.x[task.rows], job.y[task.rows], job.index[task.rows])
