@@ -131,6 +131,7 @@ class Journal:
             clear(root, JOURNAL)
             return
         write_whole(root / "table.md", markdown(comparison).encode())
+        (root / RESULTS).mkdir(exist_ok=True)  # also of instruments that give none
         if root != out:
             for theirs in out.iterdir() if out.is_dir() else ():
                 if theirs.name not in (JOURNAL, RESULTS, "table.csv", "table.md"):  # figures, say: they stay

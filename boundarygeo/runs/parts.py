@@ -138,14 +138,21 @@ def clear(root: Path, folder: str = PARTS) -> None:
     for entry in (root / folder).glob("*"):
         if entry.name != "plan.json":
             delete(entry)
-    delete(root / folder)
-    with contextlib.suppress(OSError):  # as it is not there, or not empty
-        root.rmdir()
+    (root / folder / "plan.json").unlink(missing_ok=True)
+    for emptied in (root / folder, root):
+        with contextlib.suppress(OSError):  # as it is not there, or holds what is somebody's
+            emptied.rmdir()
 
 
 def delete(path: Path) -> None:
-    """Delete a file or folder, if it is there."""
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    """Delete a file or folder, if it is there; under its name it is there whole or not at all."""
+    hidden = path.with_name(f".{path.name}{UNFINISHED}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    if path.is_dir():
+        path.rename(hidden)
+        shutil.rmtree(hidden)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(file: Path, value: Any) -> None:
