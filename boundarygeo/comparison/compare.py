@@ -12,7 +12,7 @@ from torch import Tensor
 
 from boundarygeo.comparison.bench import Bench
 from boundarygeo.comparison.instruments import INSTRUMENTS, Found, hold_curves
-from boundarygeo.comparison.journal import Part, open_journal, plan_of
+from boundarygeo.comparison.journal import Part, finish, open_parts, plan_of, read_part, write_part
 from boundarygeo.comparison.rows import Comparison, Measurement, Row
 from boundarygeo.comparison.settings import Settings
 from boundarygeo.comparison.subjects import Subject, standard_partners
@@ -79,27 +79,27 @@ def compare(
         subjects = [_with_steady_batches(subject, x) for subject in subjects]
     bench = Bench(subjects, x, y, settings, seed=seed, index=numbers, progress=progress)
     todo = list(_todo(chosen, subjects))
-    parts: list[Part] = []
+    measured: list[Part] = []
     with contextlib.ExitStack() as stack:
-        journal = None
+        parts = None
         if out is not None:
-            journal = stack.enter_context(open_journal(Path(out), plan_of(bench, chosen), overwrite=overwrite))
+            parts = stack.enter_context(open_parts(Path(out), plan_of(bench, chosen), overwrite=overwrite))
         bar = stack.enter_context(
             progress_bar(len(todo), description="compare", unit="measurements", progress=progress)
         )
         for number, (name, subject) in enumerate(todo):
-            part = journal.get(number) if journal else None
+            part = read_part(parts, number) if parts else None
             if part is not None:
                 _hold(bench, subject, part)
             else:
                 part = _part(bench, name, subject)
-                if journal:
-                    journal.put(number, part)
-            parts.append(part)
+                if parts:
+                    write_part(parts, number, part)
+            measured.append(part)
             bar.update()
-        whole = _together(bench, chosen, parts)
-        if journal:
-            journal.finish(whole)
+        whole = _together(bench, chosen, measured)
+        if parts and out is not None:
+            finish(parts, Path(out), whole)
     return whole
 
 

@@ -51,96 +51,60 @@ class Part:
     seconds: float
 
 
-class Journal:
-    """The finished parts of a comparison, by their numbers.
+def read_part(parts: Parts, number: int) -> Part | None:
+    """A part, or None where it is not finished, or damaged: of that there is a warning."""
+    if number not in parts.done:
+        return None
+    try:
+        facts = parts.check(number)
+    except DamageError as error:
+        warnings.warn(f"{str(parts.root)!r} is damaged ({error}): this is measured again", stacklevel=3)
+        return None
+    del facts["files"]
+    stores = {word: parts.root / _store(facts["instrument"], facts["name"], word) for word in facts.pop("results")}
+    measurements = [_measurement(values) for values in facts.pop("measurements")]
+    return Part(found=Found(measurements, {word: load(store) for word, store in stores.items()}), **facts)
 
-    Args:
-        parts: on disk.
-        out: final path of their folder, or that of the table.
+
+def write_part(parts: Parts, number: int, part: Part) -> None:
+    """Write a part.
+
+    Raises:
+        OSError: if it cannot be written; what was written before is safe.
     """
+    facts = dataclasses.asdict(dataclasses.replace(part, found=Found(part.found.measurements, {})))
+    facts |= {"measurements": facts.pop("found")["measurements"], "results": list(part.found.results)}
+    stores = {_store(part.instrument, part.name, word): result for word, result in part.found.results.items()}
+    parts.write(number, stores, **facts)
 
-    def __init__(self, parts: Parts, out: Path) -> None:
-        self.parts = parts
-        self.out = out
 
-    def get(self, number: int) -> Part | None:
-        """A part, or None where it is not finished, or damaged: of that there is a warning.
+def finish(parts: Parts, out: Path, comparison: Comparison) -> None:
+    """Write the table, and give everything its final name.
 
-        Args:
-            number: its position in the comparison.
-
-        Returns:
-            The part.
-        """
-        if number not in self.parts.done:
-            return None
-        try:
-            facts = self.parts.check(number)
-        except DamageError as error:
-            warnings.warn(f"{str(self.parts.root)!r} is damaged ({error}): this is measured again", stacklevel=3)
-            return None
-        stores = {word: self.parts.root / _store(facts["instrument"], facts["name"], word) for word in facts["results"]}
-        return Part(
-            instrument=facts["instrument"],
-            name=facts["name"],
-            found=Found(
-                [_measurement(values) for values in facts["measurements"]],
-                {word: load(store) for word, store in stores.items()},
-            ),
-            forwards=facts["forwards"],
-            backwards=facts["backwards"],
-            seconds=facts["seconds"],
-        )
-
-    def put(self, number: int, part: Part) -> None:
-        """Write a part.
-
-        Args:
-            number: its position in the comparison.
-            part: what was measured.
-
-        Raises:
-            OSError: if it cannot be written; what was put before is safe.
-        """
-        facts = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.name != "found"}
-        self.parts.write(
-            number,
-            {_store(part.instrument, part.name, word): result for word, result in part.found.results.items()},
-            **facts,
-            measurements=[dataclasses.asdict(measurement) for measurement in part.found.measurements],
-            results=list(part.found.results),
-        )
-
-    def finish(self, comparison: Comparison) -> None:
-        """Write the table, and give everything its final name.
-
-        Args:
-            comparison: all parts.
-
-        Raises:
-            ValueError: if something else has come to stand there; everything stays where it is.
-        """
-        root, out = self.parts.root, self.out
-        if root != out:
-            check_free(out, overwrite=True, kind=_kind(out))
-        for left in (*root.glob(f"{JOURNAL}/.*"), *root.glob(f"{RESULTS}/.*")):
-            delete(left)  # by processes that were killed while they wrote
-        write_whole(root / "table.csv", csv_text(comparison).encode())
-        if is_table(out):
-            move_into_place(root / "table.csv", out)
-            clear(root, JOURNAL)
-            return
-        write_whole(root / "table.md", markdown(comparison).encode())
-        (root / RESULTS).mkdir(exist_ok=True)  # also of instruments that give none
-        if root != out:
-            for theirs in out.iterdir() if out.is_dir() else ():
-                if theirs.name not in (JOURNAL, RESULTS, "table.csv", "table.md"):  # figures, say: they stay
-                    theirs.rename(root / theirs.name)
-            move_into_place(root, out)
+    Raises:
+        ValueError: if something else has come to stand there; everything stays where it is.
+    """
+    root = parts.root
+    if root != out:
+        check_free(out, overwrite=True, kind=_kind(out))
+    for left in (*root.glob(f"{JOURNAL}/.*"), *root.glob(f"{RESULTS}/.*")):
+        delete(left)  # by processes that were killed while they wrote
+    write_whole(root / "table.csv", csv_text(comparison).encode())
+    if is_table(out):
+        move_into_place(root / "table.csv", out)
+        clear(root, JOURNAL)
+        return
+    write_whole(root / "table.md", markdown(comparison).encode())
+    (root / RESULTS).mkdir(exist_ok=True)  # also of instruments that give none
+    if root != out:
+        for theirs in out.iterdir() if out.is_dir() else ():
+            if theirs.name not in (JOURNAL, RESULTS, "table.csv", "table.md"):  # figures, say: they stay
+                theirs.rename(root / theirs.name)
+        move_into_place(root, out)
 
 
 @contextlib.contextmanager
-def open_journal(out: Path, plan: Plan, *, overwrite: bool) -> Iterator[Journal]:
+def open_parts(out: Path, plan: Plan, *, overwrite: bool) -> Iterator[Parts]:
     """What there is of a comparison, or a new one; no other process can write it meanwhile.
 
     Args:
@@ -149,7 +113,7 @@ def open_journal(out: Path, plan: Plan, *, overwrite: bool) -> Iterator[Journal]
         overwrite: whether what exists may be replaced, once the comparison is whole.
 
     Yields:
-        The journal.
+        Its parts.
 
     Raises:
         ValueError: if the comparison was started with another plan, another process is writing it, or there is
@@ -158,15 +122,11 @@ def open_journal(out: Path, plan: Plan, *, overwrite: bool) -> Iterator[Journal]
     check_out(out, overwrite=overwrite)
     with writing(out):
         finished = not overwrite and (out / JOURNAL / "plan.json").is_file()
-        yield Journal(Parts(out if finished else unfinished(out), plan, folder=JOURNAL, overwrite=overwrite), out)
+        yield Parts(out if finished else unfinished(out), plan, folder=JOURNAL, overwrite=overwrite)
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse what a comparison cannot be written to; one that is there already is resumed.
-
-    Args:
-        out: as in `open_journal`.
-        overwrite: as in `open_journal`.
 
     Raises:
         ValueError: if it exists and is no comparison (or table of one), or is a table and `overwrite` is false.
@@ -185,15 +145,7 @@ def is_table(out: Path) -> bool:
 
 
 def plan_of(bench: Bench, instruments: tuple[str, ...]) -> Plan:
-    """Everything that decides what a comparison measures.
-
-    Args:
-        bench: classifiers, examples and settings.
-        instruments: names of those that are used.
-
-    Returns:
-        The plan, which travels through JSON unchanged.
-    """
+    """Everything that decides what a comparison measures; it travels through JSON unchanged."""
     described = {
         subject.name: {
             "group": subject.group,

@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from boundarygeo.results.overwriting import arrays_written, check_free
+from boundarygeo.results.overwriting import arrays_written, check_free, read_json
 from boundarygeo.results.result import FORMAT_VERSION, OWNER, Result
 
 UNFINISHED = ".partial"
@@ -147,6 +147,8 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
             f"path must be a Zarr store, got {str(path)!r}, which is not a folder"
             f"{hint if unfinished(path).is_dir() else ''}"
         )
+    if path.name.endswith(UNFINISHED) and "consolidated_metadata" not in read_json(path / "zarr.json"):
+        raise ValueError(f"{str(path)!r} has no finished part yet, or is of an earlier version that cannot be read")
     try:
         dataset = xr.open_zarr(path, chunks=chunks)
     except Exception as error:
@@ -188,12 +190,7 @@ def read_log(store: Path) -> list[dict[str, Any]]:
 
 
 def check_format(path: str | os.PathLike[str], found: int, known: int) -> None:
-    """Refuse what a later version wrote in a format that this one does not know.
-
-    Args:
-        path: of what is read.
-        found: version of its format.
-        known: the highest version that can be read.
+    """Refuse what a later version wrote: a format that is newer than the last one that is known here.
 
     Raises:
         ValueError: if it is newer.

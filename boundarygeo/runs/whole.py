@@ -143,7 +143,7 @@ class RunStore:
         """Join the parts into a store at its final path, and delete them; nothing where that has been done.
 
         Raises:
-            ValueError: if something else is there by now; the parts stay where they are.
+            ValueError: if something else is there by now, or a part is damaged; the parts stay where they are.
             OSError: if it cannot be written; the parts stay.
         """
         if self.parts is not None:
@@ -153,6 +153,10 @@ class RunStore:
                 try:
                     self._join(whole)
                     move_into_place(whole, self.path)
+                except DamageError as error:
+                    raise ValueError(
+                        f"{str(self.parts.root)!r} is damaged ({error}): re-running computes that part again"
+                    ) from error
                 finally:
                     delete(whole)
         if read_json(unfinished(self.path) / PARTS / "plan.json") == dataclasses.asdict(self.plan):
@@ -239,7 +243,7 @@ class RunStore:
         """The same of what is known about a part."""
         assert self.parts is not None
         if part in self.parts.done:
-            return {key: value for key, value in self.parts.facts(part).items() if key != "files"}
+            return {key: value for key, value in self.parts.check(part).items() if key != "files"}
         assert self._sealed is not None
         return {"common": self._sealed["common"], **self._sealed["parts"][part]}
 

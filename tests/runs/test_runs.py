@@ -821,6 +821,27 @@ def test_a_damaged_part_is_found_named_and_computed_again(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.zarr", "trace", "uninterrupted.zarr"]
 
 
+def test_a_part_that_is_damaged_before_all_are_joined_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, finish = tmp_path / "run.zarr", RunStore.finish
+
+    def late(self: RunStore) -> None:
+        damage(
+            out.with_name("run.zarr.partial") / "parts" / "000002.zarr" / "labels" / "c" / "0" / "0" / "0", "changed"
+        )
+        finish(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunStore, "finish", late)
+        with pytest.raises(ValueError, match=r"is damaged \(parts/000002.zarr/labels/c/0/0/0\): re-running computes"):
+            whole_run(out)
+    assert not out.exists()
+    with pytest.warns(UserWarning, match="part 2 "):
+        whole_run(out)
+    assert contents(out) == contents(whole_run(tmp_path / "uninterrupted.zarr"))
+
+
 def test_a_repair_that_is_stopped_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, trace = whole_run(tmp_path / "run.zarr"), tmp_path / "trace"
     expected = contents(out)

@@ -168,6 +168,24 @@ def test_what_earlier_versions_and_others_write_is_read_as_before(tmp_path: Path
         assert torch.equal(again.found, before.found[:count])
 
 
+def test_finished_runs_of_version_0_1_are_read(tmp_path: Path) -> None:
+    path = saved(tmp_path / "old.zarr")
+    (path / "chunks" / "plan.json").write_text(json.dumps({"analysis": "a", "part": 0, "format": 1}))
+    (path / "chunks" / "layout.json").write_text("{}")
+    (path / "chunks" / "000000.json").write_text("{}")
+    (path / "chunks" / "log.jsonl").write_text('{"chunk": 0, "seconds": 1.5}\n{"chunk": 1, "seconds": 2.0}\n')
+    assert bg.load(path).provenance.seconds == 3.5
+    assert len(bg.load(path, examples=[2]).labels) == 1  # type: ignore[attr-defined]
+    zeros().save(path, overwrite=True)
+    assert not (path / "chunks" / "plan.json").exists()
+
+
+def test_an_unfinished_run_of_version_0_1_is_refused(tmp_path: Path) -> None:
+    zeros().to_xarray().to_zarr(tmp_path / "old.zarr.partial", consolidated=False)
+    with pytest.raises(ValueError, match="has no finished part yet, or is of an earlier version that cannot be read"):
+        bg.load(tmp_path / "old.zarr.partial")
+
+
 def test_a_user_s_setting_of_zarr_changes_nothing(tmp_path: Path) -> None:
     import zarr
 
