@@ -69,9 +69,6 @@ def check_free(path: str | os.PathLike[str], *, overwrite: bool, kind: Kind | No
 def check_writable(path: Path) -> None:
     """Refuse a path at which nothing can be written; nothing is made to find out.
 
-    Args:
-        path: where something is to be written.
-
     Raises:
         ValueError: if a parent is a file, or it or its nearest folder must not be written to.
     """
@@ -84,15 +81,7 @@ def check_writable(path: Path) -> None:
 
 
 def foreign(path: Path, kind: Kind | None = None) -> str | None:
-    """Why what is at a path is not to be replaced.
-
-    Args:
-        path: a file or a folder.
-        kind: what it has to be; by default anything that this package writes.
-
-    Returns:
-        The reason, to follow "which"; None where this package wrote it, all of it.
-    """
+    """Why what is at a path is not to be replaced, to follow "which"; None where this package wrote all of it."""
     if path.is_dir() and not any(path.iterdir()):
         return None if kind in (None, "store", "run", "comparison") else "is a folder"
     kinds: list[Kind] = [kind] if kind is not None else ["store"] if path.is_dir() else list(_FAULTS)
@@ -113,17 +102,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def arrays_written(store: Path) -> list[str] | None:
-    """Names of the arrays of a store of which every chunk was written.
-
-    They are attributes of the group `chunks`, which the consolidated metadata of a whole store repeats, and not of the
-    data set: xarray would copy them to what others write with holes.
-
-    Args:
-        store: folder of the store.
-
-    Returns:
-        The names; None for a store of an earlier version, which left out chunks of nothing but the fill value.
-    """
+    """Names of the arrays of a store of which every chunk was written; None where it does not say."""
     inline = (read_json(store / "zarr.json").get("consolidated_metadata") or {}).get("metadata", {})
     group = inline.get("chunks") or read_json(store / "chunks" / "zarr.json")
     return group.get("attributes", {}).get("arrays")

@@ -52,13 +52,7 @@ class Provenance:
 
 
 def sum_of_provenances(parts: Sequence[Provenance]) -> Provenance:
-    """What parts of one analysis cost together.
-
-    Args:
-        parts: provenances that differ in their costs alone.
-
-    Returns:
-        The first, with the costs of all.
+    """The first provenance of parts of one analysis, with the costs of all.
 
     Raises:
         ValueError: if they differ in more.

@@ -54,13 +54,7 @@ def save(result: Result, path: Path, *, overwrite: bool = False) -> Path:
 
 
 def write(dataset: xr.Dataset, folder: Path, *, encoding: Mapping[str, Any] | None = None) -> None:
-    """Write a new store, with every chunk and what says so, but without consolidated metadata.
-
-    Args:
-        dataset: of a result.
-        folder: where.
-        encoding: as in `xarray.Dataset.to_zarr`.
-    """
+    """Write a new store, with every chunk and what says so, but without consolidated metadata."""
     dataset.to_zarr(
         folder, mode="w", consolidated=False, zarr_format=3, write_empty_chunks=True, encoding=dict(encoding or {})
     )

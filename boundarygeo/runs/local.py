@@ -14,13 +14,7 @@ from boundarygeo.runs.plan import Job, classifiers_in
 
 
 class Task(NamedTuple):
-    """One part of one job.
-
-    Attributes:
-        job: number of the job.
-        part: number of the part.
-        rows: positions of its examples.
-    """
+    """A part of a job, by their numbers, and the positions of its examples."""
 
     job: int
     part: int
@@ -28,14 +22,7 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A part that was computed.
-
-    Attributes:
-        task: which.
-        results: of its examples, one for each store of the job.
-        worker: who computed it.
-        seconds: how long that took, in s.
-    """
+    """A part that was computed: one result for each store of the job, by whom, and how long that took, in s."""
 
     task: Task
     results: tuple[Result, ...]
@@ -44,11 +31,7 @@ class Done(NamedTuple):
 
 
 class Worker:
-    """Computes parts, and remembers how many examples at once fit into memory.
-
-    Args:
-        jobs: what is computed.
-    """
+    """Computes parts of jobs, and remembers how many examples at once fit into memory."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
@@ -60,15 +43,6 @@ class Worker:
 
         An analysis makes its own batches smaller when memory runs out. Where that is not enough, fewer examples are
         given to it at once, for this part and all that follow.
-
-        Args:
-            task: which.
-            x: inputs `[example, *input]`.
-            y: true classes, int64 `[example]`.
-            index: number of each example, int64 `[example]`.
-
-        Returns:
-            Its results.
 
         Raises:
             torch.OutOfMemoryError: if not even one example fits.
@@ -102,15 +76,7 @@ class LocalEngine:
         return next(classifiers_in(jobs[0].classifiers)).device.type
 
     def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
-        """Compute parts, in order.
-
-        Args:
-            jobs: what the tasks' job numbers mean.
-            tasks: the parts.
-
-        Yields:
-            Each part when it is done.
-        """
+        """Compute parts, in order."""
         worker = Worker(jobs)
         for task in tasks:
             job = jobs[task.job]

@@ -9,13 +9,7 @@ from filelock import FileLock, Timeout
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Keep other processes from writing to the same path.
-
-    Args:
-        path: what is written; its folder is made where there is none.
-
-    Yields:
-        Nothing.
+    """Keep other processes from writing to the same path, whose folder is made where there is none.
 
     Raises:
         ValueError: if another process is writing to it.

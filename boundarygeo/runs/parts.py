@@ -86,12 +86,7 @@ class Parts:
         return facts
 
     def write(self, part: int, stores: Mapping[str, Result], **facts: Any) -> None:
-        """Write a part.
-
-        Args:
-            part: its number.
-            stores: its results, by their paths in the root.
-            **facts: what else is to be known about it, as JSON.
+        """Write a part: its results, by the paths of their stores in the root, and further facts, as JSON.
 
         Raises:
             OSError: if it cannot be written; what was written before is safe.

@@ -151,11 +151,7 @@ class Plan:
         return len(range(self.examples)[self.rows(part)])
 
     def check_same(self, wanted: "Plan", root: Path) -> None:
-        """Refuse to resume what was started with this plan where another is wanted.
-
-        Args:
-            wanted: the plan of now.
-            root: folder of what was started.
+        """Refuse to resume what was started in a folder with this plan where another is wanted.
 
         Raises:
             ValueError: if the plans differ.
@@ -170,23 +166,12 @@ class Plan:
     def differences(self, other: "Plan") -> list[str]:
         """Where another plan differs, as `name: this one's value, other one's value`."""
         own, theirs = (dict(_flat(dataclasses.asdict(plan))) for plan in (self, other))
-        names = dict.fromkeys([*own, *theirs])
-        missing = "nothing"
-        return [
-            f"{name}: {own.get(name, missing)}, now {theirs.get(name, missing)}"
-            for name in names
-            if own.get(name, missing) != theirs.get(name, missing)
-        ]
+        pairs = {name: (own.get(name, "nothing"), theirs.get(name, "nothing")) for name in own | theirs}
+        return [f"{name}: {before}, now {now}" for name, (before, now) in pairs.items() if before != now]
 
 
 def read_plan(file: Path) -> Plan | None:
     """The plan in a file of a run's folder; None where there is none.
-
-    Args:
-        file: the file.
-
-    Returns:
-        The plan.
 
     Raises:
         ValueError: if its format is another than that of this version, or it is no plan.
@@ -210,29 +195,13 @@ def read_plan(file: Path) -> Plan | None:
 def steady(clf: Classifier, first: Tensor, *, batch_size: int | None = None, device: str | None = None) -> Classifier:
     """A classifier whose batch sizes no clock decides, or results could differ in their last digits from run to run.
 
-    Args:
-        clf: the classifier.
-        first: a few inputs, `[example, *input]`.
-        batch_size: examples per batch; by default the classifier's own, or a good one by its number of operations.
-        device: kind of device that it will be on; by default its own.
-
-    Returns:
-        The classifier with batches of a fixed size.
+    They are those given, or the classifier's own, or good ones by the number of its operations on the first inputs.
     """
     return clf.with_batch_size(batch_size or clf.batch_size or clf.steady_batch_size(first, device=device))
 
 
 def plans_of(job: Job, *, inputs: dict[str, str], chunk_size: int, device: str) -> list[Plan]:
-    """The plans of the stores of a job.
-
-    Args:
-        job: what is to be computed.
-        inputs: what `identify_inputs` gives of its inputs.
-        chunk_size: examples per part.
-        device: kind of device it is computed on.
-
-    Returns:
-        One for each store, which travels through JSON unchanged.
+    """The plans of the stores of a job, which travel through JSON unchanged; `inputs` is from `identify_inputs`.
 
     Raises:
         TypeError: if a setting is of a kind that cannot be written down.
@@ -277,15 +246,7 @@ def _named(analysis: Callable[..., Any]) -> str:
 
 
 def identify_inputs(x: Inputs, at_once: int) -> dict[str, str]:
-    """What tells inputs from all others: they are read, a few at a time.
-
-    Args:
-        x: inputs `[example, *input]`.
-        at_once: how many are read at a time.
-
-    Returns:
-        Shape and dtype of one, and a digest of all.
-    """
+    """What tells inputs from all others: shape and dtype of one, and a digest of all, read a few at a time."""
     digest = hashlib.sha256()
     first = x[:1]
     for start in range(0, len(x), at_once):

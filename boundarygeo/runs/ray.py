@@ -62,14 +62,7 @@ class RayEngine:
         return "cuda" if self._ray.cluster_resources().get("GPU", 0) else "cpu"
 
     def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
-        """Compute parts on the workers, each one part at a time.
-
-        Args:
-            jobs: what the tasks' job numbers mean.
-            tasks: the parts.
-
-        Yields:
-            Each part when it is done, in any order.
+        """Compute parts on the workers, each one part at a time, in any order.
 
         Raises:
             RuntimeError: if a part's worker died three times in a row.

@@ -113,20 +113,10 @@ def run_jobs(
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
-    """Run several jobs, each into its own stores, with all their parts in one queue; as `run`.
-
-    Args:
-        jobs: what to compute: one per model, for example.
-        chunk_size: as in `run`.
-        batch_size: as in `run`.
-        engine: as in `run`.
-        overwrite: as in `run`.
-        progress: as in `run`.
+    """Run several jobs, one per model for example, each into its own stores, with all parts in one queue; as `run`.
 
     Raises:
-        TypeError: as `run`.
         ValueError: as `run`, or if two results are to have the same store.
-        OSError: as `run`.
     """
     for job in jobs:
         _check(job)
@@ -172,14 +162,7 @@ def run_jobs(
 
 
 def is_run(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a run at a path, finished or not.
-
-    Args:
-        path: of the store, as it is given to `run`.
-
-    Returns:
-        Whether there is one.
-    """
+    """Whether there is a run, finished or not, of the store at a path, as it is given to `run`."""
     path = Path(path)
     return any(
         (root / folder / "plan.json").is_file() for root in (path, unfinished(path)) for folder in ("chunks", PARTS)

@@ -106,13 +106,7 @@ class RunStore:
         self.missing = sorted(lost)
 
     def write(self, part: int, result: Result, *, worker: str, seconds: float) -> None:
-        """Write a part.
-
-        Args:
-            part: its number.
-            result: of its examples.
-            worker: who computed it, for the log.
-            seconds: how long that took, in s.
+        """Write a part, with who computed it and how long that took, in s.
 
         Raises:
             ValueError: if the result does not go with the other parts.
