@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ class Parts:
         self.done.add(part)
 
     @contextlib.contextmanager
-    def writing(self) -> Any:
+    def writing(self) -> Iterator[None]:
         """What cannot be written here is reported with what is safe."""
         try:
             yield

@@ -193,8 +193,9 @@ class RunStore:
         consolidate(folder)
         write_json(folder / PLAN, dataclasses.asdict(self.plan))
         lasting = [{key: each[key] for key in ("sizes", "forwards", "backwards")} for each in facts]
+        common = self._sealed["common"] if self._sealed else self.parts.facts(0)["common"]
         lists = list_dimension(kind)
-        sealed = {"parts": lasting, "lists": lists, "common": facts[0]["common"], "files": digests(folder, folder)}
+        sealed = {"parts": lasting, "lists": lists, "common": common, "files": digests(folder, folder)}
         write_sealed(folder / SEAL, sealed)
         log = {line["part"]: line for line in read_log(self.path)} if self._sealed else {}
         log |= {each["log"]["part"]: each["log"] for each in facts if "log" in each}
@@ -234,12 +235,13 @@ class RunStore:
         return select(xr.open_zarr(self.path, chunks=None), self.plan.rows(part))
 
     def _facts(self, part: int) -> dict[str, Any]:
-        """The same of what is known about a part."""
+        """What a part holds and cost, and, where it was computed anew, its line of the log."""
         assert self.parts is not None
         if part in self.parts.done:
-            return {key: value for key, value in self.parts.check(part).items() if key != "files"}
+            facts = self.parts.check(part)
+            return {key: facts[key] for key in ("sizes", "forwards", "backwards", "log")}
         assert self._sealed is not None
-        return {"common": self._sealed["common"], **self._sealed["parts"][part]}
+        return self._sealed["parts"][part]
 
     def _check_common(self, common: dict[str, Any]) -> None:
         """Refuse a part that differs from the others in more than its examples."""
