@@ -1,4 +1,4 @@
-"""What a comparison keeps while it is made: each instrument on each classifier is a part, as in a long run.
+"""What a comparison saves while it is made: each instrument on each classifier is a part, as in a long run.
 
 Beside `results`, the stores of all parts, the folder has a folder `journal`: see `boundarygeo.runs.parts`. Until all
 parts are there, the folder is called `NAME.partial`; of a table alone nothing else remains.

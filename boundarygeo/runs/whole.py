@@ -178,7 +178,7 @@ class RunStore:
                     place = [slice(start.get(dim, 0), start.get(dim, 0) + size)
                              for dim, size in zip(variable.dims, values.shape, strict=True)]  # fmt: skip
                     arrays[str(name)][tuple(place)] = values
-            start = {dim: begin + dataset.sizes[dim] for dim, begin in start.items()}
+            start = {dim: offset + dataset.sizes[dim] for dim, offset in start.items()}
             give_memory_back()
         counted = {cost: sum(each[cost] for each in facts) for cost in COSTS if cost != "seconds"}
         attributes = {"provenance": json.dumps(json.loads(first.attrs["provenance"]) | {"seconds": 0.0} | counted)}
