@@ -70,7 +70,7 @@ def measure(clf: bg.Classifier, x: torch.Tensor, y: torch.Tensor, folder: Path, 
     size = sum(file.stat().st_size for file in one.rglob("*") if file.is_file())
     print(
         f"store: overhead {spread(overheads)} % of computing ({spread(seconds)} s, {len(x)} maps of 129² with margins "
-        f"and planes, {bg.run_status(one).chunks} chunks, {size / 1e6 / len(x):.2f} MB per example)"
+        f"and planes, {bg.run_status(one).parts} chunks, {size / 1e6 / len(x):.2f} MB per example)"
     )
     if engine is None:
         print("workers: nothing measured, Ray is not installed")

@@ -63,9 +63,9 @@ class SimulatedEngine:
         def give() -> None:
             task = waiting.popleft()
             began = time.perf_counter()
-            pickle.dumps(jobs[task.job].x[task.start : task.stop])
+            pickle.dumps(jobs[task.job].x[task.rows])
             self._work(time.perf_counter() - began)
-            heapq.heappush(running, (self.clock + self.seconds * draw.uniform(0.9, 1.1), task.chunk, task))
+            heapq.heappush(running, (self.clock + self.seconds * draw.uniform(0.9, 1.1), task.part, task))
 
         for _ in range(min(self.workers, len(tasks))):
             give()
@@ -80,7 +80,7 @@ class SimulatedEngine:
             if waiting:
                 give()
             job = jobs[task.job]
-            sent = pickle.dumps(made_up(task.stop - task.start, job.index[task.start : task.stop], job.settings))
+            sent = pickle.dumps(made_up(task.rows.stop - task.rows.start, job.index[task.rows], job.settings))
             began = time.perf_counter()
             yield Done(task, (pickle.loads(sent),), "simulated", self.seconds)
             self._work(time.perf_counter() - began)
@@ -209,7 +209,7 @@ def row(workers: int, arguments: argparse.Namespace) -> str:
         size = sum(file.stat().st_size for store in stores for file in store.rglob("*") if file.is_file())
     finally:
         shutil.rmtree(folder)
-    chunks = sum(state.chunks for state in states)
+    chunks = sum(state.parts for state in states)
     ideal = arguments.seconds * chunks / min(workers, chunks)
     return (
         f"| {workers} | {engine.clock / 3600:.2f} | {100 * ideal / engine.clock:.0f} % | "

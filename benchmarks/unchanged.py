@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from analyses import ONE, SEVERAL, classifier
 
-from boundarygeo.results.result import software_versions
+from boundarygeo.results.provenance import software_versions
 
 TOLERANCE = 1e-6
 RENAMED: dict[str, str] = {

@@ -1,10 +1,10 @@
-"""Commands whose results are kept chunk by chunk, so that the same command goes on where it was stopped."""
+"""Commands that save their results part by part, so that re-running them resumes where they were stopped."""
 
 import itertools
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.cli.options import RunOptions
 from boundarygeo.cli.sources import Examples
 from boundarygeo.results import Result, load
-from boundarygeo.runs import Engine, Job, LocalEngine, begun, run_jobs
+from boundarygeo.runs import Engine, Job, LocalEngine, is_run, run_jobs
 from boundarygeo.runs.lock import writing
 
 
@@ -23,8 +23,8 @@ class Problem:
     Attributes:
         analysis: called as `analysis(classifiers, x, y, index=..., **settings)`; gives a result, or a tuple of them.
         classifiers: the classifier, or several.
-        settings: everything else that it is told.
-        stores: where each of its results is kept, or None.
+        settings: its further arguments.
+        stores: where each of its results is saved, or None.
     """
 
     analysis: Callable[..., Result | tuple[Result, ...]]
@@ -34,48 +34,43 @@ class Problem:
 
 
 def results_of(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> list[Any]:
-    """The results of analyses: chunk by chunk where `--out` is given, at once otherwise.
+    """The results of analyses, one after another: part by part where `--out` is given, at once otherwise.
 
-    With `--out`, results that are not to be kept are written, too, so that they need not be computed again after the
-    command was killed: to a hidden folder beside the stores, which is deleted when all results are there.
-
-    Args:
-        problems: what is analysed.
-        examples: all examples.
-        options: of the command.
-
-    Returns:
-        Their results, one after another.
+    With `--out`, results without a store are saved, too, so that they need not be computed again after the command was
+    killed: in a hidden folder beside the stores, which is deleted when all results are there.
     """
     if options.out is None:
         return [result for problem in problems for result in at_once(problem, examples)]
-    kept = [store for problem in problems for store in problem.stores if store is not None]
-    unkept = (kept or [options.out])[0]
-    unkept = unkept.with_name(f".{unkept.name}.unkept")
-    if kept and not any(begun(store) for store in kept):
-        with writing(kept[0].absolute()):  # or it could be that of a command that has just begun
-            shutil.rmtree(unkept, ignore_errors=True)  # of a command that the kept stores know nothing of
+    named = [store for problem in problems for store in problem.stores if store is not None]
+    hidden = (named or [options.out])[0]
+    hidden = hidden.with_name(f".{hidden.name}.unkept")
+    if named and not any(is_run(store) for store in named):
+        with writing(named[0].absolute()):  # or it could be that of a command that has just been started
+            shutil.rmtree(hidden, ignore_errors=True)  # of a command that the stores know nothing of
     numbers = itertools.count()
-    stored = [
-        replace(problem, stores=tuple(store or unkept / f"{next(numbers)}.zarr" for store in problem.stores))
-        for problem in problems
-    ]
-    run_stores(stored, examples, options)
-    results = [load(store) for problem in stored for store in problem.stores if store is not None]
-    shutil.rmtree(unkept, ignore_errors=True)
-    for store in kept:
+    stores = [tuple(store or hidden / f"{next(numbers)}.zarr" for store in problem.stores) for problem in problems]
+    _run(problems, stores, examples, options)
+    results = [load(store) for several in stores for store in several]
+    shutil.rmtree(hidden, ignore_errors=True)
+    for store in named:
         print(f"saved {store}")
     return results
 
 
 def run_stores(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> None:
-    """Fill the stores of problems, all of which have one.
+    """Fill the stores of problems, all of which have one; as `results_of`, without reading them."""
+    _run(problems, [tuple(filter(None, problem.stores)) for problem in problems], examples, options)
 
-    Args:
-        problems: as in `results_of`.
-        examples: as in `results_of`.
-        options: of the command.
-    """
+
+def at_once(problem: Problem, examples: Examples) -> tuple[Any, ...]:
+    """The results of an analysis of all examples together."""
+    found = problem.analysis(problem.classifiers, examples.x, examples.y, index=examples.index, **problem.settings)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _run(
+    problems: Sequence[Problem], stores: Sequence[tuple[Path, ...]], examples: Examples, options: RunOptions
+) -> None:
     jobs = [
         Job(
             analysis=problem.analysis,
@@ -84,35 +79,21 @@ def run_stores(problems: Sequence[Problem], examples: Examples, options: RunOpti
             y=examples.y,
             index=examples.index,
             settings=problem.settings,
-            stores=tuple(store for store in problem.stores if store is not None),
+            stores=several,
         )
-        for problem in problems
+        for problem, several in zip(problems, stores, strict=True)
     ]
     try:
         run_jobs(jobs, chunk_size=options.chunk_size, engine=_engine(options), overwrite=options.overwrite)
     except KeyboardInterrupt:
-        print("boundarygeo: finished chunks are kept; the same command goes on from there", file=sys.stderr)
+        print("boundarygeo: finished parts are safe; re-running the command resumes from there", file=sys.stderr)
         raise
-
-
-def at_once(problem: Problem, examples: Examples) -> tuple[Any, ...]:
-    """The results of an analysis of all examples together.
-
-    Args:
-        problem: what is analysed.
-        examples: the examples.
-
-    Returns:
-        Its results.
-    """
-    found = problem.analysis(problem.classifiers, examples.x, examples.y, index=examples.index, **problem.settings)
-    return found if isinstance(found, tuple) else (found,)
 
 
 def _engine(options: RunOptions) -> Engine:
     if options.engine == "local":
         return LocalEngine()
-    from boundarygeo.runs.cluster import RayEngine  # Ray is an extra
+    from boundarygeo.runs.ray import RayEngine  # Ray is an extra
 
     device = "auto" if options.device == "auto" else options.device.partition(":")[0]
     return RayEngine(options.address, workers=options.workers, device=device)

@@ -59,7 +59,7 @@ def compare(
     """Compare checkpoints by every instrument: accuracy under attack, signs of masked gradients, geometry.
 
     Checkpoints that differ by their seed alone are one row: mean ± standard deviation over the seeds. With --out, each
-    instrument on each checkpoint is kept when it is finished: the same command resumes.
+    instrument on each checkpoint is saved when it is finished, and re-running the command resumes it.
     """
     for value, least, option in (
         (examples, 1, "--examples"),
@@ -138,7 +138,10 @@ def compare(
         )  # fmt: skip
     except KeyboardInterrupt:
         if out is not None:
-            print("boundarygeo: finished measurements are kept; the same command goes on from there", file=sys.stderr)
+            print(
+                "boundarygeo: finished measurements are safe; re-running the command resumes from there",
+                file=sys.stderr,
+            )
         raise
     _print(found)
     if out is not None:

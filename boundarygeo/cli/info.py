@@ -9,7 +9,7 @@ def info() -> None:
     import torch
 
     from boundarygeo.evaluation import fast_bfloat16, precision_ladder
-    from boundarygeo.results.result import software_versions
+    from boundarygeo.results.provenance import software_versions
     from boundarygeo.training import METHODS
     from boundarygeo.zoo import MODELS
     from boundarygeo.zoo.files import cache_folder

@@ -49,18 +49,18 @@ def resumable_stores(options: RunOptions, *, each_model: bool = True, **parts: S
     """The stores that `--out` names; one that exists is refused, unless it is that of a run, which may resume."""
     stores = named_stores(options, each_model=each_model, **parts)
     for store in stores:
-        if options.overwrite or not _is_begun(store):
+        if options.overwrite or not _is_run(store):
             check_new(store, "--out", overwrite=options.overwrite, kind="store")
     return stores
 
 
-def _is_begun(store: Path) -> bool:
-    """Whether a run has begun to write a store."""
+def _is_run(store: Path) -> bool:
+    """Whether a run has started to write a store."""
     if not has_folder(store):
         return False
-    from boundarygeo.runs import begun  # it reads the store, with all that this needs
+    from boundarygeo.runs import is_run  # it reads the store, with all that this needs
 
-    return begun(store)
+    return is_run(store)
 
 
 def has_folder(store: Path) -> bool:

@@ -11,7 +11,7 @@ from boundarygeo.cli.outputs import has_folder
 
 def status(
     stores: Annotated[list[Path], typer.Argument(metavar="STORE", help="What --out named; finished or not.")],
-    verify: Annotated[bool, typer.Option("--verify", help="Compare all finished chunks with their checksums.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare all finished parts with their checksums.")] = False,
 ) -> None:
     """How far the commands are that write these stores, which may be running.
 

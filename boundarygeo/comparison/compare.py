@@ -12,7 +12,7 @@ from torch import Tensor
 
 from boundarygeo.comparison.bench import Bench
 from boundarygeo.comparison.instruments import INSTRUMENTS, Found, hold_curves
-from boundarygeo.comparison.journal import Part, open_journal, plan_of
+from boundarygeo.comparison.journal import Part, finish, open_parts, plan_of, read_part, write_part
 from boundarygeo.comparison.rows import Comparison, Measurement, Row
 from boundarygeo.comparison.settings import Settings
 from boundarygeo.comparison.subjects import Subject, standard_partners
@@ -41,10 +41,10 @@ def compare(
     Where an instrument cannot be used on a classifier (no piecewise affine network, say), the table has no number there
     and says why; the others go on.
 
-    With `out`, each instrument on each classifier is kept, whole or not at all, when it is finished. The same call
-    goes on with a comparison that was killed, and gives what one that was not gives, to the last bit on one kind of
-    device, in all but wall-clock times; a call that differs is refused. What was damaged since is measured again. Until
-    it is whole, all of it is in a folder `out` + `".partial"`.
+    With `out`, each instrument on each classifier is saved, whole or not at all, when it is finished. Re-running
+    resumes a comparison that was killed and gives what one that was not gives, to the last bit on one kind of device,
+    in all but wall-clock times; a call that differs is refused. What is damaged is measured again. Until it is whole,
+    all of it is in a folder `out` + `".partial"`.
 
     Args:
         subjects: classifiers with the same bounds and classes.
@@ -56,7 +56,7 @@ def compare(
         seed: decides everything random.
         index: number of each example, which decides what is drawn for it; by default 0, 1, 2, ….
         out: folder for table.csv, table.md and all results as Zarr stores; or a .csv file, the table alone; or None,
-            and nothing is kept. With it, batches are of fixed sizes, as in `boundarygeo.run`.
+            and nothing is saved. With it, batches are of fixed sizes, as in `boundarygeo.run`.
         overwrite: whether what exists may be replaced; it is, once the comparison is whole. What else is in a folder
             stays.
         progress: whether to show bars when it takes more than two seconds.
@@ -67,9 +67,9 @@ def compare(
     Raises:
         TypeError: if an input is not a tensor of the right kind.
         ValueError: if classifiers do not fit together or to the examples, an instrument is unknown or lacks what it
-            needs, or a classifier does not give finite logits; if `out` was begun with other settings, is being
+            needs, or a classifier does not give finite logits; if `out` was started with other settings, is being
             written by another process, or is something else.
-        OSError: if `out` cannot be written; what is in it is kept.
+        OSError: if `out` cannot be written; what is finished is safe.
     """
     chosen = check_instruments(subjects, settings, instruments)
     numbers = numbers_of(index, len(x))
@@ -79,27 +79,27 @@ def compare(
         subjects = [_with_steady_batches(subject, x) for subject in subjects]
     bench = Bench(subjects, x, y, settings, seed=seed, index=numbers, progress=progress)
     todo = list(_todo(chosen, subjects))
-    parts: list[Part] = []
+    measured: list[Part] = []
     with contextlib.ExitStack() as stack:
-        journal = None
+        parts = None
         if out is not None:
-            journal = stack.enter_context(open_journal(Path(out), plan_of(bench, chosen), overwrite=overwrite))
+            parts = stack.enter_context(open_parts(Path(out), plan_of(bench, chosen), overwrite=overwrite))
         bar = stack.enter_context(
             progress_bar(len(todo), description="compare", unit="measurements", progress=progress)
         )
         for number, (name, subject) in enumerate(todo):
-            part = journal.get(number) if journal else None
+            part = read_part(parts, number) if parts else None
             if part is not None:
                 _hold(bench, subject, part)
             else:
                 part = _part(bench, name, subject)
-                if journal:
-                    journal.put(number, part)
-            parts.append(part)
+                if parts:
+                    write_part(parts, number, part)
+            measured.append(part)
             bar.update()
-        whole = _together(bench, chosen, parts)
-        if journal:
-            journal.finish(whole)
+        whole = _together(bench, chosen, measured)
+        if parts and out is not None:
+            finish(parts, Path(out), whole)
     return whole
 
 
@@ -118,7 +118,7 @@ def _part(bench: Bench, name: str, subject: Subject | None) -> Part:
     """What an instrument gives, and what it costs."""
     classifiers = [subject.classifier for subject in bench.subjects]
     before = [(clf.counts.forwards, clf.counts.backwards) for clf in classifiers]
-    began = time.perf_counter()
+    started = time.perf_counter()
     found = Found([], {"matrix": bench.matrix}) if subject is None else _measure(name, bench, subject)
     return Part(
         instrument=name,
@@ -126,12 +126,12 @@ def _part(bench: Bench, name: str, subject: Subject | None) -> Part:
         found=found,
         forwards=sum(clf.counts.forwards - old for clf, (old, _) in zip(classifiers, before, strict=True)),
         backwards=sum(clf.counts.backwards - old for clf, (_, old) in zip(classifiers, before, strict=True)),
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - started,
     )
 
 
 def _hold(bench: Bench, subject: Subject | None, part: Part) -> None:
-    """Give a bench the attacks of a part that was kept, so that they are not made again."""
+    """Give a bench the attacks of a part that is finished, so that they are not made again."""
     if subject is None:
         matrix = part.found.results["matrix"]
         assert isinstance(matrix, TransferMatrix)
@@ -167,7 +167,7 @@ def _with_steady_batches(subject: Subject, x: Tensor) -> Subject:
     """The subject with a batch size that no clock decides, and its classifier ready.
 
     How a module is rearranged to run fast is decided with the inputs that are seen first: these must be the same ones
-    where a comparison goes on in its middle.
+    where a comparison resumes in its middle.
     """
     clf = steady(subject.classifier, x[:FIRST_INPUTS])
     clf.predict(x[:FIRST_INPUTS])
@@ -244,4 +244,4 @@ def _check_names(subjects: Sequence[Subject]) -> None:
     """Refuse names that cannot be part of a file's name."""
     for subject in subjects:
         if not subject.name or set(subject.name) & set("/\\\0"):
-            raise ValueError(f"names of subjects must be parts of file names, to be kept, got {subject.name!r}")
+            raise ValueError(f"names of subjects must be parts of file names, to be saved, got {subject.name!r}")

@@ -1,16 +1,20 @@
 """What every analysis returns: fields with named dimensions and units, saved to Zarr through xarray; statistics."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from boundarygeo.results.result import Provenance, Result, array, load, open_store
+    from boundarygeo.results.provenance import Provenance
+    from boundarygeo.results.result import Result, array
+    from boundarygeo.results.storage import load, open_store
 
 __all__ = ["Provenance", "Result", "array", "load", "open_store"]
 
+# They load PyTorch and xarray, which `overwriting` does without.
+_HOMES = {"Provenance": "provenance", "Result": "result", "array": "result", "load": "storage", "open_store": "storage"}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from boundarygeo.results import result  # loads PyTorch and xarray, which `overwriting` does without
-
-    return getattr(result, name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,7 +1,7 @@
 """What may be replaced: what this package wrote, recognised as such, and nothing else.
 
-Every writer asks `check_free` before any work is done. Stores are recognised by their attributes or the plan of their
-run, checkpoints and states by their JSON, tables by their heading, figures and pages by a mark. A folder that holds
+Every writer asks `check_free` before any work is done. Stores are recognised by their attributes or their plan,
+checkpoints and states by their JSON, tables by their heading, figures and pages by a mark. A folder that holds
 anything else beside what was written there is not replaced, either: that would be deleted with it.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from boundarygeo._version import __version__
 
-Kind = Literal["store", "comparison", "table", "figure", "page", "checkpoint", "training state"]
+Kind = Literal["store", "run", "comparison", "table", "figure", "page", "checkpoint", "training state"]
 """What is written."""
 
 MARK = f"boundarygeo {__version__}"
@@ -28,12 +28,12 @@ TABLE_START = ("level", "name", "group", "seed", "instrument", "quantity")
 _MARKED = b"boundarygeo "
 _HEAD = 1 << 16  # bytes of a file in which its mark is
 _DEBRIS = frozenset({".DS_Store", "Thumbs.db"})  # what systems put into every folder that is looked at
-_JOURNAL = re.compile(
-    r"chunks/(zarr|plan|layout|lists|\d{6,})\.json|chunks/log\.jsonl|chunks/lists/\d{6,}\.npz"
+_NOTES = re.compile(
+    r"chunks/(zarr|plan|parts|layout|lists|\d{6,})\.json|chunks/log\.jsonl|chunks/lists/\d{6,}\.npz"
     r"|(.*/)?\.[^/]+\.partial|.*\.partial"  # the last two: of a process that was killed while it wrote
 )
 _CHUNK = re.compile(r"[^/]+/(zarr\.json|c(/\d+)*|\.z(array|attrs)|\d+(\.\d+)*)")
-_PLAN_FIELDS = {"analysis", "part", "settings", "chunk_size"}
+_PLAN_FIELDS = {"analysis", "settings", "chunk_size"}
 
 
 def check_free(path: str | os.PathLike[str], *, overwrite: bool, kind: Kind | None = None) -> Path:
@@ -69,9 +69,6 @@ def check_free(path: str | os.PathLike[str], *, overwrite: bool, kind: Kind | No
 def check_writable(path: Path) -> None:
     """Refuse a path at which nothing can be written; nothing is made to find out.
 
-    Args:
-        path: where something is to be written.
-
     Raises:
         ValueError: if a parent is a file, or it or its nearest folder must not be written to.
     """
@@ -84,17 +81,9 @@ def check_writable(path: Path) -> None:
 
 
 def foreign(path: Path, kind: Kind | None = None) -> str | None:
-    """Why what is at a path is not to be replaced.
-
-    Args:
-        path: a file or a folder.
-        kind: what it has to be; by default anything that this package writes.
-
-    Returns:
-        The reason, to follow "which"; None where this package wrote it, all of it.
-    """
+    """Why what is at a path is not to be replaced, to follow "which"; None where this package wrote all of it."""
     if path.is_dir() and not any(path.iterdir()):
-        return None if kind in (None, "store", "comparison") else "is a folder"
+        return None if kind in (None, "store", "run", "comparison") else "is a folder"
     kinds: list[Kind] = [kind] if kind is not None else ["store"] if path.is_dir() else list(_FAULTS)
     faults = [_FAULTS[each](path) for each in kinds]
     if None in faults:
@@ -113,17 +102,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def arrays_written(store: Path) -> list[str] | None:
-    """Names of the arrays of a store of which every chunk was written.
-
-    They are attributes of the group `chunks`, which the consolidated metadata of a whole store repeats, and not of the
-    data set: xarray would copy them to what others write with holes.
-
-    Args:
-        store: folder of the store.
-
-    Returns:
-        The names; None for a store of an earlier version, which left out chunks of nothing but the fill value.
-    """
+    """Names of the arrays of a store of which every chunk was written; None where it does not say."""
     inline = (read_json(store / "zarr.json").get("consolidated_metadata") or {}).get("metadata", {})
     group = inline.get("chunks") or read_json(store / "chunks" / "zarr.json")
     return group.get("attributes", {}).get("arrays")
@@ -145,40 +124,37 @@ def _store_fault(path: Path) -> str | None:
     attributes = metadata.get("attributes") or read_json(path / ".zattrs")
     files, written = list(_files(path)), arrays_written(path)
     ours = "boundarygeo_type" in attributes or written is not None or plan.keys() >= _PLAN_FIELDS
-    if not ours and not _just_begun(path, files):
+    if not ours:
         return "is not a store of boundarygeo"
     for file in files:
         name = file.partition("/")[0]
         known = written is None or name in written
         if not (
             file in ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
-            or _JOURNAL.fullmatch(file)
+            or _NOTES.fullmatch(file)
             or (known and _CHUNK.fullmatch(file))
         ):
             return f"holds {file!r} that boundarygeo did not write,"
     return None
 
 
-def _just_begun(path: Path, files: list[str]) -> bool:
-    """Whether a folder is what a run leaves that is killed before its plan is written."""
-    return {entry.name for entry in path.iterdir()} - _DEBRIS == {"chunks"} and all(
-        re.fullmatch(r"chunks/(zarr\.json|\.(plan|zarr)\.json\.\d+\.partial)", file) for file in files
-    )
+def _run_fault(path: Path) -> str | None:
+    if (path / "parts").is_dir():
+        return _parts_fault(path, "parts", "parts", "run")
+    return _store_fault(path)  # as an earlier version left it
 
 
-def _comparison_fault(path: Path) -> str | None:
-    """Of what a comparison replaces in its folder; it keeps everything beside that."""
-    if not (path / "journal" / "plan.json").is_file():  # what is in it may be damaged: nothing else is there
-        return "is not a comparison of boundarygeo"
-    for entry in sorted((path / "journal").iterdir()):
-        if not re.fullmatch(r"(plan|\d{6,})\.json|\..*\.partial", entry.name) and entry.name not in _DEBRIS:
-            return f"holds 'journal/{entry.name}' that boundarygeo did not write,"
-    for entry in sorted((path / "results").iterdir()) if (path / "results").is_dir() else ():
-        if entry.name in _DEBRIS or (entry.name.startswith(".") and entry.name.endswith((".partial", ".old"))):
-            continue
-        fault = _store_fault(entry)
-        if fault is not None:
-            return f"holds 'results/{entry.name}' that boundarygeo did not write,"
+def _parts_fault(path: Path, folder: str, stores: str, kind: str) -> str | None:
+    """Of what is replaced in a folder with finished parts; everything beside that stays."""
+    entries = path / folder
+    starting = entries.is_dir() and all(entry.name.startswith(".") for entry in entries.iterdir())
+    if not starting and not (entries / "plan.json").is_file():  # what is in it may be damaged: nothing else is there
+        return f"is not a {kind} of boundarygeo"
+    for place in (entries, path / stores):
+        for entry in sorted(place.iterdir()) if place.is_dir() else ():
+            known = entry.name in _DEBRIS or re.fullmatch(r"(plan|\d{6,})\.json|\..*\.(partial|old)", entry.name)
+            if not known and _store_fault(entry) is not None:
+                return f"holds '{place.name}/{entry.name}' that boundarygeo did not write,"
     return None
 
 
@@ -236,7 +212,8 @@ def _json_in(path: Path, key: str) -> dict[str, Any]:
 
 _FAULTS: dict[Kind, Callable[[Path], str | None]] = {
     "store": _store_fault,
-    "comparison": _comparison_fault,
+    "run": _run_fault,
+    "comparison": lambda path: _parts_fault(path, "journal", "results", "comparison"),
     "table": _table_fault,
     "figure": _figure_fault,
     "page": _page_fault,

@@ -1,4 +1,4 @@
-"""Chunks one after another in this process."""
+"""Parts one after another in this process."""
 
 import os
 import platform
@@ -14,30 +14,15 @@ from boundarygeo.runs.plan import Job, classifiers_in
 
 
 class Task(NamedTuple):
-    """One chunk of one job.
-
-    Attributes:
-        job: number of the job.
-        chunk: number of the chunk.
-        start: its first example.
-        stop: the one after its last.
-    """
+    """A part of a job, by their numbers, and the positions of its examples."""
 
     job: int
-    chunk: int
-    start: int
-    stop: int
+    part: int
+    rows: slice
 
 
 class Done(NamedTuple):
-    """A chunk that was computed.
-
-    Attributes:
-        task: which.
-        results: of its examples, one for each store of the job.
-        worker: who computed it.
-        seconds: how long that took, in s.
-    """
+    """A part that was computed: one result for each store of the job, by whom, and how long that took, in s."""
 
     task: Task
     results: tuple[Result, ...]
@@ -46,11 +31,7 @@ class Done(NamedTuple):
 
 
 class Worker:
-    """Computes chunks, and remembers how many examples at once fit into memory.
-
-    Args:
-        jobs: what is computed.
-    """
+    """Computes parts of jobs, and remembers how many examples at once fit into memory."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
@@ -58,24 +39,15 @@ class Worker:
         self._fitting: dict[int, int] = {}
 
     def compute(self, task: Task, x: Tensor, y: Tensor, index: Tensor) -> Done:
-        """Compute a chunk.
+        """Compute a part.
 
         An analysis makes its own batches smaller when memory runs out. Where that is not enough, fewer examples are
-        given to it at once, for this chunk and all that follow.
-
-        Args:
-            task: which.
-            x: inputs `[example, *input]`.
-            y: true classes, int64 `[example]`.
-            index: number of each example, int64 `[example]`.
-
-        Returns:
-            Its results.
+        given to it at once, for this part and all that follow.
 
         Raises:
             torch.OutOfMemoryError: if not even one example fits.
         """
-        began = time.perf_counter()
+        started = time.perf_counter()
         parts: list[tuple[Result, ...]] = []
         start = 0
         while start < len(x):
@@ -93,7 +65,7 @@ class Worker:
         whole = (
             parts[0] if len(parts) == 1 else tuple(type(each[0]).concatenate(each) for each in zip(*parts, strict=True))
         )
-        return Done(task, whole, self.name, time.perf_counter() - began)
+        return Done(task, whole, self.name, time.perf_counter() - started)
 
 
 class LocalEngine:
@@ -104,16 +76,8 @@ class LocalEngine:
         return next(classifiers_in(jobs[0].classifiers)).device.type
 
     def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
-        """Compute chunks, in order.
-
-        Args:
-            jobs: what the tasks' job numbers mean.
-            tasks: the chunks.
-
-        Yields:
-            Each chunk when it is done.
-        """
+        """Compute parts, in order."""
         worker = Worker(jobs)
         for task in tasks:
-            job, rows = jobs[task.job], slice(task.start, task.stop)
-            yield worker.compute(task, job.x[rows], job.y[rows], job.index[rows])
+            job = jobs[task.job]
+            yield worker.compute(task, job.x[task.rows], job.y[task.rows], job.index[task.rows])

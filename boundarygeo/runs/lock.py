@@ -9,13 +9,7 @@ from filelock import FileLock, Timeout
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Keep other processes from writing to the same path.
-
-    Args:
-        path: what is written; its folder is made where there is none.
-
-    Yields:
-        Nothing.
+    """Keep other processes from writing to the same path, whose folder is made where there is none.
 
     Raises:
         ValueError: if another process is writing to it.
@@ -26,7 +20,7 @@ def writing(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"out must not be written by another process at the same time, got {str(path)!r}") from None
+        raise ValueError(f"another process is writing {str(path)!r}") from None
     except OSError as error:
         raise type(error)(f"out must be in a folder that can be written to, got {str(path)!r} ({error})") from error
     try:

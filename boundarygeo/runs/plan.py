@@ -1,4 +1,4 @@
-"""What a long run computes: decided before it begins, and compared when it goes on."""
+"""What a long run computes: decided before it starts, and compared when it resumes."""
 
 import dataclasses
 import enum
@@ -16,14 +16,18 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import code_digest, is_installed
 from boundarygeo.results import Result
-from boundarygeo.results.result import FORMAT_VERSION, software_versions
+from boundarygeo.results.overwriting import read_json
+from boundarygeo.results.provenance import software_versions
+from boundarygeo.results.storage import check_format
 
 CHUNK_SIZE = {"cpu": 32, "cuda": 256}
-"""Examples per chunk: enough to fill batches, few enough that losing one costs little."""
-
+"""Examples per part: enough to fill batches, few enough that losing one costs little."""
 
 FIRST_INPUTS = 32
-"""How many of a job's inputs a classifier is shown before any chunk."""
+"""How many of a job's inputs a classifier is shown before any part is computed."""
+
+RUN_FORMAT = 2
+"""Version of the layout of runs: what an earlier one started cannot be resumed, and a later one is refused."""
 
 
 class Inputs(Protocol):
@@ -45,7 +49,7 @@ class Job:
         x: inputs within the bounds.
         y: true classes, int64 `[example]`.
         index: number of each example, int64 `[example]`.
-        settings: what else the analysis is told: plain values, tensors or classifiers.
+        settings: further arguments of the analysis: plain values, tensors or classifiers.
         stores: path of the store of each result.
     """
 
@@ -70,7 +74,7 @@ class Job:
         """Show the classifiers the first inputs.
 
         How a module is rearranged to run fast is decided with the inputs that are seen first: these must be the same
-        ones where a run goes on in its middle, and on every worker.
+        ones where a run resumes in its middle, and on every worker.
         """
         for clf in classifiers_in([self.classifiers, dict(self.settings)]):
             clf.predict(self.x[:FIRST_INPUTS])
@@ -110,20 +114,20 @@ class Plan:
 
     Attributes:
         analysis: full name of the function, and a digest of its code where it belongs to no installed package.
-        part: which of its results it is, from 0.
+        result: which of its results it is, from 0.
         settings: of the analysis.
         classifiers: digests of weights and module, bounds, normalisation and batch size of each.
         examples: number of examples.
         data: shape and dtype of an input; first 16 digits of the SHA-256 of all inputs, of the examples' numbers, and
             of their classes.
-        chunk_size: examples per chunk; the last may hold fewer.
+        chunk_size: examples per part; the last may hold fewer.
         device: kind of device, `"cpu"` or `"cuda"`.
         versions: versions of the software that decides numbers.
-        format: version of the layout.
+        format: version of the layout of the run.
     """
 
     analysis: str
-    part: int
+    result: int
     settings: dict[str, Any]
     classifiers: Any
     examples: int
@@ -131,97 +135,88 @@ class Plan:
     chunk_size: int
     device: str
     versions: dict[str, str] = dataclasses.field(default_factory=software_versions)
-    format: int = FORMAT_VERSION
+    format: int = RUN_FORMAT
 
     @property
-    def chunks(self) -> int:
-        """Number of chunks."""
+    def parts(self) -> int:
+        """Number of parts."""
         return -(-self.examples // self.chunk_size)
 
-    def rows(self, chunk: int) -> tuple[int, int]:
-        """First example of a chunk, and the one after its last."""
-        return chunk * self.chunk_size, min((chunk + 1) * self.chunk_size, self.examples)
+    def rows(self, part: int) -> slice:
+        """Positions of the examples of a part."""
+        return slice(part * self.chunk_size, min((part + 1) * self.chunk_size, self.examples))
 
-    def size(self, chunk: int) -> int:
-        """Number of examples in a chunk."""
-        start, stop = self.rows(chunk)
-        return stop - start
+    def size(self, part: int) -> int:
+        """Number of examples in a part."""
+        return len(range(self.examples)[self.rows(part)])
 
-    def continues(self, wanted: "Plan", root: Path, *, overwrite: bool) -> bool:
-        """Whether what was begun with this plan can be gone on with.
-
-        Args:
-            wanted: the plan of now.
-            root: folder of what was begun.
-            overwrite: whether it may be replaced.
-
-        Returns:
-            Whether the plans are the same.
+    def check_same(self, wanted: "Plan", root: Path) -> None:
+        """Refuse to resume what was started in a folder with this plan where another is wanted.
 
         Raises:
-            ValueError: if they are not, and it may not be replaced.
+            ValueError: if the plans differ.
         """
         differences = self.differences(wanted)
-        if differences and not overwrite:
+        if differences:
             raise ValueError(
-                f"{str(root)!r} was begun with other settings ({'; '.join(differences)}): use those, or pass "
-                "overwrite to begin anew"
+                f"{str(root)!r} was started with other settings ({'; '.join(differences)}): use those, or pass "
+                "overwrite to start again"
             )
-        return not differences
 
     def differences(self, other: "Plan") -> list[str]:
         """Where another plan differs, as `name: this one's value, other one's value`."""
         own, theirs = (dict(_flat(dataclasses.asdict(plan))) for plan in (self, other))
-        names = dict.fromkeys([*own, *theirs])
-        missing = "nothing"
-        return [
-            f"{name}: {own.get(name, missing)}, now {theirs.get(name, missing)}"
-            for name in names
-            if own.get(name, missing) != theirs.get(name, missing)
-        ]
+        pairs = {name: (own.get(name, "nothing"), theirs.get(name, "nothing")) for name in own | theirs}
+        return [f"{name}: {before}, now {now}" for name, (before, now) in pairs.items() if before != now]
+
+
+def read_plan(file: Path) -> Plan | None:
+    """The plan in a file of a run's folder; None where there is none.
+
+    Raises:
+        ValueError: if its format is another than that of this version, or it is no plan.
+    """
+    if not file.is_file():
+        return None
+    read, root = read_json(file), file.parent.parent
+    check_format(root, read.get("format", 0), RUN_FORMAT)
+    if 0 < read.get("format", 0) < RUN_FORMAT:
+        raise ValueError(
+            f"{str(root)!r} was started by an earlier version of boundarygeo and cannot be resumed by this one: finish "
+            "it with that version, or pass overwrite to start again"
+        )
+    if set(read) != {field.name for field in dataclasses.fields(Plan)}:
+        raise ValueError(
+            f"{str(file)!r} must hold the plan of a run, got something else: pass overwrite to start again"
+        )
+    return Plan(**read)
 
 
 def steady(clf: Classifier, first: Tensor, *, batch_size: int | None = None, device: str | None = None) -> Classifier:
     """A classifier whose batch sizes no clock decides, or results could differ in their last digits from run to run.
 
-    Args:
-        clf: the classifier.
-        first: a few inputs, `[example, *input]`.
-        batch_size: examples per batch; by default the classifier's own, or a good one by its number of operations.
-        device: kind of device that it will be on; by default its own.
-
-    Returns:
-        The classifier with batches of a fixed size.
+    They are those given, or the classifier's own, or good ones by the number of its operations on the first inputs.
     """
     return clf.with_batch_size(batch_size or clf.batch_size or clf.steady_batch_size(first, device=device))
 
 
 def plans_of(job: Job, *, inputs: dict[str, str], chunk_size: int, device: str) -> list[Plan]:
-    """The plans of the stores of a job.
-
-    Args:
-        job: what is to be computed.
-        inputs: what `identify_inputs` gives of its inputs.
-        chunk_size: examples per chunk.
-        device: kind of device it is computed on.
-
-    Returns:
-        One for each store, which travels through JSON unchanged.
+    """The plans of the stores of a job, which travel through JSON unchanged; `inputs` is from `identify_inputs`.
 
     Raises:
         TypeError: if a setting is of a kind that cannot be written down.
     """
     first = Plan(
         analysis=_named(job.analysis),
-        part=0,
+        result=0,
         settings={name: _plain(value, name) for name, value in sorted(job.settings.items())},
         classifiers=_plain(job.classifiers, "classifiers"),
         examples=len(job.y),
-        data={**inputs, "numbers": _short(job.index.long()), "classes": _short(job.y.long())},
+        data={**inputs, "numbers": digest_of_tensors(job.index.long()), "classes": digest_of_tensors(job.y.long())},
         chunk_size=chunk_size,
         device=device,
     )
-    return [dataclasses.replace(first, part=part) for part in range(len(job.stores))]
+    return [dataclasses.replace(first, result=number) for number in range(len(job.stores))]
 
 
 def _plain(value: Any, name: str) -> Any:
@@ -235,7 +230,7 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, Classifier):
         return {**value.identity(), **value.settings()}
     if isinstance(value, Tensor):
-        return f"{value.dtype} {list(value.shape)} {_short(value)}"
+        return f"{value.dtype} {list(value.shape)} {digest_of_tensors(value)}"
     if isinstance(value, Mapping):
         return {str(key): _plain(one, f"{name}.{key}") for key, one in value.items()}
     if isinstance(value, Sequence | set | frozenset):
@@ -251,15 +246,7 @@ def _named(analysis: Callable[..., Any]) -> str:
 
 
 def identify_inputs(x: Inputs, at_once: int) -> dict[str, str]:
-    """What tells inputs from all others: they are read, part by part.
-
-    Args:
-        x: inputs `[example, *input]`.
-        at_once: how many are read at a time.
-
-    Returns:
-        Shape and dtype of one, and a digest of all.
-    """
+    """What tells inputs from all others: shape and dtype of one, and a digest of all, read a few at a time."""
     digest = hashlib.sha256()
     first = x[:1]
     for start in range(0, len(x), at_once):
@@ -267,8 +254,12 @@ def identify_inputs(x: Inputs, at_once: int) -> dict[str, str]:
     return {"shape": str(list(first.shape[1:])), "dtype": str(first.dtype), "inputs": digest.hexdigest()[:16]}
 
 
-def _short(tensor: Tensor) -> str:
-    return hashlib.sha256(_bytes(tensor)).hexdigest()[:16]
+def digest_of_tensors(*tensors: Tensor) -> str:
+    """The first 16 hex digits of the SHA-256 of what tensors hold, one after another."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()[:16]
 
 
 def _bytes(tensor: Tensor) -> bytes:

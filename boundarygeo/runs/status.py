@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from boundarygeo.results.result import read_log
-from boundarygeo.runs.store import ChunkStore
+from boundarygeo.results.overwriting import read_json
+from boundarygeo.results.storage import PARTS, read_log, unfinished
+from boundarygeo.runs.parts import Parts
+from boundarygeo.runs.plan import read_plan
+from boundarygeo.runs.whole import PLAN, damage, damaged_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,22 +20,22 @@ class RunStatus:
         root: folder that the store is in now.
         analysis: full name of the function that is run.
         finished: whether the store is whole.
-        chunks: number of chunks.
+        parts: number of parts.
         done: how many of them are finished.
         examples: number of examples.
         examples_done: how many of them are finished.
         seconds: time that was spent computing, by all workers together, in s.
-        workers: number of processes that have taken part so far.
-        remaining: seconds of computing that are left for one worker, at the pace so far; None before the first chunk.
-        last: when the last chunk was finished, or None.
-        damaged: the finished chunks whose files have changed since, each with the first such file, and those that a
-            finished store lacks; None where that was not looked at.
+        workers: number of processes that computed them.
+        remaining: seconds of computing that are left for one worker, at the pace so far; None before the first part.
+        last: when the last part was finished, or None.
+        damaged: the finished parts whose files have changed since, each with the first such file; None where that was
+            not looked at.
     """
 
     root: Path
     analysis: str
     finished: bool
-    chunks: int
+    parts: int
     done: int
     examples: int
     examples_done: int
@@ -45,19 +48,19 @@ class RunStatus:
     def __str__(self) -> str:
         state = "finished" if self.finished else "unfinished"
         lines = [
-            f"{self.root}: {state}, {self.done} of {self.chunks} chunks, {self.examples_done:,} of "
+            f"{self.root}: {state}, {self.done} of {self.parts} parts, {self.examples_done:,} of "
             f"{self.examples:,} examples of {self.analysis}"
         ]
         if self.last is not None:
             lines.append(
                 f"{self.seconds:.1f} s of computing by {self.workers} process{'es' * (self.workers != 1)}, the last "
-                f"chunk finished {self.last:%Y-%m-%d %H:%M:%S} UTC"
+                f"part finished {self.last:%Y-%m-%d %H:%M:%S} UTC"
             )
         if self.remaining:
             lines.append(f"about {self.remaining:.0f} s of computing are left")
         if self.damaged is not None:
-            told = [f"chunk {chunk} ({file})" for chunk, file in self.damaged.items()]
-            lines.append(f"damaged: {', '.join(told)}" if told else "no chunk is damaged")
+            named = [f"part {part} ({file})" for part, file in self.damaged.items()]
+            lines.append(f"damaged: {', '.join(named)}" if named else "no part is damaged")
         return "\n".join(lines)
 
 
@@ -66,33 +69,42 @@ def run_status(path: str | os.PathLike[str], *, verify: bool = False) -> RunStat
 
     Args:
         path: path of the store, as it was given to `run`.
-        verify: whether to read all finished chunks and compare them with their checksums.
+        verify: whether to read all finished parts and compare them with their checksums.
 
     Returns:
         The status.
 
     Raises:
-        ValueError: if there is no store of a run, or its format is newer than this version reads.
+        ValueError: if there is no store of a run, or its format is not that of this version.
     """
-    store = ChunkStore.find(Path(path))
-    if store is None:
-        raise ValueError(f"path must be the store of a run, got {str(path)!r}")
-    lines = read_log(store.root)
-    done = sum(store.plan.size(chunk) for chunk in store.done)
+    root = path = Path(path)
+    plan = read_plan(path / PLAN)
+    if plan is not None:
+        done = set(range(plan.parts))
+        lines = read_log(path)
+        damaged = damage(path, plan) if verify else None
+    else:
+        root = unfinished(path)
+        plan = read_plan(root / PARTS / "plan.json") or read_plan(root / PLAN)
+        if plan is None:
+            raise ValueError(f"path must be the store of a run, got {str(path)!r}")
+        parts = Parts(root, plan)
+        done = parts.done
+        lines = [log for part in sorted(done) if (log := read_json(parts.entry(part)).get("content", {}).get("log"))]
+        damaged = damaged_parts(parts) if verify else None
+    examples = sum(plan.size(part) for part in done)
     seconds = sum(line["seconds"] for line in lines)
-    lost = {chunk: f"{chunk:06d}.json" for chunk in store.missing} if store.finished else {}
-    computed = sum(store.plan.size(line["chunk"]) for line in lines)
     return RunStatus(
-        root=store.root,
-        analysis=store.plan.analysis,
-        finished=store.finished,
-        chunks=store.plan.chunks,
-        done=len(store.done),
-        examples=store.plan.examples,
-        examples_done=done,
+        root=root,
+        analysis=plan.analysis,
+        finished=root == path,
+        parts=plan.parts,
+        done=len(done),
+        examples=plan.examples,
+        examples_done=examples,
         seconds=seconds,
         workers=len({line["worker"] for line in lines}),
-        remaining=seconds / computed * (store.plan.examples - done) if lines else None,
+        remaining=seconds / examples * (plan.examples - examples) if lines else None,
         last=datetime.fromtimestamp(max(line["at"] for line in lines), UTC) if lines else None,
-        damaged=store.damaged() | lost if verify else None,
+        damaged=damaged,
     )

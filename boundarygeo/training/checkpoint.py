@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from boundarygeo.results.overwriting import check_free
-from boundarygeo.results.result import software_versions
+from boundarygeo.results.provenance import software_versions
 from boundarygeo.training.loop import TrainingResult
 from boundarygeo.zoo.models import build_model, find_model
 from boundarygeo.zoo.weights import copy_state, read_tensors, write_tensors

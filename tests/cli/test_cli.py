@@ -187,7 +187,7 @@ def test_what_exists_is_kept_unless_overwrite_is_said(
     before = bg.load(out)
     status, _, complaint = run(capsys, *base(folder), *SMALL, "--seed", 1, "--out", out)
     assert status == 2
-    assert "was begun with other settings (settings.seed: 0, now 1" in complaint
+    assert "was started with other settings (settings.seed: 0, now 1" in complaint
     after = bg.load(out)
     assert isinstance(before, bg.BoundaryMaps)
     assert isinstance(after, bg.BoundaryMaps)

@@ -62,7 +62,7 @@ def test_the_table_groups_seeds_and_is_kept_with_results_and_figures(
     assert rows["mixed", "to standard"]["note"] == "with plain-seed1"
     assert rows["mlp standard", "clean"]["seeds"] == "2"
     assert "| mlp standard | 2 |" in (out / "table.md").read_text()
-    assert "was begun with other settings" in refused(capsys, "compare", *models(folder), *SMALL, "--out", out)
+    assert "was started with other settings" in refused(capsys, "compare", *models(folder), *SMALL, "--out", out)
     words = ["--instruments", "spectrum", "--out", out, "--overwrite"]
     assert run(capsys, "compare", folder / "mixed.pt", *SMALL, *words)[0] == 0
     assert [path.name for path in (out / "results").iterdir()] == ["spectrum-mixed-spectrum.zarr"]

@@ -25,11 +25,12 @@ from test_compare import Bent, network
 from torch import Tensor, nn
 
 import boundarygeo as bg
-from boundarygeo.comparison import INSTRUMENTS, Comparison, Settings, Subject, bench, compare, journal
+from boundarygeo.comparison import INSTRUMENTS, Comparison, Settings, Subject, bench, compare
 from boundarygeo.comparison.bench import Bench
 from boundarygeo.comparison.instruments import Found
 from boundarygeo.comparison.tables import csv_text, markdown
 from boundarygeo.results import Result
+from boundarygeo.runs import parts as runs_parts
 
 N = 20
 SETTINGS = Settings(eps=0.1, radius=0.5, restarts=2, queries=50, few=3, max_dimension=4, pairs=12, sigma=0.02, votes=40)
@@ -128,7 +129,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Called:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, parts: int, stop: Callable[[], None]) -> None:
     """Stop when so many parts are kept, before the next entry is written: its results are there already."""
-    write, written = journal.write_json, 0
+    write, written = runs_parts.write_json, 0
 
     def counted(file: Path, value: Any) -> None:
         nonlocal written
@@ -138,7 +139,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, parts: int, stop: Callable[[], N
             written += 1
         write(file, value)
 
-    monkeypatch.setattr(journal, "write_json", counted)
+    monkeypatch.setattr(runs_parts, "write_json", counted)
 
 
 def interrupt() -> None:
@@ -353,7 +354,7 @@ def other_weights() -> list[Subject]:
 def test_other_settings_are_refused_by_name(changes: dict[str, Any], message: str, few: Path, called: Called) -> None:
     before = contents(few)
     for out in (few / "begun", few / "whole"):
-        with pytest.raises(ValueError, match="was begun with other settings") as refusal:
+        with pytest.raises(ValueError, match="was started with other settings") as refusal:
             compared(out, **{"instruments": FEW, **changes})
         assert f"({message}" in str(refusal.value)
         assert "\n" not in str(refusal.value)
@@ -380,13 +381,14 @@ def test_other_versions_devices_and_plans_are_refused(tmp_path: Path) -> None:
         ({"versions": plan["versions"] | {"torch": "1.0"}}, r"\(versions.torch: 1.0, now "),
         ({"device": "cuda"}, r"\(device: cuda, now cpu\)"),
         ({"format": 99}, "format 99, newer than this version"),
-        ({"new": 1}, "must hold the plan of a comparison, got something else: pass overwrite to begin anew"),
+        ({"format": 1}, "was started by an earlier version of boundarygeo and cannot be resumed by this one"),
+        ({"new": 1}, "must hold the plan of a run, got something else: pass overwrite to start again"),
     ):
         file.write_text(json.dumps(plan | change))
         with pytest.raises(ValueError, match=message):
             compared(out, instruments=["spectrum"])
     file.write_text("{")
-    with pytest.raises(ValueError, match="must hold the plan of a comparison"):
+    with pytest.raises(ValueError, match="must hold the plan of a run"):
         compared(out, instruments=["spectrum"])
     compared(out, instruments=["spectrum"], overwrite=True)
     assert (out / "table.md").is_file()
@@ -419,7 +421,7 @@ def test_one_process_at_a_time_writes(tmp_path: Path, called: Called) -> None:
     out = tmp_path / "out"
     with (
         FileLock(tmp_path / ".out.lock"),
-        pytest.raises(ValueError, match="out must not be written by another process at the same time, got"),
+        pytest.raises(ValueError, match="another process is writing .*out"),
     ):
         compared(out)
     assert called == []
@@ -443,7 +445,7 @@ def cut(file: Path) -> None:
 
 def change_a_number(file: Path) -> None:
     read = json.loads(file.read_text())
-    read["content"]["found"]["measurements"][0]["estimate"]["value"] += 0.01
+    read["content"]["measurements"][0]["estimate"]["value"] += 0.01
     file.write_text(json.dumps(read))
 
 
@@ -471,8 +473,7 @@ def test_what_is_damaged_is_named_and_measured_again(
     root = out if finished else tmp_path / "out.partial"
     shutil.copytree(few / ("whole" if finished else "begun.partial"), root)
     damage(root / file)
-    name = file if file.startswith("results") else Path(file).name
-    with pytest.warns(UserWarning, match=f"is damaged .{name}.: this is measured again"):
+    with pytest.warns(UserWarning, match=f"is damaged .{file}.: this is measured again"):
         compared(out, instruments=FEW)
     again = [call for call in called if call[1]]
     assert again[: len(measured)] == measured
@@ -492,7 +493,9 @@ def test_a_full_disk_is_told_with_what_is_safe(tmp_path: Path, called: Called, m
 
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 4, full)
-        with pytest.raises(OSError, match=r"could not be written \(No space left on device\): measurements that were"):
+        with pytest.raises(
+            OSError, match=r"could not be written \(No space left on device\): 4 finished parts are safe"
+        ):
             compared(out, instruments=FEW)
     called.clear()
     compared(out, instruments=FEW)
@@ -515,7 +518,7 @@ def test_the_command_says_what_is_kept_and_goes_on(
         status, said, complaint = run(capsys, *words, "--out", out)
     assert (status, said) == (130, "")
     assert complaint.splitlines() == [
-        "boundarygeo: finished measurements are kept; the same command goes on from there",
+        "boundarygeo: finished measurements are safe; re-running the command resumes from there",
         "boundarygeo: error: interrupted",
     ]
     for place in (out, tmp_path / "out.partial"):
@@ -530,6 +533,6 @@ def test_the_command_says_what_is_kept_and_goes_on(
     assert again.startswith(resumed)  # its seconds, too: they are those of what was measured
     assert [path.name for path in figures.iterdir()] == ["accuracy.png"]
     (out / "journal" / "000000.json").write_text("")
-    with pytest.warns(UserWarning, match=r"is damaged \(000000.json\): this is measured again"):
+    with pytest.warns(UserWarning, match=r"is damaged \(journal/000000.json\): this is measured again"):
         status, _, _ = run(capsys, *words, "--out", out)
     assert status == 0

@@ -151,9 +151,9 @@ def run_maps(out: Path, *, overwrite: bool = False, extent: float = 0.1) -> None
 
 
 def killed_run(path: Path) -> None:
-    """A store of which one of two chunks is there."""
+    """A store that lacks what its run says of its parts."""
     run_maps(path)
-    (path / "chunks" / "000001.json").unlink()
+    (path / "chunks" / "parts.json").unlink()
 
 
 FOREIGN = [
@@ -409,11 +409,40 @@ def test_the_mark_of_a_figure_survives_other_settings(tmp_path: Path) -> None:
             assert foreign(save_figure(map_grid(maps()), tmp_path / f"a.{suffix}"), "figure") is None
 
 
-@pytest.mark.parametrize("left", [None, ".plan.json.123.partial", "zarr.json"])
+@pytest.mark.parametrize("left", [None, ".plan.json.123.partial"])
 def test_a_run_that_was_killed_before_its_plan_was_written_is_no_obstacle(left: str | None, tmp_path: Path) -> None:
-    begun = tmp_path / "out.partial" / "chunks"
-    begun.mkdir(parents=True)
+    started = tmp_path / "out.partial" / "parts"
+    started.mkdir(parents=True)
     if left is not None:
-        (begun / left).write_bytes(b"{")
+        (started / left).write_bytes(b"{")
     run_maps(tmp_path / "out")
-    assert not begun.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def unfinished_run(out: Path) -> Path:
+    """What a run leaves that was stopped after the first of its two parts."""
+
+    def stops(self, jobs, tasks, compute=bg.LocalEngine.compute):
+        yield from compute(self, jobs, tasks[:1])
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bg.LocalEngine, "compute", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run_maps(out)
+    return out.with_name(f"{out.name}.partial")
+
+
+def test_a_file_inside_an_unfinished_run_is_kept_and_so_is_one_beside_its_parts(tmp_path: Path) -> None:
+    left = unfinished_run(tmp_path / "out")
+    for name in ("parts/notes.txt", "parts/000000.zarr/notes.txt"):
+        (left / name).write_text("mine")
+        before = contents(tmp_path)
+        with pytest.raises(ValueError, match=r"holds 'parts/(notes.txt|000000.zarr)' that boundarygeo did not write"):
+            run_maps(tmp_path / "out", overwrite=True, extent=0.2)
+        assert contents(tmp_path) == before
+        (left / name).unlink()
+    (left / "notes.txt").write_text("mine")
+    run_maps(tmp_path / "out", overwrite=True, extent=0.2)
+    assert sorted(contents(left)) == [str(left / "notes.txt")]
+    assert len(bg.load(tmp_path / "out").labels) == 4  # type: ignore[attr-defined]

@@ -10,7 +10,6 @@ import xarray as xr
 from torch import Tensor, nn
 
 import boundarygeo as bg
-from boundarygeo import results
 from boundarygeo.results import Provenance, Result, array
 
 
@@ -98,7 +97,8 @@ def test_a_failed_write_leaves_the_old_result_and_nothing_else(tmp_path: Path, m
 
 def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as tomorrow:
-        tomorrow.setattr(results, "FORMAT_VERSION", results.FORMAT_VERSION + 1)
+        for module in ("result", "storage"):
+            tomorrow.setattr(f"boundarygeo.results.{module}.FORMAT_VERSION", 2)
         path = toy().save(tmp_path / "toy.zarr")
         assert isinstance(bg.load(path), Toy)
     with pytest.raises(ValueError, match=r"has format 2, newer than this version of boundarygeo reads \(1\)"):

@@ -1,4 +1,4 @@
-"""Long runs: killed anywhere, they end with the store that they would have ended with."""
+"""Long runs: killed anywhere and resumed, they give the store of a run that was not killed."""
 
 import errno
 import json
@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.runs import Job, LocalEngine, run_jobs
+from boundarygeo.runs import whole as runs_whole
 from boundarygeo.runs.local import Done, Task, Worker
-from boundarygeo.runs.store import ChunkStore
+from boundarygeo.runs.whole import RunStore
 from boundarygeo.transfer.dimension import dimension_and_transfer
 
 EXAMPLES, CHUNK = 45, 4
@@ -66,7 +67,7 @@ def whole_run(out: Path, **changes: Any) -> Path:
 def contents(store: Path) -> dict[str, bytes]:
     """All files of a store but the log."""
     files = {path.relative_to(store).as_posix(): path.read_bytes() for path in store.rglob("*") if path.is_file()}
-    assert files.pop("chunks/log.jsonl")
+    assert files.pop("chunks/log.jsonl", b"") or store.name.endswith(".partial")
     return files
 
 
@@ -263,21 +264,24 @@ def test_an_analysis_may_give_several_results_each_with_a_store(tmp_path: Path) 
     assert sent.count.sum() > 0
     assert kept[0].provenance.forwards == source.provenance.forwards
     assert kept[1].provenance.forwards == sent.provenance.forwards
-    # A chunk that one of them lacks is computed for that one; nothing is written to the other.
+    # A part that one of them lacks is computed for that one; nothing is written to the other.
     before = [contents(store) for store in stores]
-    (stores[1] / "chunks" / "000001.json").unlink()
-    logs = [(store / "chunks" / "log.jsonl").read_text() for store in stores]
-    run_jobs([job], chunk_size=4)
+    (stores[1] / "count" / "c" / "1").unlink()
+    logs = [(store / "chunks" / "log.jsonl").read_text().splitlines() for store in stores]
+    with pytest.warns(UserWarning, match=r"part 1 .*sent.zarr' is damaged"):
+        run_jobs([job], chunk_size=4)
     assert [contents(store) for store in stores] == before
-    assert (stores[0] / "chunks" / "log.jsonl").read_text() == logs[0]
-    assert len((stores[1] / "chunks" / "log.jsonl").read_text().splitlines()) == len(logs[1].splitlines()) + 1
+    assert (stores[0] / "chunks" / "log.jsonl").read_text().splitlines() == logs[0]
+    now = (stores[1] / "chunks" / "log.jsonl").read_text().splitlines()
+    assert [line for line in now if line not in logs[1]] == now[1:2]
+    assert [json.loads(line)["part"] for line in now] == [0, 1, 2]
     # The time that a chunk took is divided among its results.
     later = tuple(tmp_path / f"later-{store.name}" for store in stores)
     run_jobs([replace(job, stores=later)], chunk_size=4, engine=Slow())
     seconds = [bg.load(store).provenance.seconds for store in later]
     assert min(seconds) > 0
     assert sum(seconds) == pytest.approx(30, abs=0.01)
-    with pytest.raises(ValueError, match="was begun with other settings .*part: 1, now 0"):
+    with pytest.raises(ValueError, match="was started with other settings .*result: 1, now 0"):
         run_jobs([replace(job, stores=stores[::-1])], chunk_size=4)
     with pytest.raises(ValueError, match="analysis must give 1 results, one for each store, got 2"):
         run_jobs([replace(job, stores=(tmp_path / "one.zarr",))], chunk_size=4)
@@ -305,7 +309,7 @@ def test_examples_may_have_different_numbers_of_entries(tmp_path: Path, monkeypa
         torch.testing.assert_close(getattr(kept, name), getattr(direct, name), equal_nan=True, msg=name)
     assert xr.open_zarr(path)["layer"].dtype == "int64"
     # In pieces of few columns, in any order of the chunks, and after chunks were lost: always the same files.
-    monkeypatch.setattr("boundarygeo.runs.arrays.COLUMNS", 3)
+    monkeypatch.setattr("boundarygeo.runs.whole.COLUMNS", 3)
     run = {"extent": 2.0, "chunk_size": 4}
     straight = contents(bg.run(pieces_of, clf, x, y, out=tmp_path / "straight.zarr", **run))
     assert any(key.startswith("logits/c/10/1/") for key in straight)
@@ -322,7 +326,7 @@ def test_examples_may_have_different_numbers_of_entries(tmp_path: Path, monkeypa
         assert name in bg.run_status(turned, verify=True).damaged.values()  # type: ignore[union-attr]
         narrow.write_text(whole)
     (turned / "logits" / "c" / "10" / "1" / "0").write_bytes(b"nothing")
-    with pytest.warns(UserWarning, match=r"chunk 10 .* is damaged \(logits/c/10/1/0\): it is computed again"):
+    with pytest.warns(UserWarning, match=r"part 10 .* is damaged \(logits/c/10/1/0\): it is computed again"):
         bg.run(pieces_of, clf, x, y, out=turned, **run)
     assert contents(turned) == straight
 
@@ -367,7 +371,7 @@ def with_one_wrong() -> tuple[bg.Classifier, Tensor, Tensor]:
 @pytest.fixture
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of three directions, so that chunks share them."""
-    monkeypatch.setattr("boundarygeo.runs.lists.BYTES_PER_FILE", 3 * 12 * 4)
+    monkeypatch.setattr("boundarygeo.runs.whole.BYTES_PER_CHUNK", 3 * 12 * 4)
 
 
 def test_directions_are_kept(tmp_path: Path, few_rows: None) -> None:
@@ -409,7 +413,6 @@ def test_directions_are_the_same_in_any_order_and_after_any_end(
 ) -> None:
     clf, x, y = with_one_wrong()
     expected = contents(bg.run(bg.adversarial_dimension, clf, x, y, out=tmp_path / "whole.zarr", **DIRECTIONS))
-    assert not [key for key in expected if key.startswith("chunks/lists/")]
     out = tmp_path / "run.zarr"
 
     def go(**changes: Any) -> Path:
@@ -417,28 +420,34 @@ def test_directions_are_the_same_in_any_order_and_after_any_end(
 
     assert contents(go(engine=Backwards())) == expected
     shutil.rmtree(out)
-    write, count = ChunkStore.write, iter(range(10**6))
+    write, count = RunStore.write, iter(range(10**6))
     monkeypatch.setattr(
-        ChunkStore, "write", lambda *given, **told: killed() if next(count) == 5 else write(*given, **told)
+        RunStore, "write", lambda *given, **told: killed() if next(count) == 5 else write(*given, **told)
     )
     with pytest.raises(KeyboardInterrupt):
         go()
     partial = bg.load(out.with_name("run.zarr.partial"))
     assert isinstance(partial, bg.AdversarialDimension)
-    assert (len(partial.verified), partial.owner) == (20, None)  # lists are there when all chunks are
-    for name in ("lists.write_json", "lists.digest_of_file", "store.write_json"):  # at three moments of joining them
+    assert len(partial.verified) == 20
+    assert partial.owner is not None
+    assert len(partial.owner) == partial.verified.sum()
+    for name in ("consolidate", "digests", "move_into_place"):  # at three moments of joining them
         with monkeypatch.context() as stopping:
-            stopping.setattr(f"boundarygeo.runs.{name}", killed)
+            stopping.setattr(runs_whole, name, killed)
             with pytest.raises(KeyboardInterrupt):
                 go()
         assert not out.exists()
-        parts = out.with_name("run.zarr.partial") / "chunks" / "lists"
-        if name == "lists.write_json":
-            one = (parts / "000004.npz").read_bytes()
-    assert not parts.exists()
-    parts.mkdir()
-    (parts / "000004.npz").write_bytes(one)  # as if killed while the parts were deleted
+        left = out.with_name("run.zarr.partial") / "whole.zarr"
+        left.mkdir()
+        (left / "zarr.json").write_text("{")  # as if killed while that was written
+    with monkeypatch.context() as stopping:
+        stopping.setattr(runs_whole, "clear", killed)
+        with pytest.raises(KeyboardInterrupt):
+            go()
+    assert contents(out) == expected
+    assert out.with_name("run.zarr.partial").exists()
     assert contents(go()) == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.zarr", "whole.zarr"]
 
 
 def test_directions_that_do_not_go_with_the_others_are_refused(
@@ -467,14 +476,14 @@ def test_directions_that_do_not_go_with_the_others_are_refused(
         return bg.run(changing, clf, x, y, out=tmp_path / name, **DIRECTIONS)
 
     monkeypatch.setenv("FAULT", "other dtype")
-    with pytest.raises(ValueError, match=r"analysis must give every chunk the same 'perturbations'.*float32.*float64"):
+    with pytest.raises(ValueError, match=r"analysis must give every part the same 'perturbations'.*float32.*float64"):
         go("types.zarr")
     monkeypatch.setenv("FAULT", "")
     (go("run.zarr") / "adversarial_label" / "c" / "0").write_bytes(b"nothing")
     monkeypatch.setenv("FAULT", "fewer")
     with (
         pytest.warns(UserWarning, match="is damaged"),
-        pytest.raises(ValueError, match=r"analysis must give chunk 0 as many entries as before \(\d+\), got \d+"),
+        pytest.raises(ValueError, match=r"analysis must give part 0 the sizes that it had before \(.*\), got"),
     ):
         go("run.zarr")
 
@@ -504,11 +513,11 @@ def test_damaged_directions_are_named_and_computed_again(tmp_path: Path, few_row
     # While chunks are missing, it is the part of a chunk that is compared.
     shutil.rmtree(out)
     with pytest.MonkeyPatch.context() as stopping:
-        stopping.setattr(ChunkStore, "finish", killed)
+        stopping.setattr(RunStore, "finish", killed)
         with pytest.raises(KeyboardInterrupt):
             go()
-    (out.with_name("run.zarr.partial") / "chunks" / "lists" / "000003.npz").write_bytes(b"PK")
-    with pytest.warns(UserWarning, match=r"chunk 3 .* is damaged \(chunks/lists/000003.npz\): it is computed again"):
+    (out.with_name("run.zarr.partial") / "parts" / "000003.zarr" / "owner" / "c" / "0").write_bytes(b"PK")
+    with pytest.warns(UserWarning, match=r"part 3 .* is damaged \(parts/000003.zarr/owner/c/0\): it is computed again"):
         go()
     assert contents(out) == expected
 
@@ -528,7 +537,7 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_store(
     kills = here = finished = 0
 
     def kept() -> set[str]:
-        return {entry.name for entry in out.with_name("run.zarr.partial").glob("chunks/[0-9]*.json")}
+        return {entry.name for entry in out.with_name("run.zarr.partial").glob("parts/[0-9]*.json")}
 
     while kills < 20 or finished == 0:
         before = kept()
@@ -544,31 +553,26 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_store(
         assert process.exitcode in (0, -signal.SIGKILL)
         if process.exitcode:
             kills, here = kills + 1, here + 1
-            assert not out.exists()  # never there before it is whole
-            assert before <= kept()
+            if out.exists():  # never before it is whole: killed while the parts were deleted
+                assert contents(out) == expected
+            else:
+                assert before <= kept()
         else:
             assert contents(out) == expected
-            chunks = -(-EXAMPLES // CHUNK)
-            assert len(trace.read_text().split()) <= chunks + here  # at most one chunk per kill was computed twice
+            parts = -(-EXAMPLES // CHUNK)
+            assert len(trace.read_text().split()) <= parts + here  # at most one part per kill was computed twice
             shutil.rmtree(out)
             trace.unlink()
             here, finished = 0, finished + 1
 
 
-def test_a_run_killed_while_it_clears_away_what_another_left_is_gone_on_with(
+def test_a_run_killed_while_it_clears_away_what_another_left_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = {"resolution": 5, "chunk_size": 15}
     expected = contents(whole_run(tmp_path / "uninterrupted.zarr", **small))
     left = tmp_path / "left"
-
-    def entry(self: ChunkStore, chunk: int) -> Path:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:  # killed when the arrays of the first chunk were there, and its entry was not
-        patch.setattr(ChunkStore, "_entry", entry)
-        with pytest.raises(KeyboardInterrupt):
-            whole_run(left, **small)
+    interrupted(left, 1, **(small | {"resolution": 7}))
     files = sorted(path for path in left.with_name("left.partial").rglob("*") if path.is_file())
     assert len(files) > 5
     removed: list[str] = []
@@ -589,8 +593,19 @@ def test_a_run_killed_while_it_clears_away_what_another_left_is_gone_on_with(
         with monkeypatch.context() as patch:
             patch.setattr(os, "unlink", killed)
             with pytest.raises(KeyboardInterrupt):
-                whole_run(out, **small)
-        assert contents(whole_run(out, **small)) == expected
+                whole_run(out, overwrite=True, **small)
+        assert contents(whole_run(out, overwrite=True, **small)) == expected
+
+
+def test_a_part_without_its_entry_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr("boundarygeo.runs.parts.write_sealed", killed)
+        with pytest.raises(KeyboardInterrupt):
+            whole_run(out)
+    assert (out.with_name("run.zarr.partial") / "parts" / "000000.zarr").is_dir()
+    assert bg.run_status(out).done == 0
+    assert contents(whole_run(out)) == contents(whole_run(tmp_path / "uninterrupted.zarr"))
 
 
 def test_a_finished_run_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -622,13 +637,13 @@ def test_an_interrupted_run_goes_on_and_what_is_finished_can_be_read(tmp_path: P
     expected = bg.load(whole_run(tmp_path / "uninterrupted.zarr"))
     assert isinstance(expected, bg.BoundaryMaps)
     interrupted(out, 3)
-    with pytest.raises(ValueError, match=r"run\.zarr.partial' has been begun: the command that did goes on"):
+    with pytest.raises(ValueError, match=r"run\.zarr.partial' is unfinished: re-running the command resumes it"):
         bg.load(out)
     read = bg.load(out.with_name("run.zarr.partial"))
     assert isinstance(read, bg.BoundaryMaps)
     assert torch.equal(read.labels, expected.labels[:12])
     assert (
-        not xr.open_zarr(out.with_name("run.zarr.partial"), chunks=None, consolidated=False)["labels"][:12]
+        not xr.open_zarr(out.with_name("run.zarr.partial") / "parts" / "000002.zarr", chunks=None)["labels"]
         .isnull()
         .any()
     )
@@ -640,7 +655,7 @@ def test_an_interrupted_run_goes_on_and_what_is_finished_can_be_read(tmp_path: P
 def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path) -> None:
     out = tmp_path / "run.zarr"
     interrupted(out, 3)
-    for name in ("labels/c/1/0/0.2880eefc.partial", "chunks/.000004.json.8858.partial", ".zarr.json.partial"):
+    for name in ("parts/.000004.json.8858.partial", "parts/.000003.zarr.01234567.partial", "whole.zarr"):
         (out.with_name("run.zarr.partial") / name).write_text("half")
     whole_run(out)
     assert contents(out) == contents(whole_run(tmp_path / "uninterrupted.zarr"))
@@ -649,15 +664,16 @@ def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path) -> No
 def test_a_line_of_the_log_that_was_cut_off_harms_nobody(tmp_path: Path) -> None:
     out = tmp_path / "run.zarr"
     interrupted(out, 3)
-    log = out.with_name("run.zarr.partial") / "chunks/log.jsonl"
-    log.write_text(log.read_text()[:-9])
-    assert bg.run_status(out).done == 3
     whole_run(out)
-    lines = (out / "chunks/log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["chunk"] for line in lines if line.endswith("}")] == [0, 1, *range(3, 12)]
-    assert bg.load(out).provenance.seconds == pytest.approx(
-        sum(json.loads(line)["seconds"] for line in lines if line.endswith("}"))
-    )
+    log = out / "chunks/log.jsonl"
+    lines = log.read_text().splitlines()
+    assert [json.loads(line)["part"] for line in lines] == list(range(12))
+    assert bg.load(out).provenance.seconds == pytest.approx(sum(json.loads(line)["seconds"] for line in lines))
+    log.write_text(log.read_text()[:-9])
+    assert bg.run_status(out, verify=True).damaged == {}
+    assert bg.load(out).provenance.seconds == pytest.approx(sum(json.loads(line)["seconds"] for line in lines[:-1]))
+    before = contents(out)
+    assert contents(whole_run(out)) == before
 
 
 OTHERS = {
@@ -681,7 +697,9 @@ def test_a_run_with_other_settings_is_refused_and_the_difference_named(
         interrupted(out, 2)
     store = out if finished else out.with_name("run.zarr.partial")
     before = contents(store)
-    with pytest.raises(ValueError, match=rf"was begun with other settings \({message}\): use those, or pass overwrite"):
+    with pytest.raises(
+        ValueError, match=rf"was started with other settings \({message}\): use those, or pass overwrite"
+    ):
         whole_run(out, **changes)
     assert contents(store) == before
     whole_run(out, overwrite=True, **changes)
@@ -760,7 +778,10 @@ def test_what_is_no_run_is_not_touched(tmp_path: Path) -> None:
 
 def test_two_processes_do_not_write_to_one_store(tmp_path: Path) -> None:
     out = tmp_path / "run.zarr"
-    with FileLock(tmp_path / ".run.zarr.lock"), pytest.raises(ValueError, match="out must not be written by another"):
+    with (
+        FileLock(tmp_path / ".run.zarr.lock"),
+        pytest.raises(ValueError, match="another process is writing .*run.zarr"),
+    ):
         whole_run(out)
     whole_run(out)
 
@@ -778,12 +799,11 @@ def damage(file: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["truncated", "changed", "missing"])
-@pytest.mark.parametrize("finished", [True, False])
-@pytest.mark.parametrize("name", ["labels/c/1/0/0", "chunks/000001.json"])
-def test_a_damaged_chunk_is_found_named_and_computed_again(
-    how: str, finished: bool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["labels/c/1/0/0", "parts/000001.zarr/labels/c/0/0/0", "parts/000001.json"])
+def test_a_damaged_part_is_found_named_and_computed_again(
+    how: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, trace = tmp_path / "run.zarr", tmp_path / "trace"
+    out, trace, finished = tmp_path / "run.zarr", tmp_path / "trace", not name.startswith("parts")
     expected = contents(whole_run(tmp_path / "uninterrupted.zarr"))
     if finished:
         whole_run(out)
@@ -791,22 +811,58 @@ def test_a_damaged_chunk_is_found_named_and_computed_again(
         interrupted(out, 5)
     store = out if finished else out.with_name("run.zarr.partial")
     damage(store / name, how)
-    unlisted = how == "missing" and name.startswith("chunks")  # then it was never finished
+    unlisted = how == "missing" and name.endswith("1.json")  # then it was never finished
     if not unlisted:
-        assert bg.run_status(out, verify=True).damaged == {1: Path(name).name if "chunks" in name else name}
+        assert bg.run_status(out, verify=True).damaged == {1: name}
     monkeypatch.setenv(TRACE, str(trace))
     if unlisted:
         whole_run(out)
     else:
-        with pytest.warns(UserWarning, match=r"chunk 1 \(examples 4 to 7\) of .* is damaged"):
+        with pytest.warns(UserWarning, match=r"part 1 \(examples 4 to 7\) of .* is damaged"):
             whole_run(out)
     assert contents(out) == expected
     assert trace.read_text().split() == (["4"] if finished else ["4", *(str(first) for first in range(20, 45, 4))])
     assert bg.run_status(out, verify=True).damaged == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.zarr", "trace", "uninterrupted.zarr"]
+
+
+def test_a_part_that_is_damaged_before_all_are_joined_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, finish = tmp_path / "run.zarr", RunStore.finish
+
+    def late(self: RunStore) -> None:
+        damage(
+            out.with_name("run.zarr.partial") / "parts" / "000002.zarr" / "labels" / "c" / "0" / "0" / "0", "changed"
+        )
+        finish(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunStore, "finish", late)
+        with pytest.raises(ValueError, match=r"is damaged \(parts/000002.zarr/labels/c/0/0/0\): re-running computes"):
+            whole_run(out)
+    assert not out.exists()
+    with pytest.warns(UserWarning, match="part 2 "):
+        whole_run(out)
+    assert contents(out) == contents(whole_run(tmp_path / "uninterrupted.zarr"))
+
+
+def test_a_repair_that_is_stopped_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, trace = whole_run(tmp_path / "run.zarr"), tmp_path / "trace"
+    expected = contents(out)
+    for part in (1, 3, 7):
+        damage(out / "labels" / "c" / str(part) / "0" / "0", "truncated")
+    monkeypatch.setenv(TRACE, str(trace))
+    with pytest.warns(UserWarning, match="is damaged"):
+        interrupted(out, 2)
+    with pytest.warns(UserWarning, match="part 7 "):
+        whole_run(out)
+    assert trace.read_text().split() == ["4", "12", "28"]
+    assert contents(out) == expected
 
 
 @pytest.mark.parametrize("how", ["truncated", "edited"])
-@pytest.mark.parametrize("name", ["u/c/0", "labels/zarr.json", "chunks/layout.json"])
+@pytest.mark.parametrize("name", ["u/c/0", "labels/zarr.json", "chunks/parts.json"])
 def test_where_what_all_chunks_share_is_damaged_all_are_computed_again(name: str, how: str, tmp_path: Path) -> None:
     out = whole_run(tmp_path / "run.zarr")
     expected = contents(out)
@@ -824,14 +880,35 @@ def test_where_what_all_chunks_share_is_damaged_all_are_computed_again(name: str
 
 def test_a_store_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     interrupted(tmp_path / "run.zarr", 2)
-    plan = tmp_path / "run.zarr.partial/chunks/plan.json"
-    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format": 2}))
+    plan = tmp_path / "run.zarr.partial/parts/plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format": 3}))
     for use in (whole_run, bg.run_status):
-        with pytest.raises(ValueError, match="has format 2, newer than this version of boundarygeo reads"):
+        with pytest.raises(ValueError, match="has format 3, newer than this version of boundarygeo reads"):
             use(tmp_path / "run.zarr")
 
 
-def test_a_full_disk_is_said_and_what_is_there_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def old_plan(folder: Path) -> None:
+    """What version 0.1 wrote of its runs."""
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text(
+        json.dumps({"analysis": "a", "part": 0, "settings": {}, "chunk_size": 4, "format": 1})
+    )
+
+
+def test_runs_of_an_earlier_version_are_refused_in_a_sentence_and_may_be_replaced(tmp_path: Path) -> None:
+    for out, folder in ((tmp_path / "a.zarr", tmp_path / "a.zarr.partial"), (tmp_path / "b.zarr", tmp_path / "b.zarr")):
+        old_plan(folder / "chunks")
+        for use in (whole_run, bg.run_status):
+            with pytest.raises(ValueError, match="started by an earlier version of boundarygeo and cannot be resumed"):
+                use(out)
+        assert isinstance(bg.load(whole_run(out, overwrite=True)), bg.BoundaryMaps)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]
+
+
+@pytest.mark.parametrize("failing", [60, 200])
+def test_a_full_disk_is_said_and_what_is_there_can_be_read(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run.zarr"
     written = 0
     write = zarr.Array.__setitem__
@@ -839,17 +916,17 @@ def test_a_full_disk_is_said_and_what_is_there_can_be_read(tmp_path: Path, monke
     def fail(self: zarr.Array, *arguments: Any) -> None:
         nonlocal written
         written += 1
-        if written == 60:
+        if written == failing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(self, *arguments)
 
     with monkeypatch.context() as disk:
         disk.setattr(zarr.Array, "__setitem__", fail)
-        with pytest.raises(OSError, match=r"written \(No space left on device\): \d of 12 chunks") as full:
+        with pytest.raises(OSError, match=r"written \(No space left on device\): \d+ finished parts") as full:
             whole_run(out)
     done = bg.run_status(out, verify=True)
-    assert f"{done.done} of 12 chunks are safe, and the same call goes on from there" in str(full.value)
-    assert 0 < done.done < 12
+    assert f"{done.done} finished parts are safe, and re-running resumes from there" in str(full.value)
+    assert (0 < done.done < 12) == (failing == 60)
     assert done.damaged == {}
     assert len(bg.load(out.with_name("run.zarr.partial")).labels) == done.examples_done  # type: ignore[attr-defined]
     whole_run(out)
@@ -900,7 +977,7 @@ def test_where_memory_runs_out_fewer_examples_are_given_at_once_and_that_is_reme
 
     index = torch.arange(40)
     job = Job(analysis=hungry, classifiers=clf, x=x, y=y, index=index, settings={}, stores=(Path("never"),))
-    tasks = [Task(0, chunk, 20 * chunk, 20 * chunk + 20) for chunk in range(2)]
+    tasks = [Task(0, part, slice(20 * part, 20 * part + 20)) for part in range(2)]
     done = list(LocalEngine().compute([job], tasks))
     assert sizes == [20, 10, 5, 5, 5, 5, 5, 5, 5, 5]
     direct = bg.boundary_distance(clf, x, y, direction="fgsm", max_distance=1.0)
@@ -913,7 +990,7 @@ def test_where_memory_runs_out_fewer_examples_are_given_at_once_and_that_is_reme
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Worker([replace(job, analysis=starving)]).compute(Task(0, 0, 0, 40), x, y, index)
+        Worker([replace(job, analysis=starving)]).compute(Task(0, 0, slice(40)), x, y, index)
     assert sizes == [40, 20, 10, 5, 2, 1]
 
 
@@ -1005,7 +1082,7 @@ def test_an_analysis_that_depends_on_the_other_examples_is_refused(tmp_path: Pat
         reach = float(x.max())
         return bg.boundary_distance(clf, x, y, direction="random", max_distance=reach, index=index)
 
-    with pytest.raises(ValueError, match="analysis must give every chunk the same 'max_distance', got"):
+    with pytest.raises(ValueError, match="analysis must give every part the same 'max_distance', got"):
         bg.run(of_all, clf, x, y, out=tmp_path / "run.zarr", chunk_size=4)
 
 
@@ -1040,23 +1117,23 @@ def test_the_same_command_goes_on_and_says_so(
     def stops(self: LocalEngine, jobs, tasks):
         for done in compute(self, jobs, tasks):
             yield done
-            calls.append(done.task.chunk)
+            calls.append(done.task.part)
             if len(calls) == 2:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(LocalEngine, "compute", stops)
     status, _, complaint = run(capsys, *words, "--out", out)
     assert status == 130
-    assert "finished chunks are kept; the same command goes on from there" in complaint
+    assert "finished parts are safe; re-running the command resumes from there" in complaint
     status, said, _ = run(capsys, "status", out)
-    assert "unfinished, 2 of 4 chunks, 6 of 10 examples" in said
+    assert "unfinished, 2 of 4 parts, 6 of 10 examples" in said
     assert run(capsys, *words, "--out", out)[0] == 0
     assert calls == [0, 1, 2, 3] * (2 if command == "distances" else 1)  # both ways, of which one is kept
     assert contents(out) == contents(whole)
     status, said, _ = run(capsys, "status", out, "--verify")
     assert status == 0
-    assert "finished, 4 of 4 chunks, 10 of 10 examples" in said
-    assert "no chunk is damaged" in said
+    assert "finished, 4 of 4 parts, 10 of 10 examples" in said
+    assert "no part is damaged" in said
 
 
 SEVERAL = {
@@ -1102,7 +1179,7 @@ def test_commands_with_several_results_go_on_with_all_of_them(
     monkeypatch.chdir(out)
     status, said, complaint = run(capsys, *words, "--chunk-size", 4)
     assert status == 130
-    assert "the same command goes on from there" in complaint
+    assert "re-running the command resumes from there" in complaint
     assert bool(list(out.glob(".*.unkept"))) == (name in HIDDEN)
     for _ in range(3):
         if status:
@@ -1124,14 +1201,14 @@ def test_what_was_not_to_be_kept_is_dropped_with_the_stores_that_it_belongs_to(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [*base(folder, "dims"), "--examples", 4, "--out", tmp_path / "own.zarr"]
-    finish = ChunkStore.finish
-    monkeypatch.setattr(ChunkStore, "finish", killed)
+    finish = RunStore.finish
+    monkeypatch.setattr(RunStore, "finish", killed)
     assert run(capsys, *words, "--eps", 6)[0] == 130
-    monkeypatch.setattr(ChunkStore, "finish", finish)
+    monkeypatch.setattr(RunStore, "finish", finish)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".own.zarr.unkept", "own.zarr.partial"]
     status, _, complaint = run(capsys, *words, "--eps", 5)
     assert status == 2
-    assert "own.zarr.partial' was begun with other settings (settings.eps: 6.0, now 5.0)" in complaint
+    assert "own.zarr.partial' was started with other settings (settings.eps: 6.0, now 5.0)" in complaint
     shutil.rmtree(tmp_path / "own.zarr.partial")
     assert run(capsys, *words, "--eps", 5)[0] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["own.zarr"]
@@ -1152,7 +1229,7 @@ def test_what_another_process_has_just_begun_is_not_dropped(
     with FileLock(tmp_path / ".own.zarr.lock"):
         status, _, complaint = run(capsys, *words)
     assert status == 2
-    assert "out must not be written by another process at the same time" in complaint
+    assert "another process is writing" in complaint
     assert theirs.is_dir()
     assert run(capsys, *words)[0] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["own.zarr"]

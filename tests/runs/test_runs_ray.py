@@ -1,4 +1,4 @@
-"""Chunks on Ray's workers: the same store, also when workers die."""
+"""Parts on Ray's workers: the same store, also when workers die."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def engine():
     import ray
     from ray import cloudpickle
 
-    from boundarygeo.runs.cluster import RayEngine
+    from boundarygeo.runs.ray import RayEngine
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -109,7 +109,7 @@ def test_the_command_line_uses_them(engine, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_settings_of_the_engine_are_checked() -> None:
-    from boundarygeo.runs.cluster import RayEngine
+    from boundarygeo.runs.ray import RayEngine
 
     for settings, message in (
         ({"workers": 0}, "workers must be a positive whole number, got 0"),

@@ -4,7 +4,7 @@ Situations: a result saved at once, a run, a run with a growing array, a run wit
 without a file of one array, without all of them, and without the whole array; without the folder `chunks`; cut in the
 middle; arrays of zeros, of False and of padding alone, scalars and empty arrays, which lack nothing; stores of an
 earlier version, which left such chunks out, and what xarray writes of ours, are read as before. `status --verify` says
-by its exit status what is damaged: a changed chunk, a missing one, a missing entry, the store's own metadata.
+by its exit status what is damaged: a changed chunk, a missing one, missing digests, the store's own metadata.
 """
 
 import json
@@ -114,12 +114,12 @@ def test_a_store_without_some_of_its_files_is_refused_and_the_array_named(make: 
         for load in (bg.load, lambda path: bg.load(path, examples=[0])):
             with pytest.raises(ValueError, match=rf"copy{number}.zarr' lacks files of '{name}'.* copy it again"):
                 load(copy)
-        shutil.rmtree(copy / "chunks")  # what it lacks is known without the journal, too
+        shutil.rmtree(copy / "chunks")  # what it lacks is known without that folder, too
         with pytest.raises(ValueError, match=f"lacks files of '{name}'"):
             bg.load(copy)
 
 
-def test_the_files_of_an_unfinished_run_are_those_of_its_chunks(tmp_path: Path) -> None:
+def test_the_files_of_an_unfinished_run_are_those_of_its_parts(tmp_path: Path) -> None:
     class Stops(LocalEngine):
         def compute(self, jobs, tasks):
             yield from list(super().compute(jobs, tasks))[:2]
@@ -129,7 +129,7 @@ def test_the_files_of_an_unfinished_run_are_those_of_its_chunks(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         run_of(example_maps, tmp_path / "maps.zarr", engine=Stops(), **MAPS)
     assert len(bg.load(path).labels) == 4  # type: ignore[attr-defined]
-    (path / "valid" / "c" / "1").unlink()
+    (path / "parts" / "000001.zarr" / "valid" / "c" / "0").unlink()
     with pytest.raises(ValueError, match="lacks files of 'valid'"):
         bg.load(path)
 
@@ -166,6 +166,24 @@ def test_what_earlier_versions_and_others_write_is_read_as_before(tmp_path: Path
         assert isinstance(again, Zeros)
         assert torch.equal(again.labels, before.labels[:count])
         assert torch.equal(again.found, before.found[:count])
+
+
+def test_finished_runs_of_version_0_1_are_read(tmp_path: Path) -> None:
+    path = saved(tmp_path / "old.zarr")
+    (path / "chunks" / "plan.json").write_text(json.dumps({"analysis": "a", "part": 0, "format": 1}))
+    (path / "chunks" / "layout.json").write_text("{}")
+    (path / "chunks" / "000000.json").write_text("{}")
+    (path / "chunks" / "log.jsonl").write_text('{"chunk": 0, "seconds": 1.5}\n{"chunk": 1, "seconds": 2.0}\n')
+    assert bg.load(path).provenance.seconds == 3.5
+    assert len(bg.load(path, examples=[2]).labels) == 1  # type: ignore[attr-defined]
+    zeros().save(path, overwrite=True)
+    assert not (path / "chunks" / "plan.json").exists()
+
+
+def test_an_unfinished_run_of_version_0_1_is_refused(tmp_path: Path) -> None:
+    zeros().to_xarray().to_zarr(tmp_path / "old.zarr.partial", consolidated=False)
+    with pytest.raises(ValueError, match="has no finished part yet, or is of an earlier version that cannot be read"):
+        bg.load(tmp_path / "old.zarr.partial")
 
 
 def test_a_user_s_setting_of_zarr_changes_nothing(tmp_path: Path) -> None:
@@ -248,7 +266,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("labels/c/1/0/0", "changed"),
         ("labels/c/1/0/0", "missing"),
         ("valid/c/0", "missing"),
-        ("chunks/000001.json", "missing"),
+        ("chunks/parts.json", "missing"),
         ("zarr.json", "changed"),
     ],
 )
@@ -266,5 +284,5 @@ def test_status_says_what_is_damaged(
     assert run(capsys, "status", out)[0] == 0
     status, said, complaint = run(capsys, "status", out, "--verify")
     assert (status, complaint) == (1, "")
-    assert f"({Path(name).name if 'chunks' in name else name})" in said.splitlines()[-1]
-    assert said.splitlines()[-1].startswith("damaged: chunk ")
+    assert f"({name})" in said.splitlines()[-1]
+    assert said.splitlines()[-1].startswith("damaged: part ")

@@ -1,4 +1,4 @@
-"""Chunks on many processes, devices and machines, through Ray (`pip install 'boundarygeo[ray]'`)."""
+"""Parts on many processes, devices and machines, through Ray (`pip install 'boundarygeo[ray]'`)."""
 
 import dataclasses
 import os
@@ -12,14 +12,14 @@ import torch
 from boundarygeo.runs.local import Done, Task, Worker
 from boundarygeo.runs.plan import FIRST_INPUTS, Job, classifiers_in
 
-TRIES = 3  # of a chunk whose worker dies, before it is the chunk that is to blame
+TRIES = 3  # of a part whose worker dies, before it is the part that is to blame
 
 
 class RayEngine:
-    """Workers of a Ray cluster, each with the models in its memory; chunks go to whoever is free.
+    """Workers of a Ray cluster, each with the models in its memory; parts go to whoever is free.
 
     The process that calls reads the inputs and writes the store; workers need neither. A worker that dies is
-    replaced, and its chunk computed again.
+    replaced, and its part computed again.
 
     Args:
         address: of a cluster that runs, such as `"auto"` or `"ray://head:10001"`; None for one on this machine, that
@@ -62,30 +62,23 @@ class RayEngine:
         return "cuda" if self._ray.cluster_resources().get("GPU", 0) else "cpu"
 
     def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
-        """Compute chunks on the workers, each one chunk at a time.
-
-        Args:
-            jobs: what the tasks' job numbers mean.
-            tasks: the chunks.
-
-        Yields:
-            Each chunk when it is done, in any order.
+        """Compute parts on the workers, each one part at a time, in any order.
 
         Raises:
-            RuntimeError: if a chunk's worker died three times in a row.
+            RuntimeError: if a part's worker died three times in a row.
             Exception: whatever the analysis raises.
         """
         ray = self._ray
         device = self.device(jobs)
         waiting = deque(tasks)
-        tries: dict[Task, int] = {}
+        tries: dict[tuple[int, int], int] = {}
         busy: dict[Any, tuple[Any, Task]] = {}
         kind = ray.remote(num_cpus=self._threads, num_gpus=1 if device == "cuda" else 0)(_Worker)
         shipped = ray.put([_portable(job) for job in jobs])
 
         def give(worker: Any) -> None:
             task = waiting.popleft()
-            job, rows = jobs[task.job], slice(task.start, task.stop)
+            job, rows = jobs[task.job], task.rows
             busy[worker.compute.remote(task, job.x[rows], job.y[rows], job.index[rows])] = (worker, task)
 
         try:
@@ -99,10 +92,10 @@ class RayEngine:
                 except self._errors.RayTaskError as error:
                     raise error.cause from None  # what the analysis itself raised
                 except self._errors.RayError as error:
-                    tries[task] = tries.get(task, 0) + 1
-                    if tries[task] == TRIES:
+                    tries[task[:2]] = tries.get(task[:2], 0) + 1
+                    if tries[task[:2]] == TRIES:
                         raise RuntimeError(
-                            f"worker died {TRIES} times on examples {task.start} to {task.stop - 1}: {error}"
+                            f"worker died {TRIES} times on examples {task.rows.start} to {task.rows.stop - 1}: {error}"
                         ) from error
                     waiting.appendleft(task)
                     give(kind.remote(shipped, device, self._threads))

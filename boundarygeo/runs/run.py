@@ -1,13 +1,8 @@
-"""Long runs: analyses in chunks, kept as they are finished, and gone on with where they stopped."""
+"""Long runs: analyses of many examples, part by part; re-running resumes them."""
 
 import contextlib
-import ctypes
-import functools
 import inspect
-import itertools
 import os
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -19,8 +14,7 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.results import Result
-from boundarygeo.results.overwriting import check_free
-from boundarygeo.results.result import unfinished
+from boundarygeo.results.storage import PARTS, unfinished
 from boundarygeo.runs.local import Done, LocalEngine, Task
 from boundarygeo.runs.lock import writing
 from boundarygeo.runs.plan import (
@@ -28,24 +22,23 @@ from boundarygeo.runs.plan import (
     FIRST_INPUTS,
     Inputs,
     Job,
-    Plan,
     classifiers_in,
     identify_inputs,
     plans_of,
     steady,
 )
-from boundarygeo.runs.store import ChunkStore
+from boundarygeo.runs.whole import RunStore, give_memory_back
 
 
 class Engine(Protocol):
-    """Where chunks are computed."""
+    """Where parts are computed."""
 
     def device(self, jobs: Sequence[Job]) -> str:
         """Kind of device that the jobs are computed on: `"cpu"` or `"cuda"`."""
         ...
 
     def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
-        """Compute chunks, in any order, and yield each when it is done."""
+        """Compute parts, in any order, and yield each when it is done."""
         ...
 
 
@@ -64,13 +57,13 @@ def run(
     progress: bool = True,
     **settings: Any,
 ) -> Path:
-    """Run an analysis on many examples, chunk by chunk, into a Zarr store.
+    """Run an analysis on many examples, part by part, into a Zarr store.
 
-    Each chunk is written whole or not at all. The same call continues a run that was killed, and the store is then
-    equal to that of a run that was not, to the last bit on one kind of device with one number of threads
-    (`torch.get_num_threads`; with another, last digits may differ), in all files but the log; a call that
-    differs is refused. Chunks that were damaged since are computed again. Until it is whole, the store is at
-    `out` + `".partial"`.
+    Each part is written whole or not at all. Re-running resumes a run that was killed and gives a store that is equal,
+    to the last bit on one kind of device with one number of threads (`torch.get_num_threads`; with another, last digits
+    may differ), in all files but the log; a call that differs is refused. Parts that are damaged are computed again,
+    also those of a finished store. Until all are there, the parts are in `out` + `".partial"`; joining them needs as
+    much room on the disk again.
 
     Args:
         analysis: a function of the package, or one's own, that is called as
@@ -81,22 +74,22 @@ def run(
         y: true classes, int64 `[example]`.
         out: path of the store.
         index: number of each example, which decides its random draws; by default 0, 1, 2, ….
-        chunk_size: examples per chunk; by default 32 on a CPU, 256 on a GPU.
-        batch_size: examples per batch inside a chunk; by default the classifier's, or a good one by the number of the
+        chunk_size: examples per part; by default 32 on a CPU, 256 on a GPU.
+        batch_size: examples per batch inside a part; by default the classifier's, or a good one by the number of the
             module's operations. It is fixed, as results could differ in their last digits otherwise.
         engine: where to compute: `LocalEngine()`, or `RayEngine()`.
         overwrite: whether a store that exists may be replaced; it is, once the new one is whole.
         progress: whether to show a bar when it takes more than two seconds.
-        **settings: what else the analysis is told: plain values, tensors or classifiers.
+        **settings: further arguments of the analysis: plain values, tensors or classifiers.
 
     Returns:
         The path of the store.
 
     Raises:
-        TypeError: if the analysis cannot be run in chunks, or a setting cannot be written down.
-        ValueError: if an argument or a setting is not usable, the store was begun with others, another process is
-            writing to it, or it exists and is not the store of a run.
-        OSError: if the store cannot be written; what is in it is kept.
+        TypeError: if the analysis cannot be run in parts, or a setting cannot be written down.
+        ValueError: if an argument or a setting is not usable, the store was started with others, another process is
+            writing it, or it exists and is not the store of a run.
+        OSError: if the store cannot be written; the finished parts are safe.
     """
     job = Job(
         analysis=analysis,
@@ -120,20 +113,10 @@ def run_jobs(
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
-    """Run several jobs, each into its own stores, with all their chunks in one queue; as `run`.
-
-    Args:
-        jobs: what to compute: one per model, for example.
-        chunk_size: as in `run`.
-        batch_size: as in `run`.
-        engine: as in `run`.
-        overwrite: as in `run`.
-        progress: as in `run`.
+    """Run several jobs, one per model for example, each into its own stores, with all parts in one queue; as `run`.
 
     Raises:
-        TypeError: as `run`.
         ValueError: as `run`, or if two results are to have the same store.
-        OSError: as `run`.
     """
     for job in jobs:
         _check(job)
@@ -153,7 +136,7 @@ def run_jobs(
         inputs = {key: identify_inputs(x, size) for key, x in shared.items()}
         stores = [
             [
-                _open(plan, path, overwrite)
+                RunStore(path, plan, overwrite=overwrite)
                 for plan, path in zip(
                     plans_of(job, inputs=inputs[id(job.x)], chunk_size=size, device=device), several, strict=True
                 )
@@ -161,51 +144,29 @@ def run_jobs(
             for job, several in zip(steady, paths, strict=True)
         ]
         tasks = [
-            Task(number, chunk, *several[0].plan.rows(chunk))
+            Task(number, part, several[0].plan.rows(part))
             for number, several in enumerate(stores)
-            for chunk in sorted({chunk for store in several for chunk in store.missing})
+            for part in sorted({part for store in several for part in store.missing})
         ]
         total = sum(several[0].plan.examples for several in stores)
         with progress_bar(total, description="examples", unit="examples", progress=progress) as bar:
-            bar.update(total - sum(task.stop - task.start for task in tasks))
+            bar.update(total - sum(task.rows.stop - task.rows.start for task in tasks))
             for done in engine.compute(steady, tasks):
-                _keep(stores[done.task.job], done)
-                bar.update(done.task.stop - done.task.start)
+                _write(stores[done.task.job], done)
+                bar.update(done.task.rows.stop - done.task.rows.start)
                 del done  # with its results, before the next one is computed
-                _give_memory_back()
-        for store, path in zip(itertools.chain(*stores), every, strict=True):
-            store.finish(path)
+                give_memory_back()
+        for several in stores:
+            for store in several:
+                store.finish()
 
 
-def begun(path: str | os.PathLike[str]) -> bool:
-    """Whether a run has begun to write a store: it may be finished, or go on.
-
-    Args:
-        path: of the store, as it is given to `run`.
-
-    Returns:
-        Whether there is one.
-
-    Raises:
-        ValueError: if its format is newer than this version reads.
-    """
-    return ChunkStore.find(Path(path)) is not None
-
-
-def _give_memory_back() -> None:
-    """Return freed memory to the system, where the C library can: its heap would grow from chunk to chunk otherwise.
-
-    Nothing is leaked: arrays of chunks leave holes in the heap that the next chunk's arrays do not quite fit into.
-    """
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    """What gives memory back, looked up once, or None where there is no such function."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a run, finished or not, of the store at a path, as it is given to `run`."""
+    path = Path(path)
+    return any(
+        (root / folder / "plan.json").is_file() for root in (path, unfinished(path)) for folder in ("chunks", PARTS)
+    )
 
 
 def _check(job: Job) -> None:
@@ -235,38 +196,10 @@ def _with_steady_batches(job: Job, batch_size: int | None, device: str) -> Job:
     return changed
 
 
-def _keep(stores: Sequence[ChunkStore], done: Done) -> None:
-    """Write a chunk to the stores that lack it; where that is not possible, say what is safe."""
+def _write(stores: Sequence[RunStore], done: Done) -> None:
+    """Write a part to the stores that lack it; the time that it took is divided among them."""
     own = [result.provenance.seconds for result in done.results]
-    together = sum(own)
     for store, result in zip(stores, done.results, strict=True):
-        if done.task.chunk in store.done:
-            continue
-        share = result.provenance.seconds / together if together else 1 / len(own)
-        try:
-            store.write(done.task.chunk, result, worker=done.worker, seconds=share * done.seconds)
-        except OSError as error:
-            raise type(error)(
-                f"{str(store.root)!r} could not be written ({error.strerror or error}): {len(store.done)} of "
-                f"{store.plan.chunks} chunks are safe, and the same call goes on from there"
-            ) from error
-
-
-def _open(plan: Plan, path: Path, overwrite: bool) -> ChunkStore:
-    """The store of a plan: what is there of it, less what is damaged, or a new one."""
-    store = ChunkStore.at(unfinished(path)) if overwrite else ChunkStore.find(path)
-    if overwrite or store is None:
-        check_free(path, overwrite=overwrite, kind="store")
-    if store is not None and store.plan.continues(plan, store.root, overwrite=overwrite):
-        damaged = store.damaged()
-        for chunk, file in damaged.items():
-            start, stop = store.plan.rows(chunk)
-            warnings.warn(
-                f"chunk {chunk} (examples {start} to {stop - 1}) of {str(store.root)!r} is damaged ({file}): it is "
-                "computed again",
-                stacklevel=2,
-            )
-        store.forget(list(damaged))
-        if store.done:
-            return store
-    return ChunkStore(unfinished(path), plan, anew=True)
+        if done.task.part in store.missing:
+            share = result.provenance.seconds / sum(own) if sum(own) else 1 / len(own)
+            store.write(done.task.part, result, worker=done.worker, seconds=share * done.seconds)

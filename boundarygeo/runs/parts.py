@@ -1,0 +1,203 @@
+"""Finished parts on disk, each whole or not at all, so that a killed run loses none of them.
+
+A folder (`parts` of a run, `journal` of a comparison) holds `plan.json`, what is computed, and one `000012.json` for
+each finished part: facts about it and the SHA-256 of every file of its stores. This entry is written last, and moved
+into place whole: the part counts from then on.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from boundarygeo.results import Result
+from boundarygeo.results.overwriting import check_free, read_json
+from boundarygeo.results.result import plain_number
+from boundarygeo.results.storage import PARTS, UNFINISHED
+from boundarygeo.runs.plan import Plan, read_plan
+
+_OWN = {PARTS: ("whole.zarr", PARTS), "journal": ("results", "table.csv", "table.md", "journal")}
+"""What a run, or a comparison, has in its folder, the plan last; anything else there is somebody's."""
+
+
+class DamageError(ValueError):
+    """A file is not what was written; the message is its path."""
+
+
+class Parts:
+    """The parts of what is computed.
+
+    Args:
+        root: folder that they are in now, or will be in from the first one on.
+        plan: what is computed.
+        folder: of the entries, in `root`.
+        overwrite: whether parts of another plan may be replaced; they are when the first part is written, not before.
+
+    Attributes:
+        done: numbers of the finished parts.
+
+    Raises:
+        ValueError: if there are parts of another plan or format and they may not be replaced, or something else is in
+            the way.
+    """
+
+    def __init__(self, root: Path, plan: Plan, *, folder: str = PARTS, overwrite: bool = False) -> None:
+        self.root, self.plan, self.folder = root, plan, root / folder
+        found = None
+        try:
+            found = read_plan(self.folder / "plan.json") or read_plan(root / "chunks" / "plan.json")
+            if found is not None:
+                found.check_same(plan, root)
+        except ValueError:
+            if not overwrite:
+                raise
+        self._started = found == plan
+        self.done = {int(entry.stem) for entry in self.folder.glob("[0-9]*.json")} if self._started else set()
+        if not self._started:
+            check_free(root, overwrite=True, kind="run" if folder == PARTS else "comparison")
+
+    def entry(self, part: int) -> Path:
+        """The file that says that a part is finished."""
+        return self.folder / f"{part:06d}.json"
+
+    def facts(self, part: int) -> dict[str, Any]:
+        """What was written about a finished part.
+
+        Raises:
+            DamageError: if that is damaged.
+        """
+        return read_sealed(self.entry(part), self.root)
+
+    def check(self, part: int) -> dict[str, Any]:
+        """The facts about a finished part, all files of which are compared with what was written.
+
+        Raises:
+            DamageError: if one differs, or the facts are damaged.
+        """
+        facts = self.facts(part)
+        for file, digest in facts["files"].items():
+            if digest_of_file(self.root / file) != digest:
+                raise DamageError(file)
+        return facts
+
+    def write(self, part: int, stores: Mapping[str, Result], **facts: Any) -> None:
+        """Write a part: its results, by the paths of their stores in the root, and further facts, as JSON.
+
+        Raises:
+            OSError: if it cannot be written; what was written before is safe.
+        """
+        with self.writing():
+            if not self._started:
+                clear(self.root, self.folder.name)
+                write_json(self.folder / "plan.json", dataclasses.asdict(self.plan))
+                self._started = True
+            files = {}
+            for name, result in stores.items():
+                delete(self.root / name)  # one that was damaged, or has no entry yet
+                files |= digests(result.save(self.root / name), self.root)
+            write_sealed(self.entry(part), {**facts, "files": files})
+        self.done.add(part)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """What cannot be written here is reported with what is safe."""
+        try:
+            yield
+        except OSError as error:
+            raise type(error)(
+                f"{str(self.root)!r} could not be written ({error.strerror or error}): {len(self.done)} finished parts "
+                "are safe, and re-running resumes from there"
+            ) from error
+
+    def forget(self, part: int) -> None:
+        """Let a part be computed again."""
+        self.entry(part).unlink(missing_ok=True)
+        self.done.discard(part)
+
+
+def clear(root: Path, folder: str = PARTS) -> None:
+    """Delete a run, or a comparison, in a folder, and the folder where nothing else is in it.
+
+    The plan goes last: a folder without one would be taken for somebody else's, and not be replaced, by the run that
+    comes after one that is killed here.
+    """
+    if (root / "chunks").is_dir():  # as an earlier version left it
+        delete(root)
+    for name in _OWN[folder][:-1]:
+        delete(root / name)
+    for entry in (root / folder).glob("*"):
+        if entry.name != "plan.json":
+            delete(entry)
+    (root / folder / "plan.json").unlink(missing_ok=True)
+    for emptied in (root / folder, root):
+        with contextlib.suppress(OSError):  # as it is not there, or holds what is somebody's
+            emptied.rmdir()
+
+
+def delete(path: Path) -> None:
+    """Delete a file or folder, if it is there; under its name it is there whole or not at all."""
+    hidden = path.with_name(f".{path.name}{UNFINISHED}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    if path.is_dir():
+        path.rename(hidden)
+        shutil.rmtree(hidden)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    write_whole(file, json.dumps(value, indent=1, default=plain_number).encode())
+
+
+def write_sealed(file: Path, content: dict[str, Any]) -> None:
+    """Write facts with their digest."""
+    write_json(file, {"sha256": _digest(content), "content": content})
+
+
+def read_sealed(file: Path, root: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote.
+
+    Raises:
+        DamageError: if it is not that, with the path in `root`.
+    """
+    read = read_json(file)
+    if "content" not in read or read.get("sha256") != _digest(read["content"]):
+        raise DamageError(file.relative_to(root).as_posix())
+    return read["content"]
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all; its folder is made where there is none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def digests(folder: Path, root: Path) -> dict[str, str | None]:
+    """SHA-256 of all files in a folder, by their paths in `root`."""
+    return {
+        file.relative_to(root).as_posix(): digest_of_file(file) for file in sorted(folder.rglob("*")) if file.is_file()
+    }
+
+
+def digest_of_file(file: Path) -> str | None:
+    """SHA-256 of a file; None where there is none."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+
+def _digest(value: Any) -> str:
+    """SHA-256 of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=plain_number).encode()).hexdigest()

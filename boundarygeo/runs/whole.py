@@ -1,0 +1,341 @@
+"""The store of a run: its parts until all are there, then one store that is joined from them.
+
+Parts are stores of their own, `NAME.partial/parts/000012.zarr`. When all are there, the sizes of the whole are known,
+and the parts are read one after another into `NAME.partial/whole.zarr`, whose arrays have one chunk per part along
+`example`. It is moved into place with a folder `chunks` that says where it came from: `plan.json`, `parts.json` (what
+each part cost and holds, and the SHA-256 of every file) and `log.jsonl` (when, where and how long: the one file in
+which two runs differ). Where a finished store is damaged, the parts that lie in damaged files are computed again, the
+others read from it, and all joined anew.
+"""
+
+import ctypes
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from boundarygeo.results import Result, open_store
+from boundarygeo.results.overwriting import check_free, read_json
+from boundarygeo.results.provenance import COSTS
+from boundarygeo.results.result import OWNER, list_dimension, paddings
+from boundarygeo.results.storage import (
+    LOG,
+    PARTS,
+    consolidate,
+    move_into_place,
+    read_log,
+    select,
+    unfinished,
+    write,
+)
+from boundarygeo.runs.parts import (
+    DamageError,
+    Parts,
+    clear,
+    delete,
+    digest_of_file,
+    digests,
+    read_sealed,
+    write_json,
+    write_sealed,
+    write_whole,
+)
+from boundarygeo.runs.plan import Plan, read_plan
+
+PLAN, SEAL = "chunks/plan.json", "chunks/parts.json"
+
+COLUMNS = 1024
+"""Entries per chunk along a dimension that is as long as the examples need."""
+
+BYTES_PER_CHUNK = 1 << 24
+"""Size of a chunk of a list, of which every example has another number of entries."""
+
+_OPENING = threading.Lock()
+
+
+class RunStore:
+    """A store of a run: what is finished of it, and what is missing.
+
+    Args:
+        path: its final path.
+        plan: what it is to hold.
+        overwrite: whether a store that is there may be replaced, once this one is whole.
+
+    Attributes:
+        missing: numbers of the parts that are to be computed.
+
+    Raises:
+        ValueError: if it was started with another plan, or something else is there.
+    """
+
+    def __init__(self, path: Path, plan: Plan, *, overwrite: bool) -> None:
+        self.path, self.plan = path, plan
+        self._sealed: dict[str, Any] | None = None
+        self._common: dict[str, Any] | None = None
+        lost: dict[int, str] = dict.fromkeys(range(plan.parts), "")
+        found = None if overwrite else read_plan(path / PLAN)
+        if found is not None:
+            found.check_same(plan, path)
+            lost = damage(path, plan)
+            if len(lost) < plan.parts:
+                self._sealed = read_sealed(path / SEAL, path)
+                self._common = self._sealed["common"]
+        else:
+            check_free(path, overwrite=overwrite, kind="store")
+        self.parts = Parts(unfinished(path), plan, overwrite=overwrite) if lost else None
+        if self.parts is not None:
+            damaged = damaged_parts(self.parts)
+            _warn(damaged, self.parts.root, plan)
+            for part in damaged:
+                self.parts.forget(part)
+            lost = {part: file for part, file in lost.items() if part not in self.parts.done}
+        if found is not None:
+            _warn(lost, path, plan)
+        self.missing = sorted(lost)
+
+    def write(self, part: int, result: Result, *, worker: str, seconds: float) -> None:
+        """Write a part, with who computed it and how long that took, in s.
+
+        Raises:
+            ValueError: if the result does not go with the other parts.
+            OSError: if it cannot be written.
+        """
+        assert self.parts is not None
+        result = dataclasses.replace(result, provenance=dataclasses.replace(result.provenance, seconds=seconds))
+        dataset = result.to_xarray()
+        if dataset.sizes.get("example") != self.plan.size(part):
+            raise ValueError(f"analysis must give one entry per example ({self.plan.size(part)}), got {result!r}")
+        sizes = {str(dim): size for dim, size in dataset.sizes.items()}
+        before = self._sealed["parts"][part]["sizes"] if self._sealed else sizes
+        if sizes != before:
+            raise ValueError(f"analysis must give part {part} the sizes that it had before ({before}), got {sizes}")
+        common = _common(dataset)
+        self._check_common(common)
+        self.parts.write(
+            part,
+            {f"{PARTS}/{part:06d}.zarr": result},
+            common=common,
+            sizes=sizes,
+            forwards=result.provenance.forwards,
+            backwards=result.provenance.backwards,
+            log={"part": part, "worker": worker, "seconds": round(seconds, 3), "at": round(time.time(), 3)},
+        )
+
+    def finish(self) -> None:
+        """Join the parts into a store at its final path, and delete them; nothing where that has been done.
+
+        Raises:
+            ValueError: if something else is there by now, or a part is damaged; the parts stay where they are.
+            OSError: if it cannot be written; the parts stay.
+        """
+        if self.parts is not None:
+            check_free(self.path, overwrite=True, kind="store")
+            whole = self.parts.root / "whole.zarr"
+            with self.parts.writing():
+                try:
+                    self._join(whole)
+                    move_into_place(whole, self.path)
+                except DamageError as error:
+                    raise ValueError(
+                        f"{str(self.parts.root)!r} is damaged ({error}): re-running computes that part again"
+                    ) from error
+                finally:
+                    delete(whole)
+        if read_json(unfinished(self.path) / PARTS / "plan.json") == dataclasses.asdict(self.plan):
+            clear(unfinished(self.path))
+
+    def _join(self, folder: Path) -> None:
+        """Write the whole store, one part after another."""
+        assert self.parts is not None
+        delete(folder)
+        facts = [self._facts(part) for part in range(self.plan.parts)]
+        first = self._dataset(0).load()
+        kind = Result.registry[first.attrs["boundarygeo_type"]]
+        padded = paddings(kind)
+        start: dict[Any, int] = {dim: 0 for dim in ("example", list_dimension(kind)) if dim in first.dims}
+        sizes = {dim: (sum if dim in start else max)(each["sizes"][dim] for each in facts) for dim in first.sizes}
+        arrays = self._create(folder, first, sizes, padded)
+        for part in range(self.plan.parts):
+            dataset = self._dataset(part)
+            for name, variable in dataset.variables.items():
+                if set(variable.dims) & set(start) and variable.size:
+                    values = variable.values + (start["example"] if name == OWNER else 0)
+                    more = [(0, 0 if dim in start else sizes[dim] - size) for dim, size in variable.sizes.items()]
+                    if np.any(more):
+                        values = np.pad(values, more, constant_values=padded[str(name)][1])
+                    place = [slice(start.get(dim, 0), start.get(dim, 0) + size)
+                             for dim, size in zip(variable.dims, values.shape, strict=True)]  # fmt: skip
+                    arrays[str(name)][tuple(place)] = values
+            start = {dim: offset + dataset.sizes[dim] for dim, offset in start.items()}
+            give_memory_back()
+        counted = {cost: sum(each[cost] for each in facts) for cost in COSTS if cost != "seconds"}
+        attributes = {"provenance": json.dumps(json.loads(first.attrs["provenance"]) | {"seconds": 0.0} | counted)}
+        if kind.pooled:
+            pooled = kind.from_xarray(xr.open_zarr(folder, chunks=None, consolidated=False)).pool().to_xarray()
+            for name in kind.pooled:
+                if name in arrays:
+                    arrays[name][...] = pooled[name].values
+                else:
+                    attributes[name] = pooled.attrs[name]
+        zarr.open_group(folder, mode="r+", use_consolidated=False).attrs.update(attributes)
+        consolidate(folder)
+        write_json(folder / PLAN, dataclasses.asdict(self.plan))
+        lasting = [{key: each[key] for key in ("sizes", "forwards", "backwards")} for each in facts]
+        common = self._sealed["common"] if self._sealed else self.parts.facts(0)["common"]
+        lists = list_dimension(kind)
+        sealed = {"parts": lasting, "lists": lists, "common": common, "files": digests(folder, folder)}
+        write_sealed(folder / SEAL, sealed)
+        log = {line["part"]: line for line in read_log(self.path)} if self._sealed else {}
+        log |= {each["log"]["part"]: each["log"] for each in facts if "log" in each}
+        write_whole(folder / LOG, "".join(json.dumps(log[part]) + "\n" for part in sorted(log)).encode())
+
+    def _create(
+        self, folder: Path, first: xr.Dataset, sizes: dict[Any, int], padded: dict[str, tuple[str, float]]
+    ) -> dict[str, zarr.Array]:
+        """The arrays, empty: xarray writes the first part's without entries, then they are stretched."""
+        lists = sizes.keys() & {first[OWNER].dims[0]} if OWNER in first else set()
+        encoding = {}
+        for name, variable in first.variables.items():
+            chunks = {dim: max(1, sizes[dim]) for dim in variable.dims}
+            if str(name) in padded:
+                chunks[padded[str(name)][0]] = min(COLUMNS, chunks[padded[str(name)][0]])
+            for dim in lists & chunks.keys():
+                row = variable.dtype.itemsize * math.prod(size for each, size in chunks.items() if each != dim)
+                chunks[dim] = max(1, BYTES_PER_CHUNK // row)
+            if "example" in chunks:
+                chunks["example"] = self.plan.chunk_size
+            encoding[name] = {"chunks": tuple(chunks.values())}
+        empty = first.drop_encoding().isel({dim: slice(0) for dim in {"example", *lists}})
+        write(empty, folder, encoding=encoding)
+        # Also chunks of nothing but the fill value are written, so that a lost file is noticed.
+        with _OPENING, zarr.config.set({"array.write_empty_chunks": True}):  # Zarr's setting of all threads
+            group = zarr.open_group(folder, mode="r+", use_consolidated=False)
+            arrays = dict(group.arrays())
+        for name, array in arrays.items():
+            array.resize(tuple(sizes[dim] for dim in first[name].dims))
+        return arrays
+
+    def _dataset(self, part: int) -> xr.Dataset:
+        """The data set of a part: its own store, or its examples in the finished one."""
+        assert self.parts is not None
+        if part in self.parts.done:
+            return open_store(self.parts.root / PARTS / f"{part:06d}.zarr")
+        return select(xr.open_zarr(self.path, chunks=None), self.plan.rows(part))
+
+    def _facts(self, part: int) -> dict[str, Any]:
+        """What a part holds and cost, and, where it was computed anew, its line of the log."""
+        assert self.parts is not None
+        if part in self.parts.done:
+            facts = self.parts.check(part)
+            return {key: facts[key] for key in ("sizes", "forwards", "backwards", "log")}
+        assert self._sealed is not None
+        return self._sealed["parts"][part]
+
+    def _check_common(self, common: dict[str, Any]) -> None:
+        """Refuse a part that differs from the others in more than its examples."""
+        assert self.parts is not None
+        expected = self._common or (self.parts.facts(min(self.parts.done))["common"] if self.parts.done else common)
+        self._common = expected
+        for name in expected | common:
+            before, here = expected.get(name), common.get(name)
+            if before != here:
+                either = ", or have one entry of it per example" if isinstance(before, list) else ""
+                raise ValueError(f"analysis must give every part the same {name!r}{either}, got {before} and {here}")
+
+
+def damaged_parts(parts: Parts) -> dict[int, str]:
+    """The finished parts whose files are not what was written, each with the first such file."""
+    found = {}
+    for part in sorted(parts.done):
+        try:
+            parts.check(part)
+        except DamageError as error:
+            found[part] = str(error)
+    return found
+
+
+def damage(path: Path, plan: Plan) -> dict[int, str]:
+    """The parts of a finished store that lie in files that are not what was written, each with the first such file.
+
+    Files that all parts share are compared, too: where one of them is damaged, so are all parts.
+    """
+    everything = range(plan.parts)
+    try:
+        sealed = read_sealed(path / SEAL, path)
+    except DamageError as error:
+        return dict.fromkeys(everything, str(error))
+    found: dict[int, str] = {}
+    for file, digest in sorted(sealed["files"].items(), key=lambda each: not each[0].endswith("zarr.json")):
+        if digest_of_file(path / file) != digest:
+            name, *place = file.split("/")
+            for part in everything if place[:1] != ["c"] else _parts_in(path / name, place[1:], sealed, plan):
+                found.setdefault(part, file)
+            if len(found) == plan.parts:
+                break
+    return found
+
+
+def _parts_in(array: Path, place: list[str], sealed: dict[str, Any], plan: Plan) -> list[int]:
+    """The parts of which a chunk of an array holds entries."""
+    metadata = read_json(array / "zarr.json")
+    for axis, dim in enumerate(metadata["dimension_names"]):
+        if dim in ("example", sealed["lists"]):
+            counts = np.array([each["sizes"].get(dim, 0) for each in sealed["parts"]])
+            ends = counts.cumsum()
+            step = metadata["chunk_grid"]["configuration"]["chunk_shape"][axis]
+            low = int(place[axis]) * step
+            return np.flatnonzero((counts > 0) & (ends > low) & (ends - counts < low + step)).tolist()
+    return list(range(plan.parts))
+
+
+def _common(dataset: xr.Dataset) -> dict[str, Any]:
+    """What all parts have in common, as JSON; arrays without an entry per example by their digest."""
+    kind = Result.registry[dataset.attrs["boundarygeo_type"]]
+    varying = {"example", list_dimension(kind), *(dim for dim, _ in paddings(kind).values())}
+    common: dict[str, Any] = {"type": kind.__name__}
+    common |= {name: value for name, value in dataset.attrs.items() if name not in (*kind.pooled, "provenance")}
+    for name, variable in dataset.variables.items():
+        if name not in kind.pooled:
+            fixed = [size for dim, size in variable.sizes.items() if dim not in varying]
+            digest = [hashlib.sha256(variable.values.tobytes()).hexdigest()] if len(fixed) == variable.ndim else []
+            common[str(name)] = [str(variable.dtype), fixed, *digest]
+    provenance = json.loads(dataset.attrs["provenance"])
+    return common | {"provenance": {name: value for name, value in provenance.items() if name not in COSTS}}
+
+
+def _warn(damaged: dict[int, str], root: Path, plan: Plan) -> None:
+    for part, file in damaged.items():
+        rows = plan.rows(part)
+        warnings.warn(
+            f"part {part} (examples {rows.start} to {rows.stop - 1}) of {str(root)!r} is damaged ({file}): it is "
+            "computed again",
+            stacklevel=2,
+        )
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system, where the C library can: its heap would grow from part to part otherwise.
+
+    Nothing is leaked: arrays of parts leave holes in the heap that the next part's arrays do not quite fit into.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """What gives memory back, looked up once, or None where there is no such function."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
