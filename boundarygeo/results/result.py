@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,7 +24,7 @@ from boundarygeo.results.provenance import Provenance, sum_of_provenances
 OWNER = "owner"
 """Field with the example that each entry of a list belongs to; the lists are all fields with its dimension."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: other names of fields, see `upgrade`
 """Version of the layout of the stores. A store with a higher number is refused, never guessed at."""
 
 
@@ -57,6 +58,18 @@ class Result:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         Result.registry[cls.__name__] = cls
+
+    @staticmethod
+    def kind(name: str) -> type["Result"]:
+        """The type of result with a name; types of the package are imported when they are needed.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        package = import_module("boundarygeo")
+        if name not in Result.registry and name in package.__all__:
+            getattr(package, name)
+        return Result.registry[name]
 
     def __repr__(self) -> str:
         parts = []

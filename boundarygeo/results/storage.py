@@ -23,6 +23,7 @@ import zarr
 
 from boundarygeo.results.overwriting import arrays_written, check_free, read_json
 from boundarygeo.results.result import FORMAT_VERSION, OWNER, Result
+from boundarygeo.results.upgrade import upgraded
 
 UNFINISHED = ".partial"
 """Ending of the name of what is not whole yet."""
@@ -101,7 +102,7 @@ def load(path: str | os.PathLike[str], *, examples: slice | Sequence[int] | None
             reads, or it has no such examples.
     """
     dataset = open_store(path)
-    kind = Result.registry[dataset.attrs["boundarygeo_type"]]
+    kind = Result.kind(dataset.attrs["boundarygeo_type"])
     if (Path(path) / LOG).is_file():
         seconds = sum(line["seconds"] for line in read_log(Path(path)))
         dataset.attrs["provenance"] = json.dumps(json.loads(dataset.attrs["provenance"]) | {"seconds": seconds})
@@ -149,8 +150,10 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"path must be a Zarr store, got {str(path)!r}: {reason}") from error
     kind = dataset.attrs.get("boundarygeo_type")
-    if kind not in Result.registry:
-        raise ValueError(f"path must hold a result of boundarygeo, got {str(path)!r} of type {kind!r}")
+    try:
+        Result.kind(str(kind))
+    except KeyError:
+        raise ValueError(f"path must hold a result of boundarygeo, got {str(path)!r} of type {kind!r}") from None
     check_format(path, dataset.attrs["boundarygeo_format"], FORMAT_VERSION)
     for name in arrays_written(path) or ():
         if not _has_all_chunks(path / name, dataset, name):
@@ -158,7 +161,7 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
                 f"{str(path)!r} lacks files of {name!r}, as if it was not copied whole: copy it again, or compute it "
                 "again"
             )
-    return dataset
+    return upgraded(dataset) if dataset.attrs["boundarygeo_format"] < FORMAT_VERSION else dataset
 
 
 def select(dataset: xr.Dataset, examples: slice | Sequence[int]) -> xr.Dataset:

@@ -98,10 +98,10 @@ def test_a_failed_write_leaves_the_old_result_and_nothing_else(tmp_path: Path, m
 def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as tomorrow:
         for module in ("result", "storage"):
-            tomorrow.setattr(f"boundarygeo.results.{module}.FORMAT_VERSION", 2)
+            tomorrow.setattr(f"boundarygeo.results.{module}.FORMAT_VERSION", 3)
         path = toy().save(tmp_path / "toy.zarr")
         assert isinstance(bg.load(path), Toy)
-    with pytest.raises(ValueError, match=r"has format 2, newer than this version of boundarygeo reads \(1\)"):
+    with pytest.raises(ValueError, match=r"has format 3, newer than this version of boundarygeo reads \(2\)"):
         bg.load(path)
 
 
