@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Importing the package loads nothing: `boundarygeo --help` does not wait for PyTorch. The public names are listed once,
-# as imports in `__init__.pyi`, for type checkers and for this file, which makes them when they are used.
+# Names are imported on first use, so that `boundarygeo --help` does not wait for PyTorch. They are listed once, as
+# imports in `__init__.pyi`, for type checkers and for this file.
 _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
 _HOMES = {name.name: node.module for node in _STUB.body if isinstance(node, ast.ImportFrom) for name in node.names}
 

@@ -1,4 +1,4 @@
-"""Checks of arguments that more than one module needs: each refuses in one line, before any work."""
+"""Argument checks shared by several modules."""
 
 import math
 from collections.abc import Collection
@@ -9,47 +9,47 @@ import numpy as np
 
 
 def check_choice(value: Any, name: str, choices: Collection[Any]) -> None:
-    """Refuse what is none of the choices.
+    """Raise unless the value is one of the choices.
 
     Args:
-        value: a setting.
-        name: of the argument.
-        choices: what it may be.
+        value: value of the argument.
+        name: name of the argument.
+        choices: valid values.
 
     Raises:
-        ValueError: if it is anything else.
+        ValueError: if the value is anything else.
     """
     if value not in choices:
         raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}")
 
 
 def check_count(value: int, name: str, least: int = 1) -> None:
-    """Refuse what is not a whole number, or too small.
+    """Raise unless the value is a whole number of at least `least`.
 
     Args:
-        value: a setting.
-        name: of the argument.
-        least: smallest value allowed.
+        value: value of the argument.
+        name: name of the argument.
+        least: smallest valid value.
 
     Raises:
-        ValueError: if it is anything else.
+        ValueError: if the value is anything else.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
 
 
 def check_positive(value: float, name: str) -> float:
-    """Refuse what is not a positive, finite number.
+    """Raise unless the value is a positive, finite number.
 
     Args:
-        value: a setting.
-        name: of the argument.
+        value: value of the argument.
+        name: name of the argument.
 
     Returns:
         The number.
 
     Raises:
-        ValueError: if it is anything else.
+        ValueError: if the value is anything else.
     """
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number, got {value!r}")
@@ -57,17 +57,17 @@ def check_positive(value: float, name: str) -> float:
 
 
 def check_eps(eps: float, name: str = "eps") -> float:
-    """Refuse radii that are negative or not finite.
+    """Raise unless a radius is finite and not negative.
 
     Args:
         eps: radius of a ball, in input units.
-        name: of the argument.
+        name: name of the argument.
 
     Returns:
         The radius.
 
     Raises:
-        ValueError: if it is not a number >= 0.
+        ValueError: if the radius is anything else.
     """
     if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 <= eps < math.inf:
         raise ValueError(f"{name} must be a finite number >= 0, in input units, got {eps!r}")
@@ -75,5 +75,5 @@ def check_eps(eps: float, name: str = "eps") -> float:
 
 
 def plain(*values: Any) -> tuple[Any, ...]:
-    """Settings as they are, but NumPy's numbers as Python's: those are checked, and stored."""
+    """Convert NumPy numbers to Python's, and leave other values alone."""
     return tuple(value.item() if isinstance(value, np.generic) else value for value in values)

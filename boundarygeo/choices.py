@@ -1,11 +1,11 @@
-"""What is chosen by name: every choice stands here once, for the library and for the command line. Loads nothing."""
+"""Settings that are chosen by name, for the library and the command line. Imports no heavy package."""
 
 from typing import Literal, get_args
 
 Norm = Literal["l2", "linf"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 NORM_NAMES = {"l2": "L2", "linf": "L∞"}
-"""What axes and tables call the norms."""
+"""Names of the norms in axis labels and tables."""
 
 Direction = Literal["fgsm", "gradient", "random"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -17,7 +17,7 @@ MapMethod = Literal["adaptive", "dense"]
 MAP_METHODS: tuple[MapMethod, ...] = get_args(MapMethod)
 
 MAP_EXTRAS = ("margin", "probability", "planes")
-"""What boundary maps may keep besides labels."""
+"""What boundary maps can store besides labels."""
 
 SMALLEST_RESOLUTION = 5
 """Fewest pixels per side of a boundary map."""

@@ -1,4 +1,4 @@
-"""A module together with what its inputs mean: bounds, normalisation, device. Nothing downstream knows about them."""
+"""A module together with what its inputs mean: bounds, normalisation, device."""
 
 import contextlib
 import copy
@@ -29,35 +29,34 @@ from boundarygeo.losses import LOSSES, true_margin
 from boundarygeo.results import Provenance
 
 BOUNDS_TOLERANCE = 1e-5
-"""How far inputs may lie outside the bounds, as a share of their width: float rounding, not another scale."""
+"""How far inputs may leave the bounds, as a share of their width: enough for float rounding."""
 
-_FOUND = frozenset({"_session", "_memory"})
+_NOT_PICKLED = frozenset({"_session", "_memory"})
 
 
 class Classifier:
-    """A classifier of inputs that live in stated bounds, before normalisation.
+    """A PyTorch module as a classifier of inputs within stated bounds.
 
-    The module is any `nn.Module` that maps a batch of inputs to logits `[batch, classes]`. It is never changed: each
-    analysis runs on a copy of it as it is then, in eval mode, in the dtype of its weights. Gradients are the module's
-    own, custom backward passes and hooks included. Analyses of one process run one at a time.
+    The module is never changed: each analysis runs on a copy of its current state, in eval mode and in the dtype of its
+    weights. Gradients are the module's own, including custom backward passes and hooks. A process runs one analysis at
+    a time.
 
     Args:
-        module: maps normalised inputs `[batch, *input]` to logits `[batch, classes]`, sample by sample.
+        module: maps normalised inputs `[batch, *input]` to logits `[batch, classes]`, each sample independently.
         bounds: lowest and highest value of an input, before normalisation.
-        mean: per channel (or one number), subtracted from the inputs in front of the module.
-        std: per channel (or one number), by which they are divided then.
-        device: where to compute; `"auto"` is the module's own device if that is an accelerator, else the best
-            device there is.
+        mean: subtracted from the inputs: one number, or one per channel.
+        std: divides the inputs after that: one number, or one per channel.
+        device: where to compute; `"auto"` is the module's device if it is an accelerator, else the best available one.
         num_classes: number of classes, checked against the logits if given.
-        batch_size: number of examples per batch, or None to find the fastest. Two runs with a fixed size are equal to
-            the last bit; with sizes found by the clock, logits may differ in their last digits.
+        batch_size: number of examples per batch, or None to find the fastest. Runs with a fixed size are bit-identical;
+            with tuned sizes, logits may differ in their last digits.
         compile: whether full batches without gradients (of maps, frames, noise) go through `torch.compile`, which takes
-            half a minute: once for standard layers, in each analysis for others. Modules that cannot be rearranged or
+            half a minute: once for standard layers, once per analysis for others. Modules that cannot be rearranged or
             compiled run unchanged. Requires a `batch_size`, because each batch size is compiled separately.
 
     Raises:
         TypeError: if the module is not an `nn.Module`.
-        ValueError: if bounds, mean, std, device, num_classes, batch_size or compile make no sense.
+        ValueError: if bounds, mean, std, device, num_classes, batch_size or compile are invalid.
 
     Examples:
         >>> clf = Classifier(nn.Linear(2, 3))
@@ -88,9 +87,7 @@ class Classifier:
         if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
             raise ValueError(f"batch_size must be a positive whole number, or None, got {batch_size!r}")
         if compile and batch_size is None:
-            raise ValueError(
-                "batch_size must be given with compile=True, as each size is compiled separately, got None"
-            )
+            raise ValueError("compile=True needs a batch_size, because each size is compiled separately")
         self.module = module
         self.bounds = (low, high)
         self.device = _resolve_device(device, module)
@@ -98,27 +95,26 @@ class Classifier:
         self.batch_size = None if batch_size is None else int(batch_size)
         self.compile = bool(compile)
         self.counts = Counts()
-        with own_world():  # tensors that were made in inference mode could not be differentiated through
+        with own_world():  # tensors made in inference mode could not be differentiated
             self._mean = _channels(mean, "mean")
             self._std = _channels(std, "std")
         if self._std is not None and not bool((self._std > 0).all()):
             raise ValueError(f"std must be positive, got {self._std.tolist()}")
         if self._mean is not None and self._std is not None and min(len(self._mean), len(self._std)) > 1:
-            _match(len(self._std), len(self._mean), "number of values in std", "that in mean")
-        self._forget()
+            _check_equal(len(self._std), len(self._mean), "number of values in std", "that in mean")
+        self._clear_cache()
 
-    def _forget(self) -> None:
-        """Nothing is known of the module yet."""
+    def _clear_cache(self) -> None:
         self._session: Session | None = None
         self._memory = Memory()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs: compiled forms and batch sizes are found again there."""
-        return {name: value for name, value in vars(self).items() if name not in _FOUND}
+        """State without compiled forms and batch sizes, which another process finds itself."""
+        return {name: value for name, value in vars(self).items() if name not in _NOT_PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._forget()
+        self._clear_cache()
 
     def __repr__(self) -> str:
         mean = None if self._mean is None else [round(value, 4) for value in self._mean.tolist()]
@@ -129,10 +125,10 @@ class Classifier:
         )
 
     def with_module(self, module: nn.Module) -> "Classifier":
-        """A classifier of the same inputs by another module: with these bounds, normalisation and device.
+        """A classifier for another module, with the same bounds, normalisation and device.
 
         Args:
-            module: maps normalised inputs to logits; often one that wraps this classifier's own.
+            module: maps normalised inputs to logits; often a wrapper around this classifier's module.
 
         Returns:
             The new classifier; this one is not changed.
@@ -143,10 +139,10 @@ class Classifier:
         return self._like(module, device=self.device, batch_size=self.batch_size)
 
     def with_batch_size(self, batch_size: int | None) -> "Classifier":
-        """The same classifier, with batches of a fixed size, or of the fastest one for None.
+        """The same classifier with another batch size.
 
         Args:
-            batch_size: examples per batch; fewer where memory runs out.
+            batch_size: examples per batch (fewer if memory runs out), or None to find the fastest size.
 
         Returns:
             The new classifier; this one is not changed.
@@ -173,21 +169,21 @@ class Classifier:
         return moved
 
     def settings(self) -> dict[str, Any]:
-        """What decides logits besides the module's weights: bounds, normalisation, batch size; plain values.
+        """What besides the module decides its logits: bounds, normalisation, batch size, compilation.
 
         Returns:
-            The values by their names in `Classifier(...)`.
+            Plain values, by their names in `Classifier(...)`.
         """
         mean, std = (None if values is None else values.tolist() for values in (self._mean, self._std))
         settings = {"bounds": list(self.bounds), "mean": mean, "std": std, "batch_size": self.batch_size}
         return settings | ({"compile": True} if self.compile else {})
 
     def steady_batch_size(self, x: Tensor, *, device: str | None = None) -> int:
-        """A good batch size that no clock decides: so many examples that a batch costs a fixed number of operations.
+        """A good batch size that does not depend on timing: a batch costs a fixed number of operations.
 
         Args:
             x: a few inputs `[example, *input]` within the bounds.
-            device: kind of device it is for, `"cpu"` or `"cuda"`; by default the classifier's.
+            device: kind of device, `"cpu"` or `"cuda"`; by default the classifier's.
 
         Returns:
             A power of two.
@@ -211,14 +207,14 @@ class Classifier:
         Args:
             x: inputs `[example, *input]` within the bounds.
             precision: `"bfloat16"`, `"float32"` or `"float64"`.
-            progress: whether to show a bar when it takes more than two seconds.
+            progress: whether to show a progress bar after two seconds.
 
         Returns:
             Logits `[example, class]` on the CPU: float64 for `"float64"`, else float32.
 
         Raises:
             TypeError: if `x` is not a float tensor, or the module does not return a tensor.
-            ValueError: if `x` is out of bounds, or the module's output is not usable.
+            ValueError: if `x` is out of bounds, or the module's output is invalid.
         """
         self.check_inputs(x)
         with self.session(x) as session:
@@ -254,23 +250,23 @@ class Classifier:
     def input_gradient(self, x: Tensor, y: Tensor, *, loss: str = "cross_entropy") -> Tensor:
         r"""Gradient of a loss with respect to each input.
 
-        All three losses are computed without the cancellation that makes the textbook form of the cross-entropy's
-        gradient vanish on confidently classified inputs: with :math:`z = \log\sum_{c\ne y} e^{l_c} - l_y`, the
-        cross-entropy is :math:`\log(1 + e^z)`, and its gradient :math:`\sigma(z)\nabla z` points along
-        :math:`\nabla z` whatever the confidence.
+        Losses are computed without the cancellation that makes the textbook cross-entropy gradient vanish on
+        confidently classified inputs: with :math:`z = \log\sum_{c\ne y} e^{l_c} - l_y`, the cross-entropy is
+        :math:`\log(1 + e^z)`, and its gradient :math:`\sigma(z)\nabla z` points along :math:`\nabla z` at any
+        confidence.
 
         Args:
             x: inputs `[example, *input]` within the bounds.
             y: true classes, int64 `[example]`.
-            loss: `"cross_entropy"`; `"log_odds"`, the z above, with the same direction and no vanishing factor; or
-                `"margin"`, the largest other logit minus the true one.
+            loss: `"cross_entropy"`; `"log_odds"`, the z above, whose gradient has the same direction without the
+                vanishing factor; or `"margin"`, the largest other logit minus the true one.
 
         Returns:
             Gradients, float32 `[example, *input]` on the CPU, in loss per input unit (before normalisation).
 
         Raises:
             TypeError: as in `logits`, or if `y` is not an integer tensor.
-            ValueError: as in `logits`, or if `y` or `loss` is not usable.
+            ValueError: as in `logits`, or if `y` or `loss` is invalid.
         """
         check_choice(loss, "loss", LOSSES)
         self.check_inputs(x)
@@ -285,7 +281,7 @@ class Classifier:
         return torch.cat(rows)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Inputs as the module wants them: minus mean, divided by std, channel by channel (dimension 1)."""
+        """Normalised inputs: minus mean, divided by std, per channel (dimension 1)."""
         for values, apply in ((self._mean, torch.sub), (self._std, torch.div)):
             if values is not None:
                 shape = (1, -1) + (1,) * (x.ndim - 2)
@@ -293,15 +289,15 @@ class Classifier:
         return x
 
     def normalise_direction(self, v: Tensor) -> Tensor:
-        """Differences of inputs as the module sees them: divided by std, channel by channel (dimension 1)."""
+        """Normalised differences of inputs: divided by std, per channel (dimension 1)."""
         return self.normalise(v) - self.normalise(torch.zeros_like(v))
 
     def record(self) -> Callable[..., Provenance]:
-        """Start the record of an analysis: its time and cost run from here.
+        """Start recording the time and cost of an analysis.
 
         Returns:
-            A function of the provenance's `seed` and `precision`, and of arguments of the analysis whose value was
-            worked out, that ends the record and gives it.
+            A function that ends the recording and returns the provenance. It takes the `seed`, the `precision`, and any
+            arguments of the analysis whose value was worked out (such as defaults that depend on the inputs).
         """
         began, forwards, backwards = time.perf_counter(), self.counts.forwards, self.counts.backwards
         call = current_call()
@@ -323,15 +319,15 @@ class Classifier:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the module computes in: the dtype of its first weights."""
+        """The dtype of the module's first weights."""
         return next(iter(dtypes_of(self.module)), torch.float32)
 
     def identity(self) -> dict[str, str]:
-        """What decides the module's output, as far as it can be identified.
+        """Digests of what decides the module's output, as far as it can be identified.
 
         Returns:
-            Digests: of `"weights"`, its parameters and buffers; and of `"module"`, its layers, their attributes, hooks,
-            and the code of classes that belong to no installed package.
+            `"weights"`: of parameters and buffers. `"module"`: of the layers, their attributes and hooks, and the code
+            of classes outside installed packages.
         """
         return {"weights": state_digest(self.module), "module": structure_digest(self.module)}
 
@@ -340,15 +336,15 @@ class Classifier:
         return hashlib.sha256("".join(self.identity().values()).encode()).hexdigest()[:16]
 
     def check_inputs(self, x: Tensor, name: str = "x") -> None:
-        """Refuse inputs that the classifier cannot mean.
+        """Raise if inputs have the wrong type or shape, or leave the bounds.
 
         Args:
             x: inputs `[example, *input]`.
-            name: what to call them in the message.
+            name: the argument's name in the message.
 
         Raises:
-            TypeError: if they are not a tensor of floats.
-            ValueError: if there are none, they are not finite, or they leave the bounds.
+            TypeError: if `x` is not a float tensor.
+            ValueError: if `x` is empty, not finite, outside the bounds, or has the wrong number of channels.
         """
         low, high = self.bounds
         if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
@@ -363,21 +359,21 @@ class Classifier:
         slack = BOUNDS_TOLERANCE * (high - low)
         if not (least >= low - slack and most <= high + slack):
             raise ValueError(
-                f"{name} must lie in the bounds [{low:g}, {high:g}] before normalisation, got values in "
+                f"{name} must lie in [{low:g}, {high:g}] before normalisation, got values in "
                 f"[{least:.9g}, {most:.9g}]: pass bounds=, or undo the normalisation and pass mean= and std="
             )
 
     def check_labels(self, y: Tensor, count: int, name: str = "y") -> None:
-        """Refuse labels that do not fit the inputs.
+        """Raise if labels do not fit the inputs.
 
         Args:
             y: labels `[example]`.
             count: number of inputs.
-            name: what to call them in the message.
+            name: the argument's name in the message.
 
         Raises:
-            TypeError: if they are not a tensor of integers.
-            ValueError: if their shape or range is wrong.
+            TypeError: if `y` is not an integer tensor.
+            ValueError: if its shape or range is wrong.
         """
         if not isinstance(y, Tensor) or y.dtype == torch.bool or y.is_floating_point() or y.is_complex():
             got = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
@@ -391,16 +387,16 @@ class Classifier:
 
     @contextlib.contextmanager
     def session(self, x: Tensor, y: Tensor | None = None) -> Iterator[Session]:
-        """What computes with the module, as it is now, and sets the caller's state aside meanwhile.
+        """Compute with the module as it is now, with the caller's global state set aside.
 
-        Logits that are not finite are an error: at once among those of the few inputs, else when the analysis ends.
+        Logits that are not finite raise: at once if seen in the check of the module, else at the end of the analysis.
 
         Args:
-            x: inputs `[example, *input]`, from which a few are taken to check the module.
-            y: their classes `[example]`, checked against the number of classes, which is known only here.
+            x: inputs `[example, *input]`; the module is checked on the first few.
+            y: their classes `[example]`, checked against the number of logits.
 
         Yields:
-            The session. An analysis inside another has the same one: one state of the module for both.
+            The session. Nested analyses share one, and so see one state of the module.
 
         Raises:
             TypeError: if the module does not return a tensor.
@@ -441,6 +437,6 @@ def _channels(values: float | Sequence[float] | None, name: str) -> Tensor | Non
     return tensor
 
 
-def _match(got: int, expected: int, name: str, other: str) -> None:
+def _check_equal(got: int, expected: int, name: str, other: str) -> None:
     if got != expected:
         raise ValueError(f"{name} must match {other} ({expected}), got {got}")

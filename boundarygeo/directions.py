@@ -18,9 +18,9 @@ class Directions:
     """One direction per example.
 
     Attributes:
-        vectors: float32 `[example, *input]`, in input units per step; zero where there is none.
-        unit: what a step of 1 is, for axes: e.g. `"ε (L∞)"` or `"L2"`.
-        name: what they are.
+        vectors: float32 `[example, *input]`, in input units per step; zero where a direction does not exist.
+        unit: unit of a step, for axis labels: e.g. `"ε (L∞)"` or `"L2"`.
+        name: name of the directions, for axis labels.
     """
 
     vectors: Tensor
@@ -41,7 +41,7 @@ def named_directions(
         name: `"fgsm"`, the sign of the loss gradient (a step of ε is ε in L∞); `"gradient"`, the loss gradient with
             L2 length 1; or `"random"`, an isotropic direction with L2 length 1.
         seed: seed of random directions.
-        index: number of each example, int64 `[example]`, which decides its random direction; by default 0, 1, ….
+        index: number of each example, int64 `[example]`, which seeds its random direction; by default 0, 1, ….
 
     Returns:
         The directions; zero where a gradient is zero.
@@ -61,7 +61,7 @@ def named_directions(
 
 
 def numbers_of(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
-    """Numbers of the examples: those given, or 0, 1, 2, ….
+    """Checked numbers of the examples; by default 0, 1, 2, ….
 
     Args:
         index: integers >= 0, one per example, or None.
@@ -71,7 +71,7 @@ def numbers_of(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
         Int64 `[example]`.
 
     Raises:
-        ValueError: if they are anything else.
+        ValueError: if `index` is anything else.
     """
     numbers = torch.arange(count) if index is None else torch.as_tensor(index).detach().cpu()
     if numbers.shape != (count,) or numbers.dtype.is_floating_point or bool((numbers < 0).any()):
@@ -81,12 +81,12 @@ def numbers_of(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
 
 @analysis
 def towards(x: Tensor, targets: Tensor, *, name: str = "towards a target") -> Directions:
-    """Unit L2 directions from each example to a point of its own.
+    """Unit L2 directions from each example to its target point.
 
     Args:
         x: inputs `[example, *input]`.
         targets: points of the same shape, e.g. other examples or adversarial examples.
-        name: what the points are.
+        name: name of the directions.
 
     Returns:
         The directions, in L2; zero where an example is its own target.
@@ -95,14 +95,14 @@ def towards(x: Tensor, targets: Tensor, *, name: str = "towards a target") -> Di
         ValueError: if the shapes differ.
     """
     if x.shape != targets.shape:
-        raise ValueError(f"targets must have the shape {list(x.shape)} of x, got {list(targets.shape)}")
+        raise ValueError(f"targets must have the shape of x, {list(x.shape)}, got {list(targets.shape)}")
     difference = targets.double().cpu() - x.double().cpu()
     return Directions(scaled_to(difference, torch.ones(len(x))).float(), "L2", name)
 
 
 @analysis
 def nearest_of_other_class(x: Tensor, y: Tensor, pool_x: Tensor, pool_y: Tensor) -> Tensor:
-    """For each example, the nearest (in L2) of another class: the *legitimate* target of Tramèr et al. 2017, §4.
+    """The nearest candidate (in L2) of another class for each example: Tramèr et al. 2017, §4, *legitimate* target.
 
     Args:
         x: inputs `[example, *input]`.
@@ -118,7 +118,9 @@ def nearest_of_other_class(x: Tensor, y: Tensor, pool_x: Tensor, pool_y: Tensor)
     """
     other = y.cpu()[:, None] != pool_y.cpu()[None, :]
     if not bool(other.any(1).all()):
-        raise ValueError(f"pool_y must hold another class than every y, got {pool_y.unique().tolist()} alone")
+        raise ValueError(
+            f"every example needs a candidate of another class, but pool_y holds only {pool_y.unique().tolist()}"
+        )
     flat, pool = x.cpu().double().flatten(1), pool_x.cpu().double().flatten(1)
     chosen = torch.empty(len(x), dtype=torch.int64)
     for rows in torch.arange(len(x)).split(256):  # all distances at once may not fit into memory
@@ -131,26 +133,27 @@ def nearest_of_other_class(x: Tensor, y: Tensor, pool_x: Tensor, pool_y: Tensor)
 def random_of_other_label(
     labels: Tensor, pool_x: Tensor, pool_labels: Tensor, *, seed: int = 0, index: Tensor | None = None
 ) -> Tensor:
-    """For each example, a random point that is classified otherwise: the *random* target of Tramèr et al. 2017, §4.
+    """A random candidate of another predicted class for each example: Tramèr et al. 2017, §4, *random* target.
 
     Args:
         labels: predicted class of each example `[example]`.
         pool_x: candidates `[candidate, *input]`.
         pool_labels: their predicted classes `[candidate]`.
-        seed: decides the choice, together with the example's number.
+        seed: seed of the choice, together with the example's number.
         index: number of each example; by default 0, 1, ….
 
     Returns:
         The chosen candidates `[example, *input]`.
 
     Raises:
-        ValueError: if some example has no candidate of another label.
+        ValueError: if some example has no candidate of another class.
     """
     other = labels.cpu()[:, None] != pool_labels.cpu()[None, :]
     if not bool(other.any(1).all()):
-        raise ValueError(f"pool_labels must hold another class than every label, got {pool_labels.unique().tolist()}")
+        only = pool_labels.unique().tolist()
+        raise ValueError(f"every example needs a candidate of another class, but pool_labels holds only {only}")
     numbers = range(len(labels)) if index is None else index.tolist()
-    # A generator per example: its choice does not depend on the other examples.
+    # One generator per example, so that its choice does not depend on the other examples.
     chosen = [
         int(np.random.default_rng((seed, number)).choice(row.nonzero()[:, 0].numpy()))
         for number, row in zip(numbers, other, strict=True)
@@ -160,7 +163,7 @@ def random_of_other_label(
 
 @analysis
 def class_directions(clf: Classifier, x: Tensor, targets: Tensor) -> Directions:
-    """Unit L2 directions in which the log-odds of a target class grow fastest.
+    """Unit L2 directions of steepest increase of a target class's log-odds.
 
     Args:
         clf: the classifier.
@@ -180,10 +183,10 @@ def class_directions(clf: Classifier, x: Tensor, targets: Tensor) -> Directions:
 
 @analysis
 def gradient_directions(clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
-    """Directions in which the cross-entropy grows fastest: its input gradient, up to a positive factor per example.
+    """Input gradient of the cross-entropy, up to a positive factor per example.
 
-    The factor is that of `Classifier.input_gradient(..., loss="log_odds")`: the direction does not vanish where the
-    classifier is confident.
+    With `loss="log_odds"` of `Classifier.input_gradient`, the direction does not vanish where the classifier is
+    confident.
 
     Args:
         clf: the classifier.
@@ -201,13 +204,13 @@ def gradient_directions(clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
 
 
 def random_directions(shape: torch.Size, index: Tensor, *, seed: int, axis: int = 0) -> Tensor:
-    """Isotropic random directions (standard normal vectors), each decided by seed, example and axis alone.
+    """Isotropic random directions (standard normal vectors), each of which depends on seed, example and axis alone.
 
     Args:
         shape: shape of one input.
         index: number of each example, int64 `[example]`.
         seed: seed of all examples.
-        axis: which of several independent directions of an example.
+        axis: number of the direction, for several independent ones per example.
 
     Returns:
         Directions, float32 `[example, *input]`.
@@ -215,7 +218,7 @@ def random_directions(shape: torch.Size, index: Tensor, *, seed: int, axis: int 
     size = int(np.prod(shape))
     drawn = np.empty((len(index), size), dtype=np.float32)
     for row, number in zip(drawn, index.tolist(), strict=True):
-        # One generator per example: what it draws cannot depend on which other examples are in the call.
+        # One generator per example, so that its direction does not depend on the other examples.
         np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number, axis)))).standard_normal(
             out=row, dtype=np.float32
         )

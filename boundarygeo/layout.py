@@ -1,4 +1,4 @@
-"""Flat, normalised inputs: where points of lines, planes and frames are put together inside a batch."""
+"""Inputs as flat, normalised rows, from which points of lines, planes and frames are computed."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from boundarygeo.classifier import Classifier
 
 
 class FlatInputs:
-    """Inputs of one shape as rows of a matrix, normalised once and laid out as the fast forms of a module want them.
+    """Inputs of one shape as rows of a matrix, in the memory layout of a module's fast forms.
 
     Args:
         clf: the classifier.
@@ -32,12 +32,12 @@ class FlatInputs:
         return rows.clamp_(*self._bounds)
 
     def inputs(self, rows: Tensor) -> Tensor:
-        """Flat rows as inputs of the module, `[row, *input]`, without a copy."""
+        """Flat rows viewed as inputs of the module, `[row, *input]`."""
         if len(self._shape) == 3:
             return rows.view(-1, *self._shape[1:], self._shape[0]).movedim(-1, 1)
         return rows.view(-1, *self._shape)
 
     def rearranged(self, x: Tensor) -> Tensor:
-        """Values `[row, *input]` of any meaning as flat rows on the classifier's device, not normalised."""
+        """Values `[row, *input]` as flat rows on the classifier's device, not normalised."""
         x = x.to(self._clf.device)
         return (x.movedim(1, -1) if x.ndim == 4 else x).flatten(1).contiguous()

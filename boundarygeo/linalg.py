@@ -1,18 +1,18 @@
-"""Linear algebra of directions. No model anywhere."""
+"""Linear algebra of directions and subspaces."""
 
 import torch
 from torch import Tensor
 
 
 def orthogonal_part(v: Tensor, u: Tensor) -> Tensor:
-    r"""The part of each vector that is orthogonal to another: :math:`v - \frac{v^T u}{u^T u} u`, example by example.
+    r"""Part of each vector that is orthogonal to another: :math:`v - \frac{v^T u}{u^T u} u`, example by example.
 
-    Computed in float64, and twice, so that the result is orthogonal to rounding even if v is nearly parallel to u
+    Computed twice, in float64, so that the result is orthogonal up to rounding even if v is nearly parallel to u
     (Gram-Schmidt with re-orthogonalisation).
 
     Args:
         v: vectors `[example, *input]`.
-        u: vectors of the same shape; where one is zero, v is returned as it is.
+        u: vectors of the same shape; where u is zero, v is returned.
 
     Returns:
         Float64 vectors of the same shape.
@@ -35,7 +35,7 @@ def norms(v: Tensor) -> Tensor:
 
 
 def scaled_to(v: Tensor, length: Tensor) -> Tensor:
-    """Each vector stretched to a length; a zero vector stays zero.
+    """Each vector rescaled to a length; a zero vector stays zero.
 
     Args:
         v: vectors `[example, *input]`.
@@ -58,9 +58,8 @@ def row_space(v: Tensor, *, rcond: float | None = None) -> tuple[Tensor, Tensor,
             machine epsilon of the vectors' own dtype, as in `numpy.linalg.matrix_rank`.
 
     Returns:
-        The right singular vectors, largest singular value first, float64 `[*set, min(k, d), d]`: the first *rank* are
-        an orthonormal basis, the others are set to zero; the singular values `[*set, min(k, d)]`; the ranks, int64
-        `[*set]`.
+        Right singular vectors, largest singular value first, float64 `[*set, min(k, d), d]`: the first *rank* are an
+        orthonormal basis, the others are zero; singular values `[*set, min(k, d)]`; ranks, int64 `[*set]`.
 
     Raises:
         ValueError: if there are no vectors, or they are not finite.
@@ -75,27 +74,26 @@ def row_space(v: Tensor, *, rcond: float | None = None) -> tuple[Tensor, Tensor,
         raise ValueError("v must be finite, got NaN or infinity")
     tolerance = max(v.shape[-2:]) * torch.finfo(v.dtype).eps if rcond is None else rcond
     _, sizes, basis = torch.linalg.svd(v.double(), full_matrices=False)
-    kept = (sizes > tolerance * sizes[..., :1]) & (sizes > 0)
-    return torch.where(kept[..., None], basis, 0.0), sizes, kept.sum(-1)
+    significant = (sizes > tolerance * sizes[..., :1]) & (sizes > 0)
+    return torch.where(significant[..., None], basis, 0.0), sizes, significant.sum(-1)
 
 
 def principal_angles(a: Tensor, b: Tensor, *, rcond: float | None = None) -> Tensor:
-    r"""Angles between pairs of subspaces, right to rounding whether they are near 0 or near π/2.
+    r"""Principal angles between pairs of subspaces, accurate to rounding both near 0 and near π/2.
 
     With orthonormal bases A and B, the singular values of :math:`AB^T` are the cosines of the principal angles, and
-    those of :math:`B - BA^TA` the sines (the smallest of them, where B is the larger). A cosine near 1 says nothing
-    about a small angle (in float64, all below 1e-8 look alike), so those below π/4 are taken from the sines, the others
-    from the cosines: Knyazev & Argentati 2002, SIAM J. Sci. Comput. 23(6), Algorithm 3.1, as in
-    `scipy.linalg.subspace_angles`.
+    those of :math:`B - BA^TA` the sines (the smallest ones if B is larger). A cosine near 1 does not resolve small
+    angles (in float64, all below 1e-8 look alike), so angles below π/4 come from the sines, the others from the
+    cosines: Knyazev & Argentati 2002, SIAM J. Sci. Comput. 23(6), Algorithm 3.1, as in `scipy.linalg.subspace_angles`.
 
     Args:
         a: vectors that span the first subspace of each pair, `[*pair, k1, d]`; they need not be orthonormal.
         b: vectors that span the second, `[*pair, k2, d]`; leading dimensions are broadcast.
-        rcond: as in `row_space`: what counts as linearly dependent.
+        rcond: threshold for linear dependence, as in `row_space`.
 
     Returns:
-        Angles in radians, smallest first, float64 `[*pair, min(k1, k2)]`. A pair of subspaces of dimensions r1 and r2
-        has min(r1, r2) angles; where vectors are dependent, the rest is NaN.
+        Angles in radians, smallest first, float64 `[*pair, min(k1, k2)]`. Subspaces of dimensions r1 and r2 have
+        min(r1, r2) angles; if vectors are dependent, the rest is NaN.
 
     Raises:
         ValueError: if the vectors do not have the same d, or are not finite.
@@ -105,14 +103,14 @@ def principal_angles(a: Tensor, b: Tensor, *, rcond: float | None = None) -> Ten
         tensor([0.2500], dtype=torch.float64)
     """
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"a and b must be vectors [*pair, k, d] of one d, got {list(a.shape)} and {list(b.shape)}")
+        raise ValueError(f"a and b must be vectors [*pair, k, d] of the same d, got {list(a.shape)}, {list(b.shape)}")
     (first, _, rank_a), (second, _, rank_b) = (row_space(v, rcond=rcond) for v in (a, b))
     count = min(a.shape[-2], b.shape[-2])
     cross = first @ second.mT
     few = torch.minimum(rank_a, rank_b)[..., None]
-    # The zero rows that fill up a basis have cosines and sines 0: they are the last cosines and the first sines.
+    # Zero rows that pad a basis have cosines and sines 0: they are the last cosines and the first sines.
     cosines = torch.linalg.svdvals(cross).clamp_max(1)
-    # Whatever the second space has more of dimensions than the first has sine 1.
+    # Surplus dimensions of the second space have sine 1.
     sines = _smallest(torch.linalg.svdvals(second - cross.mT @ first), rank_b, count).clamp_max(1)
     cosines = torch.nn.functional.pad(cosines, (0, count - cosines.shape[-1]))
     angles = torch.where(cosines.square() >= 0.5, torch.asin(sines), torch.acos(cosines))
@@ -121,7 +119,7 @@ def principal_angles(a: Tensor, b: Tensor, *, rcond: float | None = None) -> Ten
 
 
 def _smallest(values: Tensor, rank: Tensor, count: int) -> Tensor:
-    """The smallest of the first `rank` places of descending values, ascending, in `count` places `[*set, count]`."""
+    """The `count` smallest of the first `rank` descending values, in ascending order, `[*set, count]`."""
     places = rank[..., None] - 1 - torch.arange(count, device=values.device)
     places = places.expand(*values.shape[:-1], count)
     return values.gather(-1, places.clamp(0, values.shape[-1] - 1))

@@ -1,4 +1,4 @@
-"""Losses of logits, without the cancellations of their textbook forms."""
+"""Losses of logits, computed without the cancellation of the textbook formulas."""
 
 from collections.abc import Callable
 
@@ -31,11 +31,11 @@ def true_margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    r"""Difference of logits ratio (Croce & Hein 2020, arXiv 2003.01690, eq. 6), which no scale of the logits changes.
+    r"""Difference of logits ratio (Croce & Hein 2020, arXiv 2003.01690, eq. 6), invariant to the scale of the logits.
 
     With the logits in descending order :math:`l_{\pi_1} \ge l_{\pi_2} \ge \dots`, it is
     :math:`(\max_{c\ne y} l_c - l_y) / (l_{\pi_1} - l_{\pi_3})`: positive where the classifier is wrong. For two classes
-    no third logit gives the scale: the loss is the numerator then.
+    there is no third logit, and the loss is the numerator.
 
     Args:
         logits: `[example, class]`.
@@ -74,7 +74,7 @@ def targeted_dlr(logits: Tensor, y: Tensor, targets: Tensor) -> Tensor:
 
 
 def _spread(logits: Tensor, ranks: tuple[int, ...]) -> Tensor:
-    """Largest logit minus the mean of those of other ranks, if there are any, `[example]`; 1 where it is zero."""
+    """Largest logit minus the mean of those at other ranks, `[example]`; 1 if that is zero or the ranks are missing."""
     present = [rank for rank in ranks if rank < logits.shape[1]]
     if not present:
         return torch.ones_like(logits[:, 0])
@@ -84,10 +84,10 @@ def _spread(logits: Tensor, ranks: tuple[int, ...]) -> Tensor:
 
 
 def loss_of(logits: Tensor, y: Tensor, loss: Loss) -> Tensor:
-    r"""A loss of each example.
+    r"""Loss of each example.
 
-    With :math:`z = \log\sum_{c\ne y} e^{l_c} - l_y`, the cross-entropy is :math:`\log(1 + e^z)`. Computed so, its
-    gradient keeps the direction of :math:`\nabla z` where softmax has rounded to 1.
+    With :math:`z = \log\sum_{c\ne y} e^{l_c} - l_y`, the cross-entropy is :math:`\log(1 + e^z)`. In this form its
+    gradient points along :math:`\nabla z` even where softmax rounds to 1.
 
     Args:
         logits: `[example, class]`.

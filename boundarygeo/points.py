@@ -1,4 +1,4 @@
-"""Points of lines and planes, made on the device, inside the batch."""
+"""Points of lines and planes, computed on the device, batch by batch."""
 
 from collections.abc import Sequence
 
@@ -27,10 +27,10 @@ class AffinePoints:
         self._axes = [self._layout.axes(axis) for axis in axes]
 
     def fast(self, section: Tensor, *coefficients: Tensor) -> Tensor:
-        """Points of given sections, float32.
+        """Points in float32.
 
         Args:
-            section: number of the line or plane of each point, int64 `[point]` on the classifier's device.
+            section: line or plane of each point, int64 `[point]` on the classifier's device.
             *coefficients: one per axis, `[point]`.
 
         Returns:
@@ -44,10 +44,10 @@ class AffinePoints:
         return self._layout.inputs(points)
 
     def exact(self, section: Tensor, *coefficients: Tensor) -> Tensor:
-        """The same from origin and axes as they were given, in float64: nothing is rearranged.
+        """Points in float64, from the origin and axes before normalisation.
 
         Args:
-            section: number of the line or plane of each point, int64 `[point]` on the classifier's device.
+            section: line or plane of each point, int64 `[point]` on the classifier's device.
             *coefficients: one per axis, float64 `[point]`.
 
         Returns:

@@ -77,7 +77,7 @@ def hidden_spectrum(
         y: classes to group by, int64 `[example]`.
         layers: names of submodules, as `module.named_modules()` gives them, each called once in a forward pass; or
             `"input"`.
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The spectra, layers in the order given, classes ascending.
@@ -85,7 +85,7 @@ def hidden_spectrum(
     Raises:
         TypeError: if `layers` is a single string, or a layer does not give a tensor.
         ValueError: if a layer does not exist or is not called once, its output is not one finite row per example, or an
-            argument is not usable.
+            argument is invalid.
 
     Examples:
         >>> clf = Classifier(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)))

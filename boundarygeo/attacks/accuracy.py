@@ -101,7 +101,7 @@ def accuracy_curve(
         eps: sizes of the perturbation in `norm`, ascending, in input units, e.g. `[k / 255 for k in range(9)]`.
         seed: seed of what an attack draws.
         index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
         **settings: of the attack: `steps`, `step_size`, `restarts` and `random_start` of `boundarygeo.pgd`; `steps` and
             `restarts` of `boundarygeo.apgd`; `queries` of `boundarygeo.square`; `steps`, `queries` and `restarts` of
             `boundarygeo.strongest`; FGSM has none.
@@ -111,7 +111,7 @@ def accuracy_curve(
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind, or a setting is unknown.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     sizes = _check_problem(clf, x, y, attack, norm, eps, settings)
     provenance = clf.record()

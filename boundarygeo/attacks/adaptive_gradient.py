@@ -69,7 +69,7 @@ def apgd(
         seed: seed of the random starts.
         index: number of each example; by default 0, 1, 2, ….
         draw: draws the random starts, called as `random_in_ball`.
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The adversarial examples; where none was found, the point with the largest loss.

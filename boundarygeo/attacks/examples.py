@@ -82,14 +82,14 @@ def attack_examples(
         resolved: arguments of the attack whose value was worked out, for the record.
         seed: seed of the random starts, or None where nothing is drawn.
         index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The adversarial examples.
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     check_choice(norm, "norm", NORMS)
     clf.check_inputs(x)

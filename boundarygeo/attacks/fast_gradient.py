@@ -40,7 +40,7 @@ def fgsm(
         norm: `"linf"` or `"l2"`.
         targeted: whether `y` are classes to reach.
         index: number of each example, by which the result names them; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The adversarial examples.

@@ -129,7 +129,7 @@ def minimal_norm(
             False.
         seed: seed of the random starts.
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The adversarial examples.

@@ -58,7 +58,7 @@ def pgd(
         seed: seed of the random starts.
         index: number of each example; by default 0, 1, 2, ….
         draw: draws the random starts, called as `random_in_ball`; a `DrawnOnce` shares them between several attacks.
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The adversarial examples.

@@ -60,7 +60,7 @@ def square(
         queries: number of forward passes per example, besides one of the input itself.
         seed: seed of the random draws.
         index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The adversarial examples; where none was found, the point with the smallest margin.

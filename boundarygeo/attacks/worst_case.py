@@ -53,7 +53,7 @@ def strongest(
         restarts: how often APGD's searches are started, while none has succeeded.
         seed: seed of everything drawn.
         index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The adversarial examples; where none was found, the input itself. The provenance counts the passes of all

@@ -109,7 +109,7 @@ class Bench:
         Args:
             subject: the classifier.
             attack: one of `attacks`.
-            curve: what `curve` gave.
+            curve: result of `curve`.
         """
         self._curves[self.subjects.index(subject), attack] = curve
 

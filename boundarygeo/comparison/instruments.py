@@ -77,7 +77,7 @@ def hold_curves(bench: Bench, subject: Subject, found: Found) -> None:
     Args:
         bench: what the curves are for.
         subject: the classifier.
-        found: what `accuracy` gave.
+        found: result of `accuracy`.
     """
     for attack in bench.attacks:
         curve = found.results[_word(attack)]

@@ -151,14 +151,14 @@ def certify(
         alpha: probability that a certificate is wrong, per example.
         seed: seed of the noise.
         index: number of each example, which decides its noise; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The radii.
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     check_positive(sigma, "sigma")
     check_count(n0, "n0")
@@ -219,14 +219,14 @@ def predict_smoothed(
         alpha: probability that a prediction is not the class of the smoothed classifier.
         seed: seed of the noise; the noise is none of that of `certify` with this seed.
         index: number of each example, which decides its noise; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The predictions.
 
     Raises:
         TypeError: if `x` is not a float tensor.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     check_positive(sigma, "sigma")
     check_count(n, "n")

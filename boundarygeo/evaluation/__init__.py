@@ -1,4 +1,4 @@
-"""How modules are run: batch sizes, memory, arithmetic, progress and cost. The one place that knows batches."""
+"""Running modules: batches, precision, memory, progress and cost. No other part of the package knows about these."""
 
 from boundarygeo.evaluation.arithmetic import is_standard
 from boundarygeo.evaluation.batches import BatchTuner, Counts, in_batches, progress_bar

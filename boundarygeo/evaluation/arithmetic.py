@@ -1,9 +1,9 @@
 """Is a module nothing but fixed, continuous arithmetic? Only then may another form of it decide labels.
 
-A form in another precision or layout, or with batch norms folded, gives the module's logits up to rounding if every
-input takes the same way through the same continuous operations. That cannot be seen from logits on a few probes: a
-branch that no probe takes, a hook, a staircase. It is decided by what the module is: its classes, or a record of the
-operations of one forward pass on tensors without values, in which code that looks at values fails.
+A form in another precision or layout, or with batch norms folded, equals the module up to rounding if every input goes
+through the same continuous operations. Logits on a few probes cannot show that: a branch, a hook or a step function may
+not be triggered. Instead the module's classes decide, or a record of the operations of one forward pass on fake
+tensors, on which code that reads values fails.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 from boundarygeo.evaluation.copies import is_hooked
 
 Record = list[tuple[Any, ...]]
-"""Operations in order: name, and for each argument its value, or which earlier tensor it is."""
+"""Operations in order: name, and each argument's value or the number of the earlier tensor that it is."""
 
 _STANDARD = ("torch.nn.modules.", "torchvision.models.", "torchvision.ops.", "boundarygeo.zoo.")
 
@@ -38,9 +38,9 @@ _CONTINUOUS = frozenset(_WITHOUT_JUMPS.split())
 
 
 def is_standard(module: nn.Module) -> bool:
-    """Whether a module is made of layers of torch, torchvision and our zoo alone, as they were written.
+    """Whether a module consists of unmodified layers of torch, torchvision and our zoo alone, without hooks.
 
-    Its gradients are then known to be those of its operations: there is no code of anybody else's in it, and no hook.
+    Its gradients are then known to be those of its operations.
     """
     return not is_hooked(module) and all(
         f"{type(layer).__module__}.".startswith(_STANDARD)
@@ -58,7 +58,7 @@ def continuous_record(module: nn.Module, probe: Tensor) -> Record | None:
         probe: inputs `[batch, *input]`.
 
     Returns:
-        The record, or None where the module has hooks, looks at values, or uses anything that is not known here.
+        The record, or None if the module has hooks, reads values, or uses operations not listed here.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
@@ -71,16 +71,16 @@ def continuous_record(module: nn.Module, probe: Tensor) -> Record | None:
             recorder.number(inputs)
             with recorder:
                 module(inputs)
-    except Exception:  # code that looks at values, leaves torch, or that fake tensors trip over
+    except Exception:  # the module reads values, leaves torch, or does not support fake tensors
         return None
     return recorder.record if recorder.continuous else None
 
 
 def trace(module: nn.Module) -> fx.GraphModule | None:
-    """The module's operations as a graph, or None where it cannot be traced."""
+    """The module's operations as a graph, or None if it cannot be traced."""
     try:
         return fx.symbolic_trace(module)
-    except Exception:  # control flow that depends on data, or anything else tracing trips over
+    except Exception:  # control flow that depends on data, or anything else that tracing does not support
         return None
 
 
@@ -102,7 +102,7 @@ class _Recorder(TorchDispatchMode):
         outputs = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         self.record.append((name, *entry))
-        self.continuous &= name in _CONTINUOUS  # no jumps, or another precision could take another side of them
+        self.continuous &= name in _CONTINUOUS  # precisions could fall on different sides of a jump
         for output in tree_flatten(outputs)[0]:
             if isinstance(output, Tensor) and id(output) not in self._numbers:
                 self.number(output)

@@ -1,8 +1,8 @@
 """Batches: sizes tuned by measured throughput, back-off when memory runs out, progress, and counts.
 
-The right batch size is a property of the module, the arithmetic and the machine: a ResNet-20 on two CPU cores is
-three times faster at 64 than at 1024, a large GPU wants thousands. `BatchTuner` finds it out on the work itself, so
-that tuning costs nothing beyond the first few batches.
+The best batch size depends on module, precision and machine: a ResNet-20 on two CPU cores is three times faster at 64
+than at 1024, a large GPU needs thousands. `BatchTuner` finds it on the work itself, so that tuning costs nothing beyond
+the first few batches.
 """
 
 import time
@@ -14,10 +14,10 @@ from tqdm.auto import tqdm
 
 FIRST_SIZE = {"cpu": 16, "cuda": 128}
 LARGEST_SIZE = {"cpu": 2048, "cuda": 1 << 16}
-TIMED_BATCHES = 2  # per size, the best counts; one more batch before them warms up kernels for the new shape
-WORTH_GROWING = 1.04  # a doubled batch must be this much faster, or it counts as a failed try
-FAILED_TRIES = 2  # sizes in a row without gain that end the search
-GRAIN = 8  # what does not fill a batch of fixed size is cut at multiples of powers of this
+TIMED_BATCHES = 2  # per size, the faster one counts; one untimed batch before them warms up kernels for the new shape
+WORTH_GROWING = 1.04  # speed-up that a doubled batch needs, or it counts as a failed try
+FAILED_TRIES = 2  # failed tries in a row that end the search
+GRAIN = 8  # the rest of a batch of fixed size is cut at multiples of powers of this
 
 
 @dataclass
@@ -33,11 +33,11 @@ class BatchTuner:
 
     Args:
         device: device the work runs on.
-        size: a size to keep instead, or None to look for the best.
+        size: a fixed size, or None to search for the fastest.
 
     Attributes:
-        size: examples the next batch should hold.
-        settled: whether the size is final (but for lack of memory).
+        size: number of examples in the next batch.
+        settled: whether the size is final (unless memory runs out).
     """
 
     def __init__(self, device: torch.device, size: int | None = None) -> None:
@@ -51,11 +51,10 @@ class BatchTuner:
         self._failures = 0
 
     def fitting(self, left: int) -> int:
-        """Examples of the next batch, when so many are left.
+        """Size of the next batch when `left` examples remain.
 
-        A size that cannot be filled cannot be tried out: then it is the best size so far. What does not fill a batch of
-        fixed size is cut into pieces of which few sizes exist: libraries keep a kernel for every size that they have
-        seen, and a long run would see them all.
+        A size that cannot be filled cannot be timed, so the best size so far is used. Less than a batch of fixed size
+        is cut into pieces of a few sizes only, because libraries cache a kernel for every size they see.
         """
         if self._fixed and left < self.size:
             unit = 1
@@ -69,8 +68,8 @@ class BatchTuner:
         """Learn from a finished batch.
 
         Args:
-            examples: how many examples it held; a batch that is not full says nothing and is passed over.
-            seconds: how long it took, in s.
+            examples: number of examples in it; partial batches are ignored.
+            seconds: time that it took, in s.
         """
         if self.settled or examples != self.size:
             return
@@ -94,7 +93,7 @@ class BatchTuner:
         """Halve the size after memory ran out, and never grow again.
 
         Returns:
-            Whether a smaller batch is left to try.
+            Whether the size could be halved.
         """
         if self.size == 1:
             return False
@@ -112,25 +111,25 @@ def in_batches(
     device: torch.device,
     bar: "tqdm | None" = None,
 ) -> None:
-    """Do work on `[start, stop)` ranges that cover `[0, total)`, in order, in batches of the tuner's size.
+    """Work through the range `[0, total)` in order, in batches of the tuner's size.
 
-    A range whose work raises `torch.OutOfMemoryError` is tried again in halves, so `work` must be repeatable.
+    A batch that raises `torch.OutOfMemoryError` is retried at half the size, so `work` must be repeatable.
 
     Args:
         work: called with `(start, stop)`.
         total: number of examples.
         tuner: decides the size of each batch and learns from it.
-        device: device the work runs on; it is synchronised while sizes are being measured.
-        bar: progress bar that is advanced by the number of examples done.
+        device: device the work runs on; synchronised while sizes are measured.
+        bar: progress bar to advance by the number of examples done.
 
     Raises:
-        torch.OutOfMemoryError: if not even one example fits.
+        torch.OutOfMemoryError: if a single example does not fit.
     """
     start = 0
     while start < total:
         stop = start + tuner.fitting(total - start)
         timing = not tuner.settled
-        began = _now(device) if timing else 0.0
+        began = _seconds(device) if timing else 0.0
         try:
             work(start, stop)
         except torch.OutOfMemoryError:
@@ -140,14 +139,14 @@ def in_batches(
                 torch.cuda.empty_cache()
             continue
         if timing:
-            tuner.record(stop - start, _now(device) - began)
+            tuner.record(stop - start, _seconds(device) - began)
         if bar is not None:
             bar.update(stop - start)
         start = stop
 
 
 def progress_bar(total: int, *, description: str, unit: str, progress: bool) -> tqdm:
-    """A bar for terminals and notebooks that shows after two seconds, silent when output is not a terminal.
+    """A progress bar that appears after two seconds, in terminals and notebooks only.
 
     Args:
         total: number of units that make 100 %.
@@ -156,7 +155,7 @@ def progress_bar(total: int, *, description: str, unit: str, progress: bool) -> 
         progress: False for no bar at all.
 
     Returns:
-        The bar; to be closed, e.g. by `with`.
+        The bar, a context manager.
     """
     return tqdm(
         total=total,
@@ -169,8 +168,8 @@ def progress_bar(total: int, *, description: str, unit: str, progress: bool) -> 
     )
 
 
-def _now(device: torch.device) -> float:
-    """Seconds; on a CPU those of this thread, so that what else the machine does misleads no tuner."""
+def _seconds(device: torch.device) -> float:
+    """Current time in seconds; on a CPU of this thread only, so that other load does not mislead the tuner."""
     if device.type == "cpu":
         return time.thread_time()
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The call of an analysis in words, for the record of its result."""
+"""The call of an analysis as text, for the provenance of its result."""
 
 import contextlib
 import inspect
@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 SILENT = frozenset({"seed", "index", "progress", "keep", "keep_directions", "max_bytes", "out", "overwrite"})
-"""Arguments that a command leaves out: the seed is recorded by itself, the others decide no number."""
+"""Arguments left out of a command: the seed has its own field, the others do not affect numbers."""
 
-_calls: list["Call"] = []  # of this process: `own_world` lets one analysis run at a time
+_calls: list["Call"] = []  # one stack is enough: `own_world` runs one analysis at a time
 
 
 class Call:
-    """A function and what it was called with.
+    """A function and its arguments.
 
     Args:
         function: the analysis.
-        arguments: by name, defaults included.
+        arguments: by name, including defaults.
     """
 
     def __init__(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
@@ -26,19 +26,19 @@ class Call:
         self._arguments = arguments
 
     def command(self, **resolved: Any) -> str:
-        """The call as Python would write it, without inputs, classifiers and what decides no number.
+        """The call as Python code, without inputs, classifiers and arguments that do not affect numbers.
 
         Args:
             **resolved: arguments whose value was worked out, such as a default that depends on the inputs.
         """
-        told = {**self._arguments, **resolved}
-        words = {name: _word(value) for name, value in told.items() if name not in SILENT}
+        arguments = {**self._arguments, **resolved}
+        words = {name: _word(value) for name, value in arguments.items() if name not in SILENT}
         return f"{self._name}({', '.join(f'{name}={word}' for name, word in words.items() if word is not None)})"
 
 
 @contextlib.contextmanager
 def recorded(function: Callable[..., Any], arguments: inspect.BoundArguments) -> Iterator[None]:
-    """Let `current_call` be this one."""
+    """Make this call the `current_call`."""
     arguments.apply_defaults()
     named = dict(arguments.arguments)
     for parameter in arguments.signature.parameters.values():
@@ -52,12 +52,12 @@ def recorded(function: Callable[..., Any], arguments: inspect.BoundArguments) ->
 
 
 def current_call() -> Call:
-    """The call of the analysis that is running, the innermost one."""
+    """The call of the innermost running analysis."""
     return _calls[-1] if _calls else Call(lambda: None, {})
 
 
 def _word(value: Any) -> str | None:
-    """A value as a command has it; None for inputs and classifiers, which are recorded by their digests."""
+    """A value as Python code; None for inputs and classifiers, which are recorded by their digests."""
     provenance = getattr(value, "provenance", None)
     if provenance is not None:
         return provenance.command

@@ -1,4 +1,4 @@
-"""Copies of the caller's module: frozen, in evaluation mode, without what only wraps it."""
+"""Frozen copies of the caller's module, in eval mode, without wrappers."""
 
 import copy
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-# Evaluated eagerly, these give what the module inside gives: they only decide how fast, or where.
+# Wrappers that compute what the module inside does: they only decide how fast, or where.
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 
 HOOKS = (
@@ -15,17 +15,17 @@ HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
-"""Where a module keeps what is called around its passes."""
+"""Attributes that hold a module's hooks."""
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside `torch.compile`, `DataParallel` or `DistributedDataParallel`, where that is all they do.
+    """The module inside `torch.compile`, `DataParallel` or `DistributedDataParallel`.
 
     Args:
         module: any module.
 
     Returns:
-        The innermost module; a wrapper that carries hooks is kept, for they would be lost.
+        The innermost module; a wrapper with hooks is not removed.
     """
     while (inner := _WRAPPERS.get(type(module).__name__)) and not has_hooks(module):
         module = getattr(module, inner)
@@ -33,12 +33,12 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether anything is called around this module's passes (not those of its submodules)."""
+    """Whether this module itself has hooks."""
     return any(getattr(module, hooks, None) for hooks in HOOKS)
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether anything is called around a pass of the module or a submodule, by a hook of its own or of all modules."""
+    """Whether the module or a submodule has hooks, or a global hook of torch is registered."""
     everywhere = any(getattr(nn.modules.module, f"_global{hooks}", None) for hooks in HOOKS)
     return everywhere or any(has_hooks(layer) for layer in module.modules())
 
@@ -49,20 +49,19 @@ def dtypes_of(module: nn.Module) -> list[torch.dtype]:
 
 
 def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module as it is now, in evaluation mode, its parameters frozen.
+    """A copy of the module in eval mode, with frozen parameters.
 
-    Parameters that are on the device already are shared with the caller's module and not copied; everything else is the
-    copy's own.
+    Parameters that are on the device already share memory with the caller's module; everything else is copied.
 
     Args:
         module: the caller's module; not changed.
-        device: where the copy is to live.
+        device: device of the copy.
 
     Returns:
-        The copy; or the module itself, where it cannot be copied and is on the device already.
+        The copy, or the module itself if it cannot be copied and is on the device already.
 
     Raises:
-        ValueError: if it cannot be copied and is elsewhere.
+        ValueError: if the module cannot be copied and is on another device.
     """
     module = unwrapped(module)
     shared = {
@@ -76,7 +75,7 @@ def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
         homes = {parameter.device for parameter in module.parameters()}
         if homes - {device}:
             raise ValueError(
-                f"module must be on {device} or allow copy.deepcopy, got {type(error).__name__} from copying"
+                f"module cannot be copied ({type(error).__name__} in copy.deepcopy): move it to {device} first"
             ) from error
         return module
     for parent in list(duplicate.modules()):
@@ -90,11 +89,11 @@ def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def share_buffers(duplicate: nn.Module, module: nn.Module) -> None:
-    """Give a copy the buffers of its original, where they are on its device: for layers that do not write to them.
+    """Let a copy share the buffers of its original on the same device; only for layers that do not write to them.
 
     Args:
-        duplicate: what `frozen_copy` gave.
-        module: what it was made from, without wrappers in it.
+        duplicate: result of `frozen_copy`.
+        module: its original, without wrappers.
     """
     for copied, own in zip(duplicate.modules(), module.modules(), strict=True):
         for name, buffer in own.named_buffers(recurse=False):
@@ -103,7 +102,7 @@ def share_buffers(duplicate: nn.Module, module: nn.Module) -> None:
 
 
 def evaluating(module: nn.Module) -> nn.Module:
-    """Put a module into evaluation mode; one that `torch.export` made has only the mode that it was made in."""
+    """Put a module into eval mode; exported programs cannot change theirs."""
     try:
         return module.eval()
     except NotImplementedError:
@@ -111,7 +110,7 @@ def evaluating(module: nn.Module) -> nn.Module:
 
 
 def check_weights(module: nn.Module) -> None:
-    """Refuse a module whose weights do not exist yet.
+    """Raise if the weights of a module do not exist yet.
 
     Args:
         module: any module.
@@ -121,28 +120,25 @@ def check_weights(module: nn.Module) -> None:
     """
     tensors = [*module.parameters(), *module.buffers()]
     if any(is_lazy(tensor) for tensor in tensors):
-        raise ValueError("module has weights without a shape (lazy layers): call it once on an input, then wrap it")
+        raise ValueError("module has weights without a shape (lazy layers): call it once on an input first")
     if any(tensor.is_meta for tensor in tensors):
         raise ValueError(
-            "module has weights without values (on the meta device): module.to_empty(device='cpu'), then load them"
+            "module has weights without values (on the meta device): call module.to_empty(device='cpu'), then load them"
         )
 
 
 def tensors_of(module: nn.Module) -> list[tuple[int, int, int]]:
-    """Which weights a module has: object, place and version of each.
-
-    It costs nothing, and changes with most of their changes.
-    """
+    """Object id, memory address and version of each weight: cheap, and changes with most changes of the weights."""
     tensors = (*module.parameters(), *module.buffers())
     return [(id(each), _pointer(each), 0 if each.is_inference() else each._version) for each in tensors]
 
 
 def pointers(module: nn.Module) -> list[int]:
-    """Where the values of a module's parameters and buffers are."""
+    """Memory addresses of a module's parameters and buffers."""
     return [pointer for _, pointer, _ in tensors_of(module)]
 
 
 def _pointer(tensor: Tensor) -> int:
-    """Where the values of a tensor are; 0 where they have no such place."""
+    """Memory address of a tensor's values; 0 if it has none."""
     plain = type(tensor) in (Tensor, nn.Parameter, nn.Buffer) and tensor.layout is torch.strided
     return tensor.data_ptr() if plain and not tensor.is_meta else 0

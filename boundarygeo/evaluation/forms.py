@@ -1,8 +1,8 @@
-"""Forms of a module: frozen copies of it in an arithmetic and memory layout that the hardware is fast at.
+"""Forms of a module: frozen copies in a precision and memory layout that run fast on the hardware.
 
-A form is made from a copy of the caller's module. Batch norms are folded into the convolutions and linear layers before
-them where that provably changes nothing but rounding (`arithmetic`); elsewhere the next plainer form is used without a
-word: forms are about speed, never about meaning. Gradients are those of the module as it is, but for standard layers.
+Batch norms are folded into the convolutions and linear layers before them where that provably changes nothing but
+rounding (`arithmetic`); elsewhere a plainer form is used silently, because forms affect speed only. Gradients come from
+the unmodified module, except for standard layers.
 """
 
 import copy
@@ -19,11 +19,11 @@ from boundarygeo.evaluation.arithmetic import Record, continuous_record, is_stan
 from boundarygeo.evaluation.copies import dtypes_of, frozen_copy
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
-"""Names of the arithmetics, fastest first."""
+"""Names of the precisions, fastest first."""
 
-# A fold is a rearrangement of the same arithmetic: logits may differ by rounding only.
+# Both relative to the spread of the logits. Folding changes logits by rounding only.
 _FOLD_TOLERANCE = 1e-3
-# bfloat16 keeps 8 bits: a copy that is further off than this (relative to the spread of the logits) is broken.
+# bfloat16 has 8 significant bits: a copy that is further off than this is broken.
 _BFLOAT16_TOLERANCE = 0.5
 
 
@@ -32,11 +32,11 @@ class Form:
     """A module ready to run.
 
     Attributes:
-        module: frozen copy in eval mode (or the caller's own module where no copy could be made).
+        module: frozen copy in eval mode (or the caller's own module if it cannot be copied).
         dtype: dtype it computes in.
-        memory_format: layout it wants 4-D inputs in.
-        rearranged: whether batch norms were folded and rectifiers work in place.
-        certain: whether it gives the module's logits up to rounding for every input, and not just for the probes.
+        memory_format: layout of its 4-D inputs.
+        rearranged: whether batch norms were folded and ReLUs work in place.
+        certain: whether its logits equal the module's up to rounding on every input, not just on the probes.
     """
 
     module: nn.Module
@@ -48,7 +48,7 @@ class Form:
     def __call__(self, x: Tensor) -> Tensor:
         """Logits of a batch of normalised inputs of any float dtype, in the form's dtype.
 
-        The module gets tensors of its own: one that works in place would overwrite the caller's.
+        The module gets a copy of the batch, which it may overwrite.
         """
         own = x.to(self.dtype)
         own = own.contiguous(memory_format=self.memory_format) if x.ndim == 4 else own.contiguous()
@@ -56,14 +56,14 @@ class Form:
 
 
 def plain_form(module: nn.Module, probe: Tensor) -> Form:
-    """The module as it is, in its own arithmetic: what all other forms must agree with, and what gradients go through.
+    """The unmodified module in its own precision: the reference for all other forms, and the form for gradients.
 
     Args:
-        module: what `frozen_copy` gave.
-        probe: normalised float32 inputs `[batch, *input]`, tried where layers have different dtypes.
+        module: result of `frozen_copy`.
+        probe: normalised float32 inputs `[batch, *input]`, to try out modules of mixed dtypes.
 
     Returns:
-        The form. Its inputs are cast to the dtype of the first layer, or to float32 where that does not run.
+        The form. Its inputs are cast to the dtype of the first layer, or to float32 if that does not run.
     """
     layers = dtypes_of(module)
     forms = [Form(module, dtype, torch.contiguous_format) for dtype in dict.fromkeys([*layers[:1], torch.float32])]
@@ -71,30 +71,30 @@ def plain_form(module: nn.Module, probe: Tensor) -> Form:
 
 
 def build_form(plain: Form, precision: str, probe: Tensor) -> Form | None:
-    """The fastest form in an arithmetic that gives the module's own logits up to rounding.
+    """The fastest form in a precision whose logits equal the module's up to rounding.
 
-    Its gradients are the module's own for standard layers (`is_standard`) only; others go through the plain form.
+    Its gradients are the module's own for standard layers (`is_standard`) only.
 
     Args:
-        plain: what `plain_form` gave.
-        precision: a name in `PRECISIONS`; `"float32"` is the module's own arithmetic, if that is another.
-        probe: normalised float32 inputs `[batch, *input]` on the module's device, to compare form and module on.
+        plain: result of `plain_form`.
+        precision: a name in `PRECISIONS`; `"float32"` stands for the module's own dtype if that differs.
+        probe: normalised float32 inputs `[batch, *input]` on the module's device, on which form and module must agree.
 
     Returns:
-        The form, or None if the module does not run in that arithmetic. In float32 there is always one.
+        The form, or None if the module does not run in that precision; never None for float32.
     """
     dtype = PRECISIONS[precision]
     if precision == "float32" and plain.dtype != dtype:
         return plain
     reference = plain(probe).float()
     candidates: list[Form | None] = []
-    if precision != "float64" and plain.dtype == torch.float32:  # the judge of ties runs as written, as others do
+    if precision != "float64" and plain.dtype == torch.float32:  # float64 decides ties, and so is never rearranged
         standard = is_standard(plain.module)
         record = None if standard else continuous_record(plain.module, probe)
         if standard or record is not None:
             layout = _fast_layout(plain.module, probe)
             candidates.append(_convert(_rearranged(plain.module, probe, record), dtype, layout, rearranged=True))
-            candidates.append(_convert(_another(plain, probe.device), dtype, layout))
+            candidates.append(_convert(_second_copy(plain, probe.device), dtype, layout))
     tolerance = _BFLOAT16_TOLERANCE if precision == "bfloat16" else _FOLD_TOLERANCE
     form = next((form for form in candidates if form is not None and _agrees(form, probe, reference, tolerance)), None)
     if form is not None:
@@ -106,21 +106,21 @@ def build_form(plain: Form, precision: str, probe: Tensor) -> Form | None:
 
 
 def converted(plain: Form, dtype: torch.dtype, device: torch.device) -> Form | None:
-    """The module as it is, in another arithmetic; None where it cannot be converted.
+    """The unmodified module in another precision, or None if it cannot be converted.
 
     Args:
-        plain: what `plain_form` gave; not changed.
-        dtype: of the new form.
-        device: where it is.
+        plain: result of `plain_form`; not changed.
+        dtype: dtype of the new form.
+        device: its device.
     """
-    return _convert(_another(plain, device), dtype, torch.contiguous_format)
+    return _convert(_second_copy(plain, device), dtype, torch.contiguous_format)
 
 
 def compiled(form: Form, batch: Tensor) -> Form | None:
-    """A form through `torch.compile`, for batches of one size; None where it cannot be compiled or gives other logits.
+    """A form through `torch.compile` for batches of one size, or None if that fails or changes logits.
 
     Args:
-        form: what `build_form` gave; not changed.
+        form: result of `build_form`; not changed.
         batch: normalised inputs of that size, to compile for and to compare on.
     """
     another = dataclasses.replace(form, module=torch.compile(form.module, dynamic=False))
@@ -128,32 +128,32 @@ def compiled(form: Form, batch: Tensor) -> Form | None:
     return another if _agrees(another, batch, form(batch).float(), tolerance) else None
 
 
-def _another(plain: Form, device: torch.device) -> nn.Module | None:
-    """A copy that may be changed; None where there is none, and the caller's own module is run."""
+def _second_copy(plain: Form, device: torch.device) -> nn.Module | None:
+    """A copy that may be changed, or None if the module cannot be copied."""
     duplicate = frozen_copy(plain.module, device)
     return None if duplicate is plain.module else duplicate
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware computes in bfloat16 natively (a property of the machine, not a timing)."""
+    """Whether the hardware computes in bfloat16 natively; not timed, so the same at every run."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     if device.type == "cpu":
-        # oneDNN also accepts CPUs that emulate bfloat16 (plain AVX-512); only native instructions are faster.
-        # The op is private, so its absence means "no".
+        # oneDNN also accepts CPUs that emulate bfloat16 (plain AVX-512), which gains nothing. The op is private: if it
+        # is missing, the answer is no.
         native = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
         return _cpu_has_native_bfloat16() and bool(native and native())
     return False
 
 
 def precision_ladder(precision: str, device: torch.device) -> tuple[str, ...]:
-    """The arithmetics in which labels are decided, fastest first.
+    """The precisions in which labels are decided, fastest first.
 
-    Labels whose margin a rung cannot be trusted with are decided on the next one. float64 is the last rung, so
-    that ties are decided by the network and not by the batch size or by the order of summation on a device.
+    Labels with too small a margin for one precision are decided in the next. Float64 comes last, so that ties depend on
+    the network, not on the batch size or a device's order of summation.
 
     Args:
-        precision: `"auto"` or a name in `PRECISIONS`. `"bfloat16"` is not re-checked by anything.
+        precision: `"auto"` or a name in `PRECISIONS`. Labels in `"bfloat16"` are not re-checked.
         device: device the work runs on.
 
     Returns:
@@ -175,11 +175,11 @@ def precision_ladder(precision: str, device: torch.device) -> tuple[str, ...]:
 def _convert(
     module: nn.Module | None, dtype: torch.dtype, memory_format: torch.memory_format, *, rearranged: bool = False
 ) -> Form | None:
-    """A copy, which is changed, as a form."""
+    """Convert a copy in place, and make a form of it."""
     if module is None:
         return None
     try:
-        # Module.to takes a memory format, too, but only 4-D parameters have one: torch skips the others itself.
+        # torch ignores the memory format for parameters that are not 4-D.
         converted = module.to(dtype=dtype).to(memory_format=memory_format)  # type: ignore[call-overload]
     except Exception:  # not every module can be converted
         return None
@@ -200,12 +200,12 @@ def _fast_layout(module: nn.Module, probe: Tensor) -> torch.memory_format:
 
 
 def _rearranged(module: nn.Module, probe: Tensor, record: Record | None) -> nn.Module | None:
-    """A traced copy with batch norms folded and rectifiers in place; None where tracing would change the module.
+    """A traced copy with batch norms folded and ReLUs in place, or None if tracing changes what is computed.
 
     Args:
-        module: it is not changed.
+        module: the module; not changed.
         probe: as in `build_form`.
-        record: of the module, which that of its trace must equal; None for standard layers.
+        record: the module's record, which its trace must reproduce; None for standard layers.
     """
     traced = trace(module)
     if traced is None or (record is not None and continuous_record(traced, probe) != record):
@@ -216,7 +216,7 @@ def _rearranged(module: nn.Module, probe: Tensor, record: Record | None) -> nn.M
         _rectify_in_place(traced)
         traced.graph.lint()
         traced.recompile()
-    except Exception:  # layers that torch's own folding cannot digest: without affine weights, parametrized, ...
+    except Exception:  # layers that torch cannot fold: without affine weights, parametrized, ...
         return None
     return traced.requires_grad_(False)
 
@@ -231,7 +231,7 @@ def _fold_norms(traced: fx.GraphModule) -> None:
         before, norm = node.args[0], layers[node.target]
         if before.op != "call_module" or len(before.users) > 1:
             continue
-        # A layer that is called twice has one set of weights and cannot take up one norm.
+        # A layer that is called twice has one set of weights and cannot absorb a norm.
         if users.count(before.target) > 1 or users.count(node.target) > 1:
             continue
         layer = layers[before.target]
@@ -251,9 +251,9 @@ def _fold_norms(traced: fx.GraphModule) -> None:
 
 
 def _rectify_in_place(traced: fx.GraphModule) -> None:
-    """Let ReLUs overwrite the output of a layer that nothing else reads: activations are what memory is spent on.
+    """Let ReLUs overwrite inputs that nothing else reads, to save memory.
 
-    Only behind operations whose gradient does not need their own output, so that the form can be differentiated.
+    Only after operations whose gradient does not need their output, so that the form stays differentiable.
     """
     layers = dict(traced.named_modules())
     for node in traced.graph.nodes:
@@ -272,7 +272,7 @@ def _rectify_in_place(traced: fx.GraphModule) -> None:
 
 
 def _agrees(form: Form, probe: Tensor, reference: Tensor, tolerance: float) -> bool:
-    """Whether a form's logits are the module's, up to a share of the logits' spread."""
+    """Whether a form's logits equal the reference up to a share of the logits' spread."""
     try:
         logits = form(probe)
     except Exception:  # an operation without a kernel in this dtype, a buffer that was not converted, ...

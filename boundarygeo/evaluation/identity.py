@@ -1,4 +1,4 @@
-"""What a module or a function is: digests that change when anything does that decides what it computes."""
+"""Digests of modules and functions, which change with anything that decides what these compute."""
 
 import builtins
 import enum
@@ -20,7 +20,7 @@ from boundarygeo.evaluation.copies import HOOKS, unwrapped
 
 DIGITS = 16
 _ATOMS = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.layout, torch.memory_format)
-# What a module keeps for itself and no forward pass reads; modes are those of evaluation, always.
+# Attributes that no forward pass reads, or that are always set for evaluation.
 _BOOKKEEPING = frozenset(vars(nn.Module())) | {"training", "_compiled_call_impl", "_backward_pre_hooks"}
 _LIBRARIES = tuple(
     {
@@ -40,7 +40,7 @@ def state_digest(module: nn.Module) -> str:
         module: any module; it is only read.
 
     Returns:
-        The digest: the same on whatever device the module is.
+        The digest; it does not depend on the device.
     """
     return _digest_of(lambda writer: writer.tensors(unwrapped(module)))
 
@@ -48,14 +48,14 @@ def state_digest(module: nn.Module) -> str:
 def structure_digest(module: nn.Module) -> str:
     """First 16 hex digits of the SHA-256 over what decides a module's output besides parameters and buffers.
 
-    That is the tree of its layers, their attributes (plain values, arrays, and objects made of them), hooks, and the
-    code of classes and functions that do not belong to an installed package, which is known by its name.
+    That is the tree of layers, their attributes (plain values, arrays, and objects made of them), their hooks, and the
+    code of classes and functions. Those of installed packages are identified by name.
 
     Args:
         module: any module; it is only read.
 
     Returns:
-        The digest: the same in another process.
+        The digest; it is the same in every process.
     """
     return _digest_of(lambda writer: writer.write(unwrapped(module)))
 
@@ -67,7 +67,7 @@ def code_digest(function: Any) -> str:
         function: any callable.
 
     Returns:
-        The digest; functions of installed packages are known by their names.
+        The digest; functions of installed packages are identified by name.
     """
     return _digest_of(lambda writer: writer.write(function))
 
@@ -79,12 +79,12 @@ def _digest_of(write: Any) -> str:
 
 
 class _Writer:
-    """Feeds values to a digest, each object once, so that cycles end."""
+    """Feeds values to a digest, each object once, so that cycles terminate."""
 
     def __init__(self) -> None:
         self.digest = hashlib.sha256()
         self._seen: dict[int, int] = {}
-        self._alive: list[Any] = []  # ids are those of living objects only
+        self._alive: list[Any] = []  # keeps objects alive, so that no id is reused
 
     def write(self, value: Any) -> None:
         if value is None or isinstance(value, _ATOMS):
@@ -99,7 +99,7 @@ class _Writer:
         self._seen[id(value)] = len(self._seen)
         self._alive.append(value)
         self._write_once(value)
-        if isinstance(value, tuple | frozenset):  # may or may not be one object, as Python likes
+        if isinstance(value, tuple | frozenset):  # Python may or may not share equal ones
             del self._seen[id(value)]
 
     def _write_once(self, value: Any) -> None:
@@ -135,14 +135,14 @@ class _Writer:
             )
         elif isinstance(value, torch.Generator):
             self._tensor(value.get_state())
-        elif callable(value) and hasattr(value, "__qualname__"):  # built in
+        elif callable(value) and hasattr(value, "__qualname__"):  # a built-in
             self._text(f"{getattr(value, '__module__', '')}.{value.__qualname__}")
         else:
             self._class(type(value))
             self.write(getattr(value, "__dict__", None))
 
     def tensors(self, module: nn.Module) -> None:
-        """Parameters and buffers, those that are not saved included."""
+        """Parameters and all buffers, persistent or not."""
         named = {
             **dict(module.named_parameters(remove_duplicate=False)),
             **dict(module.named_buffers(remove_duplicate=False)),
@@ -162,7 +162,7 @@ class _Writer:
         else:
             own = {name: value for name, value in vars(module).items() if name not in _BOOKKEEPING}
         self._sequence("attributes", [part for item in sorted(own.items()) for part in item])
-        for kind in HOOKS:  # their keys are numbers that the process has counted
+        for kind in HOOKS:  # keyed by a counter of the process, which is left out
             hooks = getattr(module, kind, None) or {}
             self._sequence(kind, list(hooks.values()))
         names = (name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)))
@@ -190,15 +190,15 @@ class _Writer:
             return
         cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
         self._sequence("function", [function.__code__, function.__defaults__, function.__kwdefaults__, cells])
-        for name in function.__code__.co_names:  # globals, and names of attributes, which are mostly none of them
+        for name in function.__code__.co_names:  # globals and attributes
             if name in function.__globals__ and not hasattr(builtins, name):
                 self._text(name)
                 self._global(function.__globals__[name])
 
     def _global(self, value: Any) -> None:
-        """A value that code refers to: in full where it is code or data, else by its type: there are many objects."""
-        known = (*_ATOMS, Tensor, np.ndarray, np.generic, list, tuple, dict, type, types.FunctionType, nn.Module)
-        if value is None or isinstance(value, known):
+        """A value that code refers to: code and data in full, other objects by type."""
+        written = (*_ATOMS, Tensor, np.ndarray, np.generic, list, tuple, dict, type, types.FunctionType, nn.Module)
+        if value is None or isinstance(value, written):
             self.write(value)
         else:
             self._text(getattr(value, "__name__", type(value).__qualname__))
@@ -219,7 +219,7 @@ class _Writer:
 
     def _bytes(self, head: str, values: np.ndarray) -> None:
         self._text(head)
-        if values.dtype.hasobject:  # whose bytes are addresses
+        if values.dtype.hasobject:  # the bytes would be addresses
             self._sequence("objects", values.ravel().tolist())
         elif values.size:
             self.digest.update(np.ascontiguousarray(values).data)
@@ -232,7 +232,7 @@ class _Writer:
 
 @functools.cache
 def is_installed(module: str) -> bool:
-    """Whether a module belongs to an installed package or to Python: versions stand for its content.
+    """Whether a module belongs to an installed package or to Python.
 
     Args:
         module: its name.
@@ -244,7 +244,7 @@ def is_installed(module: str) -> bool:
 
 
 def is_library_file(file: str) -> bool:
-    """Whether a file is of an installed package, of Python or of this one, and not the user's own.
+    """Whether a file belongs to an installed package, to Python or to this package.
 
     Args:
         file: its path.

@@ -1,6 +1,6 @@
-"""Looking at a module before it is run: are these logits, one sample at a time?
+"""Checks of a module before it is used: does it return logits, each sample independently of its batch?
 
-At three inputs at most: what a module does to other inputs only, or too seldom to be met, is not noticed.
+At most three inputs are tried, so behaviour that these do not trigger goes unnoticed.
 """
 
 import warnings
@@ -11,49 +11,49 @@ from torch import Tensor
 
 from boundarygeo.evaluation.forms import Form, converted
 
-# Of the spread of the logits: rounding of one sample in batches of different sizes.
+# Rounding of one sample in batches of different sizes, as a share of the spread of the logits.
 _SAME_LOGITS = {torch.float32: 1e-3, torch.float64: 1e-3, torch.bfloat16: 0.1, torch.float16: 2e-2}
 _SUMS_TO_ONE = 1e-3
 _PROBES = 3
 
 
 def check_module(module: Form, probe: Tensor) -> int:
-    """Refuse a module whose output on a few inputs is not logits, sample by sample; warn of probabilities.
+    """Raise if a module does not return logits, each sample independently; warn if it returns probabilities.
 
-    That it mixes samples or is random is seen where it changes the logits of these inputs by more than rounding. Inputs
-    that are equal hide a mixing of samples.
+    Randomness and mixing of samples are noticed if they change logits by more than rounding. Mixing goes unnoticed if
+    the inputs are equal.
 
     Args:
-        module: the module in its own arithmetic.
+        module: the module in its own precision.
         probe: a few normalised inputs `[batch, *input]`.
 
     Returns:
-        Its number of classes.
+        Number of classes.
 
     Raises:
-        TypeError: if it does not return a tensor.
-        ValueError: if its output has the wrong shape, is not finite, is random, or mixes the samples of a batch.
+        TypeError: if the output is not a tensor.
+        ValueError: if the output has the wrong shape, is not finite, is random, or mixes the samples of a batch.
     """
     together = _checked_logits(module, probe)
     alone = torch.cat([_checked_logits(module, probe[i : i + 1]) for i in range(len(probe))])
     if not _close(together, alone, module.dtype) and not _same_in_float64(module, probe):
         if not _close(together, _checked_logits(module, probe), module.dtype):
-            raise ValueError("module must be deterministic, got two different outputs for one input")
+            raise ValueError("module must be deterministic, got two different outputs for the same input")
         raise ValueError(
-            "module must treat each sample of a batch by itself, got an output that depends on the "
+            "module must treat each sample of a batch independently, got an output that depends on the "
             "rest of the batch (batch norm without running statistics, dynamic quantisation?)"
         )
     if _are_probabilities(together) and _are_probabilities(_checked_logits(module, probe / 2)):
         warnings.warn(
-            "module seems to return probabilities (rows are >= 0 and sum to 1), not logits: labels are the same, but "
-            "softmax flattens gradients, so attacks get weaker, distances longer and dimensions smaller: leave it out",
+            "module seems to return probabilities (rows are >= 0 and sum to 1), not logits: remove its softmax, which "
+            "flattens gradients and so weakens attacks, lengthens distances and lowers dimensions",
             stacklevel=2,
         )
     return together.shape[1]
 
 
 def _same_in_float64(module: Form, probe: Tensor) -> bool:
-    """Whether it was rounding alone: logits can be small differences of large sums."""
+    """Whether batches and single samples agree in float64: logits can be small differences of large sums."""
     precise = converted(module, torch.float64, probe.device)
     if precise is None:
         return False
@@ -70,10 +70,10 @@ def _are_probabilities(rows: Tensor) -> bool:
 
 
 def check_finite(module: Form, probe: Tensor) -> None:
-    """Refuse a module that was checked before, and whose logits have ceased to be finite.
+    """Raise if the logits of a module that was checked before are no longer finite.
 
     Raises:
-        ValueError: if they are.
+        ValueError: if they are not.
     """
     _checked_logits(module, probe[:1])
 
@@ -107,17 +107,15 @@ def _close(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
 
 
 def few_inputs(normalise: Callable[[Tensor], Tensor], x: Tensor, device: torch.device) -> Tensor:
-    """A few inputs like the given ones, as the module gets them: the first three, or the mirrored first instead.
-
-    The mirrored one is another one unless the first is symmetric.
+    """The first three inputs, normalised; of fewer than three, all and the first one mirrored.
 
     Args:
-        normalise: from inputs to what the module gets.
+        normalise: normalisation of the inputs.
         x: inputs `[example, *input]`.
-        device: where they are to be.
+        device: device of the result.
 
     Returns:
-        Two or three inputs, float32.
+        Two or three normalised inputs, float32.
     """
     few = x[:_PROBES].detach().to(device, torch.float32)
     return normalise(torch.cat([few] + [few[:1].flip(-1)] * (len(few) < _PROBES)))

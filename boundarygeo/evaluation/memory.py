@@ -1,4 +1,4 @@
-"""What was found out about a module in one analysis and still holds in the next."""
+"""Copies, forms and batch sizes of a module, reused by the next analysis while the module is unchanged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from boundarygeo.evaluation.forms import Form
 
 
 class Memory:
-    """Copies, rearranged forms and batch sizes of one module, each for as long as the module is what it was.
+    """Copies, rearranged forms and batch sizes of one module, each dropped when the module changes.
 
     Attributes:
         probes: a few normalised inputs of each shape, on which the module has been checked.
@@ -23,17 +23,17 @@ class Memory:
         self.probes: dict[torch.Size, Tensor] = {}
         self._checked: tuple[Any, ...] | None = None
         self._base: nn.Module | None = None
-        self._known: str | None = None
+        self._digest: str | None = None
         self._forms: dict[tuple[str, torch.Size], Form | None] = {}
         self._tuners: dict[tuple[str, torch.Size], BatchTuner] = {}
 
     def copy_of(self, module: nn.Module, structure: str, device: torch.device) -> nn.Module:
-        """A frozen copy of the module; that of the last analysis, where it shares all that may have changed since.
+        """A frozen copy of the module; the previous copy if the module is unchanged and all weights are shared.
 
         Args:
-            module: the user's.
+            module: the user's module.
             structure: its `structure_digest`.
-            device: where the copy is to be.
+            device: device of the copy.
         """
         now = (structure, *tensors_of(module))
         if now != self._checked:
@@ -49,14 +49,14 @@ class Memory:
                 self._base = base
         return base
 
-    def keep_forms_of(self, known: str | None) -> None:
-        """Drop the forms unless they are of a module with this digest; None for one whose whole state is not known."""
-        if known is None or known != self._known:
+    def keep_forms_of(self, digest: str | None) -> None:
+        """Drop the forms unless they were built for this digest; None always drops them."""
+        if digest is None or digest != self._digest:
             self._forms.clear()
-        self._known = known
+        self._digest = digest
 
     def form(self, kind: str, shape: torch.Size, build: Callable[[Tensor], Form | None]) -> Form | None:
-        """A form, built from the probe of this shape when it is first asked for."""
+        """A form, built on first use from the probe of this shape."""
         if (kind, shape) not in self._forms:
             self._forms[kind, shape] = build(self.probes[shape])
         return self._forms[kind, shape]

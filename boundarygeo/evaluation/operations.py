@@ -1,4 +1,4 @@
-"""Batch sizes by the number of operations of a module: good ones, and the same at every run."""
+"""Batch sizes from a module's number of operations: good ones, and the same at every run."""
 
 import torch
 from torch import Tensor
@@ -15,16 +15,15 @@ OPERATIONS_AT_ONCE = {"cpu": 6e9, "cuda": 1e12}
 def steady_size(module: Form, probe: Tensor, device: str) -> int:
     """The power of two below which a batch costs less than `OPERATIONS_AT_ONCE`.
 
-    A clock finds a better size, and another one every time; where results must be equal to the last bit, the size may
-    not depend on it.
+    For bit-identical results: a tuned size is better, but differs from run to run.
 
     Args:
-        module: the module in its own arithmetic.
+        module: the module in its own precision.
         probe: one input `[1, *input]`, normalised.
-        device: kind of device that the batches are for.
+        device: kind of device, `"cpu"` or `"cuda"`.
 
     Returns:
-        Number of examples per batch, within the limits that tuned sizes have, too.
+        Number of examples per batch, within the limits of tuned sizes.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(probe)

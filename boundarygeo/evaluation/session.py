@@ -1,4 +1,4 @@
-"""One analysis of a module: the module as it is then, and what may be computed with it."""
+"""A session: one frozen state of a module, and everything that is computed with it."""
 
 import contextlib
 import warnings
@@ -20,11 +20,11 @@ from boundarygeo.evaluation.memory import Memory
 from boundarygeo.losses import Loss, loss_of
 
 MASKED = 0.1
-"""Share of gradients that are exactly zero, above which an analysis says so."""
+"""An analysis warns when more than this share of its gradients is exactly zero."""
 
 
 class Owner(Protocol):
-    """What a session needs to know of its classifier."""
+    """The part of a classifier that a session uses."""
 
     module: nn.Module
     bounds: tuple[float, float]
@@ -35,35 +35,35 @@ class Owner(Protocol):
     counts: Counts
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Inputs as the module wants them."""
+        """Normalised inputs."""
         ...
 
 
 class Session:
-    """A classifier during one analysis: its module as it is then, checked, in forms that run fast.
+    """A classifier during one analysis: a checked copy of its module, in forms that run fast.
 
     Made by `Classifier.session`, which documents the errors.
 
     Args:
         owner: the classifier.
-        memory: what is known of its module.
+        memory: copies, forms and batch sizes of its module from earlier analyses.
         base: a frozen copy of the module.
         structure: its `structure_digest`.
-        x: inputs `[example, *input]`, on a few of which the module is checked.
+        x: inputs `[example, *input]`; the module is checked on the first few.
 
     Attributes:
         owner: the classifier.
-        plain: the module as it is.
+        plain: the module, unmodified.
     """
 
     def __init__(self, owner: Owner, memory: Memory, base: nn.Module, structure: str, x: Tensor) -> None:
         self.owner = owner
         self._memory = memory
-        self._structure, self._standard, self._sure = structure, is_standard(base), False
+        self._structure, self._standard, self._forms_checked = structure, is_standard(base), False
         self.plain = plain_form(evaluating(base), few_inputs(owner.normalise, x, owner.device))
-        # On the device until the end: to read them earlier would wait for it.
+        # These stay on the device until the end: reading them earlier would synchronise.
         self._zeros: int | Tensor = 0
-        self._unusable: int | Tensor = 0
+        self._not_finite: int | Tensor = 0
         self._gradients = 0
         self.check(x)
 
@@ -74,7 +74,7 @@ class Session:
 
     @property
     def device(self) -> torch.device:
-        """Where the module is."""
+        """Where the module computes."""
         return self.owner.device
 
     @property
@@ -84,7 +84,7 @@ class Session:
         return self.owner.num_classes
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Inputs as the module wants them."""
+        """Normalised inputs."""
         return self.owner.normalise(x)
 
     def probe(self, shape: torch.Size) -> Tensor:
@@ -92,7 +92,7 @@ class Session:
         return self._memory.probes[shape]
 
     def check(self, x: Tensor) -> None:
-        """Check the module on a few inputs, unless it has been checked on some of this shape as it is now."""
+        """Check the module on a few inputs, or only for finite logits where this shape has been checked before."""
         shape = x.shape[1:]
         if shape in self._memory.probes:
             check_finite(self.plain, self._memory.probes[shape])
@@ -100,22 +100,20 @@ class Session:
         probe = few_inputs(self.normalise, x, self.device)
         classes = check_module(self.plain, probe)
         if self.owner.num_classes not in (None, classes):
-            raise ValueError(
-                f"module's number of logits must match num_classes ({self.owner.num_classes}), got {classes}"
-            )
+            raise ValueError(f"the module returns {classes} logits, but num_classes is {self.owner.num_classes}")
         self.owner.num_classes = classes
         self._memory.probes[shape] = probe
 
     def logits(self, x: Tensor, *, precision: str, progress: bool) -> Tensor:
-        """Logits of inputs `[example, *input]`, on the CPU, by the module as it is where that is float32."""
-        # As it is: to rearrange a module costs more than a few forward passes.
+        """Logits of inputs `[example, *input]`, on the CPU; in float32 from the unmodified module."""
+        # Rearranging a module costs more than a few forward passes.
         form = self.plain if precision == "float32" else self._form(precision, x.shape[1:])
         dtype = torch.float64 if precision == "float64" else torch.float32
         rows: list[Tensor] = []
 
         def work(start: int, stop: int) -> None:
             logits = form(self.normalise(x[start:stop].detach().to(self.device, dtype)))
-            self._look(logits)
+            self._count_not_finite(logits)
             rows.append(logits if precision == "float64" else logits.float())
             self.owner.counts.forwards += stop - start
 
@@ -134,11 +132,11 @@ class Session:
         """Send points through the module in tuned batches.
 
         Args:
-            points: gives the inputs `[stop - start, *input]` number start to stop, normalised, on `device`.
+            points: called with `(start, stop)`, returns those inputs `[stop - start, *input]`, normalised, on `device`.
             total: number of points.
             consume: called with the logits `[batch, class]` (float32, or float64) of each batch, in order.
             precision: `"bfloat16"`, `"float32"` or `"float64"`.
-            progress: whether to show a bar when it takes more than two seconds.
+            progress: whether to show a progress bar after two seconds.
         """
         if not total:
             return
@@ -149,14 +147,14 @@ class Session:
         def work(start: int, stop: int) -> None:
             batch = points(start, stop)
             logits = form(batch) if full is None or len(batch) != self.owner.batch_size else full(batch)
-            self._look(logits)
+            self._count_not_finite(logits)
             consume(logits if precision == "float64" else logits.float())
             self.owner.counts.forwards += stop - start
 
         self.in_batches(work, total, shape, kind=precision, progress=progress)
 
     def ladder(self, precision: str, shape: torch.Size) -> tuple[str, ...]:
-        """The arithmetics in which labels are decided, without those the module does not run in.
+        """The precisions in which labels are decided, of those that the module runs in.
 
         Args:
             precision: `"auto"`, `"bfloat16"`, `"float32"` or `"float64"`.
@@ -166,20 +164,20 @@ class Session:
             Names of precisions, fastest first.
 
         Raises:
-            ValueError: if the precision is unknown, or was asked for by name and the module does not run in it.
+            ValueError: if the precision is unknown, or the module does not run in it.
         """
         rungs = precision_ladder(precision, self.device)
         if self.plain.dtype != torch.float32 and rungs[-1] == "float64" and len(rungs) > 1:
-            rungs = ("float32",)  # which is the module's own arithmetic: it decides
+            rungs = ("float32",)  # stands for the module's own dtype, which decides
         forms = {rung: self._find_form(rung, shape) for rung in rungs}
-        # What bfloat16 decides first, float32 corrects as far as the two differ by rounding: not across jumps.
+        # Float32 can correct bfloat16 only where the two differ by rounding, not across jumps of the module.
         usable = tuple(
             rung
             for rung, form in forms.items()
             if form is not None and (form.certain or rung != "bfloat16" or precision == "bfloat16")
         )
         if not usable:
-            raise ValueError(f"precision must be one that the module runs in, got {precision!r}")
+            raise ValueError(f"the module does not run in precision {precision!r}: choose another, or 'auto'")
         return usable
 
     def evaluate(self, x: Tensor) -> Tensor:
@@ -193,7 +191,7 @@ class Session:
         """
         logits = self._gradient_form(x.shape[1:])(self.normalise(x.to(self.device, torch.float32))).float()
         self.owner.counts.forwards += len(x)
-        self._look(logits)
+        self._count_not_finite(logits)
         return logits
 
     def differentiate(self, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
@@ -202,7 +200,7 @@ class Session:
         Args:
             x: inputs `[batch, *input]`, unchecked.
             y: classes, int64 `[batch]`.
-            loss: as in `input_gradient`, or a function of logits and classes that gives each example's loss.
+            loss: as in `input_gradient`, or a function of logits and classes that returns each example's loss.
 
         Returns:
             Logits `[batch, class]` and gradients `[batch, *input]`, float32, detached, on the classifier's device.
@@ -210,12 +208,12 @@ class Session:
         with torch.enable_grad():
             inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
             logits = self._differentiable(inputs)
-            classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
+            classes = y.to(self.device).clone()  # autograd cannot save inference tensors
             (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs)
         self.owner.counts.forwards += len(x)
         self.owner.counts.backwards += len(x)
-        self._note(gradient)
-        self._look(logits)
+        self._count_zero_gradients(gradient)
+        self._count_not_finite(logits)
         return logits.detach(), gradient
 
     def differentiate_top(self, x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -223,11 +221,11 @@ class Session:
 
         Args:
             x: inputs `[batch, *input]`, unchecked.
-            count: how many logits of each input, at most the number of classes.
+            count: number of logits per input, at most the number of classes.
 
         Returns:
-            Logits `[batch, class]`; the classes of the `count` largest, largest first, `[batch, count]`; the gradients
-            of their logits `[batch, count, *input]`. Detached, on the classifier's device.
+            Logits `[batch, class]`; the classes of the `count` largest, in descending order, `[batch, count]`; the
+            gradients of these logits `[batch, count, *input]`. Detached, on the classifier's device.
         """
         gradients = []
         with torch.enable_grad():
@@ -239,14 +237,13 @@ class Session:
                 gradients += torch.autograd.grad(chosen, inputs, retain_graph=rank + 1 < count)
         self.owner.counts.forwards += len(x)
         self.owner.counts.backwards += count * len(x)
-        self._look(logits)
+        self._count_not_finite(logits)
         return logits.detach(), top, torch.stack(gradients, 1)
 
     def hessian_vector(self, x: Tensor, y: Tensor, v: Tensor, loss: str) -> tuple[Tensor, Tensor]:
-        """Input gradients, and Hessians times vectors by a second backward pass, of one batch, on the device.
+        """Input gradients and Hessian-vector products of one batch, on the device.
 
-        Costs one forward and two backward passes, the second of which
-        goes through the graphs of both others.
+        Costs one forward and two backward passes; the second goes through the graphs of the other two.
 
         Args:
             x: inputs `[batch, *input]`, unchecked.
@@ -255,20 +252,20 @@ class Session:
             loss: as in `input_gradient`.
 
         Returns:
-            Gradients `[batch, *input]`, and the Hessian of each example's loss with respect to its input times its
-            vector `[batch, *input]`; float32, detached, on the classifier's device. Where the loss is piecewise linear
-            in the input the product is zero.
+            Gradients `[batch, *input]`, and the Hessian of each example's loss with respect to its input, times its
+            vector, `[batch, *input]`; float32, detached, on the classifier's device. The product is zero where the loss
+            is piecewise linear in the input.
         """
-        # The fused kernels of attention have no second derivative.
+        # Fused attention kernels have no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
             logits = self._differentiable(inputs)
-            classes = y.to(self.device).clone()  # autograd keeps no tensor of inference mode
+            classes = y.to(self.device).clone()  # autograd cannot save inference tensors
             (gradient,) = torch.autograd.grad(loss_of(logits, classes, loss).sum(), inputs, create_graph=True)
             vectors = v.detach().to(self.device, torch.float32).clone()
             if gradient.requires_grad:
                 (product,) = torch.autograd.grad(gradient, inputs, vectors, materialize_grads=True)
-            else:  # no operation on the way bends
+            else:  # the loss is linear in the input
                 product = torch.zeros_like(inputs)
         self.owner.counts.forwards += len(x)
         self.owner.counts.backwards += 2 * len(x)
@@ -277,14 +274,14 @@ class Session:
     def in_batches(
         self, work: Callable[[int, int], None], total: int, shape: torch.Size, *, kind: str, progress: bool = False
     ) -> None:
-        """Do work on ranges of examples in batches whose size is tuned for this kind of work.
+        """Work through examples in batches whose size is tuned for this kind of work.
 
         Args:
-            work: called with `(start, stop)`, in order; called again with less when memory ran out.
+            work: called with `(start, stop)`, in order; again with a smaller range when memory runs out.
             total: number of examples.
             shape: shape of one input.
-            kind: name of the work: each has its own batch size, found by throughput.
-            progress: whether to show a bar when it takes more than two seconds.
+            kind: name of the work; each kind has its own batch size, found by throughput.
+            progress: whether to show a progress bar after two seconds.
         """
         with progress_bar(total, description=kind, unit="examples", progress=progress) as bar:
             in_batches(
@@ -296,12 +293,12 @@ class Session:
             )
 
     def _differentiable(self, inputs: Tensor) -> Tensor:
-        """Float32 logits of a batch that autograd can go back from."""
+        """Differentiable float32 logits of a batch."""
         logits = self._gradient_form(inputs.shape[1:])(self.normalise(inputs)).float()
         if not logits.requires_grad:
             raise ValueError(
-                "module cannot be differentiated with respect to its inputs (it detaches, quantises or decodes them): "
-                "instruments without gradients still work, such as random directions and planes"
+                "the module has no gradient with respect to its inputs (it detaches, quantises or decodes them): use "
+                "analyses without gradients, such as random directions and planes"
             )
         return logits
 
@@ -309,14 +306,14 @@ class Session:
         check_choice(precision, "precision", PRECISIONS)
         form = self._find_form(precision, shape)
         if form is None:
-            raise ValueError(f"precision must be one that the module runs in, got {precision!r}")
+            raise ValueError(f"the module does not run in precision {precision!r}: choose another, or 'auto'")
         return form
 
     def _find_form(self, precision: str, shape: torch.Size) -> Form | None:
         return self._built(precision, shape, lambda probe: build_form(self.plain, precision, probe))
 
     def _compiled(self, form: Form, precision: str, shape: torch.Size) -> Form | None:
-        """The form for full batches; None where it is not known to be the module for every input."""
+        """The form for full batches; None unless it is known to equal the module on every input."""
         if not form.certain:
             return None
 
@@ -328,53 +325,53 @@ class Session:
         return self._built(f"{precision}, compiled", shape, build)
 
     def _gradient_form(self, shape: torch.Size) -> Form:
-        """What gradients go through: rearranged layers only where the gradient is known to stay the module's own."""
+        """The form for gradients: rearranged layers only where the gradient is known to stay the module's own."""
         return self._form("float32", shape) if self._standard else self.plain
 
     def _built(self, kind: str, shape: torch.Size, build: Callable[[Tensor], Form | None]) -> Form | None:
-        """A form, made when it is first asked for, and again when the module is another."""
-        if not self._sure:
-            known = f"{self._structure} {state_digest(self.owner.module)}" if self._standard else None
-            self._memory.keep_forms_of(known)
-            self._sure = True
+        """A form, built on first use and after the module has changed."""
+        if not self._forms_checked:
+            digest = f"{self._structure} {state_digest(self.owner.module)}" if self._standard else None
+            self._memory.keep_forms_of(digest)
+            self._forms_checked = True
         return self._memory.form(kind, shape, build)
 
-    def _look(self, logits: Tensor) -> None:
-        """Count batches with a logit that is not finite, whose argmax would pass for an adversarial label."""
-        self._unusable = self._unusable + ~logits.detach().isfinite().all()
+    def _count_not_finite(self, logits: Tensor) -> None:
+        """Count batches with NaN or infinite logits, whose argmax would pass for an adversarial label."""
+        self._not_finite = self._not_finite + ~logits.detach().isfinite().all()
 
-    def _note(self, gradient: Tensor) -> None:
-        """Count gradients that are exactly zero."""
+    def _count_zero_gradients(self, gradient: Tensor) -> None:
         self._zeros = self._zeros + (gradient.flatten(1) == 0).all(1).sum()
         self._gradients += len(gradient)
 
-    def refuse_unusable(self) -> None:
-        """Refuse what was computed from a NaN or an infinity.
+    def check_finite_logits(self) -> None:
+        """Raise if any logit of this session was NaN or infinite.
 
         Raises:
             ValueError: if there was one.
         """
-        if int(self._unusable):
+        if int(self._not_finite):
             raise ValueError("module must return finite logits, got NaN or infinity at a point that was evaluated")
 
     def warn_of_masked_gradients(self) -> None:
-        """Say so where the module gives many inputs no gradient at all."""
+        """Warn if many input gradients were exactly zero."""
         zeros = int(self._zeros)
         if zeros > MASKED * self._gradients:
             warnings.warn(
                 f"{zeros} of {self._gradients} input gradients ({zeros / self._gradients:.0%}) are exactly zero "
-                "(rounding, saturation?): attacks and directions that follow them find nothing, which is no robustness",
+                "(rounding, saturation?): attacks and directions that follow them find nothing, but that is not "
+                "robustness",
                 stacklevel=7,
             )
 
 
 @contextlib.contextmanager
 def open_session(owner: Owner, memory: Memory, x: Tensor) -> Iterator[Session]:
-    """A session, at whose end logits that were not finite are an error.
+    """Open a session; logits that were not finite raise when it ends.
 
     Args:
         owner: the classifier.
-        memory: what is known of its module.
+        memory: copies, forms and batch sizes of its module from earlier analyses.
         x: inputs `[example, *input]`.
 
     Yields:
@@ -389,9 +386,9 @@ def open_session(owner: Owner, memory: Memory, x: Tensor) -> Iterator[Session]:
         try:
             yield session
         except Exception:
-            session.refuse_unusable()  # rather than what came of it
+            session.check_finite_logits()  # the cause, rather than its consequence
             raise
-        session.refuse_unusable()
+        session.check_finite_logits()
         session.warn_of_masked_gradients()
     finally:
         for layer, training in modes:

@@ -1,4 +1,4 @@
-"""The caller's surroundings: set aside while an analysis runs, and given back as they were."""
+"""The caller's global state: set aside while an analysis runs, and restored at its end."""
 
 import contextlib
 import functools
@@ -14,19 +14,18 @@ from boundarygeo.evaluation.calls import recorded
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Default dtype, random state and matmul precision belong to the process: two analyses at a time would see, and give
-# back, each other's.
+# Default dtype, random state and matmul precision are global: concurrent analyses would see and restore each other's.
 _ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
 def own_world() -> Iterator[None]:
-    """Run code as in a fresh process, whatever modes the caller is in; one thread at a time.
+    """Run code as in a fresh process, whatever the caller's modes; one thread at a time.
 
-    Inside: no gradients and no inference mode; no autocast; float32 and the CPU are the defaults; float32 means float32
-    (no TF32, no bfloat16 inside matrix products); random numbers that a module draws from the global generators are not
-    missed by the caller. All of it is restored at the end, whatever happens. `torch.use_deterministic_algorithms` and
-    the number of threads are left as the caller has them.
+    Inside: no gradients, inference mode or autocast; float32 and the CPU are the defaults; float32 means float32 (no
+    TF32, no bfloat16 inside matrix products); random numbers that a module draws do not advance the caller's
+    generators. The caller's state is restored at the end. `torch.use_deterministic_algorithms` and the number of
+    threads are left alone.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ONE_AT_A_TIME)
@@ -50,11 +49,10 @@ def own_world() -> Iterator[None]:
 
 
 def analysis(function: F) -> F:
-    """Decorate a function that a user calls: it runs in its `own_world`, on ordinary tensors.
+    """Decorate a public function: it runs in its `own_world`, on ordinary tensors, and its call is recorded (`calls`).
 
-    Tensors among the arguments are detached, copied where they are of inference mode, which autograd refuses, and cast
-    to float32 where they are of half precision, in which bounds and lines cannot be resolved. Results are recorded with
-    the call (`calls`).
+    Tensor arguments are detached, copied if they are inference tensors (autograd refuses those), and cast from half
+    precision to float32 (half precision cannot resolve bounds and lines).
     """
     signature = inspect.signature(function)
 
@@ -63,7 +61,7 @@ def analysis(function: F) -> F:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
-            function(*args, **kwargs)  # says it as Python does
+            function(*args, **kwargs)  # raises Python's own error
             raise
         with own_world(), recorded(function, bound):
             return function(*map(_ordinary, args), **{name: _ordinary(value) for name, value in kwargs.items()})

@@ -16,27 +16,27 @@ from boundarygeo.points import AffinePoints
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, median, share
 
-SCAN_BLOCK = 8  # coarse points per example and call: examples whose label has changed take no part in the next block
+SCAN_BLOCK = 8  # points per example and call: examples whose label has changed are left out of the next block
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class BoundaryDistances(Result):
     """First change of the predicted label along one direction per example.
 
-    MD_d(f, x) of Tramèr et al. 2017, §4: the smallest ε > 0 with f(x + ε d) ≠ f(x), as far as the scan saw.
+    MD_d(f, x) of Tramèr et al. 2017, §4: the smallest ε > 0 with f(x + ε d) ≠ f(x), up to the resolution of the scan.
 
     Attributes:
-        distance: float64 `[example]`, in `unit`; inf where no change was found, NaN where there is no direction.
+        distance: float64 `[example]`, in `unit`; inf where no change was found, NaN without a direction.
         found: whether a change was found, bool `[example]`.
         predicted: class predicted at the example, int64 `[example]`.
-        adversarial_label: class met behind the boundary, int64 `[example]`; -1 where none was found.
+        adversarial_label: class predicted beyond the boundary, int64 `[example]`; -1 where none was found.
         true_labels: int64 `[example]`.
         index: number of each example, int64 `[example]`.
         valid: whether the direction exists, bool `[example]`: False where a gradient is zero.
-        max_distance: how far was looked, in `unit`.
-        scan: number of equally spaced points looked at first; a region thinner than their spacing can be missed.
-        tolerance: the change lies within this distance before `distance`, in `unit`.
-        name: what the directions are.
+        max_distance: length of the search, in `unit`.
+        scan: number of equally spaced points of the scan; regions thinner than their spacing can be missed.
+        tolerance: the change lies at most this far before `distance`, in `unit`.
+        name: name of the directions.
         unit: unit of the distances.
         clip: whether points were clipped to the bounds.
     """
@@ -57,12 +57,12 @@ class BoundaryDistances(Result):
 
     @property
     def changed(self) -> Estimate:
-        """Share of the examples with a direction whose label changes within reach, with its 95 % interval."""
+        """Share of the examples with a direction whose label changes within `max_distance`, with its 95 % interval."""
         return share(int(self.found.sum()), int(self.valid.sum()))
 
     @property
     def median(self) -> Estimate:
-        """Median distance of the examples with a direction, with its 95 % interval: inf where half do not change."""
+        """Median distance of the examples with a direction, with its 95 % interval; inf if half do not change."""
         return median(self.distance[self.valid].numpy())
 
 
@@ -82,29 +82,28 @@ def boundary_distance(
 ) -> BoundaryDistances:
     """Distance to the first change of the predicted label along a direction, for a batch of examples.
 
-    Equally spaced points are looked at first, from the example outwards, until the label differs; the change is then
-    bisected in float32. A region that lies between two neighbouring points of the scan is missed: `scan` sets their
-    number, and `exact_boundary_distance`, for piecewise affine modules, has no such points. For the other side of a
-    line, negate the direction.
+    Equally spaced points are scanned from the example outwards until the label differs; the change is then bisected in
+    float32. Regions between two neighbouring points of the scan are missed; for piecewise affine modules,
+    `exact_boundary_distance` misses none of them. For the other side of a line, negate the direction.
 
     Args:
         clf: the classifier.
         x: examples `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         direction: `"fgsm"`, `"gradient"`, `"random"`, vectors `[example, *input]`, or `Directions`.
-        max_distance: how far to look, in steps of the direction (for `"fgsm"`: ε in L∞).
-        scan: number of points looked at first.
-        tolerance: how far the reported distance may lie beyond the change; by default a millionth of `max_distance`.
+        max_distance: length of the search, in steps of the direction (for `"fgsm"`: ε in L∞).
+        scan: number of points in the scan.
+        tolerance: largest error of the distance, which is never too small; by default a millionth of `max_distance`.
         clip: whether points are clipped to the bounds, as images are.
         seed: seed of random directions.
-        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
+        index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
 
     Returns:
-        The distances. Those not found within reach are inf with `found=False`.
+        The distances; inf with `found=False` where no change was found within `max_distance`.
 
     Raises:
         TypeError: if an argument or the module's output has the wrong type.
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of range.
     """
     tolerance = check_reach(max_distance, scan, tolerance)
     clf.check_inputs(x)
@@ -117,16 +116,16 @@ def boundary_distance(
     with clf.session(x, y) as session:
         ray = _Ray(clf, session, x, vectors, clip=clip)
         label = ray.labels(torch.arange(len(x), device=clf.device), torch.zeros(len(x), device=clf.device))
-        near, far, met = _bracket(ray, label, valid.to(clf.device), max_distance, scan)
-        found = met >= 0
-        _bisect(ray, label, near, far, met, found, tolerance)
+        near, far, beyond = _bracket(ray, label, valid.to(clf.device), max_distance, scan)
+        found = beyond >= 0
+        _bisect(ray, label, near, far, beyond, found, tolerance)
     distance = torch.where(found, far, torch.inf).cpu()
     return BoundaryDistances(
         provenance=provenance(seed=seed, direction=directions, tolerance=tolerance),
         distance=torch.where(valid, distance, torch.nan),
         found=found.cpu(),
         predicted=label.cpu(),
-        adversarial_label=met.cpu(),
+        adversarial_label=beyond.cpu(),
         true_labels=y.detach().cpu().long(),
         index=numbers,
         valid=valid,
@@ -140,18 +139,18 @@ def boundary_distance(
 
 
 def check_reach(max_distance: float, scan: int, tolerance: float | None) -> float:
-    """Refuse settings of the search before any work.
+    """Raise if settings of the search are out of range.
 
     Args:
         max_distance: as in `boundary_distance`.
-        scan: as there.
-        tolerance: as there.
+        scan: as in `boundary_distance`.
+        tolerance: as in `boundary_distance`.
 
     Returns:
         The tolerance.
 
     Raises:
-        ValueError: if one of them is out of its range.
+        ValueError: if a setting is out of range.
     """
     check_positive(max_distance, "max_distance")
     check_count(scan, "scan")
@@ -177,10 +176,10 @@ class _Ray:
 
 
 def _bracket(ray: _Ray, label: Tensor, valid: Tensor, most: float, scan: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Neighbouring points of the scan between which the label changes, and the class met; -1 for none."""
+    """Neighbouring points of the scan between which the label changes, and the label beyond; -1 if it does not."""
     device = label.device
     near = torch.zeros(len(label), dtype=torch.float64, device=device)
-    far, met = near.clone(), torch.full_like(label, -1)
+    far, beyond = near.clone(), torch.full_like(label, -1)
     ticks = torch.arange(1, scan + 1, device=device, dtype=torch.float64) * (most / scan)
     pending = valid.nonzero()[:, 0]
     for block in ticks.split(SCAN_BLOCK):
@@ -193,19 +192,21 @@ def _bracket(ray: _Ray, label: Tensor, valid: Tensor, most: float, scan: int) ->
         who, first = pending[rows], differs.int().argmax(1)[rows]
         far[who] = block[first]
         near[who] = block[first] - most / scan
-        met[who] = seen[rows].gather(1, first[:, None])[:, 0]
+        beyond[who] = seen[rows].gather(1, first[:, None])[:, 0]
         pending = pending[(~changed).nonzero()[:, 0]]
-    return near.clamp_min_(0), far, met
+    return near.clamp_min_(0), far, beyond
 
 
-def _bisect(ray: _Ray, label: Tensor, near: Tensor, far: Tensor, met: Tensor, found: Tensor, tolerance: float) -> None:
+def _bisect(
+    ray: _Ray, label: Tensor, near: Tensor, far: Tensor, beyond: Tensor, found: Tensor, tolerance: float
+) -> None:
     """Halve the brackets, in place, until they are as narrow as the tolerance (or float32 steps)."""
     who = found.nonzero()[:, 0]
     widest = float((far - near).amax()) if len(who) else 0.0
     for _ in range(max(0, math.ceil(math.log2(widest / tolerance))) if widest > 0 else 0):
         middle = (near[who] + far[who]) / 2
         seen = ray.labels(who, middle)
-        beyond = seen != label[who]
-        far[who] = torch.where(beyond, middle, far[who])
-        met[who] = torch.where(beyond, seen, met[who])
-        near[who] = torch.where(beyond, near[who], middle)
+        differs = seen != label[who]
+        far[who] = torch.where(differs, middle, far[who])
+        beyond[who] = torch.where(differs, seen, beyond[who])
+        near[who] = torch.where(differs, near[who], middle)

@@ -1,4 +1,4 @@
-"""Logits along lines: every class's logit against ε, from many examples at once."""
+"""Logits along lines: every class's logit against ε, for many examples at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class LogitLines(Result):
         valid: whether the line exists, bool `[example]`: False where the direction is zero.
         origin: the examples, float32 `[example, *input]`.
         direction: the directions, float32 `[example, *input]`, in input units per `unit`.
-        name: what the directions are.
+        name: name of the directions.
         unit: unit of `eps`.
         clip: whether points were clipped to the bounds.
-        bounds: the bounds.
+        bounds: the classifier's bounds.
     """
 
     logits: Tensor = array("example", "point", "class", unit="logits")
@@ -63,8 +63,8 @@ class LogitLines(Result):
         Returns:
             The estimate.
         """
-        right = self.logits[:, point].argmax(1) == self.true_labels
-        return share(int(right.sum()), len(right))
+        correct = self.logits[:, point].argmax(1) == self.true_labels
+        return share(int(correct.sum()), len(correct))
 
     def inputs(self, example: int, points: Tensor) -> Tensor:
         """The inputs at some points of a line, as the classifier saw them before normalisation.
@@ -103,20 +103,20 @@ def logit_lines(
         x: examples `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         direction: `"fgsm"`, `"gradient"`, `"random"`, vectors `[example, *input]`, or `Directions`.
-        extent: the line runs over ±extent, or over (low, high), in steps of the direction (for `"fgsm"`: ε in L∞).
-        points: number of points, at least 2; an odd number puts one on the example.
+        extent: the line covers ±extent, or (low, high), in steps of the direction (for `"fgsm"`: ε in L∞).
+        points: number of points, at least 2; with an odd number, one of ±extent is the example.
         clip: whether points are clipped to the bounds, as images are.
         precision: `"float32"`, `"float64"` or `"bfloat16"`.
         seed: seed of random directions.
-        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The lines. Examples without a direction (zero gradient) are marked in `valid`; their line stays at the example.
 
     Raises:
         TypeError: if an argument or the module's output has the wrong type.
-        ValueError: if an argument is out of its range or the logits are not finite.
+        ValueError: if an argument is out of range or the logits are not finite.
     """
     low, high = reach(extent)
     check_count(points, "points", least=2)

@@ -1,4 +1,4 @@
-"""Rays: what lines and distances share: one origin and one checked direction per example."""
+"""Checked directions and extents, for lines and distances."""
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ def resolve_direction(
     seed: int,
     index: Tensor,
 ) -> Directions:
-    """Directions by name, as a tensor, or as they are, checked against the inputs.
+    """Directions by name, from a tensor, or given as `Directions`, checked against the inputs.
 
     Args:
         clf: the classifier.
@@ -31,7 +31,7 @@ def resolve_direction(
 
     Raises:
         TypeError: if `direction` is of another type.
-        ValueError: if it has the wrong shape, is not finite, or a vector that was given is zero.
+        ValueError: if it has the wrong shape, is not finite, or is a tensor with a zero vector.
     """
     if isinstance(direction, str):
         return named_directions(clf, x, y, direction, seed=seed, index=index)
@@ -39,18 +39,18 @@ def resolve_direction(
 
 
 def given_directions(direction: Tensor | Directions, x: Tensor) -> Directions:
-    """Directions as a tensor or as they are, checked against the inputs; float64 stays float64.
+    """Directions from a tensor or `Directions`, checked against the inputs; float64 stays float64.
 
     Args:
-        direction: vectors `[example, *input]`, or directions, of which some may be zero.
+        direction: vectors `[example, *input]`, or `Directions`, of which some may be zero.
         x: inputs `[example, *input]`.
 
     Returns:
         The directions.
 
     Raises:
-        TypeError: if they are neither, or no floats.
-        ValueError: if their shape is not that of `x`, they are not finite, or a vector that was given is zero.
+        TypeError: if `direction` is neither, or its vectors are not floats.
+        ValueError: if it has the wrong shape, is not finite, or is a tensor with a zero vector.
     """
     named = isinstance(direction, Directions)
     vectors = direction.vectors if isinstance(direction, Directions) else direction
@@ -68,7 +68,7 @@ def given_directions(direction: Tensor | Directions, x: Tensor) -> Directions:
 
 
 def reach(extent: float | tuple[float, float]) -> tuple[float, float]:
-    """Ends of a line: ±extent, or the two given.
+    """Ends of a line: ±extent, or (low, high).
 
     Args:
         extent: a positive number, or (low, high).

@@ -1,4 +1,4 @@
-r"""Segments between two examples: what a classifier says in-between, and how steep its loss is there.
+r"""Segments between two examples: a classifier's predictions and input gradients in-between.
 
 At :math:`x_\lambda = \lambda x_i + (1-\lambda) x_j`, as in mixup (Zhang et al. 2018, arXiv 1710.09412, Fig. 2).
 """
@@ -41,10 +41,10 @@ class Pairs(NamedTuple):
 class SegmentCurves(Result):
     """Misses and input gradients along segments between examples, against λ.
 
-    All pairs count, those with a misclassified end, too, as in the paper; `select(curves.correct)` leaves them out.
+    As in the paper, pairs with a misclassified end count, too; `select(curves.correct)` leaves them out.
 
-    The 95 % intervals are over the draw of the pairs among the given examples: for other examples, of which an example
-    is in many pairs, they are too short (benchmarks/coverage.py says by how much).
+    The 95 % intervals are over the draw of the pairs among the given examples. As intervals for new examples they are
+    too short if examples are in many pairs (benchmarks/coverage.py measures by how much).
 
     Attributes:
         lam: weight λ of the first example, float64 `[point]`, from 0 (the second example) to 1 (the first).
@@ -96,13 +96,13 @@ class SegmentCurves(Result):
         """The curves of some of the pairs.
 
         Args:
-            which: numbers (or a mask) of the pairs to take, e.g. `curves.same`.
+            which: positions (or a mask) of the pairs, e.g. `curves.same`.
 
         Returns:
-            Their curves, with their own intervals.
+            Their curves, with new intervals.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: if no pair is selected.
         """
         return _curves(
             self.provenance,
@@ -126,12 +126,11 @@ def segment_curves(
     index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
 ) -> SegmentCurves:
-    r"""Share of misses, and norm of the loss's input gradient, along the segments between pairs of examples.
+    r"""Share of misses, and norm of the loss's input gradient, along segments between pairs of examples.
 
     A prediction at :math:`x_\lambda=\lambda x_1+(1-\lambda)x_2` is a miss if it is neither :math:`y_1` nor :math:`y_2`.
-    The gradient is that of the loss that mixup minimises there, :math:`\lambda\,\ell(f(x_\lambda),y_1)+(1-\lambda)\,
-    \ell(f(x_\lambda),y_2)` with the cross-entropy :math:`\ell`; for two examples of one class that is the plain one. It
-    is with respect to the input before normalisation, so that its scale depends on the unit of the inputs.
+    The gradient is that of mixup's loss, :math:`\lambda\,\ell(f(x_\lambda),y_1)+(1-\lambda)\,\ell(f(x_\lambda),y_2)`
+    with the cross-entropy :math:`\ell`, with respect to the input before normalisation.
 
     Args:
         clf: the classifier.
@@ -141,14 +140,14 @@ def segment_curves(
         y2: their classes, int64 `[pair]`.
         points: number of equally spaced points, both ends included, at least 2.
         index: number of each pair; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The curves.
 
     Raises:
         TypeError: if an input is not a float tensor, or a class not an integer.
-        ValueError: if shapes, ranges or the module's output are not usable.
+        ValueError: if shapes, ranges or the module's output are invalid.
 
     Examples:
         >>> clf = Classifier(torch.nn.Linear(2, 3))
@@ -189,7 +188,7 @@ def segment_curves(
         lengths.append(gradient.flatten(1).norm(dim=1).double().cpu())
 
     with clf.session(x1, y1) as session:
-        clf.check_labels(y2, len(x2), "y2")  # again: now the number of classes is known
+        clf.check_labels(y2, len(x2), "y2")  # again, as the number of classes is known now
         session.in_batches(work, len(x1) * points, x1.shape[1:], kind="segments", progress=progress)
     return _curves(
         provenance(),
@@ -206,17 +205,17 @@ def random_pairs(x: Tensor, y: Tensor, *, pairs: int, kind: str = "any", seed: i
     """Pairs of different examples, drawn uniformly among all ordered pairs of a kind, with replacement.
 
     Args:
-        x: examples `[example, *input]`; mixup's figure has training examples.
+        x: examples `[example, *input]`; training examples in mixup's figure.
         y: their classes, int64 `[example]`.
         pairs: number of pairs.
         kind: `"same"`, both of one class; `"different"`, of two classes; or `"any"`.
-        seed: decides the draw; the first pairs are the same however many there are.
+        seed: seed of the draw; the first pairs do not depend on the number of pairs.
 
     Returns:
         The pairs.
 
     Raises:
-        ValueError: if an argument is out of its range, or there is no pair of the kind.
+        ValueError: if an argument is out of range, or there is no pair of the kind.
     """
     check_count(pairs, "pairs")
     check_choice(kind, "kind", KINDS)
@@ -230,10 +229,10 @@ def random_pairs(x: Tensor, y: Tensor, *, pairs: int, kind: str = "any", seed: i
         "different": len(counts) > 1,
     }
     if not possible[kind]:
-        raise ValueError(f"y must allow pairs of kind {kind!r}, got {len(classes)} examples of {len(counts)} classes")
+        raise ValueError(f"no pairs of kind {kind!r} in {len(classes)} examples of {len(counts)} classes")
     rng = np.random.default_rng(seed)
     drawn = np.empty((0, 2), dtype=np.int64)
-    while len(drawn) < pairs:  # what does not fit is thrown away: the rest is uniform
+    while len(drawn) < pairs:  # rejection keeps the draw uniform
         candidates = rng.integers(len(classes), size=(1024, 2))
         alike = classes[candidates[:, 0]] == classes[candidates[:, 1]]
         fitting = {"any": np.ones_like(alike), "same": alike, "different": ~alike}[kind]
@@ -253,7 +252,7 @@ def _curves(
 ) -> SegmentCurves:
     """Shares and means with their intervals."""
     if not len(labels):
-        raise ValueError("which must take at least one pair, got none")
+        raise ValueError("which must select at least one pair, got none")
     y1, y2 = classes
     missed = (labels != y1[:, None]) & (labels != y2[:, None])
     shares = [share(int(column.sum()), len(column)) for column in missed.T]

@@ -15,12 +15,12 @@ from boundarygeo.lines.rays import resolve_direction
 from boundarygeo.results import Provenance, Result, array
 
 CONSTANT = 1e-12
-"""A logit that varies by less than this share of the example's largest logit is constant: no line explains it."""
+"""A logit that varies by less than this share of the example's largest logit is constant and has no R²."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Straightness(Result):
-    """How far each logit is from a straight line along its segment, exactly, for the whole segment.
+    """Exact deviations of each logit from a straight line along its segment.
 
     Attributes:
         r_squared: share of the logit's variance over t that its best line (least squares) explains, float64
@@ -28,13 +28,12 @@ class Straightness(Result):
         line_slope: slope of the best line, float64 `[example, class]`.
         line_deviation: largest distance of the logit from its best line, float64 `[example, class]`.
         tangent_deviation: largest distance from the tangent at t = 0, float64 `[example, class]`; from the one-sided
-            tangents where the logit bends at 0 (as it does when a pixel of the example lies on the bounds). None for
-            segments that do not hold t = 0.
-        range: largest value of the logit minus its smallest, float64 `[example, class]`: what the deviations are to
-            be compared with.
+            tangents if the logit bends at 0 (as it does if a pixel of the example lies on the bounds). None if t = 0 is
+            outside the segments.
+        range: largest value of the logit minus its smallest, float64 `[example, class]`: the scale of the deviations.
         count: number of pieces of the logits, int64 `[example]`.
         extent: first and last t.
-        name: what the directions are.
+        name: name of the directions.
         unit: unit of t.
     """
 
@@ -57,7 +56,7 @@ class GradientCosines(Result):
         cosine: float64 `[example, point]`; NaN where either gradient is zero.
         index: number of each example, int64 `[example]`.
         t: coordinates of the points, float64 `[point]`.
-        name: what the directions are.
+        name: name of the directions.
         unit: unit of t.
         clip: whether points were clipped to the bounds.
     """
@@ -79,10 +78,10 @@ def straightness(pieces: LinearPieces) -> Straightness:
     that Simpson's rule is exact, and deviations are largest at breakpoints.
 
     Args:
-        pieces: what `linear_pieces` gave.
+        pieces: result of `linear_pieces`.
 
     Returns:
-        The measures, examples in the same order.
+        The measures, in the order of the pieces.
 
     Examples:
         >>> from boundarygeo.lines.pieces.pieces import linear_pieces
@@ -95,13 +94,13 @@ def straightness(pieces: LinearPieces) -> Straightness:
     began = time.perf_counter()
     low, high = pieces.extent
     missing = ~pieces.breakpoints.isfinite()
-    # Beyond the last breakpoint it is repeated: pieces of no width.
+    # Padded with the last breakpoint: pieces of zero width.
     knots = pieces.breakpoints.masked_fill(missing, high)
     last = (~missing).sum(1) - 1
     ends = pieces.logits[torch.arange(len(last)), last]
     values = torch.where(missing[:, :, None], ends[:, None], pieces.logits)
     widths = knots.diff(dim=1)
-    # About the middle and about the mean, so that nothing cancels.
+    # Centred in t and in value, to avoid cancellation.
     offsets = (knots - (low + high) / 2)[:, :, None]
     centred = values - _integral(values, None, widths)[:, None] / (high - low)
     slope = _integral(centred, offsets, widths) * 12 / (high - low) ** 3
@@ -154,15 +153,15 @@ def gradient_cosines(
         at: coordinates t of the points.
         clip: whether points are clipped to the bounds.
         seed: seed of random directions.
-        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The cosines, examples in the order given.
+        The cosines, in the order of the examples.
 
     Raises:
         TypeError: as `Classifier.input_gradient`, or if `direction` is not a float tensor.
-        ValueError: as `Classifier.input_gradient`, or if `direction` or `at` is not usable.
+        ValueError: as `Classifier.input_gradient`, or if `direction` or `at` is invalid.
     """
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
@@ -212,7 +211,7 @@ def _integral(f: Tensor, g: Tensor | None, widths: Tensor) -> Tensor:
 
 
 def _tangent_deviation(knots: Tensor, values: Tensor) -> Tensor:
-    """Largest distance from the tangent at 0, on each side from that side's."""
+    """Largest distance from the tangent at 0; the tangent is one-sided on each side."""
     near = TOLERANCE * float(knots.abs().max())
     rows = torch.arange(len(knots))
     deviation = torch.zeros_like(values[:, 0])
@@ -220,7 +219,7 @@ def _tangent_deviation(knots: Tensor, values: Tensor) -> Tensor:
         outer = side * knots > near
         if not bool(outer.any()):
             continue  # 0 is an end of the segments
-        # The piece next to 0 on this side: its outer end, and its other end, which is at 0 or beyond.
+        # Ends of the piece next to 0 on this side; the inner end is at 0 or beyond.
         end = outer.int().argmax(1) if side > 0 else outer.int().sum(1) - 1
         begin = end - side
         slope = (values[rows, end] - values[rows, begin]) / (knots[rows, end] - knots[rows, begin])[:, None]

@@ -1,4 +1,4 @@
-"""Maps on planes through examples in one call: what a long run does to each of its chunks."""
+"""Planes through examples and maps on them in one call, for long runs."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -34,15 +34,15 @@ def example_maps(
     index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
 ) -> BoundaryMaps:
-    """Boundary maps on planes of a kind through examples: `boundary_maps` of planes made on the way.
+    """Boundary maps on planes through examples, which are made on the way.
 
     Args:
         clf: the classifier whose labels are mapped.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         planes: `"fgsm_random"`, `"fgsm_adversarial"` or `"random"`.
-        planes_of: the classifier whose gradients span the planes, to map several models on the planes of one; by
-            default `clf`.
+        planes_of: the classifier whose gradients span the planes, to map several models on the same planes; by default
+            `clf`.
         extent: half-width of the maps in axis units (ε).
         resolution: as in `boundary_maps`.
         method: as in `boundary_maps`.
@@ -50,17 +50,17 @@ def example_maps(
         clip: as in `boundary_maps`.
         coarse: as in `boundary_maps`.
         keep: as in `boundary_maps`.
-        class_names: name of each class, for who reads the maps.
+        class_names: name of each class, for figures.
         seed: seed of the random directions.
-        index: number of each example, which decides its random directions; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        index: number of each example, which seeds its random directions; by default 0, 1, 2, ….
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The maps.
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     through = planes_named(planes, clf if planes_of is None else planes_of, x, y, seed=seed, index=index)
     maps = boundary_maps(
@@ -87,11 +87,11 @@ def planes_named(
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
 ) -> Planes:
-    """Planes through examples, by the name of their kind.
+    """Planes through examples, by name.
 
     Args:
         kind: as `planes` of `example_maps`.
-        clf: the classifier whose gradients span them, where they are spanned by gradients.
+        clf: the classifier whose gradients span them; random planes do not use it.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         seed: seed of the random directions.

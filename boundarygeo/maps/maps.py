@@ -1,4 +1,4 @@
-"""Boundary maps: the label a classifier gives to every point of a grid on a plane."""
+"""Boundary maps: predicted labels on a grid of points of a plane."""
 
 import dataclasses
 from collections.abc import Collection
@@ -19,9 +19,8 @@ from boundarygeo.maps.refine import refine
 from boundarygeo.results import Result, array
 
 PER_PIXEL = ("margin", "probability")
-COARSE_CELLS = 16  # across the width of a map, at any resolution: what is found does not depend on the pixels' size
-# Pixels of the planes that are refined together: enough to fill batches, few enough for a bar that moves and for the
-# memory.
+COARSE_CELLS = 16  # across the width of a map at any resolution, so that pixel size does not decide what is found
+# Pixels of planes that are refined together: enough to fill batches, few enough for memory and a moving progress bar.
 PIXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 23}
 CHUNK_BYTES = 1 << 30
 
@@ -31,23 +30,23 @@ class BoundaryMaps(Result):
     """Predicted labels on square grids of 2-D planes through the input space.
 
     Row 0 is the lowest coordinate on the second axis and column 0 the lowest on the first (draw with
-    `origin="lower"`). The example (for planes spanned at an example) sits in the middle pixel; planes through three
-    images, which have none there, may have an even number of pixels per side and no middle pixel.
+    `origin="lower"`). On planes through an example, it is the middle pixel; planes through three images may have an
+    even number of pixels per side and no middle pixel.
 
     Attributes:
-        labels: predicted class per pixel `[example, row, col]`, int16, or int32 where the model has more than 32,768
-            classes; -1 on planes that could not be made.
+        labels: predicted class per pixel `[example, row, col]`, int16, or int32 for more than 32,768 classes; -1 on
+            planes that do not exist.
         u: coordinate of each column along the first axis, float64 `[col]`, in `unit`.
         v: coordinate of each row along the second axis, float64 `[row]`, in `unit`.
-        index: number of each example, int64 `[example]`: decides its random directions.
-        true_labels: true class, int64 `[example]`, or None for planes that have none (three images).
+        index: number of each example, int64 `[example]`, which seeds its random directions.
+        true_labels: true class, int64 `[example]`, or None for planes through three images.
         center_labels: class predicted at the plane's origin, int64 `[example]`.
         valid: whether the plane exists, bool `[example]`: False where the gradient is zero.
         axis_length: L2 length in input units of one unit of either axis, float64 `[example]`.
         anchors: coordinates `(u, v)` of the images that span the plane, float64 `[example, anchor, 2]`, or None.
         evaluated: share of the pixels that were sent through the network, float64 `[example]`.
-        margin: at the evaluated pixels (NaN elsewhere) the true class's logit minus the best other's, or the best
-            minus the second best where there is no true class; float32 `[example, row, col]`, or None.
+        margin: at the evaluated pixels (NaN elsewhere) the true class's logit minus the largest other one, or the
+            largest minus the second largest without a true class; float32 `[example, row, col]`, or None.
         probability: softmax of the true class at the evaluated pixels (NaN elsewhere), or None.
         origin: the planes' origins, float32 `[example, *input]`, or None.
         axes: both axes of each plane, float32 `[example, axis, *input]`, in input units per axis unit, or None.
@@ -56,8 +55,8 @@ class BoundaryMaps(Result):
         unit: unit of `u` and `v`.
         clip: whether points were clipped to the bounds.
         method: `"adaptive"` or `"dense"`.
-        bounds: the bounds, or None in stores of before they were kept.
-        class_names: name of each class, or None; only for who reads the maps.
+        bounds: the classifier's bounds, or None in old stores.
+        class_names: name of each class for figures, or None.
     """
 
     labels: Tensor = array("example", "row", "col")
@@ -94,10 +93,10 @@ class BoundaryMaps(Result):
             Inputs, float32 `[pixel, *input]`.
 
         Raises:
-            ValueError: if the planes were not kept.
+            ValueError: if the maps were made without `keep=["planes"]`.
         """
         if self.origin is None or self.axes is None or self.bounds is None:
-            raise ValueError('maps must hold their planes: boundary_maps(..., keep=["planes"])')
+            raise ValueError('maps were made without their planes: call boundary_maps(..., keep=["planes"])')
         column = (-1, *(1,) * (self.origin.ndim - 1))
         u, v = (axis[pixels].float().view(column) for axis, pixels in ((self.u, cols), (self.v, rows)))
         inputs = self.origin[example] + u * self.axes[example, 0] + v * self.axes[example, 1]
@@ -118,45 +117,44 @@ def boundary_maps(
     keep: Collection[str] = (),
     progress: bool = True,
 ) -> BoundaryMaps:
-    """Labels that a classifier gives on planes: the cells of a church-window plot.
+    """Predicted labels on planes: the cells of a church-window plot.
 
     `method="dense"` sends every pixel through the network. `method="adaptive"` evaluates a coarse grid, predicts all
     labels from its logits, and evaluates along the predicted boundaries until every change of label on the map lies
-    between two evaluated pixels. An island or a thin finger that lies between the points of the coarse grid and that
-    their logits do not hint at is missed; a smaller `coarse` finds more, `dense` those of a pixel or more. What lies
-    between the pixels is missed by both.
+    between two evaluated pixels. It misses islands and thin fingers between the coarse points if the logits there do
+    not hint at them; a smaller `coarse` finds more, and `dense` all that are at least a pixel wide. Both miss what lies
+    between the pixels.
 
-    Labels are those of float32, and ties within float32's rounding are decided in float64, so that they depend on
-    neither the batch size nor the device. With `precision="auto"`, hardware that is fast at bfloat16 uses it for
-    pixels whose margin exceeds 6 standard deviations of its error, measured on each plane; the others are decided in
-    float32. That is no proof: of 250,000 pixels of each of eleven networks, dense, up to 7 had another label than in
+    Labels are those of float32; ties within float32's rounding are decided in float64, so that they depend on neither
+    the batch size nor the device. With `precision="auto"`, hardware that is fast at bfloat16 uses it for pixels whose
+    margin exceeds 6 standard deviations of its error, measured on each plane; the others are decided in float32. This
+    is not proof against errors: of 250,000 pixels of each of eleven networks, dense, up to 7 had another label than in
     float32 (benchmarks/reproducibility_errors.py).
 
     Args:
-        clf: the classifier; it need not be the one that the planes were made with.
+        clf: the classifier; planes of another one are allowed.
         planes: planes through examples.
-        extent: half-width of the maps in axis units (for FGSM planes: ε); may be left out for `planes_through`.
-        resolution: pixels per side, at least 5 and odd, so that one pixel is the centre; with `planes_through`, where
-            no example is there, any number.
+        extent: half-width of the maps in axis units (for FGSM planes: ε); optional for `planes_through`.
+        resolution: pixels per side, at least 5, and odd, so that one pixel is the centre; for `planes_through` also
+            even.
         method: `"adaptive"` or `"dense"`.
         precision: `"auto"`, `"float32"`, `"float64"`, or `"bfloat16"` (a preview: nothing is re-checked).
         clip: whether points are clipped to the bounds, as images are.
         coarse: spacing of the adaptive method's coarse grid, in pixels; by default a sixteenth of the map's width.
-        keep: any of `"margin"` and `"probability"`, to be kept per evaluated pixel, with the precision of the
-            arithmetic that decided it, and `"planes"`, to be kept as they are, so that `BoundaryMaps.inputs` knows the
-            inputs.
-        progress: whether to show a bar when it takes more than two seconds.
+        keep: what to store besides labels: `"margin"` and `"probability"` of each evaluated pixel, in the precision
+            that decided its label, and `"planes"`, which `BoundaryMaps.inputs` needs.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The maps, planes in the order given.
+        The maps, in the order of the planes.
 
     Raises:
         TypeError: if the module does not return a tensor.
-        ValueError: if an argument is out of its range, the planes do not fit the classifier, or its logits are NaN.
+        ValueError: if an argument is out of range, the planes do not fit the classifier, or its logits are NaN.
     """
     stride = max(1, resolution // COARSE_CELLS) if coarse is None else coarse
     half = _check_settings(clf, planes, extent, resolution, method, stride, keep)
-    resolution, stride = int(resolution), int(stride)  # NumPy's, too
+    resolution, stride = int(resolution), int(stride)  # they may be NumPy's
     provenance = clf.record()
     axis = torch.linspace(-half, half, resolution, dtype=torch.float64)
     count = len(planes)
@@ -219,7 +217,7 @@ def boundary_maps(
 
 
 def _label_dtype(classes: int | None) -> torch.dtype:
-    """The type of labels, decided by the number of classes: all parts of a run have the same."""
+    """The dtype of labels, from the number of classes, so that all parts of a run agree."""
     return torch.int16 if classes is None or classes <= torch.iinfo(torch.int16).max + 1 else torch.int32
 
 
@@ -246,15 +244,15 @@ def _check_settings(
     coarse: int,
     keep: Collection[str],
 ) -> float:
-    """Refuse settings before any work; returns the extent to use."""
+    """Raise for invalid settings before any work; returns the extent to use."""
     if not len(planes):
         raise ValueError("planes must hold at least one plane, got none")
     half = planes.extent if extent is None else extent
     if half is None:
-        raise ValueError(f"extent must be given for {planes.kind!r} planes, e.g. 16 / 255")
+        raise ValueError(f"{planes.kind!r} planes need an extent, e.g. extent=16 / 255")
     if not 0 < half < float("inf"):
         raise ValueError(f"extent must be a positive number, in axis units, got {half}")
-    centred = planes.kind != "through"  # on an example, which is to sit in the middle pixel
+    centred = planes.kind != "through"  # on an example, which must be the middle pixel
     if not isinstance(resolution, Integral) or resolution < SMALLEST_RESOLUTION or (centred and resolution % 2 == 0):
         raise ValueError(
             f"resolution must be {'an odd' if centred else 'a whole'} number of pixels, at least "

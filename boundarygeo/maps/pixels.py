@@ -1,4 +1,4 @@
-"""Deciding the label of single pixels of planes, fast where that is safe and exactly where it is not."""
+"""Labels of single pixels of planes, in a fast precision where that is safe and exactly elsewhere."""
 
 import itertools
 from collections.abc import Callable
@@ -13,13 +13,12 @@ from boundarygeo.losses import true_margin
 from boundarygeo.maps.planes import Planes
 from boundarygeo.points import AffinePoints
 
-# A pixel's label is trusted when the gap between its two largest logits exceeds this many standard deviations of
-# the arithmetic's error, which is measured on a few pixels of the same plane. Measured with a ResNet-20 on CIFAR-10
-# (benchmarks/README.md): bfloat16 at 6 leaves about 1 wrong pixel in 100,000. float32 errs so little that a much
-# wider safety costs nothing.
+# A pixel's label is trusted if the gap between its two largest logits exceeds this many standard deviations of the
+# precision's error, measured on a few pixels of the same plane. With a ResNet-20 on CIFAR-10 (benchmarks/README.md),
+# bfloat16 at 6 leaves about 1 wrong pixel in 100,000. Float32's error is so small that a much wider margin is free.
 TRUST = {"bfloat16": 6.0, "float32": 20.0}
-# Where on a plane each arithmetic's error is measured, as shares of its height and width. float64 is slow (for a small
-# CNN seven times slower than float32), and the rounding of float32 varies little over a plane.
+# Where each precision's error is measured, as shares of the plane's height and width. Few points for float32: comparing
+# needs float64, which is slow (seven times slower for a small CNN), and float32's rounding varies little over a plane.
 CALIBRATION = {
     "bfloat16": tuple(itertools.product((1 / 8, 3 / 8, 5 / 8, 7 / 8), repeat=2)),
     "float32": ((1 / 4, 1 / 4), (3 / 4, 3 / 4)),
@@ -28,13 +27,13 @@ CALIBRATION = {
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """What was decided for some pixels, each tensor `[pixel]` on the classifier's device.
+    """Labels and margins of some pixels, each tensor `[pixel]` on the classifier's device.
 
     Attributes:
-        labels: class, int64.
+        labels: predicted class, int64.
         gap: largest minus second largest logit.
-        margin: true class's logit minus the best other's (the gap, where there is no true class).
-        probability: softmax of the true class (of the predicted one, where there is none).
+        margin: true class's logit minus the largest other one; without a true class, the gap.
+        probability: softmax of the true class; without one, of the predicted class.
     """
 
     labels: Tensor
@@ -51,16 +50,16 @@ class Decisions:
 
 
 class PixelJudge:
-    """Labels of pixels on a few planes, whose tensors it keeps on the classifier's device.
+    """Labels of pixels on a few planes.
 
     A pixel is a number `(plane · R + row) · R + col`.
 
     Args:
         clf: the classifier.
-        session: what computes with it.
-        planes: planes, all of them valid.
+        session: its session.
+        planes: valid planes.
         axis: coordinates of the R columns, and of the R rows, in axis units, float64.
-        ladder: arithmetics in which labels are decided, fastest first.
+        ladder: precisions in which labels are decided, fastest first.
         clip: whether points are clipped to the classifier's bounds.
     """
 
@@ -82,16 +81,16 @@ class PixelJudge:
         expected_gap: Tensor | None = None,
         first_logits: Callable[[Tensor], None] | None = None,
     ) -> Decisions:
-        """Decide labels of pixels, re-checking doubtful ones in the next arithmetic up the ladder.
+        """Decide labels of pixels, re-checking doubtful ones in the next precision of the ladder.
 
         Args:
             pixels: numbers of pixels, int64 `[pixel]` on the classifier's device.
-            expected_gap: a guess of each pixel's gap, `[pixel]`. Pixels that the first arithmetic would not be
-                trusted with are sent to the second at once, which saves time and is never less exact.
-            first_logits: called with the first arithmetic's logits `[batch, class]`, batch by batch.
+            expected_gap: a guess of each pixel's gap, `[pixel]`, to skip the first precision for pixels in which it
+                would not be trusted.
+            first_logits: called with logits `[batch, class]` in the first precision, batch by batch.
 
         Returns:
-            The decisions. Margins and probabilities come from the arithmetic that decided.
+            The decisions. Margins and probabilities are in the precision that decided.
         """
         count, device = len(pixels), pixels.device
         nan = torch.full((count,), torch.nan, device=device)
@@ -149,19 +148,19 @@ class PixelJudge:
         return pixels // (self.resolution * self.resolution)
 
     def _calibrate(self, fast: str, exact: str, planes: int) -> Tensor:
-        """Per plane, the gap between logits below which the faster arithmetic is not trusted, `[plane]`.
+        """The gap between logits below which the faster precision is not trusted, `[plane]`.
 
-        Measured on the plane's own pixels, so that it does not depend on which other planes are in the call.
+        Measured on the plane's own pixels, so that it does not depend on other planes.
         """
         device = self.clf.device
         row, col = (torch.tensor(CALIBRATION[fast]) * (self.resolution - 1)).round().long().T
         spots = (row * self.resolution + col).to(device)
         pixels = (torch.arange(planes, device=device)[:, None] * self.resolution**2 + spots).flatten()
         rows: dict[str, list[Tensor]] = {fast: [], exact: []}
-        for precision, kept in rows.items():
-            self._run(pixels, precision, kept.append)
+        for precision, batches in rows.items():
+            self._run(pixels, precision, batches.append)
         low, high = (torch.cat(rows[precision]).double().view(planes, len(spots), -1) for precision in (fast, exact))
         error = low - high
-        error = error - error.mean(2, keepdim=True)  # an error that all logits share moves no label
+        error = error - error.mean(2, keepdim=True)  # an error common to all logits changes no label
         rounding = torch.finfo(torch.float32).eps * high.abs().amax((1, 2))
         return TRUST[fast] * error.square().mean((1, 2)).sqrt().maximum(rounding).float()

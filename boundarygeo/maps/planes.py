@@ -1,7 +1,7 @@
 """Planes: 2-D affine sections of the input space, one per example, spanned by two orthogonal axes of equal length.
 
-The axes are isometric. Where the first is the FGSM direction sign(∇J), both have its L2 length, so that a step of ε
-along the first axis is an L∞ perturbation of size ε and circles on the map are circles in the input space.
+If the first axis is the FGSM direction sign(∇J), both have its L2 length: a step of ε along the first axis is an L∞
+perturbation of size ε, and circles on the map are circles in the input space.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from boundarygeo.directions import gradient_directions, numbers_of, random_direc
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import norms, orthogonal_part, scaled_to
 
-_PARALLEL = 1e-6  # an orthogonal part below this share of its vector is rounding, not a direction
+_PARALLEL = 1e-6  # an orthogonal part below this share of its vector is rounding
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,11 +28,11 @@ class Planes:
         origin: point at a = b = 0, float32 `[example, *input]`.
         u: first axis, float32 `[example, *input]`, in input units per axis unit.
         v: second axis, orthogonal to the first and of the same L2 length.
-        index: number of each example, int64 `[example]`, which decides its random directions.
+        index: number of each example, int64 `[example]`, which seeds its random directions.
         labels: true class of the example at the origin, int64 `[example]`, or None for planes through three images.
-        valid: whether the plane exists, bool `[example]`; False where a gradient is zero, and the axes are zero.
+        valid: whether the plane exists, bool `[example]`; if not (zero gradient), its axes are zero.
         anchors: coordinates `(a, b)` of the examples in the plane, float64 `[example, anchor, 2]`.
-        extent: half-width that shows what the plane was made for, in axis units, or None where that is a choice.
+        extent: natural half-width of a map, in axis units, or None if the plane has none.
         kind: `"fgsm_random"`, `"fgsm_adversarial"`, `"random"` or `"through"`.
         axis_names: names of the two axes.
         unit: unit of a and b.
@@ -56,17 +56,17 @@ class Planes:
         """Some of the planes.
 
         Args:
-            which: numbers (or a mask) of the planes to take.
+            which: positions (or a mask) of the planes.
 
         Returns:
-            Those planes, each as it was.
+            These planes.
         """
-        taken = {
+        selected = {
             field.name: getattr(self, field.name)[which]
             for field in dataclasses.fields(self)
             if isinstance(getattr(self, field.name), Tensor)
         }
-        return dataclasses.replace(self, **taken)
+        return dataclasses.replace(self, **selected)
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -91,15 +91,14 @@ def fgsm_random_planes(
         x: examples `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         seed: seed of the random directions.
-        index: number of each example; by default 0, 1, 2, …. Together with the seed it decides an example's random
-            direction, so that a part of the examples gives a part of the planes.
+        index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
 
     Returns:
-        The planes. An example with a zero gradient is marked in `valid`.
+        The planes. Examples with a zero gradient are marked in `valid`.
 
     Raises:
         TypeError: if the inputs are not float tensors or the labels not integers.
-        ValueError: if inputs, labels, index or the module's output are not usable.
+        ValueError: if inputs, labels, index or the module's output are invalid.
     """
     numbers = numbers_of(index, len(x))
     u = gradient_directions(clf, x, y).sign()
@@ -113,8 +112,8 @@ def fgsm_adversarial_planes(
 ) -> Planes:
     """Planes through each example with two adversarial axes: sign(∇J), and the part of ∇J orthogonal to it.
 
-    Both axes have a positive product with the gradient, so that decision boundaries come out diagonal (Goodfellow,
-    CS231n lecture 16, 2017). The plane is the one that holds both the L∞- and the L2-steepest direction.
+    The plane contains both the L∞- and the L2-steepest direction. The loss rises along both axes, so decision
+    boundaries come out diagonal (Goodfellow, CS231n lecture 16, 2017).
 
     Args:
         clf: classifier whose loss gradient gives both axes.
@@ -123,11 +122,11 @@ def fgsm_adversarial_planes(
         index: number of each example; by default 0, 1, 2, ….
 
     Returns:
-        The planes. An example with a zero gradient, or one that is parallel to its sign, is marked in `valid`.
+        The planes. Examples whose gradient is zero or parallel to its sign are marked in `valid`.
 
     Raises:
         TypeError: if the inputs are not float tensors or the labels not integers.
-        ValueError: if inputs, labels, index or the module's output are not usable.
+        ValueError: if inputs, labels, index or the module's output are invalid.
     """
     numbers = numbers_of(index, len(x))
     gradient = gradient_directions(clf, x, y)
@@ -141,7 +140,7 @@ def fgsm_adversarial_planes(
 def random_planes(x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] | Tensor | None = None) -> Planes:
     """Planes through each example, spanned by two random orthogonal directions.
 
-    Both axes have the L2 length of a sign vector, √d, so that extents compare with the other planes'.
+    Both axes have the L2 length of a sign vector, √d, so that extents are comparable to those of FGSM planes.
 
     Args:
         x: examples `[example, *input]`.
@@ -153,7 +152,7 @@ def random_planes(x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] |
         The planes.
 
     Raises:
-        ValueError: if shapes or index are not usable.
+        ValueError: if shapes or index are invalid.
     """
     if x.ndim < 2 or len(x) != len(y):
         raise ValueError(f"y must have shape [{len(x)}], one class per example, got {list(y.shape)}")
@@ -188,9 +187,9 @@ def planes_through(
 ) -> Planes:
     """Planes through three examples each, as in dbViz (Somepalli et al. 2022, §3).
 
-    The first axis points from x1 to x2, the second is the part of x3 - x1 orthogonal to it. The origin is the middle
-    of the square that holds the triangle with a margin on each side; the axes are half its side long, so that the
-    extent 1 shows the square. (dbViz shows the rectangle around the triangle, with unequal axes.)
+    The first axis points from x1 to x2, the second is the part of x3 - x1 orthogonal to it. The origin is the centre of
+    a square around the triangle and its margin, and the axes are half its side long, so that extent 1 shows the square.
+    (dbViz shows the rectangle around the triangle, with unequal axes.)
 
     Args:
         x1: first examples `[example, *input]`.
@@ -200,15 +199,15 @@ def planes_through(
         index: number of each triple; by default 0, 1, 2, ….
 
     Returns:
-        The planes, with the three examples' coordinates in `anchors`, and without true classes. Three points on a
-        line are marked in `valid`.
+        The planes, without true classes; `anchors` holds the coordinates of the three examples. Triples on a line are
+        marked in `valid`.
 
     Raises:
         ValueError: if the shapes differ or the margin is negative.
     """
     if not (x1.shape == x2.shape == x3.shape and x1.ndim >= 2 and len(x1)):
         raise ValueError(
-            f"x1, x2 and x3 must have one shape [example, *input], got {list(x1.shape)}, {list(x2.shape)} and "
+            f"x1, x2 and x3 must have the same shape [example, *input], got {list(x1.shape)}, {list(x2.shape)} and "
             f"{list(x3.shape)}"
         )
     if not margin >= 0:
@@ -247,7 +246,7 @@ def planes_through(
 def _fgsm_planes(
     x: Tensor, y: Tensor, u: Tensor, v: Tensor, index: Tensor, kind: str, second: str, seed: int | None
 ) -> Planes:
-    """Planes with a sign vector as first axis, and the second stretched to its length."""
+    """Planes with a sign vector as first axis, and the second rescaled to its length."""
     valid = (norms(u) > 0) & (norms(v) > 0)
     keep = _column(valid, x)
     return Planes(

@@ -1,8 +1,8 @@
-"""Adaptive labelling: guess every label from a coarse grid, then evaluate along the guessed boundaries until they hold.
+"""Adaptive labelling: predict labels from a coarse grid, then evaluate along the predicted boundaries until they hold.
 
-On a plane, logits are piecewise linear and look nearly smooth, so that a spline through the logits on a coarse grid
-predicts almost every label. Only pixels on both sides of a change of label are then evaluated, and again wherever
-that moved the change, until every change of label on the map lies between two evaluated pixels.
+On a plane, logits are piecewise linear and nearly smooth, so a spline through their values on a coarse grid predicts
+almost every label. Then pixels on both sides of each change of label are evaluated, and again where that moves the
+change, until every change of label lies between two evaluated pixels.
 """
 
 import torch
@@ -13,10 +13,10 @@ from boundarygeo.maps.pixels import Decisions, PixelJudge
 
 
 def coarse_ticks(resolution: int, stride: int) -> Tensor:
-    """Rows (and columns) of the coarse grid: both ends, and at most `stride` from each row to the next.
+    """Rows (and columns) of the coarse grid: both ends, and rows in-between at most `stride` apart.
 
-    With an odd number of rows it is every `stride`-th from the centre outwards; with an even number, where there is
-    no row in the centre, the spacing is as even as it can be.
+    Of an odd number of rows, every `stride`-th from the centre outwards; of an even number, which has no central row,
+    as evenly spaced as possible.
 
     Args:
         resolution: number of rows.
@@ -41,11 +41,11 @@ def coarse_ticks(resolution: int, stride: int) -> Tensor:
 
 
 def interpolation_matrix(resolution: int, ticks: Tensor) -> Tensor:
-    """The linear map from values on the coarse ticks to values on all rows, by a cubic spline.
+    """The linear map from values at the coarse ticks to values at all rows, by a cubic spline.
 
     Args:
         resolution: number of rows.
-        ticks: the rows that are known, ascending, at least two.
+        ticks: rows with known values, ascending, at least two.
 
     Returns:
         Float32 `[resolution, tick]`.
@@ -56,7 +56,7 @@ def interpolation_matrix(resolution: int, ticks: Tensor) -> Tensor:
 
 
 def changes(labels: Tensor) -> Tensor:
-    """Pixels that have another label than one of the pixels beside, above or below them.
+    """Pixels whose label differs from that of a pixel beside, above or below.
 
     Args:
         labels: `[plane, row, col]`.
@@ -84,12 +84,12 @@ def refine(judge: PixelJudge, planes: int, stride: int) -> tuple[Tensor, Tensor,
     Args:
         judge: decides single pixels.
         planes: number of planes.
-        stride: spacing of the coarse grid in pixels. A region that no coarse pixel falls into and whose neighbours'
-            logits do not hint at it is missed.
+        stride: spacing of the coarse grid in pixels. Regions between coarse pixels are missed unless the logits nearby
+            hint at them.
 
     Returns:
-        Labels int64 `[plane, row, col]`; which pixels were evaluated, bool of the same shape; and the decisions made,
-        each with the numbers of its pixels.
+        Labels int64 `[plane, row, col]`; which pixels were evaluated, bool of the same shape; and the decisions, each
+        with the numbers of its pixels.
     """
     side, device = judge.resolution, judge.clf.device
     ticks = coarse_ticks(side, stride)
@@ -115,17 +115,15 @@ def refine(judge: PixelJudge, planes: int, stride: int) -> tuple[Tensor, Tensor,
 
 
 def guess(coarse: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels of a map from the logits on its coarse grid, and how sure they are.
-
-    One map at a time: the logits of all pixels of all maps at once may not fit into memory.
+    """Predict the labels of one map, and their margins, from the logits on its coarse grid.
 
     Args:
         coarse: logits `[tick, tick, class]`.
-        spread: what `interpolation_matrix` gives, `[row, tick]`.
+        spread: result of `interpolation_matrix`, `[row, tick]`.
 
     Returns:
         Labels, int64 `[row, col]`, and the gap between the two largest logits, `[row, col]`.
     """
     logits = torch.einsum("sb,crb->crs", spread, torch.einsum("ra,abc->crb", spread, coarse))
-    first, labels = logits.max(0)  # classes before pixels: much faster than topk, where they are few
+    first, labels = logits.max(0)  # with classes first and few of them, much faster than topk
     return labels, first - logits.scatter_(0, labels[None], -torch.inf).amax(0)

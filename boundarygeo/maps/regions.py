@@ -1,4 +1,4 @@
-"""Decision regions on boundary maps: areas, components, distances, the line of the boundary, agreement."""
+"""Decision regions on boundary maps: areas, components, distances, line fits to the boundary, agreement."""
 
 from dataclasses import dataclass, replace
 
@@ -25,27 +25,25 @@ WINDOW_MARGIN = 0.1
 class RegionSummary(Result):
     """Numbers that describe the decision regions of each map.
 
-    The *reference* class of a map is the true class, or the class predicted at the centre where maps have no
-    true labels. The *centre* is the plane's origin (u, v) = (0, 0). Distances are in the maps' axis units.
-    Where `valid` is False the integers are 0, `found` is False and the floats are NaN: nothing is counted.
+    The *reference* class of a map is the true class, or, for maps without true labels, the class predicted at the
+    centre. The *centre* is the plane's origin (u, v) = (0, 0). Distances are in the maps' axis units. Where `valid` is
+    False, integers are 0, `found` is False and floats are NaN.
 
     Attributes:
-        true_share: share of the pixels of each half-plane that have the reference class, float64
-            `[example, half]`. The line through the centre that separates two halves belongs to neither; NaN
-            for a half without pixels.
-        class_share: share of the map's pixels that each class has, float64 `[example, class]`.
+        true_share: share of the pixels of each half-plane with the reference class, float64 `[example, half]`; NaN
+            for a half without pixels. The line that separates two halves belongs to neither.
+        class_share: share of the map's pixels with each class, float64 `[example, class]`.
         classes: number of different labels in the map, int64 `[example]`.
         components: number of 8-connected components of equal label, int64 `[example]`.
         class_components: the same for each class, int64 `[example, class]`.
-        axis_distance: distance from the centre, along each half-axis, to the middle between the last pixel
-            with the centre's class and the first with another one, float64 `[example, half]`; inf where there
-            is none within the extent (censored).
-        found: whether such a pixel exists, bool `[example, half]`.
-        nearest_distance: distance from the centre to the nearest pixel of another class than the centre's,
-            over all angles, float64 `[example]`; inf where there is none within the extent (censored).
+        axis_distance: distance from the centre, along each half-axis, to the first change of class (midway between two
+            pixels), float64 `[example, half]`; inf if there is none within the extent (censored).
+        found: whether there is such a change, bool `[example, half]`.
+        nearest_distance: distance from the centre to the nearest pixel of a class other than the centre's, over all
+            angles, float64 `[example]`; inf if there is none within the extent (censored).
         boundary_angle: orientation of the line fitted to the boundary of the reference class in degrees, in
-            [0, 180), float64 `[example]`: 0 is parallel to u, 90 perpendicular to u. NaN where the map has no
-            such boundary, and arbitrary where `boundary_straightness` is near 0.
+            [0, 180), float64 `[example]`: 0 is parallel to u, 90 perpendicular to u. NaN without a boundary, and
+            arbitrary if `boundary_straightness` is near 0.
         boundary_straightness: 1 - (variance of the boundary points across the fitted line) / (variance along
             it), in [0, 1], float64 `[example]`: 1 for an exact line, 0 for a circle. NaN without a boundary.
         boundary_rms: root mean square distance of the boundary points from the fitted line, float64
@@ -75,19 +73,19 @@ class RegionSummary(Result):
 
 @analysis
 def region_summary(maps: BoundaryMaps) -> RegionSummary:
-    r"""Areas, components, distances and the line of the boundary for each map.
+    r"""Areas, components, distances and a line fit to the boundary for each map.
 
-    The line is the total-least-squares fit through the boundary points: the midpoints between 4-neighbours of
-    which exactly one has the reference class. With \(\lambda_1 \ge \lambda_2\) the eigenvalues of their
-    covariance, the line follows the first eigenvector, its straightness is \(1 - \lambda_2 / \lambda_1\) and
-    the rms distance from it \(\sqrt{\lambda_2}\). Components are counted on the whole map, also on planes through three
-    images, where `fragmentation` counts those in the window of the images.
+    The line is the total-least-squares fit through the boundary points: midpoints between 4-neighbours of which exactly
+    one has the reference class. With \(\lambda_1 \ge \lambda_2\) the eigenvalues of their covariance, the line follows
+    the first eigenvector, its straightness is \(1 - \lambda_2 / \lambda_1\) and the rms distance from it
+    \(\sqrt{\lambda_2}\). Components are counted on the whole map; on planes through three images, `fragmentation`
+    counts only those in the images' window.
 
     Args:
         maps: boundary maps on any planes.
 
     Returns:
-        The summary; its provenance carries the cost of the maps.
+        The summary; the cost in its provenance is that of the maps.
 
     Raises:
         TypeError: if `maps` is not a `BoundaryMaps`.
@@ -132,15 +130,14 @@ def region_summary(maps: BoundaryMaps) -> RegionSummary:
 def fragmentation(maps: BoundaryMaps) -> Tensor:
     """Number of 8-connected components of equal label in each map, summed over classes.
 
-    On planes through three images, those in the images' window (`image_window`), as Somepalli et al. 2022 count them,
-    arXiv 2203.08124: a region that leaves the window and comes back counts twice. On other planes, those of the whole
-    map.
+    On planes through three images, only within the images' window (`image_window`), as in Somepalli et al. 2022, arXiv
+    2203.08124: a region that leaves the window and comes back counts twice. On other planes, on the whole map.
 
     Args:
         maps: boundary maps on any planes.
 
     Returns:
-        Counts, int64 `[example]`; 0 on planes that could not be made.
+        Counts, int64 `[example]`; 0 on planes that do not exist.
 
     Raises:
         TypeError: if `maps` is not a `BoundaryMaps`.
@@ -151,9 +148,9 @@ def fragmentation(maps: BoundaryMaps) -> Tensor:
 
 
 def image_window(maps: BoundaryMaps) -> Tensor:
-    """Pixels inside dbViz's rectangle: that around the three images, and a tenth of its width and height as margin.
+    """Pixels inside dbViz's window: the rectangle around the three images, with a tenth of its sides as margin.
 
-    Maps are square: along the rectangle's shorter side they show more, and along the longer one they end with it.
+    Maps are square: they end with the window along its longer side and extend beyond it along the shorter one.
 
     Args:
         maps: boundary maps on planes through three images (`planes_through`).
@@ -163,7 +160,7 @@ def image_window(maps: BoundaryMaps) -> Tensor:
     """
     assert maps.anchors is not None
     low, high = maps.anchors.amin(1), maps.anchors.amax(1)
-    space = WINDOW_MARGIN * (high - low) + 1e-9  # the longer side's edge is the map's own, but for rounding
+    space = WINDOW_MARGIN * (high - low) + 1e-9  # the longer side ends at the map's edge, up to rounding
     columns, rows = (
         (axis >= (low - space)[:, which, None]) & (axis <= (high + space)[:, which, None])
         for which, axis in enumerate((maps.u, maps.v))
@@ -173,17 +170,17 @@ def image_window(maps: BoundaryMaps) -> Tensor:
 
 @analysis
 def agreement(a: BoundaryMaps, b: BoundaryMaps) -> Tensor:
-    """Share of the pixels to which two maps of the same planes give the same label.
+    """Share of the pixels that two models label alike, on the whole of each map.
 
-    Of the whole maps; the reproducibility score of Somepalli et al. 2022 is the mean, over planes and pairs of models,
-    of the share in the window of the images: see `reproducibility`.
+    The reproducibility score of Somepalli et al. 2022, a mean over planes and pairs of models within the images'
+    window, is `reproducibility`.
 
     Args:
         a: maps of one classifier.
-        b: maps of another classifier on the planes of `a`.
+        b: maps of another classifier on the same planes.
 
     Returns:
-        Shares, float64 `[example]`; NaN on planes that could not be made.
+        Shares, float64 `[example]`; NaN on planes that do not exist.
 
     Raises:
         TypeError: if one of them is not a `BoundaryMaps`.
@@ -195,10 +192,9 @@ def agreement(a: BoundaryMaps, b: BoundaryMaps) -> Tensor:
 
 
 def check_same_planes(a: BoundaryMaps, b: BoundaryMaps) -> None:
-    """Refuse maps that do not lie on the same planes, as far as maps can tell.
+    """Raise if maps visibly lie on different planes.
 
-    The directions themselves are not stored in maps: planes along the gradients of two models pass if nothing
-    else tells them apart.
+    Maps need not store their directions: planes along the gradients of two models pass if nothing else differs.
 
     Args:
         a: some maps.
@@ -224,7 +220,7 @@ def check_same_planes(a: BoundaryMaps, b: BoundaryMaps) -> None:
         )
     for name in ("u", "v", "axis_length"):
         mine, others = getattr(a, name), getattr(b, name)
-        # Planes that were made on different devices differ in the last digits.
+        # Planes made on different devices differ in the last digits.
         if not torch.allclose(mine, others, rtol=1e-5, atol=0, equal_nan=True):
             far = torch.nonzero(~torch.isclose(mine, others, rtol=1e-5, atol=0, equal_nan=True))[0, 0]
             raise ValueError(
@@ -244,7 +240,7 @@ def _class_components(labels: NDArray, valid: NDArray) -> NDArray[np.int64]:
     numbered = np.empty(labels.shape[1:], dtype=np.int32)
     for example in np.flatnonzero(valid):
         for label in np.unique(labels[example][labels[example] >= 0]):
-            # Into an array of ours, the function returns the count alone.
+            # With an output array, the function returns only the count.
             counts[example, label] = ndimage.label(labels[example] == label, EIGHT_NEIGHBOURS, numbered)
     return counts
 
@@ -277,7 +273,7 @@ def _axis_distances(other: NDArray[np.bool_], u: NDArray, v: NDArray) -> tuple[N
     distances, found = [], []
     for line, coordinate in ((other[:, row], u), (other[:, :, col], v)):
         for outwards in _beyond_center(coordinate):
-            # The origin leads each ray and is never of another class than itself.
+            # Each ray starts with the origin, which has its own class.
             changed = np.pad(line[:, outwards], ((0, 0), (1, 0)))
             away = np.concatenate([[0.0], np.abs(coordinate[outwards])])
             midpoint = np.concatenate([[0.0], (away[1:] + away[:-1]) / 2])
@@ -299,7 +295,7 @@ def _boundary_line(
     count = np.where(count == 0, np.nan, count)
     mean_x = sum(mask.sum(axis=1) @ x for mask, x, _ in points) / count
     mean_y = sum(mask.sum(axis=2) @ y for mask, _, y in points) / count
-    # Centred before squaring: raw moments would give the points of an exact line a distance.
+    # Centred before squaring: with raw moments, points of an exact line would lie off it.
     xx = yy = xy = np.zeros(len(region))
     for mask, x, y in points:
         dx, dy = x - mean_x[:, None], y - mean_y[:, None]
@@ -309,6 +305,6 @@ def _boundary_line(
     spread = np.hypot((xx - yy) / 2, xy)
     along, across = (xx + yy) / 2 + spread, np.maximum((xx + yy) / 2 - spread, 0)
     along = np.where(along > 0, along, np.nan)  # a single boundary point has no direction
-    # Twice the modulus, since -1e-17 % 180 rounds to 180.
+    # The modulus twice, because -1e-17 % 180 rounds to 180.
     angle = np.degrees(np.arctan2(2 * xy, xx - yy) / 2) % 180 % 180
     return np.where(np.isnan(along), np.nan, angle), 1 - across / along, np.sqrt(across)

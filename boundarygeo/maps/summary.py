@@ -18,8 +18,8 @@ class HalfAxis:
     Attributes:
         name: the axis with its sign, e.g. `"+ FGSM sign direction"`.
         changed: share of the examples whose label changes within the extent, with its 95 % interval.
-        distance: median distance to that change, in axis units, with its 95 % interval; inf where half do not change.
-        true_share: mean share of the pixels on that side that have the true class; NaN without examples.
+        distance: median distance to that change, in axis units, with its 95 % interval; inf if half do not change.
+        true_share: mean share of the pixels on that side with the true class; NaN without examples.
     """
 
     name: str
@@ -35,8 +35,8 @@ class MapSummary:
     Attributes:
         halves: the four half-axes: + and - along the first axis, then along the second.
         n: number of examples counted: classified correctly, on planes that exist.
-        misclassified: number left out because the model gets them wrong.
-        missing: number left out because they have no plane.
+        misclassified: number of misclassified examples, which are left out.
+        missing: number of examples without a plane, which are left out.
         count: number of maps.
         evaluated: mean share of the pixels that were sent through the model.
     """
@@ -53,10 +53,10 @@ def map_summary(parts: Iterable[BoundaryMaps]) -> MapSummary:
     """How often, and how near, the label changes along each half-axis.
 
     Args:
-        parts: maps with true classes on planes of one kind: all examples together, or some after another.
+        parts: maps with true classes on planes of one kind, of all examples at once or in parts.
 
     Returns:
-        The summary over all of them.
+        The summary of all parts.
     """
     columns: dict[str, list[Tensor]] = {}
     names: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def map_summary(parts: Iterable[BoundaryMaps]) -> MapSummary:
         regions = region_summary(maps)
         names = maps.axis_names
         for name, values in (
-            ("right", maps.center_labels == maps.true_labels),
+            ("correct", maps.center_labels == maps.true_labels),
             ("valid", maps.valid),
             ("evaluated", maps.evaluated),
             ("found", regions.found),
@@ -74,8 +74,8 @@ def map_summary(parts: Iterable[BoundaryMaps]) -> MapSummary:
         ):
             columns.setdefault(name, []).append(values)
     all_of = {name: torch.cat(values) for name, values in columns.items()}
-    right, valid = all_of["right"], all_of["valid"]
-    counted = valid & right
+    correct, valid = all_of["correct"], all_of["valid"]
+    counted = valid & correct
     n = int(counted.sum())
     signed = [f"{sign} {name}" for name in names for sign in "+-"]
     halves = tuple(
@@ -88,7 +88,7 @@ def map_summary(parts: Iterable[BoundaryMaps]) -> MapSummary:
         for half, name in enumerate(signed)
     )
     return MapSummary(
-        halves, n, int((valid & ~right).sum()), int((~valid).sum()), len(valid), float(all_of["evaluated"].mean())
+        halves, n, int((valid & ~correct).sum()), int((~valid).sum()), len(valid), float(all_of["evaluated"].mean())
     )
 
 
@@ -96,7 +96,7 @@ def mean_agreement(first: Iterable[BoundaryMaps], second: Iterable[BoundaryMaps]
     """Share of the pixels that two models label alike, averaged over the planes.
 
     Args:
-        first: maps of one model: all together, or some after another.
+        first: maps of one model, at once or in parts.
         second: maps of the other model on the same planes, in the same parts.
 
     Returns:

@@ -32,7 +32,7 @@ def claimed_verified(result: AdversarialDimension, *, ax: Axes | None = None) ->
     The claim is for γ and knows nothing of the bounds; the verified count does unless they are ignored.
 
     Args:
-        result: what `adversarial_dimension` gave.
+        result: result of `adversarial_dimension`.
         ax: axes to draw on; by default those of a new pyplot figure.
 
     Returns:

@@ -58,8 +58,8 @@ def dimension(
     misclassified (for transferred counts: by either model) are left out.
 
     Args:
-        result: what `adversarial_dimension` gave.
-        transferred: what `transferred_dimension` gave for the same directions, for one or several other models.
+        result: result of `adversarial_dimension`.
+        transferred: result of `transferred_dimension` for the same directions, for one or several other models.
         names: names of the source and of each other model; by default "model 1" and so on, by the weights.
         width: counts per bin of the histogram; by default such that there are at most 40 bins.
         ax: axes to draw on; by default those of a new pyplot figure.

@@ -29,7 +29,7 @@ def measurements(comparison: Comparison, instrument: str) -> Figure:
     medians (beyond the reach of the search) are arrows at the right edge, signs of masked gradients have a red ring.
 
     Args:
-        comparison: what `boundarygeo.comparison.compare` gave.
+        comparison: result of `boundarygeo.comparison.compare`.
         instrument: one of its instruments.
 
     Returns:

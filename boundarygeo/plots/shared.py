@@ -23,7 +23,7 @@ def shared_dimension(result: SharedDimension, *, ax: Axes | None = None) -> Axes
     are ignored. Bands are 95 % Wilson intervals of what was verified; a triangle marks a share limited by the cap.
 
     Args:
-        result: what `boundarygeo.shared_dimension` gave.
+        result: result of `boundarygeo.shared_dimension`.
         ax: axes to draw on; by default those of a new pyplot figure.
 
     Returns:

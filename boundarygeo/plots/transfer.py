@@ -48,7 +48,7 @@ def transfer_matrix(matrix: TransferMatrix, *, over: str = "shared", ax: Axes | 
     A cell without an example to count shows a dash.
 
     Args:
-        matrix: what `boundarygeo.transfer_matrix` gave.
+        matrix: result of `boundarygeo.transfer_matrix`.
         over: over which examples success is counted, see `TransferMatrix.counted`.
         ax: axes to draw on; by default those of a new pyplot figure.
 
@@ -78,7 +78,7 @@ def reproducibility(result: Reproducibility, *, ax: Axes | None = None) -> Axes:
     random examples. On the diagonal, which has a frame, a model is compared with itself.
 
     Args:
-        result: what `boundarygeo.reproducibility` gave.
+        result: result of `boundarygeo.reproducibility`.
         ax: axes to draw on; by default those of a new pyplot figure.
 
     Returns:
@@ -109,7 +109,7 @@ def mistakes(
     `boundarygeo.transfer_mistakes`).
 
     Args:
-        result: what `boundarygeo.transfer_mistakes` gave.
+        result: result of `boundarygeo.transfer_mistakes`.
         pairs: names of source and target of each bar, from the top; by default all pairs of different models.
         ax: axes to draw on; by default those of a new pyplot figure.
 
@@ -167,7 +167,7 @@ def boundary_distances(
     Their number, and the share that is left out as some model does not (censored), stand below each direction.
 
     Args:
-        result: what `boundarygeo.inter_boundary_distance` gave.
+        result: result of `boundarygeo.inter_boundary_distance`.
         source: name or number of the model that the directions belong to.
         targets: names or numbers of the other models; by default all others.
         ax: axes to draw on; by default those of a new pyplot figure.

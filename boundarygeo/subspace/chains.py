@@ -33,7 +33,7 @@ def check_chains(
         The settings, with defaults filled in.
 
     Raises:
-        ValueError: if one is not usable.
+        ValueError: if one is invalid.
     """
     for name, only in (("norm", "l2"), ("rule", "all"), ("grid", None), ("restarts", 1)):
         if others[name] != only:

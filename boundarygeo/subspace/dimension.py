@@ -202,14 +202,14 @@ def adversarial_dimension(
         keep_directions: whether to return the perturbations.
         seed: seed of the frames, or of the random starts.
         index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The counts. Misclassified examples are excluded and marked, those without a gradient have dimension 0.
 
     Raises:
         TypeError: if `x`, `y` or `targets` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
 
     Examples:
         >>> linear = torch.nn.Linear(4, 2, bias=False)

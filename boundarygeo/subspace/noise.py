@@ -85,14 +85,14 @@ def noise_success(
         clip: whether perturbed points are clipped to the bounds, as images are.
         seed: seed of the perturbations.
         index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The counts.
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     eps, draws, seed = plain(eps, draws, seed)
     radius = check_eps(eps)

@@ -120,14 +120,14 @@ def local_smoothness(
         clip: whether points are clipped to the bounds.
         seed: seed of the random points and of the first vectors.
         index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         What was seen.
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     eps, points, iterations, seed = plain(eps, points, iterations, seed)
     radius = check_eps(eps)
@@ -261,14 +261,14 @@ def guarantee_share(
         loss: as in `local_smoothness`.
         count: how many of its perturbations, the first ones, each example has, int64 `[example]`; by default all.
         clip: whether perturbed points are clipped to the bounds; the guarantee is about points that are not.
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         Shares, float64 `[example]`; NaN where an example has none.
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     check_choice(loss, "loss", LOSSES)
     clf.check_inputs(x)

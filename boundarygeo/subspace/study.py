@@ -82,7 +82,7 @@ def check_settings(
         The settings, with defaults filled in.
 
     Raises:
-        ValueError: if one is not usable.
+        ValueError: if one is invalid.
     """
     for name, value, known in (
         ("norm", norm, NORMS),

@@ -173,8 +173,8 @@ def noise_summary(result: AdversarialDimension, noise: NoiseSuccess, *, input_si
     """How often random noise changes the label, and how well the counts say for which examples.
 
     Args:
-        result: what `adversarial_dimension` gave.
-        noise: what `noise_success` gave for the same examples, model, ε and norm.
+        result: result of `adversarial_dimension`.
+        noise: result of `noise_success` for the same examples, model, ε and norm.
         input_size: number of values of an input.
 
     Returns:
@@ -196,7 +196,7 @@ def mean_effective_rank(result: AdversarialDimension) -> Estimate:
     """Effective rank of the perturbations that were counted, with its 95 % interval over the examples.
 
     Args:
-        result: what `adversarial_dimension` gave.
+        result: result of `adversarial_dimension`.
 
     Returns:
         The estimate.
@@ -208,7 +208,7 @@ def shortest_lengths(result: AdversarialDimension) -> tuple[float, ...] | None:
     """Quantiles over the examples of the length of the shortest direction.
 
     Args:
-        result: what `adversarial_dimension` gave.
+        result: result of `adversarial_dimension`.
 
     Returns:
         The `QUANTILES`, infinite among examples without a direction; None for methods other than `"sequential"`.

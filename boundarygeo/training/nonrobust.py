@@ -55,7 +55,7 @@ def non_robust_dataset(
         steps: number of PGD's steps, which start at the image and do not stop at their success.
         step_size: length of a step in `norm`; by default 2.5 ε / steps. The paper has 0.1.
         seed: seed of the random targets.
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The images, in the order of the split, all labelled as their targets, also where the attack failed (`found`).

@@ -55,7 +55,7 @@ def sequential_bases(found: SequentialDirections, *, dimension: int) -> Subspace
     """Bases of the first few sequential directions of each example: its shortest orthogonal perturbations.
 
     Args:
-        found: what `sequential_directions` gave.
+        found: result of `sequential_directions`.
         dimension: number of directions to take, from the shortest.
 
     Returns:
@@ -117,7 +117,7 @@ def perturbation_bases(
             those of `pgd`: a model's bases from two seeds are more alike.
         seed: seed of the random starts.
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The bases. Examples that are misclassified to begin with, or of which fewer than `dimension` independent
@@ -125,7 +125,7 @@ def perturbation_bases(
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     clf.check_inputs(x)
     clf.check_labels(y, len(x))

@@ -57,7 +57,7 @@ def transferred_dimension(
         target: the other model, with the same classes.
         x: the examples that `dimension` was computed for, in the same order, `[example, *input]`.
         dimension: what `adversarial_dimension(..., keep_directions=True)` gave for the source.
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The counts. Success means what it meant for the source: another label than the true one, or the target class.

@@ -120,7 +120,7 @@ def transfer_mistakes(matrix: TransferMatrix) -> TransferMistakes:
     one class and target the same source label: the expectation is of use only if targets differ within a class.
 
     Args:
-        matrix: what `transfer_matrix` gave.
+        matrix: result of `transfer_matrix`.
 
     Returns:
         The counts, and those to be expected by chance.

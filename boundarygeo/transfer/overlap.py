@@ -327,7 +327,7 @@ def subspace_overlap(
         tolerance: angles of at most this many radians count as shared directions.
         seed: seed of the random starts and the nulls.
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The overlap. Examples that a model of the pair gets wrong, or for which it has no full basis, are not valid.

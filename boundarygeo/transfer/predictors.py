@@ -157,7 +157,7 @@ def transfer_predictors(
         classifiers: those of the matrix, in the same order and under the same names.
         x: the inputs of the matrix `[example, *input]`.
         y: their true classes, int64 `[example]`.
-        matrix: what `transfer_matrix` gave; its norm is that of the ball and of the distances.
+        matrix: result of `transfer_matrix`; its norm is that of the ball and of the distances.
         over: over which examples the transfer rate is, see `TransferMatrix.counted`.
         radius: radius of the ball in which the loss varies, in input units; by default the ε of the matrix.
         draws: number of points drawn from it, at least 2.

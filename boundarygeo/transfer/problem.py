@@ -89,7 +89,7 @@ def check_shared(problem: Problem) -> None:
     That is for what begins with all examples: of those that belong to one part of a long run, none may be.
 
     Args:
-        problem: what `check_classifiers` gave.
+        problem: result of `check_classifiers`.
 
     Raises:
         ValueError: if there is none.

@@ -33,7 +33,7 @@ class Reproducibility(Result):
         intersection: number of pixels, over all planes, that both models give to a class, int64 `[pair, class]`.
         union: number of pixels that at least one of the models gives to it, int64 `[pair, class]`.
         fragments: number of 8-connected components of equal label in the same window, summed over classes, int64
-            `[classifier, plane]`: what `boundarygeo.fragmentation` gives; 0 on planes that do not exist.
+            `[classifier, plane]`: result of `boundarygeo.fragmentation`; 0 on planes that do not exist.
         evaluated: share of the pixels that were sent through each model, float64 `[classifier, plane]`.
         triplets: examples that span each plane, int64 `[plane, 3]`: positions in `x`.
         index: number of each plane, int64 `[plane]`: decides its triplet.
@@ -176,7 +176,7 @@ def reproducibility(
         coarse: as in `boundary_maps`; by default a sixteenth of the width: 3 pixels of 50.
         precision: as in `boundary_maps`.
         seed: seed of the triplets.
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         Agreement and fragmentation.

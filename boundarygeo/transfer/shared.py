@@ -145,14 +145,14 @@ def shared_dimension(
         keep_directions: whether to return the perturbations.
         seed: seed of the frames and of the null's rotations.
         index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The counts, over the examples that every model gets right.
 
     Raises:
         TypeError: as `boundarygeo.transfer.problem.check_classifiers`.
-        ValueError: as there, or if a setting is not usable.
+        ValueError: as there, or if a setting is invalid.
     """
     if norm != "l2":
         raise ValueError(f"norm must be 'l2', got {norm!r}")

@@ -54,7 +54,7 @@ def spirals(count: int = 400, *, classes: int = 2, turns: float = 1.5, noise: fl
         Points, float32 `[example, 1, 1, 2]` in [0, 1]², and classes.
 
     Raises:
-        ValueError: if `count` is below `classes`, there are fewer than 2 classes, or `turns` or `noise` is not usable.
+        ValueError: if `count` is below `classes`, there are fewer than 2 classes, or `turns` or `noise` is invalid.
     """
     if not isinstance(classes, Integral) or classes < 2:
         raise ValueError(f"classes must be a whole number, at least 2, got {classes!r}")

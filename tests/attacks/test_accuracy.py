@@ -167,7 +167,7 @@ def test_curves_are_saved_and_loaded(tmp_path) -> None:
         ({"attack": "strongest", "steps": 0}, ValueError, "steps must be a whole number, at least 1, got 0"),
         ({"attack": "pgd", "index": [1, 2]}, ValueError, "index must be 3 integers >= 0"),
         ({"attack": "pgd", "steps": 0}, ValueError, "steps must be a whole number"),
-        ({"x": torch.rand(3, 3, 8, 8) + 1}, ValueError, "x must lie in the bounds"),
+        ({"x": torch.rand(3, 3, 8, 8) + 1}, ValueError, "x must lie in"),
         ({"y": torch.tensor([0, 1])}, ValueError, "y must have shape"),
     ],
 )

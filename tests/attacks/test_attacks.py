@@ -461,7 +461,7 @@ def test_examples_are_saved_and_loaded(tmp_path) -> None:
     ("change", "error", "match"),
     [
         ({"norm": "l1"}, ValueError, r"norm must be one of \['l2', 'linf'\], got 'l1'"),
-        ({"x": torch.rand(3, 3, 8, 8) + 1}, ValueError, "x must lie in the bounds"),
+        ({"x": torch.rand(3, 3, 8, 8) + 1}, ValueError, "x must lie in"),
         ({"x": torch.zeros(3, 3, 8, 8, dtype=torch.uint8)}, TypeError, "x must be a float tensor"),
         ({"y": torch.tensor([0, 1])}, ValueError, "y must have shape"),
         ({"y": torch.tensor([0, 1, 5])}, ValueError, "y must be in"),

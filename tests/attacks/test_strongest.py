@@ -181,7 +181,7 @@ def test_a_module_that_cannot_be_differentiated_is_an_error_and_not_robust() -> 
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x.detach()).detach()
 
-    with pytest.raises(ValueError, match="module cannot be differentiated"):
+    with pytest.raises(ValueError, match="the module has no gradient"):
         strongest(bg.Classifier(Detached()), images(3), torch.tensor([0, 1, 2]), eps=0.1)
 
 
@@ -194,7 +194,7 @@ def test_a_module_that_cannot_be_differentiated_is_an_error_and_not_robust() -> 
         ({"restarts": 0}, "restarts must be a whole number, at least 1, got 0"),
         ({"norm": "l1"}, "norm must be one of"),
         ({"index": [1]}, "index must be 3 integers"),
-        ({"x": torch.rand(3, 3, 8, 8) + 1}, "x must lie in the bounds"),
+        ({"x": torch.rand(3, 3, 8, 8) + 1}, "x must lie in"),
         ({"y": torch.tensor([0, 1])}, "y must have shape"),
     ],
 )

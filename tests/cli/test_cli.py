@@ -143,7 +143,7 @@ BAD_WORDS = {
     "std": (["--std", "0,0,0"], "std must be positive"),
     "bounds": (["--bounds", "1,0"], "bounds must be"),
     "bounds count": (["--bounds", "1"], "--bounds must be two numbers"),
-    "narrow bounds": (["--bounds", "0,0.1"], r"must lie in the bounds [0, 0.1]"),
+    "narrow bounds": (["--bounds", "0,0.1"], r"must lie in [0, 0.1]"),
     "unknown data": (["--data", "imagenet22k"], "imagenet22k"),
     "missing npz": (["--data", "npz:nowhere.npz"], "nowhere.npz"),
     "missing folder": (["--data", "folder:nowhere"], "nowhere"),

@@ -147,7 +147,7 @@ def test_the_callers_module_is_left_alone() -> None:
 def test_it_never_runs_in_bfloat16() -> None:
     defended = with_mixup_inference(bg.Classifier(balanced_net()), *pool())
     x = images(2)
-    with pytest.raises(ValueError, match="precision must be one that the module runs in"):
+    with pytest.raises(ValueError, match="the module does not run in precision"):
         defended.logits(x, precision="bfloat16")
     maps = bg.boundary_maps(defended, bg.random_planes(x, defended.predict(x)), extent=0.05, resolution=9)
     assert maps.provenance.precision == "float32, float64"
@@ -186,5 +186,5 @@ def test_pools_that_make_no_sense() -> None:
         MixupInference(lambda x: x, x, y)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"inputs must have the shape \[3, 8, 8\] of the pool, got \[1, 8, 8\]"):
         MixupInference(balanced_net(), x, y)(images(2, shape=(1, 8, 8)))
-    with pytest.raises(ValueError, match="pool_x must lie in the bounds"):
+    with pytest.raises(ValueError, match="pool_x must lie in"):
         with_mixup_inference(clf, x * 255, y)

@@ -64,7 +64,7 @@ def test_what_the_compiler_gets_wrong_is_not_used(
 
 
 def test_a_batch_size_is_needed_and_the_choice_is_kept() -> None:
-    with pytest.raises(ValueError, match="batch_size must be given with compile=True"):
+    with pytest.raises(ValueError, match="compile=True needs a batch_size"):
         bg.Classifier(SmallNet(), compile=True)
     clf = bg.Classifier(SmallNet(), batch_size=8, compile=True)
     assert clf.with_batch_size(4).compile

@@ -23,5 +23,5 @@ def test_two_or_three_inputs_are_looked_at() -> None:
 def test_a_module_that_mixes_samples_is_refused_however_few_there_are(count: int) -> None:
     mixing = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(6, track_running_stats=False), nn.Linear(6, 3))
     x = torch.rand(count, 1, 2, 3, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="treat each sample of a batch by itself|more than 1 value per channel"):
+    with pytest.raises(ValueError, match="treat each sample of a batch independently|more than 1 value per channel"):
         bg.Classifier(mixing, device="cpu").logits(x)

@@ -888,7 +888,7 @@ def test_an_untraceable_layer_is_named() -> None:
             "direction must be a float tensor or Directions, got a tensor of torch.int",
         ),
         ({"direction": [1.0]}, TypeError, "direction must be a float tensor or Directions, got list"),
-        ({"x": torch.full((2, 6), 20.0)}, ValueError, "x must lie in the bounds"),
+        ({"x": torch.full((2, 6), 20.0)}, ValueError, "x must lie in"),
         ({"extent": 0.0}, ValueError, r"extent must be a positive number or \(low, high\) with low < high, got 0.0"),
         ({"extent": (1.0, 1.0)}, ValueError, "extent must be a positive number"),
         ({"extent": float("nan")}, ValueError, "extent must be a positive number"),

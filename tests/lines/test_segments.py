@@ -179,7 +179,7 @@ def test_bad_input() -> None:
         segment_curves(clf, x, y, x, y, points=1)
     with pytest.raises(ValueError, match="x2 must have the shape of x1"):
         segment_curves(clf, x, y, x[:3], y[:3])
-    with pytest.raises(ValueError, match=r"x1 must lie in the bounds \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"x1 must lie in \[0, 1\]"):
         segment_curves(clf, x + 1, y, x, y)
     with pytest.raises(ValueError, match=r"y2 must be in \[0, 4\), got values from 3 to 4"):
         segment_curves(softmax_regression(), x, y, x, y + 3)

@@ -337,7 +337,7 @@ def test_planes_whose_origin_leaves_the_bounds_need_images_inside() -> None:
     through.origin[0, 1] = 1.1  # the middle of the window may lie outside, where the three images do not
     assert bg.boundary_maps(clf, through, resolution=5).valid.all()
     outside = planes_along(through.origin, through.u, through.v, torch.tensor([0]))
-    with pytest.raises(ValueError, match=r"planes.origin must lie in the bounds \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"planes.origin must lie in \[0, 1\]"):
         bg.boundary_maps(clf, outside, extent=1.0, resolution=5)
 
 

@@ -591,7 +591,7 @@ def test_nan_is_an_error() -> None:
         ({"starts": 0}, ValueError, "starts must be a whole number, at least 1, got 0"),
         ({"failures": 0}, ValueError, "failures must be a whole number, at least 1, got 0"),
         ({"index": [0, 1]}, ValueError, "index must be 3 integers >= 0"),
-        ({"x": torch.rand(3, 3, 8, 8) + 1}, ValueError, "x must lie in the bounds"),
+        ({"x": torch.rand(3, 3, 8, 8) + 1}, ValueError, "x must lie in"),
         ({"x": torch.zeros(3, 3, 8, 8, dtype=torch.uint8)}, TypeError, "x must be a float tensor"),
         ({"y": torch.tensor([0, 1])}, ValueError, "y must have shape"),
         ({"y": torch.tensor([0.0, 1, 2])}, TypeError, "y must be an integer tensor"),

@@ -1,9 +1,9 @@
-"""Which breakpoints the logits feel: those where the slope of a logit jumps.
+"""Bends: breakpoints where the slope of a logit jumps.
 
-A jump is never a difference of two slopes, in which rounding could make or hide one. It arises where an operation has
-other derivatives on one side of the breakpoint than on the other, and is carried to the logits by the derivatives of
-the operations after it: it stays exactly zero where inactive units, smaller elements of a maximum or zero weights stop
-it, and what arrives is a bend, however small.
+A jump is not computed as the difference of two slopes, in which rounding could create or hide one. It arises where the
+derivatives of an operation differ on the two sides of the breakpoint, and later operations carry it to the logits.
+Inactive units, smaller elements of a maximum or zero weights stop it exactly; whatever arrives is a bend, however
+small.
 """
 
 import warnings
@@ -17,15 +17,15 @@ from torch.fx.node import map_aggregate
 from boundarygeo.lines.pieces.program import Program, Step
 
 SURE = 1e-11
-"""A logit that is off the line between the neighbours of a breakpoint by more than this share of the example's largest
-logit bends there: a thousand times the rounding that was measured (benchmarks/README.md). All others are decided by
-their jumps, which costs time and nothing else."""
+"""A logit bends where it is off the line between the neighbouring breakpoints by more than this share of the example's
+largest logit, a thousand times the measured rounding (benchmarks/README.md). Other breakpoints are decided by their
+jumps, which only takes longer."""
 
 Values = dict[fx.Node, Any]
 
 
 def clear_bends(t: Tensor, example: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Breakpoints where a logit visibly leaves the line between both neighbours, and those where that is not decided.
+    """Breakpoints that are clearly bends, and those that are undecided.
 
     Args:
         t: breakpoints of all examples, in order, float64 `[row]`.
@@ -33,8 +33,8 @@ def clear_bends(t: Tensor, example: Tensor, logits: Tensor) -> tuple[Tensor, Ten
         logits: float64 `[row, class]`.
 
     Returns:
-        Whether a row is one of the first, bool `[row]`, False at the ends of each example; and the numbers of the rows
-        that are not decided, int64.
+        Whether a row is clearly a bend, bool `[row]`, False at the ends of each example; and the numbers of the
+        undecided rows, int64.
     """
     tops = logits.new_zeros(int(example[-1]) + 1).scatter_reduce(0, example, logits.abs().amax(1), "amax")
     inner = torch.zeros(len(t), dtype=torch.bool)
@@ -48,24 +48,24 @@ def clear_bends(t: Tensor, example: Tensor, logits: Tensor) -> tuple[Tensor, Ten
 
 
 def slope_jumps(program: Program, before: Tensor, after: Tensor, direction: Tensor) -> Tensor:
-    r"""By how much the slope of each logit jumps from one affine piece to the next.
+    r"""Jump of the slope of each logit from one affine piece to the next.
 
     With the derivatives J of an operation on the pieces before and after the breakpoint, and the slope s of its input
-    before, the jump δ of its input becomes :math:`J_+ δ + (J_+ s - J_- s)`: the bracket is exactly zero unless the
+    before it, a jump δ of its input becomes :math:`J_+ δ + (J_+ s - J_- s)`: the bracket is exactly zero unless the
     operation's own pattern changes.
 
     Args:
         program: the module.
         before: a point inside the piece before each breakpoint, float64 `[row, *input]`.
-        after: one inside the piece after it.
-        direction: of the segments, `[row, *input]`.
+        after: a point inside the piece after it.
+        direction: directions of the segments, `[row, *input]`.
 
     Returns:
         Jumps, float64 `[row, class]`.
     """
     rows = len(before)
     with warnings.catch_warnings(), forward_ad.dual_level():
-        # torch's own, where its forward mode is used for the first time.
+        # Torch raises this itself on the first use of forward mode.
         warnings.filterwarnings("ignore", ".*torch.jit.script.* is deprecated")
         left: Values = {program.input: forward_ad.make_dual(before, direction)}
         right: Values = {program.input: forward_ad.make_dual(after, torch.zeros_like(direction))}
@@ -97,7 +97,7 @@ def _with_slope(value: Tensor, other: Tensor) -> Tensor:
 
 
 def _with_own_jump(jumps: Any, across: Any, slopes: Any) -> Any:
-    """Add the operation's own jump to that of its input, in a tensor or in the only one of `MaxOverDimension`."""
+    """Add the operation's own jump to that of its input, for a tensor or the tensor in a `MaxOverDimension`."""
     if isinstance(jumps, Tensor):
         jump = _slope(jumps) + (_slope(across) - _slope(slopes))
         return forward_ad.make_dual(forward_ad.unpack_dual(jumps).primal, jump)

@@ -1,4 +1,4 @@
-"""Upper envelopes of lines: where a maximum of affine functions changes from one of them to another."""
+"""Upper envelopes of lines: where the maximum of affine functions changes from one to another."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 ROUNDING = 1e-13
-"""Values that differ by less than this share of their scale are equal: float64 after a few hundred operations."""
+"""Values that differ by less than this share of their scale count as equal: rounding of a few hundred operations."""
 
 
 @dataclass(frozen=True)
 class Vertices:
-    """Vertices of many upper envelopes on [0, 1], those of one envelope in order.
+    """Vertices of many upper envelopes on [0, 1], in order for each envelope.
 
     Attributes:
         item: number of the envelope, int64 `[vertex]`.
-        fraction: where the vertex is, float64 `[vertex]`, in [0, 1].
-        before: line that is highest on its left, int64 `[vertex]`.
-        after: line that is highest on its right, int64 `[vertex]`.
-        first: line that is highest right after 0, int64 `[item]`.
+        fraction: position of the vertex in [0, 1], float64 `[vertex]`.
+        before: highest line to its left, int64 `[vertex]`.
+        after: highest line to its right, int64 `[vertex]`.
+        first: highest line right after 0, int64 `[item]`.
     """
 
     item: Tensor
@@ -31,15 +31,15 @@ class Vertices:
 def envelope_vertices(start: Tensor, end: Tensor, scale: Tensor) -> Vertices:
     """Vertices of the upper envelope of k lines on [0, 1], for many sets of lines at once.
 
-    Walks along each envelope from 0: the next line is the one that first overtakes the present one, and of several
-    that do so in one point the steepest, so that lines that only touch the envelope give no vertex. Each step ends on
-    a higher line, hence there are at most k - 1.
+    Walks along each envelope from 0: the next line is the first to overtake the current one, and the steepest of
+    several that do so in one point, so that lines that only touch the envelope cause no vertex. Each step moves to a
+    line that ends higher, so there are at most k - 1.
 
     Args:
-        start: values of the lines at 0, float64 `[item, line]`; -inf for lines that are missing.
+        start: values of the lines at 0, float64 `[item, line]`; -inf for missing lines.
         end: values at 1, likewise.
-        scale: size of the values, `[item]`: a line counts as higher than another only if it ends higher by more than
-            `ROUNDING` of it.
+        scale: scale of the values, `[item]`: a line overtakes another only if it ends higher by more than `ROUNDING`
+            times the scale.
 
     Returns:
         The vertices.
@@ -60,7 +60,7 @@ def envelope_vertices(start: Tensor, end: Tensor, scale: Tensor) -> Vertices:
         below = start - start.gather(1, current[:, None])
         above = end - end.gather(1, current[:, None])
         overtakes = above > ROUNDING * scale[:, None]
-        # `above - below` is positive where it matters: the present line is highest at `at`, or equal up to rounding.
+        # `above - below` is positive where it matters: the current line is highest at `at`, up to rounding.
         fraction = torch.where(overtakes, -below / (above - below).clamp_min(torch.finfo(start.dtype).tiny), torch.inf)
         fraction = fraction.clamp_min(at[:, None])
         soonest = fraction.amin(1)
@@ -72,5 +72,5 @@ def envelope_vertices(start: Tensor, end: Tensor, scale: Tensor) -> Vertices:
         if not len(items):
             break
     item, fraction, before, after = (torch.cat(parts) for parts in zip(*steps, strict=True))
-    order = item.argsort(stable=True)  # the steps of one item are in order already
+    order = item.argsort(stable=True)  # the steps of each item are in order already
     return Vertices(item[order], fraction[order], before[order], after[order], first)

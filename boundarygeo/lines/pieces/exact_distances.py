@@ -14,8 +14,8 @@ from boundarygeo.lines.distances import BoundaryDistances
 from boundarygeo.lines.pieces.pieces import TOLERANCE, linear_pieces
 from boundarygeo.lines.rays import resolve_direction
 
-_FIRST_BLOCK = 1 / 64  # share of the reach that is cut into pieces first; each block is as long as all before it
-_OVERLAP = 1e-9  # of a block with the one before: a change at its very end lies inside the next
+_FIRST_BLOCK = 1 / 64  # share of max_distance in the first block; each later block is as long as all before it
+_OVERLAP = 1e-9  # relative overlap of two blocks, so that a change at the end of one lies inside the next
 
 
 @analysis
@@ -34,31 +34,28 @@ def exact_boundary_distance(
 ) -> BoundaryDistances:
     """The first change of the predicted label along a direction, from the exact pieces of the logits.
 
-    Nothing is sampled: a region is missed only if it is thinner than float64 resolves, 1e-12 of the part of the segment
-    that is being cut (see `LinearPieces`).
-
-    The segments are cut into the pieces on which the network is affine (see `linear_pieces`), from the example
-    outwards in blocks that double in length; an example whose label has changed takes no part in the next block. Labels
-    are those of float64 arithmetic.
+    The segments are cut into the pieces on which the network is affine (see `linear_pieces`), from the example outwards
+    in blocks that double the distance, until the label changes. Labels are those of float64. Nothing is sampled: only
+    regions thinner than float64 resolves, 1e-12 of a block, are missed (see `LinearPieces`).
 
     Args:
-        clf: the classifier; its module must be one that `linear_pieces` understands.
+        clf: the classifier; `linear_pieces` must support its module.
         x: examples `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         direction: `"fgsm"`, `"gradient"`, `"random"`, vectors `[example, *input]`, or `Directions`.
-        max_distance: how far to look, in steps of the direction (for `"fgsm"`: ε in L∞).
+        max_distance: length of the search, in steps of the direction (for `"fgsm"`: ε in L∞).
         clip: whether points are clipped to the bounds, as images are.
         seed: seed of random directions.
-        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
-        max_bytes: memory to work in, as in `linear_pieces`.
-        progress: whether to show a bar when it takes more than two seconds.
+        index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
+        max_bytes: as in `linear_pieces`.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The distances, with `scan=0` as nothing was scanned.
+        The distances, with `scan=0`, as nothing is scanned.
 
     Raises:
         TypeError: if an argument or the module's output has the wrong type.
-        ValueError: if an argument is out of its range, or as `linear_pieces` for a module that is not piecewise affine.
+        ValueError: if an argument is out of range, or as `linear_pieces` for modules that it does not support.
 
     Examples:
         >>> clf = Classifier(torch.nn.Linear(2, 2, bias=False))
@@ -78,7 +75,7 @@ def exact_boundary_distance(
     with clf.session(x, y):
         label = clf.logits(x, precision="float64").argmax(1)
     distance = torch.full((len(x),), torch.inf, dtype=torch.float64)
-    met = torch.full((len(x),), -1)
+    beyond = torch.full((len(x),), -1)
     pending = valid.nonzero()[:, 0]
     near, far = 0.0, max_distance * _FIRST_BLOCK
     while len(pending):
@@ -97,7 +94,7 @@ def exact_boundary_distance(
         first = torch.ones(len(changes.example), dtype=torch.bool)
         first[1:] = changes.example[1:] != changes.example[:-1]
         who = pending[changes.example[first]]
-        distance[who], met[who] = changes.t[first], changes.after[first]
+        distance[who], beyond[who] = changes.t[first], changes.after[first]
         pending = pending[distance[pending].isinf()]
         if far >= max_distance:
             break
@@ -105,9 +102,9 @@ def exact_boundary_distance(
     return BoundaryDistances(
         provenance=provenance(seed=seed, precision="float64", direction=along),
         distance=torch.where(valid, distance, torch.nan),
-        found=met >= 0,
+        found=beyond >= 0,
         predicted=label,
-        adversarial_label=met,
+        adversarial_label=beyond,
         true_labels=y.detach().cpu().long(),
         index=numbers,
         valid=valid,

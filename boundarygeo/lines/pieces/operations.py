@@ -1,8 +1,7 @@
-"""What is known about each operation: whether it is affine, or where its pattern changes.
+"""Supported operations: whether each is affine, or where its pattern changes.
 
-Functions and methods are known by name (`torch.relu`, `F.relu` and `Tensor.relu` are one), modules by type. What is
-not listed here is refused. That an operation keeps the examples of a batch apart is not listed but tried out, see
-`program.py`.
+Functions and methods are identified by name (`torch.relu`, `F.relu` and `Tensor.relu` are one), modules by type.
+Anything else is refused. `program.py` tests whether an operation treats the examples of a batch independently.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ Finder = Callable[..., switches.Switches]
 
 
 class MaxOverDimension(NamedTuple):
-    """What `torch.max(x, dim)` gives, without the indices, which are not affine."""
+    """Result of `torch.max(x, dim)` without the indices, which are not affine."""
 
     values: Tensor
     indices: None = None
@@ -26,13 +25,13 @@ class MaxOverDimension(NamedTuple):
 
 @dataclass(frozen=True)
 class Operation:
-    """What an operation on tensors that depend on the input does.
+    """Properties of an operation on tensors that depend on the input.
 
     Attributes:
-        find: where its pattern changes; None for affine operations.
+        find: finds where its pattern changes; None for affine operations.
         operands: which arguments may depend on the input: `"first"`, `"one"` (any one of them) or `"any"`.
-        refuse: called with the arguments; a word on why this use of it is not supported, or "".
-        run: computes it; None for the operation itself.
+        refuse: called with the arguments; returns why this use is not supported, or "".
+        run: computes it instead of the operation itself, or None.
     """
 
     find: Finder | None = None
@@ -61,7 +60,7 @@ def _value_of_maximum(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _same(value: Tensor, *_: Any, **__: Any) -> Tensor:
-    # Conversions of dtype and device would leave float64, or the device.
+    # Ignore conversions, which would leave float64 or the device.
     return value
 
 
@@ -81,8 +80,7 @@ BY_NAME: dict[str, Operation] = {
             "transpose", "swapaxes", "movedim", "expand", "contiguous", "clone", "detach", "pad", "pixel_shuffle",
             "interpolate", "upsample", "chunk", "split", "unbind", "narrow", "select", "getattr",
             "zeros_like", "ones_like", "new_zeros", "new_ones",
-            # Affine in evaluation mode. That a module is deterministic and keeps the examples of a batch apart, so that
-            # there is neither dropout nor are there batch statistics, is checked by `Classifier.running`.
+            # Affine in eval mode, without dropout or batch statistics, which `Classifier.session` rules out.
             "batch_norm", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout",
         ],
         _AFFINE,
@@ -108,7 +106,7 @@ BY_NAME: dict[str, Operation] = {
         Operation(switches.in_adaptive_max_pool, refuse=_indices),
     ),
 }  # fmt: skip
-"""Operations by the name of the function or method, in-place variants left out (`add_` and `iadd` are `add`)."""
+"""Operations by name of the function or method; in-place variants (`add_`, `iadd`) go by the plain name (`add`)."""
 
 AFFINE_MODULES: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -139,17 +137,17 @@ BENDING_MODULES: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
     nn.AdaptiveMaxPool2d: ("adaptive_max_pool2d", ("output_size", "return_indices")),
     nn.AdaptiveMaxPool3d: ("adaptive_max_pool3d", ("output_size", "return_indices")),
 }
-"""Modules that are one of the functions above: its name, and the attributes that are its keyword arguments."""
+"""Modules equivalent to a function above: its name, and the attributes that are its keyword arguments."""
 
 
 def operation_of_module(module: nn.Module) -> tuple[Operation, dict[str, Any]] | None:
-    """What a leaf module does, and the keyword arguments that its finder takes.
+    """The operation of a leaf module, and keyword arguments of its finder.
 
     Args:
         module: a module of `torch.nn`, in evaluation mode.
 
     Returns:
-        The operation and the settings, or None if the module is not known.
+        The operation and the settings, or None if the module is not supported.
     """
     for kind, (name, attributes) in BENDING_MODULES.items():
         if isinstance(module, kind):

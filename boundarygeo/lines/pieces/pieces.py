@@ -1,4 +1,4 @@
-"""The exact partition of a segment into pieces on which a piecewise affine classifier is affine."""
+"""Exact partition of segments into pieces on which a piecewise affine classifier is affine."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +24,12 @@ from boundarygeo.lines.rays import reach, resolve_direction
 from boundarygeo.results import Result, array
 
 TOLERANCE = 1e-12
-"""Breakpoints closer together than this share of the segment's largest |t| are one."""
+"""Breakpoints closer together than this share of the segment's largest |t| count as one."""
 
-# Small parts stay near a CPU's caches; an accelerator wants large ones.
+# Small parts stay near a CPU's caches; an accelerator needs large ones.
 WORKING_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}
-FEWEST_ROWS = 16  # carried at once unless max_bytes says otherwise: parts share a row with the next
-_DUALS = 4  # `slope_jumps` holds four numbers for each that the walk does
+FEWEST_ROWS = 16  # rows per part by default, at least: each part repeats a row of the one before
+_DUALS = 4  # `slope_jumps` needs four times the memory of the walk
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DecisionBoundaries:
     """Where the predicted class changes along segments.
 
     Attributes:
-        example: number of the example in the batch, int64 `[boundary]`, ascending.
+        example: position of the example in the batch, int64 `[boundary]`, ascending.
         t: coordinate on its segment, float64 `[boundary]`, ascending for each example.
         before: class at smaller t, int64 `[boundary]`.
         after: class at larger t, int64 `[boundary]`.
@@ -53,34 +53,33 @@ class DecisionBoundaries:
 class LinearPieces(Result):
     """The exact affine pieces of the logits along one segment per example, in float64.
 
-    Two things are counted. A *breakpoint* is where the activation pattern changes: which side of its kinks a unit is
-    on, or which element a maximum takes. `patterns` counts the stretches between breakpoints, on each of which the
-    network is one affine function: the linear regions of the literature. A *bend* is a breakpoint at which the slope of
-    some logit changes; `count` counts the pieces between bends. Not every breakpoint is a bend: a dead unit, a larger
-    element of a later maximum or zero weights can stand between a unit and the logits.
+    A *breakpoint* is where the activation pattern changes: a unit passes one of its kinks, or a maximum takes another
+    element. `patterns` counts the stretches between breakpoints, the linear regions of the literature. A *bend* is a
+    breakpoint at which the slope of some logit changes; `count` counts the pieces between bends. Not every breakpoint
+    is a bend: a dead unit, a larger element of a later maximum or zero weights can stand between a unit and the logits.
 
-    A breakpoint at which a logit leaves the line between the neighbouring ones by more than any rounding is a bend.
-    Which of the others are is decided by the patterns on both sides, not by the size of the change: the jump of the
-    slope starts at the units that switch, and goes on to the logits through those that are active. Any jump that
-    arrives counts, however small; so does the rounding that is left where several units switch in one point and cancel.
+    A breakpoint is a bend if a logit leaves the line between the neighbouring breakpoints by more than any rounding.
+    The other breakpoints are decided by the patterns on both sides: the jump of the slope starts at the units that
+    switch, and propagates to the logits through active units. Any jump that arrives counts, however small; so does the
+    rounding that is left if several units switch in one point and cancel.
 
-    Float64 has its limits: two breakpoints within 1e-12 of the largest |t| are one (of several in one point only the
-    first is named), and a unit that is zero up to 1e-13 of its layer's largest value at both neighbours does not change
-    sign there.
+    Float64 has its limits: two breakpoints within 1e-12 of the largest |t| count as one (and only the first is named),
+    and a unit that is zero up to 1e-13 of its layer's largest value at both neighbours does not change sign
+    in-between.
 
     Attributes:
-        breakpoints: coordinates t, ascending, with both ends of the segment first and last, float64
-            `[example, breakpoint]`; NaN beyond an example's last.
-        logits: at the breakpoints, float64 `[example, breakpoint, class]`; NaN beyond the last.
+        breakpoints: coordinates t, ascending, including both ends of the segment, float64 `[example, breakpoint]`;
+            padded with NaN.
+        logits: logits at the breakpoints, float64 `[example, breakpoint, class]`; padded with NaN.
         layer: nonlinearity that caused the breakpoint, an index into `layers`, int64 `[example, breakpoint]`; -1 at
-            the ends and beyond.
+            the ends and in the padding.
         bends: whether the slope of some logit changes there, bool `[example, breakpoint]`.
-        count: number of affine pieces of the logits: bends and one, int64 `[example]`.
-        length: L2 length of the direction in input units, float64 `[example]`: that of one unit of t.
+        count: number of affine pieces of the logits (bends plus one), int64 `[example]`.
+        length: L2 length of one unit of t in input units, float64 `[example]`.
         index: number of each example, int64 `[example]`.
         layers: names of the nonlinearities in the order of the network; `"bounds"` is the clamp to the bounds.
         extent: first and last t.
-        name: what the directions are.
+        name: name of the directions.
         unit: unit of t.
         clip: whether points were clipped to the bounds.
     """
@@ -100,7 +99,7 @@ class LinearPieces(Result):
 
     @property
     def patterns(self) -> Tensor:
-        """Number of activation patterns along each segment: of stretches between breakpoints, int64 `[example]`."""
+        """Number of activation patterns (stretches between breakpoints) along each segment, int64 `[example]`."""
         return self.breakpoints.isfinite().sum(1) - 1
 
     def at(self, t: Tensor) -> Tensor:
@@ -140,7 +139,7 @@ class LinearPieces(Result):
     def boundaries(self) -> DecisionBoundaries:
         """The exact decision boundaries: where another logit becomes the largest.
 
-        A logit that only touches the largest one gives no boundary.
+        Logits that only touch the largest one do not count.
 
         Returns:
             Boundaries of all examples.
@@ -150,8 +149,8 @@ class LinearPieces(Result):
         scale = torch.maximum(start.abs().amax(1), end.abs().amax(1))
         found = envelope_vertices(start, end, scale)
         begin, stop = self.breakpoints[example, piece], self.breakpoints[example, piece + 1]
-        # One entry for the start of each piece, where the class may differ from that at the end of the one before,
-        # and one for each change within.
+        # One entry for the start of each piece, where the class may differ from the end of the one before, and one for
+        # each change inside a piece.
         item = torch.cat([torch.arange(len(start)), found.item])
         order = item.argsort(stable=True)
         item = item[order]
@@ -178,36 +177,36 @@ def linear_pieces(
 ) -> LinearPieces:
     r"""Cut segments into the pieces on which a piecewise affine network is affine, exactly.
 
-    The segment of example i is :math:`x_i + t d_i` for t in the extent, clipped to the bounds if `clip`. All tensors
-    that are live at a layer are carried at the breakpoints found so far; a nonlinearity adds those at which its
-    pattern changes between two neighbours, where every live tensor is interpolated, without error but rounding, as
-    all of them are affine in between (Sotoudeh & Thakur 2019, arXiv 1908.06214).
+    The segment of example i is :math:`x_i + t d_i` for t in the extent, clipped to the bounds if `clip`. All live
+    tensors are carried at the breakpoints found so far. Each nonlinearity adds the breakpoints at which its pattern
+    changes, and every live tensor is interpolated there, which is exact up to rounding, since all are affine
+    in-between (Sotoudeh & Thakur 2019, arXiv 1908.06214).
 
-    Known are linear and convolution layers, batch norm, average pooling, padding, reshaping, indexing, sums, multiples
+    Supported: linear and convolution layers, batch norm, average pooling, padding, reshaping, indexing, sums, multiples
     and concatenations; ReLU, LeakyReLU, PReLU, ReLU6, Hardtanh, clamp, abs, maxima, minima and max pooling; in any
     wiring that `torch.fx` can trace, as layers, functions, methods and in place.
 
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
-        y: true classes, int64 `[example]`, from which directions by name are made.
+        y: true classes, int64 `[example]`, for directions by name.
         direction: as in `logit_lines`; one unit of t is the length of the vector. A zero vector among `Directions`
             gives one piece.
-        extent: t runs from -extent to extent, or from the first to the second number.
-        clip: whether points are clipped to the bounds, which gives breakpoints of its own.
-        max_bytes: about how much memory the carried tensors may take, but for the least that is possible; by default
-            64 MiB on a CPU and 4 GiB on an accelerator, or more for networks of which that is less than 16 points.
+        extent: t covers ±extent, or (low, high).
+        clip: whether points are clipped to the bounds, which adds breakpoints.
+        max_bytes: approximate memory for the carried tensors, but at least for two points; by default 64 MiB on a CPU
+            and 4 GiB on an accelerator, and at least enough for 16 points.
         seed: seed of random directions.
-        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
-        progress: whether to show a bar when it takes more than two seconds.
+        index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The pieces, examples in the order given.
+        The pieces, in the order of the examples.
 
     Raises:
         TypeError: if `x`, `y` or `direction` is not a tensor of the right kind, or the module does not return one.
-        ValueError: if an argument is out of its range, a vector that was given is zero, or the module cannot be
-            traced, is not piecewise affine, or holds an operation that is not known.
+        ValueError: if an argument is out of range, a direction tensor has a zero vector, or the module cannot be
+            traced, is not piecewise affine, or contains an unsupported operation.
 
     Examples:
         >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
@@ -263,7 +262,7 @@ def linear_pieces(
 
 
 class _Segments:
-    """Points of the segments, made on the device in float64."""
+    """Points of the segments, computed on the device in float64."""
 
     def __init__(self, x: Tensor, direction: Tensor, extent: tuple[float, float], device: torch.device) -> None:
         self.x, self.direction, self.extent, self.device = x, direction, extent, device
@@ -315,7 +314,7 @@ def _jumps_at(program: Program, segments: _Segments, rows: Rows, some: Tensor) -
 
 
 def _joined(found: list[tuple[Rows, Tensor]]) -> tuple[Rows, Tensor]:
-    """All rows and logits, from parts whose first rows may repeat the last of the one before."""
+    """All rows and logits, from parts that may begin with the last row of the one before."""
     t, example, layer = (torch.cat([getattr(rows, name) for rows, _ in found]) for name in ("t", "example", "layer"))
     new = torch.ones(len(t), dtype=torch.bool)
     new[1:] = (t[1:] != t[:-1]) | (example[1:] != example[:-1])
@@ -346,8 +345,9 @@ def _double_copy(module: nn.Module, device: torch.device) -> nn.Module:
     hooked = next((name for name, layer in duplicate.named_modules() if has_hooks(layer)), None)
     if hooked is not None:
         raise ValueError(
-            f"module must have no hooks, whose effect exact pieces do not see, got one on {hooked or 'itself'!r}"
+            f"exact pieces ignore hooks, and the module has one on {hooked or 'itself'!r}: remove it, or move its "
+            "effect into the module"
         )
     if duplicate is unwrapped(module):
-        raise ValueError(f"module must allow copy.deepcopy, got {type(module).__name__}, which does not")
+        raise ValueError(f"module must support copy.deepcopy, but {type(module).__name__} does not")
     return duplicate.double()

@@ -1,4 +1,4 @@
-"""From a module to the steps that carry breakpoints through it: everything is checked here, before any work."""
+"""Compiles a module into the steps that carry breakpoints through it, and checks all of them before any work."""
 
 import operator
 from collections import Counter
@@ -14,13 +14,13 @@ from torch.fx.node import map_aggregate, map_arg
 from boundarygeo.lines.pieces.operations import BY_NAME, Finder, Operation, operation_of_module
 from boundarygeo.lines.pieces.tracing import Normalisation, Pipeline, described, trace
 
-# Two numbers of rows: an operation whose result has as many rows as its input both times keeps the rows apart.
+# An operation that preserves two different numbers of rows treats rows independently.
 _PROBE_ROWS = (3, 5)
-_SAME_LOGITS = 1e-9  # of the largest logit: the steps are the module's own operations, in float64
+_SAME_LOGITS = 1e-9  # relative to the largest logit, in float64
 
 
 class _BatchSize:
-    """Stands for the size of the batch dimension where a module asks for it: it changes from step to step."""
+    """Placeholder for the size of the batch dimension, which changes from step to step."""
 
     def __repr__(self) -> str:
         return "batch size"
@@ -35,12 +35,12 @@ class Step:
     """One operation on tensors that depend on the input.
 
     Attributes:
-        node: its node in the graph: the name of its result.
-        run: computes it from the node's arguments.
-        find: where its pattern changes; None for affine operations.
-        settings: keyword arguments that the finder takes besides the node's.
+        node: its node in the graph, the key of its result.
+        run: computes the result from the node's arguments.
+        find: finds where its pattern changes; None for affine operations.
+        settings: further keyword arguments of the finder.
         layer: its number among the nonlinearities, or -1.
-        last: nodes whose results nothing needs after this step.
+        last: nodes whose results are not needed after this step.
     """
 
     node: fx.Node
@@ -61,7 +61,7 @@ class Program:
         output: node of the logits.
         constants: results that do not depend on the input.
         layers: name of each nonlinearity, in order; `"bounds"` for the clamp to the bounds.
-        bytes_per_row: what a walk holds at once for every row of its parts, at most.
+        bytes_per_row: peak memory of a walk per row of its parts.
     """
 
     steps: tuple[Step, ...]
@@ -77,7 +77,7 @@ class Program:
         Args:
             step: one of the steps.
             values: results so far that depend on the input.
-            rows: number of rows that these have.
+            rows: their number of rows.
 
         Returns:
             Positional and keyword arguments.
@@ -97,13 +97,13 @@ def build_program(
         module: a float64 copy in evaluation mode, which may be changed.
         normalise: the classifier's normalisation.
         bounds: lowest and highest input, or None.
-        points: gives that many points, float64 `[row, *input]`, to try the steps on.
+        points: returns a given number of points, float64 `[row, *input]`, to try the steps on.
 
     Returns:
         The program.
 
     Raises:
-        ValueError: if the module cannot be traced, or holds an operation that is not known to be piecewise affine.
+        ValueError: if the module cannot be traced, or contains an operation not known to be piecewise affine.
     """
     pipeline = Pipeline(module, normalise, bounds).eval()
     try:
@@ -120,16 +120,14 @@ def build_program(
                 if type(layer).__module__.startswith("torchvision.transforms"):
                     kind = type(layer).__name__
                     hint = (
-                        f"it passes over {kind} in {name or 'the module'!r}: leave that to mean= and std= of Classifier"
+                        f"tracing skips {kind} in {name or 'the module'!r}: pass mean= and std= to Classifier instead"
                     )
-            raise ValueError(
-                f"module must compute what torch.fx traces, got other logits from the traced operations ({hint})"
-            )
+            raise ValueError(f"the operations that torch.fx traced do not reproduce the module's logits ({hint})")
     return program
 
 
 class _Builder:
-    """Runs the graph on a few rows, finds out what depends on the input, and checks each operation that does."""
+    """Runs the graph on a few rows to find what depends on the input, and checks each of these operations."""
 
     def __init__(self, pipeline: Pipeline, graph: fx.Graph, probes: list[Tensor]) -> None:
         self.pipeline, self.graph = pipeline, graph
@@ -160,7 +158,7 @@ class _Builder:
             elif not self._inspection(node):
                 operations[node] = self._check(node)
         if self._output not in self.trials[0]:
-            raise ValueError("module must give logits that depend on its input, got constants")
+            raise ValueError("the module's logits do not depend on its input")
         return self._assemble(operations)
 
     def _constant(self, node: fx.Node) -> None:
@@ -180,16 +178,16 @@ class _Builder:
         return operator.attrgetter(path)(self.pipeline)
 
     def _inspection(self, node: fx.Node) -> bool:
-        """Answer questions about shape, dtype and device of a tensor; whether the node is one."""
+        """Evaluate nodes that ask for a tensor's shape, dtype or device; returns whether the node does."""
         name = _name(node)
         if name == "getattr":
             name = str(node.args[1])
         if name in ("to", "type_as") and not self._depends(node.args[0]):
-            self.constants[node] = self.constants[node.args[0]]  # type: ignore[index]  # the method's tensor
+            self.constants[node] = self.constants[node.args[0]]  # type: ignore[index]  # the tensor itself
             return True
         if name not in ("size", "shape", "dim", "ndim", "ndimension", "device", "dtype", "is_cuda"):
             return False
-        value: Tensor = self.trials[0][node.args[0]]  # type: ignore[index]  # a question has a tensor in front
+        value: Tensor = self.trials[0][node.args[0]]  # type: ignore[index]  # the first argument is a tensor
         if name in ("size", "shape"):
             sizes = (BATCH_SIZE, *value.shape[1:])
             asked = node.args[1:] if name == "size" else ()
@@ -202,7 +200,7 @@ class _Builder:
         return True
 
     def _check(self, node: fx.Node) -> tuple[Operation, dict[str, Any]]:
-        """Look an operation up, check its use, and try it out on both numbers of rows."""
+        """Look up an operation, check how it is used, and try it on both numbers of rows."""
         operation, settings = self._look_up(node)
         carried = [number for number, part in enumerate((*node.args, *node.kwargs.values())) if self._depends(part)]
         if (operation.operands == "first" and carried not in ([], [0])) or (
@@ -233,7 +231,7 @@ class _Builder:
                 return Operation(), {}
             found = operation_of_module(module)
         else:
-            # Functions of other packages may have the name of one of torch's.
+            # Functions of other packages may share a name with one of torch's.
             home = getattr(node.target, "__module__", None) or "torch"
             known = node.op == "call_method" or home.split(".")[0] in ("torch", "_operator", "builtins")
             found = (BY_NAME[_name(node)], {}) if known and _name(node) in BY_NAME else None
@@ -263,12 +261,12 @@ class _Builder:
             output=self._output,
             constants=self.constants,
             layers=tuple(self.layers),
-            # At each nonlinearity a walk may have one part waiting; at the peak it holds that part and a refined copy.
+            # One part may wait at each nonlinearity; at the peak a walk also holds the current part and a refined copy.
             bytes_per_row=parked + 2 * peak,
         )
 
     def _bytes(self, nodes: set[fx.Node]) -> int:
-        """Bytes of the results of nodes, per row."""
+        """Size of the results of nodes, in bytes per row."""
         total = 0
 
         def add(value: Any) -> Any:
@@ -292,7 +290,7 @@ class _Builder:
         return node.target  # type: ignore[return-value]  # fx types targets of all kinds of nodes as one
 
     def _layer_name(self, node: fx.Node) -> str:
-        """Path of the module, or of the one that calls the function and the function's name; numbered if used twice."""
+        """Path of the module, or of the caller plus the function's name; numbered if used twice."""
         owner = node.meta["owner"].removeprefix("module").removeprefix(".")
         if node.meta["owner"] == "":
             name = "bounds"
@@ -307,7 +305,7 @@ class _Builder:
         called = node.op == "call_module"
         what = type(self.pipeline.get_submodule(str(node.target))).__name__ if called else _name(node)
         raise ValueError(
-            "module must be made of piecewise affine operations that linear_pieces knows, got "
+            "linear_pieces supports known piecewise affine operations only, got "
             f"{what}{' ' if why else ''}{why} in {described(node.meta['owner'])} (node {node.name!r})"
         )
 

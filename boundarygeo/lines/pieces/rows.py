@@ -1,4 +1,4 @@
-"""Rows: where on which segment the carried tensors are evaluated, and how rows are put between others."""
+"""Rows: the points at which tensors are carried, and how new ones are inserted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from boundarygeo.lines.pieces.switches import Switches
 
 @dataclass(frozen=True)
 class Rows:
-    """Points on the segments of several examples, in order: one row each in every carried tensor.
+    """Points on the segments of several examples, in order; each is one row of every carried tensor.
 
     Attributes:
         t: coordinate on the segment, float64 `[row]`.
-        example: number of the example, int64 `[row]`.
+        example: position of the example, int64 `[row]`.
         layer: nonlinearity that caused the breakpoint, int64 `[row]`; -1 at the ends of a segment.
     """
 
@@ -37,11 +37,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Refinement:
-    """Rows that come from others: copied, or new between two of them.
+    """A new set of rows: copies of old ones, and new ones between two of them.
 
     Attributes:
         rows: the new rows.
-        left: old row that each is, or comes after, int64 `[row]`.
+        left: old row that each copies or follows, int64 `[row]`.
         weight: share of the way to the next old row, float64 `[row]`; 0 for copies.
     """
 
@@ -50,7 +50,7 @@ class Refinement:
     weight: Tensor
 
     def chunks(self, limit: int) -> Iterator["Refinement"]:
-        """Parts of at most `limit` rows, each beginning with the last row of the one before.
+        """Split into parts of at most `limit` rows, each beginning with the last row of the one before.
 
         Args:
             limit: number of rows, at least 2.
@@ -66,7 +66,7 @@ class Refinement:
             yield Refinement(rows, self.left[part], self.weight[part])
 
     def apply(self, value: Any) -> Any:
-        """Carried tensors (or tuples of them) at the new rows, from those at the old."""
+        """Carried tensors (or tuples of them) at the new rows, interpolated from the old ones."""
         new = self.weight.nonzero()[:, 0]
         before = self.left[new]
 
@@ -82,16 +82,16 @@ class Refinement:
 
 
 def refine(rows: Rows, switches: Switches, tolerance: float, layer: int) -> Refinement | None:
-    """Put a row at each change of pattern.
+    """Insert a row at each change of pattern.
 
     Args:
         rows: rows so far.
-        switches: changes `(pair, fraction)`, as a finder gives them.
-        tolerance: changes within this distance of a row, or of each other, share it.
+        switches: changes `(pair, fraction)` from a finder.
+        tolerance: changes within this distance of a row, or of each other, share a row.
         layer: number of the nonlinearity.
 
     Returns:
-        How the new rows come from the old, or None if there are none.
+        The refinement, or None without new rows.
     """
     pair, fraction = switches
     begin, end = rows.t[pair], rows.t[pair + 1]

@@ -1,4 +1,4 @@
-"""Affine pieces in a few numbers: how many, how straight the logits are, and how far the first other label is."""
+"""Affine pieces in a few numbers: their count, straightness of the logits, distance to the first change of label."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,17 @@ from boundarygeo.results.statistics import Estimate, median, share
 
 @dataclass(frozen=True)
 class PieceSummary:
-    """Medians over the examples that have a direction, with 95 % intervals. Of an example's logits, the median counts.
+    """Medians over the examples with a direction, with 95 % intervals; first over an example's logits where needed.
 
     Attributes:
         pieces: number of affine pieces.
-        density: the same per unit along the segment.
-        r_squared: R² of the best line; logits that are constant have none.
+        density: number of affine pieces per unit along the segment.
+        r_squared: R² of the best line, without constant logits.
         line_deviation: largest deviation from the best line, divided by the logit's range.
-        tangent_deviation: the same from the tangent at t = 0.
-        cosines: of the input gradients at t = 0 and at the first and last point that was asked for.
+        tangent_deviation: largest deviation from the tangent at t = 0, divided by the logit's range.
+        cosines: cosines between the input gradients at t = 0 and at the first and last point.
         changed: share of the examples whose label changes, towards the first and the last t.
-        distance: exact distance to that change in either direction; inf where half do not change.
+        distance: exact distance to that change in either direction; inf if half do not change.
         missing: number of examples without a direction.
     """
 
@@ -42,7 +42,7 @@ def piece_summary(pieces: LinearPieces, cosines: GradientCosines) -> PieceSummar
 
     Args:
         pieces: exact pieces, around t = 0.
-        cosines: along the same directions; the first and the last point are looked at.
+        cosines: along the same directions; only the first and the last point are used.
 
     Returns:
         The summary.
@@ -53,7 +53,7 @@ def piece_summary(pieces: LinearPieces, cosines: GradientCosines) -> PieceSummar
     assert straight.tangent_deviation is not None  # t = 0 is inside
 
     def known(values: Tensor) -> Estimate:
-        """The median of what exists: a constant logit has no R², a point without a gradient no cosine."""
+        """The median without NaN: constant logits have no R², points without a gradient no cosine."""
         values = values[exists]
         return median(values[~values.isnan()].numpy())
 
@@ -92,5 +92,5 @@ def _finite(distances: Tensor) -> Estimate:
 
 
 def _relative(deviation: Tensor, straight: Straightness) -> Tensor:
-    """The median over an example's logits, constant ones left out, of a deviation / the logit's range, `[example]`."""
+    """Median of deviation / range over an example's logits, without constant ones, `[example]`."""
     return (deviation / straight.range).masked_fill(straight.r_squared.isnan(), torch.nan).nanmedian(1).values

@@ -2,8 +2,8 @@
 
 A finder is called with `joined` (bool `[row - 1]`: whether a row and the next are neighbours on one segment) and the
 arguments of the operation, whose tensors have one row per breakpoint and are affine between neighbours. It returns
-the changes as `(pair, fraction)`: between rows pair and pair + 1, at that fraction of the way; in any order, and at 0
-or 1 where rounding has it so.
+the changes as `(pair, fraction)`: between rows pair and pair + 1, at that fraction of the way. They are in any order,
+and rounding may put a fraction at 0 or 1.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ Switches = tuple[Tensor, Tensor]
 def sign_changes(joined: Tensor, z: Tensor) -> Switches:
     """Where elements of z pass through zero.
 
-    An element that is zero at both ends, exactly or up to rounding, does not change in between; one that is zero at
-    one end may be said to change there, where a breakpoint is already.
+    An element that is zero at both ends, exactly or up to rounding, does not change in-between; one that is zero at
+    one end may change there, at an existing breakpoint.
 
     Args:
         joined: bool `[row - 1]`.
@@ -118,8 +118,8 @@ def in_maximum(joined: Tensor, input: Tensor, dim: Any = None, keepdim: bool = F
     if isinstance(dim, Tensor) or other is not None:
         return where_equal(joined, input, dim if other is None else other)
     over = sorted({axis % input.ndim for axis in ((dim,) if isinstance(dim, int) else dim)})
-    kept = [axis for axis in range(input.ndim) if axis not in over]
-    flat = input.permute(*kept, *over).reshape(len(input), -1, *(input.shape[axis] for axis in over)).flatten(2)
+    rest = [axis for axis in range(input.ndim) if axis not in over]
+    flat = input.permute(*rest, *over).reshape(len(input), -1, *(input.shape[axis] for axis in over)).flatten(2)
     windows = torch.arange(flat.shape[2])[None]
     return _in_windows(joined, flat, flat.argmax(2, keepdim=True), windows)
 
@@ -141,7 +141,7 @@ def _in_windows(joined: Tensor, values: Tensor, index: Tensor, windows: Tensor) 
     """
     pair, channel, window = ((index[1:] != index[:-1]) & joined[:, None, None]).nonzero(as_tuple=True)
     old, new = index[pair, channel, window], index[pair + 1, channel, window]
-    # Most changes are ties, often of zeros: the same element is largest at both ends, and so all the way.
+    # Most changes of the index are ties, often of zeros: one element is largest at both ends, and so all the way.
     passed = (values[pair, channel, old] > values[pair, channel, new]) & (
         values[pair + 1, channel, new] > values[pair + 1, channel, old]
     )

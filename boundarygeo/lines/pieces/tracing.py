@@ -1,4 +1,4 @@
-"""From a module to a graph of operations."""
+"""Traces a module into a graph of operations."""
 
 import traceback
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _TORCH = str(Path(torch.__file__).parent)
 
 
 class Normalisation(nn.Module):
-    """The classifier's normalisation as a layer: affine, and not to be traced."""
+    """The classifier's normalisation as an affine layer, which is not traced."""
 
     def __init__(self, normalise: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Normalisation(nn.Module):
 
 
 class Pipeline(nn.Module):
-    """A module with all that stands between a point of the line and it: the clamp to the bounds, the normalisation.
+    """A module behind the clamp to the bounds and the normalisation.
 
     Args:
         module: takes normalised inputs.
@@ -48,7 +48,7 @@ class Pipeline(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Notes at each node which layer it belongs to, and keeps that path when tracing fails."""
+    """Records each node's layer, and the layer in which tracing failed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         outer, self.path = self.path, self.path_of_module(m)
         result = super().call_module(m, forward, args, kwargs)
-        self.path = outer  # not in a `finally`: after an error the path says where it happened
+        self.path = outer  # not in a `finally`: after an error, the path shows where it happened
         return result
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
@@ -70,9 +70,9 @@ class _Tracer(fx.Tracer):
 
 
 def trace(pipeline: Pipeline) -> fx.Graph:
-    """The graph of operations of a pipeline, in-place ones replaced by their plain forms.
+    """The graph of operations of a pipeline, with in-place ones replaced by plain ones.
 
-    Each node's `meta["owner"]` is the path of the module that it is called in.
+    Each node's `meta["owner"]` is the path of the module that calls it.
 
     Args:
         pipeline: in evaluation mode; its modules' `inplace` settings are switched off.
@@ -86,38 +86,37 @@ def trace(pipeline: Pipeline) -> fx.Graph:
     tracer = _Tracer()
     try:
         graph = tracer.trace(pipeline)
-    except Exception as error:  # user code may trip over a tracer in any way
+    except Exception as error:  # user code may fail under tracing in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"module must be traceable by torch.fx, got an error in {described(tracer.path)}{_calling(error)}: {reason}"
+            f"torch.fx cannot trace the module, error in {described(tracer.path)}{_calling(error)}: {reason}"
         ) from error
     _out_of_place(graph, pipeline)
     for node in reversed(graph.nodes):
         if not node.users and node.op not in ("placeholder", "output"):
-            graph.erase_node(node)  # breakpoints of a result that nothing reads are none
+            graph.erase_node(node)  # unused results cause no breakpoints
     return graph
 
 
 def described(path: str) -> str:
-    """Where in the user's module a path of the pipeline is."""
+    """A path of the pipeline in terms of the user's module."""
     inner = path.removeprefix("module").removeprefix(".")
     return f"layer {inner!r}" if inner else "the module itself"
 
 
 def _calling(error: BaseException) -> str:
-    """The last line of user code that an error came through."""
+    """The last line of user code in an error's traceback."""
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_TORCH)]
     frame = ours[-1]
-    if frame.filename == __file__:  # the error was raised within torch, on the module itself
+    if frame.filename == __file__:  # no user code: torch raised on the module itself
         return ""
     return f" at {Path(frame.filename).name}:{frame.lineno}, `{frame.line}`"
 
 
 def _out_of_place(graph: fx.Graph, root: nn.Module) -> None:
-    """Replace in-place operations by plain ones, and let later users of what they changed read the result.
+    """Replace in-place operations by plain ones, and let later readers of the changed tensor use the result.
 
-    A change through a view that is read under another name is not followed; that the graph still computes what the
-    module does is checked where the program is built.
+    Changes through views are not followed; `build_program` checks that the graph still computes the module's logits.
     """
     order = {node: number for number, node in enumerate(graph.nodes)}
     for node in graph.nodes:
@@ -147,6 +146,6 @@ def _out_of_place(graph: fx.Graph, root: nn.Module) -> None:
 
 
 def _plain(function: Any) -> Any:
-    """The plain form of a function whose name ends with an underscore; the function itself if there is none."""
+    """The out-of-place variant of a function such as `relu_`, or the function itself if there is none."""
     name = function.__name__.removesuffix("_")
     return getattr(torch, name, None) or getattr(torch.nn.functional, name, function)

@@ -1,9 +1,8 @@
-"""The walk along segments: all live tensors carried at the breakpoints found so far, part by part.
+"""The walk along segments: all live tensors are carried at the breakpoints found so far, part by part.
 
-When a nonlinearity splits a part of a segment into more rows than fit, the part is cut into smaller ones, of which
-the first is carried on to the logits while the others wait. A waiting part holds only the rows that its tensors had
-before the nonlinearity, so that memory is bounded by the limit times the depth of the network, whatever the number
-of pieces; and nothing is computed twice.
+If a nonlinearity splits a part into more rows than the limit, the part is cut into smaller ones: the first is carried
+on to the logits while the others wait. A waiting part holds its tensors at the rows before the nonlinearity, so that
+memory is bounded by the limit times the depth of the network, whatever the number of pieces. Nothing is computed twice.
 """
 
 from collections.abc import Iterator
@@ -24,19 +23,18 @@ def walk(
         program: the module.
         rows: ends of each segment, two rows per example, in order.
         points: inputs there, float64 `[row, *input]`.
-        limit: rows that are carried at once, at least 2.
-        tolerance: breakpoints within this distance in t are one.
+        limit: most rows carried at once, at least 2.
+        tolerance: breakpoints within this distance in t count as one.
 
     Yields:
-        Breakpoints and logits `[row, class]` of each part, in order; a part may begin with the last row of the one
-        before.
+        Breakpoints and logits `[row, class]` of each part, in order; a part may repeat the last row of the one before.
     """
     unchanged = Refinement(rows, torch.arange(len(rows), device=points.device), torch.zeros_like(rows.t))
     waiting = [(0, False, chunk, {program.input: points}) for chunk in unchanged.chunks(limit)][::-1]
     while waiting:
         position, refined, chunk, before = waiting.pop()
         rows, values = chunk.rows, {node: chunk.apply(value) for node, value in before.items()}
-        del before  # frees the unrefined tensors, if no other part waits for them
+        del before  # frees the unrefined tensors once no part waits for them
         for number in range(position, len(program.steps)):
             step = program.steps[number]
             args, kwargs = program.arguments(step, values, len(rows))

@@ -117,7 +117,7 @@ def successes(
         example: example of each job, int64 `[job]`.
         size: size of its frame, int64 `[job]`.
         input_size: number of dimensions of an input.
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         Counts, int64 `[job]`.

@@ -144,7 +144,7 @@ def sequential_directions(
             them have random starts only.
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
         seed: seed of the random starts.
-        progress: whether to show a bar when it takes more than two seconds.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         The directions. They depend on neither the batch size nor the order of the examples, but for float32 rounding of
@@ -152,7 +152,7 @@ def sequential_directions(
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is not usable.
+        ValueError: if an argument or the module's output is invalid.
     """
     check_choice(box, "box", BOXES)
     eps, max_directions, steps, starts, failures, seed = plain(eps, max_directions, steps, starts, failures, seed)
