@@ -172,12 +172,18 @@ class Measured:
 def measure(
     problem: Problem, network: str, seed: int, settings: Settings, test: Split, train: Split, kept: Path
 ) -> None:
-    """All instruments on the networks that differ by their method alone; writes a JSON file."""
+    """All instruments on the networks that differ by their method alone; writes a JSON file.
+
+    A folder beside it has what is finished: re-running resumes.
+    """
     subjects = [_subject(problem, row, network, seed) for row in problem.methods]
     on_test = ["accuracy", "masking", "distances", "dimension", *(["pieces"] if problem.pieces else [])]
+    folder = kept.with_suffix("")
     parts = [
-        compare(subjects, test.x, test.y, settings=settings, instruments=on_test),
-        compare(subjects, train.x, train.y, settings=settings, instruments=["segments", "spectrum"]),
+        compare(subjects, test.x, test.y, settings=settings, instruments=on_test, out=folder / "test"),
+        compare(
+            subjects, train.x, train.y, settings=settings, instruments=["segments", "spectrum"], out=folder / "train"
+        ),
     ]
     notes = {name: note for part in parts for name, note in part.notes.items()}
     notes["segments"] = notes["segments"].replace("test examples", "training examples")

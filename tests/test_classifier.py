@@ -191,7 +191,7 @@ BAD_MODULES = {
     ),
     "one logit": (lambda x: x[:, :1], ValueError, "at least two logits.*torch.stack"),
     "nan": (lambda x: x / 0 * 0, ValueError, "finite logits, got NaN"),
-    "mixing": (lambda x: x - x.mean(0), ValueError, "each sample of a batch by itself"),
+    "mixing": (lambda x: x - x.mean(0), ValueError, "each sample of a batch independently"),
     "noisy": (lambda x: x + torch.rand_like(x), ValueError, "must be deterministic"),
 }
 
@@ -217,12 +217,12 @@ def test_logits_that_are_small_differences_of_large_sums_do_not_seem_to_mix_samp
 
 def test_batch_norm_without_running_statistics_is_refused_even_for_one_example() -> None:
     module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192, track_running_stats=False), nn.Linear(192, 3))
-    with pytest.raises(ValueError, match="Expected more than 1 value|each sample of a batch by itself"):
+    with pytest.raises(ValueError, match="Expected more than 1 value|each sample of a batch independently"):
         bg.Classifier(module).logits(images(1))
 
 
 def test_mixing_is_noticed_even_for_one_example() -> None:
-    with pytest.raises(ValueError, match="each sample of a batch by itself"):
+    with pytest.raises(ValueError, match="each sample of a batch independently"):
         bg.Classifier(Returns(lambda x: x - x.mean(0))).logits(images(1))
 
 
@@ -247,9 +247,9 @@ def test_a_precision_the_module_does_not_run_in_is_refused_by_name_and_left_out_
 BAD_INPUTS = {
     "bytes": ((images(2) * 255).byte(), TypeError, "x must be a float tensor .* got a tensor of torch.uint8"),
     "numpy": (images(2).numpy(), TypeError, "x must be a float tensor .* got ndarray"),
-    "scale": (images(2) * 255, ValueError, r"bounds \[0, 1\] before normalisation"),
-    "negative": (images(2) - 0.5, ValueError, r"bounds \[0, 1\]"),
-    "nan": (images(2).index_fill(0, torch.tensor([0]), torch.nan), ValueError, r"bounds \[0, 1\]"),
+    "scale": (images(2) * 255, ValueError, r"must lie in \[0, 1\] before normalisation"),
+    "negative": (images(2) - 0.5, ValueError, r"must lie in \[0, 1\]"),
+    "nan": (images(2).index_fill(0, torch.tensor([0]), torch.nan), ValueError, r"must lie in \[0, 1\]"),
     "none": (images(0), ValueError, "must have shape"),
     "channels": (images(2, shape=(1, 8, 8)), ValueError, "3 channels in dimension 1"),
 }
@@ -271,9 +271,9 @@ def test_rounding_at_the_bounds_is_forgiven() -> None:
 def test_rounding_at_the_bounds_is_a_share_of_their_width() -> None:
     x = torch.tensor([[255 + 1e-3, 0.0, 3.0]])
     assert bg.Classifier(nn.Identity(), bounds=(0, 255)).predict(x) == 0
-    with pytest.raises(ValueError, match=r"bounds \[0, 255\]"):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 255\]"):
         bg.Classifier(nn.Identity(), bounds=(0, 255)).predict(x + 0.1)
-    with pytest.raises(ValueError, match=r"bounds \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         bg.Classifier(nn.Identity()).predict(torch.tensor([[1 + 1e-3, 0.0]]))
 
 

@@ -42,7 +42,7 @@ def _value(text: str, kind: Any, name: str) -> Any:
     """A word as a value of the type of its field."""
     if kind == tuple[str, ...]:
         return tuple(part for part in text.split(",") if part)
-    if kind is str:
+    if kind is str or typing.get_origin(kind) is typing.Literal:
         return text
     if kind is bool:
         if text.lower() not in _BOOLEANS:

@@ -148,7 +148,7 @@ class Bench:
                 labels[i, j] = found.predicted if i == j else target.classifier.predict(found.x_adv)
         made = f"transfer_matrix(attack='pgd', eps={eps!r}, norm='linf', early_stop=False, steps={STEPS})"
         return TransferMatrix(
-            provenance=_together([record(made, seed=self.seed) for record in records]),
+            provenance=dataclasses.replace(_together([record(seed=self.seed) for record in records]), command=made),
             predicted=labels,
             clean=clean,
             true_labels=self.y.detach().cpu().long(),

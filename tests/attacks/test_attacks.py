@@ -452,7 +452,7 @@ def test_examples_are_saved_and_loaded(tmp_path) -> None:
     for name in ("x_adv", "found", "predicted", "distance", "classes", "index"):
         assert torch.equal(getattr(loaded, name), getattr(result, name)), name
     assert loaded.provenance == result.provenance
-    assert "pgd(norm='linf', eps=0.01" in loaded.provenance.command
+    assert "pgd(eps=0.01, norm='linf'" in loaded.provenance.command
     assert (loaded.attack, loaded.norm, loaded.eps, loaded.targeted) == ("pgd", "linf", 0.01, False)
 
 

@@ -172,7 +172,7 @@ def test_examples_are_saved_and_loaded(tmp_path) -> None:
     result = strongest(clf, x, y, eps=0.05, **QUICK)
     loaded = bg.load(result.save(tmp_path / "worst.zarr"))
     assert torch.equal(loaded.x_adv, result.x_adv)
-    expected = "strongest(norm='linf', eps=0.05, steps=10, queries=30, restarts=1)"
+    expected = "strongest(eps=0.05, norm='linf', steps=10, queries=30, restarts=1)"
     assert loaded.provenance.command == expected
 
 

@@ -113,7 +113,7 @@ def test_the_table_counts_examples_with_a_direction_and_censored_ones() -> None:
         provenance=Provenance(command="by hand", forwards=1234),
         distance=distance,
         found=distance.isfinite(),
-        label=torch.zeros(6).long(),
+        predicted=torch.zeros(6).long(),
         adversarial_label=distance.isfinite().long() * 2 - 1,
         true_labels=torch.zeros(6).long(),
         index=torch.arange(6),

@@ -179,10 +179,10 @@ def smooth():
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        ("Branches", "module must be traceable by torch.fx, got an error in the module itself at nets_of_pieces.py:15"),
+        ("Branches", "torch.fx cannot trace the module, error in the module itself at nets_of_pieces.py:15"),
         (
             "smooth",
-            "module must be made of piecewise affine operations that linear_pieces knows, got GELU in layer '2'",
+            "linear_pieces supports known piecewise affine operations only, got GELU in layer '2'",
         ),
     ],
 )

@@ -86,7 +86,7 @@ def test_the_matrix_is_printed_with_both_denominators_and_kept(
     kept = bg.load(tmp_path / "result.zarr")
     assert isinstance(kept, bg.TransferMatrix)
     expected = bg.transfer_matrix(these.classifiers, these.x, these.y, eps=89 / 255, index=these.index)
-    assert torch.equal(kept.labels, expected.labels)
+    assert torch.equal(kept.predicted, expected.predicted)
     assert (kept.names, kept.attack, kept.norm) == (("model", "other"), "pgd", "linf")
     assert kept.index.tolist() == these.index.tolist()
     rate = expected.rate()
@@ -210,7 +210,7 @@ def test_the_same_file_twice_needs_names(folder: Path, tmp_path: Path, capsys: p
     assert status == 0
     kept = bg.load(tmp_path / "r.zarr")
     assert isinstance(kept, bg.TransferMatrix)
-    assert torch.equal(kept.labels[0, 0], kept.labels[0, 1])  # a model fools itself
+    assert torch.equal(kept.predicted[0, 0], kept.predicted[0, 1])  # a model fools itself
 
 
 BAD_WORDS = {

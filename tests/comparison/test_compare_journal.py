@@ -454,7 +454,7 @@ def change_a_number(file: Path) -> None:
     [
         (cut, "results/accuracy-plain1-pgd-20.zarr/correct/c/0/0", [("accuracy", "plain1")], False),
         (Path.unlink, "results/accuracy-plain1-fgsm.zarr/zarr.json", [("accuracy", "plain1")], True),
-        (cut, "results/transfer-all-matrix.zarr/labels/c/0/0/0", [], False),
+        (cut, "results/transfer-all-matrix.zarr/predicted/c/0/0/0", [], False),
         (cut, "journal/000000.json", [("accuracy", "plain0")], True),
         (change_a_number, "journal/000004.json", [("masking", "plain0")], False),
         (lambda file: file.write_text("[]"), "journal/000004.json", [("masking", "plain0")], True),

@@ -374,7 +374,7 @@ BAD_SETTINGS = [
     ({"extent": -0.1}, "extent must be a positive number"),
     ({"extent": math.nan}, "extent must be a positive number"),
     ({"extent": math.inf}, "extent must be a positive number"),
-    ({"extent": None}, "extent must be given for 'random' planes"),
+    ({"extent": None}, "'random' planes need an extent"),
     ({"resolution": 128}, "resolution must be an odd number of pixels, at least 5, got 128"),
     ({"resolution": 3}, "resolution must be an odd number of pixels, at least 5, got 3"),
     ({"resolution": 33.0}, "resolution must be an odd number"),
@@ -516,5 +516,5 @@ def test_kept_planes_give_the_inputs_that_were_labelled(clip: bool, tmp_path: Pa
         inputs = maps.inputs(example, rows, cols)
         assert bool(inputs.amax() > 1) is not clip
         assert torch.equal(net(inputs).argmax(1).view(17, 17), maps.labels[example].long())
-    with pytest.raises(ValueError, match="maps must hold their planes"):
+    with pytest.raises(ValueError, match="maps were made without their planes"):
         bg.boundary_maps(clf, planes, **settings).inputs(0, rows, cols)

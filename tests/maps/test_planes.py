@@ -221,7 +221,7 @@ def test_unusable_index_is_refused(index: list, message: str) -> None:
 
 
 def test_unusable_triples_are_refused() -> None:
-    with pytest.raises(ValueError, match="x1, x2 and x3 must have one shape"):
+    with pytest.raises(ValueError, match="x1, x2 and x3 must have the same shape"):
         bg.planes_through(X, X[:2], X)
     with pytest.raises(ValueError, match="margin must be >= 0, got -0.1"):
         bg.planes_through(X, X.flip(0), X.roll(1, 0), margin=-0.1)

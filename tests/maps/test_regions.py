@@ -254,7 +254,7 @@ def test_something_that_is_not_maps_is_refused(function) -> None:
 
 def test_the_summary_is_a_result_that_saves_and_loads(tmp_path) -> None:
     summary = region_summary(make_maps(half_planes([20, 70], 0.03, 17)))
-    assert summary.provenance.command == "region_summary(boundary_maps())"
+    assert summary.provenance.command == "region_summary(maps=boundary_maps())"
     again = results.load(summary.save(tmp_path / "summary.zarr"))
     assert isinstance(again, RegionSummary)
     torch.testing.assert_close(again.axis_distance, summary.axis_distance)

@@ -22,7 +22,7 @@ def result(values: list[float], *, reach: float = 1.0, name: str = "+ random", u
         provenance=Provenance(command="by hand", model=model),
         distance=distance,
         found=distance.isfinite(),
-        label=torch.zeros(count).long(),
+        predicted=torch.zeros(count).long(),
         adversarial_label=torch.ones(count).long(),
         true_labels=torch.zeros(count).long(),
         index=torch.arange(count),

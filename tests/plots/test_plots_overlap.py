@@ -131,7 +131,7 @@ def shared(*, null: bool = True, correct: tuple[bool, ...] = (True,) * 4) -> bg.
         effective_rank=zero,
         perturbations=None,
         owner=None,
-        labels=torch.zeros(4, dtype=torch.int64),
+        true_labels=torch.zeros(4, dtype=torch.int64),
         index=torch.arange(4),
         names=("a", "b"),
         eps=2.0,

@@ -27,6 +27,7 @@ def made(t: list, logits: list, layer: list, layers: tuple[str, ...], **changes)
         "layer": where,
         "bends": where >= 0,
         "count": 1 + (where >= 0).sum(1),
+        "index": torch.arange(len(t)),
         "length": torch.ones(len(t), dtype=torch.float64),
         "layers": layers,
         "extent": (-1.0, 1.0),

@@ -26,6 +26,7 @@ def cosines(values, *, name="FGSM sign direction", unit="ε (L∞)", model="a", 
     return bg.GradientCosines(
         provenance=Provenance(command="by hand", model=model),
         cosine=torch.tensor(values, dtype=torch.float64),
+        index=torch.arange(len(values)),
         t=torch.tensor(t, dtype=torch.float64),
         name=name,
         unit=unit,

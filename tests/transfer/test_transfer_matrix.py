@@ -283,7 +283,7 @@ def test_labels_of_all_models_in_one_pass() -> None:
     assert problem.names == ("a", "b", "c")
     assert torch.equal(problem.labels, torch.stack([clf.predict(x) for clf in several]))
     assert torch.equal(problem.shared, (problem.labels == y).all(0))
-    assert problem.provenance("nothing").forwards >= 3 * 40
+    assert problem.provenance().forwards >= 3 * 40
     assert [position(problem.names, which, "source") for which in ("b", 2)] == [1, 2]
 
 
@@ -301,7 +301,7 @@ FINE = bg.Classifier(nn.Linear(4, 2))
         ([FINE, bg.Classifier(nn.Linear(4, 3))], ValueError, r"same number of classes, got 2 \('0'\), 3 \('1'\)"),
         ([FINE, bg.Classifier(nn.Linear(4, 2), bounds=(-1, 1))], ValueError, r"same bounds, got \(0.0, 1.0\) \('0'\)"),
         ({"a": FINE, "b": bg.Classifier(nn.Linear(5, 2))}, ValueError, r"got \[4, 4\], which 'b' refuses: .*mat1"),
-        ([FINE, bg.Classifier(nn.Linear(4, 2), num_classes=3)], ValueError, r"must match num_classes.*classifier '1'"),
+        ([FINE, bg.Classifier(nn.Linear(4, 2), num_classes=3)], ValueError, r"num_classes is 3 \(classifier '1'\)"),
     ],
 )
 def test_classifiers_that_cannot_be_compared(classifiers, error: type, match: str) -> None:

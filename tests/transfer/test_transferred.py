@@ -175,7 +175,7 @@ def test_a_result_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert again.count.tolist() == result.count.tolist()
     assert again.index.tolist() == [7, 3]
     assert (again.source_model, again.max_dimension) == (result.source_model, D)
-    assert "transferred_dimension(of adversarial_dimension(eps=1.0" in again.provenance.command
+    assert "transferred_dimension(dimension=adversarial_dimension(eps=1.0" in again.provenance.command
     assert again.provenance.forwards >= 2 + int(result.source.sum())
 
 

@@ -21,6 +21,7 @@ import pickle
 import struct
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -123,7 +124,9 @@ def test_plain_data_beside_the_weights_is_read(beside: Any, tmp_path: Path) -> N
     assert_loads({"state_dict": STATE, "beside": beside}, tmp_path)
 
 
-def test_wrapped_modules_take_the_weights_of_plain_ones(tmp_path: Path) -> None:
+def test_wrapped_modules_take_the_weights_of_plain_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On no device: that of tests/fake_device.py stays registered in a process that has used it.
+    monkeypatch.setattr(import_module("torch.nn.parallel.data_parallel"), "_get_available_device_type", lambda: None)
     for wrap in (nn.DataParallel, AveragedModel, lambda module: torch.compile(module, backend="eager")):
         target = wrap(net(seed=2))
         torch.save(STATE | ({"n_averaged": torch.tensor(4)} if wrap is AveragedModel else {}), tmp_path / "weights")
