@@ -6,8 +6,8 @@
 Needs BOUNDARYGEO_DATA. Attacks, distances, dimensions and pieces are measured on test images, segments between images
 and hidden spectra on training images, as by the papers that they are from. Networks that differ by their method alone
 are measured together, so that signs of masked gradients include attacks sent from the other twelve; what was measured
-is kept beside the checkpoints, and a killed run goes on with the next such group. Prints a short table and the rank
-correlations over the methods; writes all numbers to `--out` and the figure to `--figure`.
+is saved beside the checkpoints, and re-running resumes. Prints a short table and the rank correlations over the
+methods; writes all numbers to `--out` and the figure to `--figure`.
 """
 
 import argparse

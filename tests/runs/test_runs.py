@@ -22,6 +22,7 @@ import xarray as xr
 import zarr
 from command_line import base, make_folder, run, train
 from filelock import FileLock
+from oracles import no_labels
 from torch import Tensor, nn
 
 import boundarygeo as bg
