@@ -909,9 +909,7 @@ def test_bad_arguments(change: dict, error: type[Exception], message: str) -> No
 
 def test_normalising_transforms_inside_a_module_are_named() -> None:
     module = nn.Sequential(v2.Normalize((0.5,), (0.2,)), nn.Flatten(), nn.Linear(16, 3)).eval()
-    with pytest.raises(
-        ValueError, match=r"it passes over Normalize in '0': leave that to mean= and std= of Classifier"
-    ):
+    with pytest.raises(ValueError, match=r"tracing skips Normalize in '0': pass mean= and std= to Classifier instead"):
         linear_pieces(
             bg.Classifier(module),
             torch.rand(2, 1, 4, 4),
