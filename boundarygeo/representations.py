@@ -1,4 +1,4 @@
-"""Singular values of hidden representations, class by class: how many directions a class varies in."""
+"""Singular values of hidden representations per class: in how many directions a class varies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from boundarygeo.evaluation import Session, analysis, few_inputs, frozen_copy, p
 from boundarygeo.results import Result, array
 
 INPUT = "input"
-"""Name of the input itself, as the module is given it, among the layers."""
+"""Layer name of the module's input."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -19,9 +19,9 @@ class HiddenSpectrum(Result):
     """Singular values of the matrices of hidden representations, one row per example, of each layer and class.
 
     Attributes:
-        values: singular values of the representations as they are, largest first, float64 `[layer, class, rank]`; NaN
+        values: singular values of the uncentred representations, largest first, float64 `[layer, class, rank]`; NaN
             beyond min(examples of the class, features of the layer).
-        centred: the same after the mean representation of the class was subtracted.
+        centred: as `values`, after subtracting the mean representation of the class.
         classes: the classes, int64 `[class]`.
         n: number of examples of each class, int64 `[class]`.
         features: number of features of each layer, int64 `[layer]`.
@@ -39,20 +39,20 @@ class HiddenSpectrum(Result):
     def rest(self) -> Tensor:
         """Sum of all singular values but the largest, not centred, float64 `[layer, class]`.
 
-        The number that Verma et al. report. It grows with the scale of the representations and with √n.
+        The number reported by Verma et al. It grows with the scale of the representations and with √n.
         """
         return self.values[..., 1:].nansum(2)
 
     @property
     def rest_share(self) -> Tensor:
-        """`rest` as a share of the sum of all, float64 `[layer, class]`: free of scale, 0 for one direction."""
+        """`rest` as a share of the sum of all, float64 `[layer, class]`: scale-free, 0 for one direction."""
         return self.rest / self.values.nansum(2)
 
     @property
     def effective_rank(self) -> Tensor:
         r"""Participation ratio of the centred spectrum, :math:`(\sum s_i^2)^2/\sum s_i^4`, float64 `[layer, class]`.
 
-        The number of directions that share the variance within a class, if they had equal shares; NaN without variance.
+        The number of directions with equal shares that would give this variance; NaN without variance.
         """
         squares = self.centred.square()
         return squares.nansum(2).square() / squares.square().nansum(2)
@@ -64,10 +64,10 @@ def hidden_spectrum(
 ) -> HiddenSpectrum:
     r"""Singular values of the hidden representations of each class (Verma et al. 2019, arXiv 1806.05236, section 3).
 
-    Manifold mixup is said to flatten representations: within a class they vary in fewer directions, which the sum of
-    all singular values but the largest measures. Leaving out the largest makes sense for representations that are *not*
-    centred, where it is about :math:`\sqrt n` times the length of their mean: so we read the paper, and so is `rest`.
-    Both spectra are given.
+    Manifold mixup is said to flatten representations: within a class they vary in fewer directions, as measured by the
+    sum of all singular values but the largest. Leaving out the largest makes sense for representations that are *not*
+    centred, where it is about :math:`\sqrt n` times the length of their mean: this is our reading of the paper, and the
+    definition of `rest`. Both spectra are returned.
 
     Representations are the layer's output, flattened, in float32; the decomposition is in float64.
 
@@ -123,7 +123,7 @@ def _representations(
     clf: Classifier, session: Session, x: Tensor, layers: tuple[str, ...], *, progress: bool
 ) -> list[Tensor]:
     """Outputs of each layer, flattened, float32 `[example, feature]` on the CPU."""
-    module = frozen_copy(clf.module, clf.device)  # not a rearranged form: its layers have their names
+    module = frozen_copy(clf.module, clf.device)  # not a rearranged form, so that layers keep their names
     form = plain_form(module, few_inputs(clf.normalise, x, clf.device))
     kept: dict[str, list[Tensor]] = {name: [] for name in layers}
     seen: dict[str, list[Tensor]] = {}
@@ -131,8 +131,8 @@ def _representations(
     def hook(name: str):
         def keep(_: nn.Module, __: tuple, output: Tensor) -> None:
             if not isinstance(output, Tensor):
-                raise TypeError(f"layers must give a tensor each, got {type(output).__name__} from {name!r}")
-            # A copy: a rectifier that follows may overwrite it.
+                raise TypeError(f"layer {name!r} must return a tensor, got {type(output).__name__}")
+            # A copy, because an in-place ReLU may overwrite the output.
             seen.setdefault(name, []).append(output.detach().flatten(1).to("cpu", torch.float32, copy=True))
 
         return keep
@@ -147,9 +147,9 @@ def _representations(
         for name in layers:
             calls = seen.get(name, [])
             if len(calls) != 1:
-                raise ValueError(f"layers must be called once in a forward pass, got {len(calls)} calls of {name!r}")
+                raise ValueError(f"layer {name!r} must be called once in a forward pass, got {len(calls)} calls")
             if len(calls[0]) != stop - start or not bool(calls[0].isfinite().all()):
-                raise ValueError(f"layers must give one finite row per example, got something else from {name!r}")
+                raise ValueError(f"layer {name!r} must return one finite row per example")
         for name in layers:
             kept[name].append(seen[name][0])
 

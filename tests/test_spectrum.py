@@ -144,11 +144,11 @@ def test_bad_input() -> None:
         hidden_spectrum(clf, x, y, layers=["head", "head"])
     with pytest.raises(TypeError, match="layers must be a list of names"):
         hidden_spectrum(clf, x, y, layers="head")
-    with pytest.raises(ValueError, match="called once in a forward pass, got 2 calls of 'twice'"):
+    with pytest.raises(ValueError, match="layer 'twice' must be called once in a forward pass, got 2 calls"):
         hidden_spectrum(clf, x, y, layers=["twice"])
-    with pytest.raises(ValueError, match="got 0 calls of 'never'"):
+    with pytest.raises(ValueError, match="layer 'never' must be called once in a forward pass, got 0 calls"):
         hidden_spectrum(clf, x, y, layers=["never"])
-    with pytest.raises(TypeError, match="layers must give a tensor each, got tuple from 'pair'"):
+    with pytest.raises(TypeError, match="layer 'pair' must return a tensor, got tuple"):
         hidden_spectrum(clf, x, y, layers=["pair"])
     with pytest.raises(ValueError, match="y must have shape"):
         hidden_spectrum(clf, x, y[:2], layers=["head"])

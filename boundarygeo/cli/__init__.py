@@ -1,7 +1,7 @@
 """The command line: parse, call, save and plot. No mathematics, no statistics.
 
-Every error is one line, and the exit status 2. The commands hold their signatures and load what they call when they
-are called: help, and the refusal of an option, does not wait for PyTorch.
+Every error is one line, with exit status 2. Commands hold their signatures and load what they call when they run, so
+that help and errors about options do not wait for PyTorch.
 """
 
 import os
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: words after `boundarygeo`, by default those of the process.
 
     Raises:
-        SystemExit: always: 0 after success, 1 where `status` finds damage, 2 after an error, 130 after an interrupt.
+        SystemExit: always: 0 after success, 1 if `status` finds damage, 2 after an error, 130 after an interrupt.
     """
     said = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"boundarygeo: warning: {message}\n"
@@ -82,16 +82,16 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get("BOUNDARYGEO_DEBUG"):
             raise
-        # Usage errors of the parser know how to say themselves in a line.
+        # The parser's usage errors format themselves in one line.
         words = error.format_message() if hasattr(error, "format_message") else str(error)  # type: ignore[attr-defined]
         commands = getattr(getattr(getattr(error, "ctx", None), "command", None), "commands", None)
-        if commands:  # nothing of a command was understood yet
+        if commands:  # no command was parsed
             words += f" Choose one of {', '.join(commands)} first."
         expected = isinstance(error, ValueError | TypeError | OSError) or hasattr(error, "format_message")
         hint = "" if expected else f" ({type(error).__name__}; set BOUNDARYGEO_DEBUG=1 for the traceback)"
         _fail(" ".join(words.replace(": Value error, ", ": ").split()) + hint, 2)
     else:
-        if status == _INTERRUPTED:  # how some versions of typer pass Ctrl-C on
+        if status == _INTERRUPTED:  # how some versions of typer pass on Ctrl-C
             _fail("interrupted", _INTERRUPTED)
         raise SystemExit(status if isinstance(status, int) else 0)
     finally:

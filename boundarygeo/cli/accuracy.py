@@ -13,7 +13,7 @@ from boundarygeo.cli.outputs import check_figure, draw, resumable_stores, table
 from boundarygeo.cli.words import ascending_sizes, at_least, each_once
 
 STEPS = {"pgd": 20, "apgd": 100, "strongest": 100}
-"""Steps of the attacks that have them."""
+"""Default steps of the attacks that have them."""
 
 
 @study_command(examples=1000)
@@ -22,7 +22,7 @@ def accuracy(
     attack: Annotated[list[str], several(ATTACKS, "Attack.")] = ["fgsm"],  # noqa: B006 (only typer reads it)
     norm: Annotated[Norm, typer.Option(help="Norm of the perturbations.")] = "linf",
     eps: Annotated[
-        str, typer.Option(help="Sizes of the perturbation in the norm, ascending, in input units.")
+        str, typer.Option(help="Perturbation sizes in the norm, ascending, in input units.")
     ] = "0,1/255,2/255,3/255,4/255,5/255,6/255,7/255,8/255",
     steps: Annotated[
         int | None, typer.Option(help="Steps; by default 20 of PGD, 100 of APGD and the strongest.")
@@ -58,7 +58,7 @@ def accuracy(
 
 
 def accuracy_table(curves: "Sequence[bg.AccuracyCurve]", words: Sequence[str]) -> str:
-    """Per ε: accuracy under each attack; below, what each cost."""
+    """Accuracy under each attack per ε, and the cost of each attack."""
     first = curves[0]
     rows = [[f"ε ({NORM_NAMES[first.norm]})", *(curve.attack.upper() for curve in curves)]]
     for word, *estimates in zip(words, *(curve.estimates for curve in curves), strict=True):

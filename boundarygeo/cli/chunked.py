@@ -1,4 +1,4 @@
-"""Commands that save their results part by part, so that re-running them resumes where they were stopped."""
+"""Commands that save results in parts, so that re-running them resumes."""
 
 import itertools
 import shutil
@@ -18,13 +18,13 @@ from boundarygeo.runs.lock import writing
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What an analysis is called with, besides the examples.
+    """A call of an analysis, without the examples.
 
     Attributes:
-        analysis: called as `analysis(classifiers, x, y, index=..., **settings)`; gives a result, or a tuple of them.
+        analysis: called as `analysis(classifiers, x, y, index=..., **settings)`; returns a result, or a tuple of them.
         classifiers: the classifier, or several.
-        settings: its further arguments.
-        stores: where each of its results is saved, or None.
+        settings: further arguments of the analysis.
+        stores: path for each of its results, or None.
     """
 
     analysis: Callable[..., Result | tuple[Result, ...]]
@@ -34,10 +34,10 @@ class Problem:
 
 
 def results_of(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> list[Any]:
-    """The results of analyses, one after another: part by part where `--out` is given, at once otherwise.
+    """Results of analyses, one after another: computed in parts with `--out`, at once otherwise.
 
-    With `--out`, results without a store are saved, too, so that they need not be computed again after the command was
-    killed: in a hidden folder beside the stores, which is deleted when all results are there.
+    With `--out`, results without a store are also saved, in a hidden folder next to the stores, so that an interrupted
+    command does not compute them again. The folder is deleted when all results are there.
     """
     if options.out is None:
         return [result for problem in problems for result in at_once(problem, examples)]
@@ -45,8 +45,8 @@ def results_of(problems: Sequence[Problem], examples: Examples, options: RunOpti
     hidden = (named or [options.out])[0]
     hidden = hidden.with_name(f".{hidden.name}.unkept")
     if named and not any(is_run(store) for store in named):
-        with writing(named[0].absolute()):  # or it could be that of a command that has just been started
-            shutil.rmtree(hidden, ignore_errors=True)  # of a command that the stores know nothing of
+        with writing(named[0].absolute()):  # the folder may belong to a command just started
+            shutil.rmtree(hidden, ignore_errors=True)  # left by another command
     numbers = itertools.count()
     stores = [tuple(store or hidden / f"{next(numbers)}.zarr" for store in problem.stores) for problem in problems]
     _run(problems, stores, examples, options)
@@ -58,12 +58,12 @@ def results_of(problems: Sequence[Problem], examples: Examples, options: RunOpti
 
 
 def run_stores(problems: Sequence[Problem], examples: Examples, options: RunOptions) -> None:
-    """Fill the stores of problems, all of which have one; as `results_of`, without reading them."""
+    """Fill the stores of problems that all have one; as `results_of`, without reading them."""
     _run(problems, [tuple(filter(None, problem.stores)) for problem in problems], examples, options)
 
 
 def at_once(problem: Problem, examples: Examples) -> tuple[Any, ...]:
-    """The results of an analysis of all examples together."""
+    """The results of an analysis of all examples at once."""
     found = problem.analysis(problem.classifiers, examples.x, examples.y, index=examples.index, **problem.settings)
     return found if isinstance(found, tuple) else (found,)
 

@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from boundarygeo.zoo import Dataset
 
 _NOT_THE_METHOD = ("method", "settings", "device")
-"""Parts of a checkpoint's configuration that are told otherwise, or do not matter."""
+"""Parts of a checkpoint's configuration that are shown elsewhere or do not matter."""
 
 
 def compare(
-    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT", help="What `train` wrote.")],
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT", help="Checkpoint written by `train`.")],
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for table.csv, table.md and all results as Zarr stores; or a .csv file, the table."),
     ] = None,
-    figures: Annotated[Path | None, typer.Option(help="Folder for a figure of each instrument.")] = None,
-    data: Annotated[str | None, typer.Option(help="As in train; by default what the checkpoints know.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for one figure per instrument.")] = None,
+    data: Annotated[str | None, typer.Option(help="As in train; by default as recorded in the checkpoints.")] = None,
     classes: Annotated[
         Path | None, typer.Option(help="Text file that names the checkpoints' outputs, one a line.")
     ] = None,
     resize: Annotated[
         int | None, typer.Option(help="Pixels of the shorter side, to which images of a folder are resized first.")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Rows and columns that they are cropped to.")] = None,
+    size: Annotated[int | None, typer.Option(help="Rows and columns after the crop.")] = None,
     examples: Annotated[int, typer.Option(help="Number of test examples, drawn by the seed.")] = 200,
     instruments: Annotated[
-        str | None, typer.Option(help=f"Some of {','.join(INSTRUMENT_NAMES)}; by default all that can be used.")
+        str | None, typer.Option(help=f"Some of {','.join(INSTRUMENT_NAMES)}; by default all that apply.")
     ] = None,
     eps: Annotated[str | None, typer.Option(help="ε in L∞; by default 0.1 (one channel) or 8/255 (three).")] = None,
     radius: Annotated[str | None, typer.Option(help="ε of dimensions in L2; by default an FGSM step's length.")] = None,
@@ -50,16 +50,16 @@ def compare(
     max_dimension: Annotated[int | None, typer.Option(help="Largest dimension to look for.")] = None,
     frame: Annotated[bool, typer.Option("--frame", help="Dimensions by optimised frames, too.")] = False,
     pairs: Annotated[int, typer.Option(help="Pairs of examples of each kind for segments.")] = 500,
-    smoothing: Annotated[str | None, typer.Option(help="σ of the noise that radii are certified for.")] = None,
-    votes: Annotated[int, typer.Option(help="Noise vectors of each certificate.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Decides the examples and everything random.")] = 0,
+    smoothing: Annotated[str | None, typer.Option(help="σ of the noise for certified radii.")] = None,
+    votes: Annotated[int, typer.Option(help="Noise vectors per certificate.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the examples and everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")] = False,
 ) -> None:
-    """Compare checkpoints by every instrument: accuracy under attack, signs of masked gradients, geometry.
+    """Compare checkpoints with every instrument: accuracy under attack, signs of masked gradients, geometry.
 
-    Checkpoints that differ by their seed alone are one row: mean ± standard deviation over the seeds. With --out, each
-    instrument on each checkpoint is saved when it is finished, and re-running the command resumes it.
+    Checkpoints that differ only in their seed share a row: mean ± standard deviation over the seeds. With --out, each
+    instrument's result on each checkpoint is saved as it finishes, and re-running the command resumes.
     """
     for value, least, option in (
         (examples, 1, "--examples"),
@@ -152,10 +152,10 @@ def compare(
 
 
 def group_names(checkpoints: "Sequence[Checkpoint]", names: Sequence[str]) -> list[str]:
-    """What checkpoints that differ by their seed alone are called: architecture, method and its settings.
+    """Name of a group of checkpoints that differ only in their seed: architecture, method and its settings.
 
-    Settings of the method that are not its defaults are named, and what else tells groups apart that would be called
-    the same. A checkpoint that does not say how it was trained is a group of its own.
+    It includes method settings other than the defaults, and whatever else distinguishes groups with the same name. A
+    checkpoint without training information is its own group.
     """
     titles = [
         f"{checkpoint.architecture} {_method(checkpoint)}" if checkpoint.training is not None else name
@@ -172,7 +172,7 @@ def group_names(checkpoints: "Sequence[Checkpoint]", names: Sequence[str]) -> li
 
 
 def _method(checkpoint: "Checkpoint") -> str:
-    """The method with the settings that are not its defaults."""
+    """The method, with settings other than the defaults."""
     from boundarygeo.training import METHODS
     from boundarygeo.training.method import settings_of
 
@@ -184,7 +184,7 @@ def _method(checkpoint: "Checkpoint") -> str:
 
 
 def _plain(value: Any) -> str:
-    """A setting as text, the same for tuples and for the lists that JSON has for them."""
+    """A setting as text, the same for tuples and for JSON's lists."""
     return ",".join(_plain(part) for part in value) if isinstance(value, list | tuple) else str(value)
 
 
@@ -197,12 +197,12 @@ def _names(checkpoints: Sequence[Path]) -> list[str]:
     names = short_names([str(file) for file in checkpoints])
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"checkpoints must be different files, got {twice!r} twice")
+        raise ValueError(f"checkpoint {twice!r} is given twice")
     return [name.replace("/", "_").replace("\\", "_") for name in names]
 
 
 def _named(checkpoints: "Sequence[Checkpoint]", class_names: tuple[str, ...]) -> "list[Checkpoint]":
-    """Checkpoints without class names of their own get these; where all have some, these are instead of them."""
+    """Give class names to checkpoints without any; if all have names, these replace them."""
     from boundarygeo.zoo.classes import are_numbers
 
     needy = [not one.class_names or are_numbers(one.class_names) for one in checkpoints]
@@ -230,14 +230,14 @@ def _check_alike(names: Sequence[str], checkpoints: "Sequence[Checkpoint]") -> N
 
 
 def _data_of(names: Sequence[str], checkpoints: "Sequence[Checkpoint]") -> str:
-    """What all of them were trained on."""
+    """The data that all checkpoints were trained on."""
     for name, checkpoint in zip(names, checkpoints, strict=True):
         if not checkpoint.data:
-            raise ValueError(f"--data must be given where a checkpoint does not know it, got none ({name})")
+            raise ValueError(f"pass --data: checkpoint {name} does not record its data")
         if checkpoint.data != checkpoints[0].data:
             raise ValueError(
-                f"--data must be given for checkpoints that were trained on different data, got {checkpoints[0].data} "
-                f"({names[0]}) and {checkpoint.data} ({name})"
+                f"pass --data: the checkpoints were trained on different data, {checkpoints[0].data} ({names[0]}) and "
+                f"{checkpoint.data} ({name})"
             )
     return checkpoints[0].data
 
@@ -250,7 +250,7 @@ def _load_data(
     resize: int | None,
     size: int | None,
 ) -> "Dataset":
-    """The data with the checkpoints' numbers and names of classes."""
+    """The data with the checkpoints' class numbers and names."""
     from boundarygeo.cli.sources import numbered_as
     from boundarygeo.zoo import load_data
     from boundarygeo.zoo.classes import match_classes
@@ -277,6 +277,6 @@ def _print(found: "Comparison") -> None:
     for instrument in found.instruments:
         told = "\n".join(remarks(found, instrument))
         print(f"{instrument}\n{table(instrument_table(found, instrument))}\n{told}\n")
-    # Groups as columns: there are more quantities than fit beside one another.
+    # Groups as columns, because there are more quantities than fit side by side.
     print(f"overview\n{table(list(zip(*overview(found), strict=True)))}")
     print(f"{found.forwards:,} forwards, {found.backwards:,} backwards, {found.seconds:.1f} s")

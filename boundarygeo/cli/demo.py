@@ -1,4 +1,4 @@
-"""`boundarygeo demo`: two small networks on real digits: maps, lines, accuracy, dimension, and what transfers."""
+"""`boundarygeo demo`: two small networks on real digits: maps, lines, accuracy, dimension and transfer."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +19,10 @@ LINE_EXTENT = 0.5
 CURVE_EXTENT = 0.2
 DIMENSION_EPS = 2.0
 EXTENT = 0.3  # in ε: digits are black and white, and take far larger steps than photographs
-COMPARED = 100  # examples for what compares two networks
+COMPARED = 100  # examples for comparisons of the two networks
 TRANSFER_EPS = 0.2  # in L∞
 OVERLAP_DIMENSION, OVERLAP_EPS, OVERLAP_RESTARTS = 5, 3.0, 12
-REACH = 10.0  # how far boundaries are looked for, in L2
+REACH = 10.0  # largest distance searched for boundaries, in L2
 TITLES: dict[PlaneKind, str] = {
     "fgsm_random": "FGSM × random",
     "fgsm_adversarial": "FGSM × second adversarial direction",
@@ -32,7 +32,7 @@ TITLES: dict[PlaneKind, str] = {
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, maps and figures.")] = Path("figures/demo"),
-    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Train two small networks on 5,000 real digits, draw maps, lines, dimension and transfer; overwrites its files."""
@@ -77,7 +77,7 @@ def demo(
 
 
 def _trained(arch: str, data: "Dataset", out: Path, *, seed: int, device: str) -> "bg.Classifier":
-    """A network of the zoo, from its checkpoint where there is one."""
+    """A network of the zoo, from its checkpoint if there is one."""
     from boundarygeo.cli.train import train_checkpoint
     from boundarygeo.training import load_checkpoint
 
@@ -96,7 +96,7 @@ def _trained(arch: str, data: "Dataset", out: Path, *, seed: int, device: str) -
 
 
 def _compare(classifiers: "dict[str, bg.Classifier]", data: "Dataset", out: Path, *, seed: int) -> None:
-    """What transfers between the networks, and how far their subspaces and boundaries coincide."""
+    """Transfer between the networks, and overlap of their subspaces and boundaries."""
     from boundarygeo.cli.sources import draw_examples
 
     drawn = draw_examples(next(iter(classifiers.values())), data, COMPARED, correct_only=False, seed=seed)

@@ -28,12 +28,12 @@ REASONS = ("eps", "failures", "no_gradient")
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What was measured on one model at one ε.
+    """Measurements of one model at one ε.
 
     Attributes:
-        own: its own directions.
-        transferred: which of the first model's directions fool it; None for the first model.
-        noise: how often random noise does.
+        own: the model's own directions.
+        transferred: how many of the first model's directions fool it; None for the first model.
+        noise: success of random noise.
     """
 
     own: "bg.AdversarialDimension"
@@ -63,17 +63,17 @@ def dims(
     ] = "feasible",
     max_dimension: MaxDimension = None,
     grid: Grid = None,
-    restarts: Annotated[int, typer.Option(help="Rotated frames per example, of which the best counts.")] = 1,
+    restarts: Annotated[int, typer.Option(help="Rotated frames per example; the best one counts.")] = 1,
 ) -> None:
-    """Count orthogonal adversarial directions, on test examples that the first model gets right.
+    """Count orthogonal adversarial directions, on test examples that the first model classifies correctly.
 
-    The first model's directions are also sent through the others. --out keeps each model's own counts; those of the
-    first model's directions that transfer, and the success of random noise, too, where {kind} is in it. For several ε,
-    --out must hold {size}.
+    The first model's directions are also evaluated on the other models. --out stores each model's own counts and, if it
+    contains {kind}, also the transferred counts and the success of random noise. For several ε, --out must contain
+    {size}.
 
-    The figure shows, for one ε, the distribution of the first model's counts and of those that transfer; for several,
-    the share of examples with at least k directions, for all models; for the method sequential, how long the first,
-    second, … direction is, up to the largest ε, for all models.
+    The figure shows, for one ε, the distribution of the first model's own and transferred counts; for several, the
+    share of examples with at least k directions, for all models; for --method sequential, the lengths of the first,
+    second, … direction up to the largest ε, for all models.
     """
     sizes = ascending_sizes(eps, "--eps")
     if not sizes[0]:
@@ -99,7 +99,7 @@ def dims(
     for name, clf in zip(options.model, study.classifiers, strict=True):
         if not bool((clf.predict(drawn.x) == drawn.y).any()):
             raise ValueError(
-                f"{name} gets none of the {len(drawn.y)} examples right that the first model gets right: "
+                f"{name} classifies none of the {len(drawn.y)} examples correctly that the first model does: "
                 "there is nothing to count"
             )
     models = _measure(study, sizes, stores, options, settings)
@@ -115,7 +115,7 @@ def _measure(
     options: RunOptions,
     settings: Mapping[str, Any],
 ) -> list[list[Measured]]:
-    """Everything about each model, at each ε; what `stores` names by model, ε and kind is kept there."""
+    """All measurements of each model at each ε, saved to `stores` by model, ε and kind."""
     from boundarygeo.cli.chunked import Problem, results_of
     from boundarygeo.transfer.dimension import dimension_and_transfer
 
@@ -162,7 +162,7 @@ def _drawing(models: Sequence[Sequence[Measured]], names: Sequence[str]) -> "Axe
 
 
 def dimension_table(measured: Sequence[Measured], words: Sequence[str], *, source: str, inputs: int) -> str:
-    """What was measured on one model, a column per ε."""
+    """The measurements of one model, a column per ε."""
     from boundarygeo.plots.captions import settings_of
 
     columns = [_column(one, source, inputs) for one in measured]
@@ -180,7 +180,7 @@ def dimension_table(measured: Sequence[Measured], words: Sequence[str], *, sourc
 
 
 def _column(measured: Measured, source: str, inputs: int) -> dict[str, str]:
-    """What was measured at one ε, in the order of the rows. First-order and verified counts never share one."""
+    """Measurements at one ε, by row. First-order and verified counts never share a row."""
     from boundarygeo.subspace.summary import mean_effective_rank, noise_summary, shortest_lengths, stop_shares
 
     own, transferred = measured.own, measured.transferred

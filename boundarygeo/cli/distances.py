@@ -1,4 +1,4 @@
-"""`boundarygeo distances`: how far the decision boundary is along directions, both ways."""
+"""`boundarygeo distances`: distance to the decision boundary along directions, both ways."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,16 +22,17 @@ def distances(
     options: RunOptions,
     direction: Annotated[list[str], several(DIRECTIONS, "Direction.")] = ["fgsm"],  # noqa: B006 (only typer reads it)
     max_distance: Annotated[
-        list[str], typer.Option(help="How far to look, in steps of the direction: one for all, or one for each.")
+        list[str],
+        typer.Option(help="Largest distance to search, in steps of the direction: one for all, or one for each."),
     ] = ["0.5"],  # noqa: B006 (only typer reads it)
-    scan: Annotated[int, typer.Option(help="Equally spaced points to look at before bisecting.")] = 64,
+    scan: Annotated[int, typer.Option(help="Equally spaced points to evaluate before bisecting.")] = 64,
     include_misclassified: IncludeMisclassified = False,
     clip: Clip = True,
 ) -> None:
-    """Distance to the first other label along directions and against them.
+    """Distance to the first change of label along directions and against them.
 
-    The figure shows how many labels change within a distance. For several directions, --out must hold {direction}; it
-    keeps the distances along them, and those against them, too, where {way} is in it.
+    The figure shows the share of labels that change within a distance. For several directions, --out must contain
+    {direction}; it stores the distances along them and, if it contains {way}, also those against them.
     """
     directions = each_once(direction, DIRECTIONS, "--direction")
     reaches = [positive_number(text, "--max-distance") for text in max_distance]
@@ -62,7 +63,7 @@ def distances(
         for way in WAYS
     ]
     results: list[bg.BoundaryDistances] = results_of(problems, study.examples, options)
-    rows = len(directions) * len(WAYS)  # of each model
+    rows = len(directions) * len(WAYS)  # per model
     for number, name in enumerate(options.model):
         print(f"{name}:\n{distance_table(results[number * rows : (number + 1) * rows])}")
     names = [called for called in study.names for _ in range(rows)]
@@ -82,7 +83,7 @@ def distances_one_way(
 
 
 def distance_table(results: "list[bg.BoundaryDistances]") -> str:
-    """Per direction: share of examples whose label changes within reach, and the median distance."""
+    """Share of labels that change, and median distance, per direction."""
     rows = [("direction", "n", "reach", "label changes within reach", "median distance", "forwards")]
     for result in results:
         reach, forwards = f"{result.max_distance:.4g} {result.unit}", f"{result.provenance.forwards:,}"

@@ -1,4 +1,4 @@
-"""`boundarygeo explore`: saved boundary maps as a page to look around in."""
+"""`boundarygeo explore`: saved boundary maps as an interactive page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +13,16 @@ _SUFFIXES = (".html", ".htm")
 
 
 def explore(
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="Zarr store that `boundarygeo maps` wrote.")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="Zarr store written by `boundarygeo maps`.")],
     out: Annotated[Path, typer.Option(help="Page to write: .html.")],
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Boundary maps",
     class_names: Annotated[
         str | None, typer.Option(help="Names of all classes, separated by commas; by default those in RESULT.")
     ] = None,
-    examples: Annotated[int | None, typer.Option(help="How many of the maps, from the first; by default all.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+    examples: Annotated[int | None, typer.Option(help="Number of maps, from the first; by default all.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")] = False,
 ) -> None:
-    """Make one HTML page of saved maps: hover over a pixel to see its input, offline and without a model."""
+    """Make an HTML page of saved maps: hover over a pixel to see its input, offline and without a model."""
     if out.suffix.lower() not in _SUFFIXES:
         raise ValueError(f"--out must end in {', '.join(_SUFFIXES)}: {str(out)!r} does not")
     if out.is_dir():

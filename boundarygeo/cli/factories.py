@@ -1,4 +1,4 @@
-"""Modules from the user's own code, and where in it something is wrong."""
+"""Modules from user code, with errors that point to the place in it."""
 
 import difflib
 import importlib
@@ -15,7 +15,7 @@ from boundarygeo.evaluation import is_library_file
 
 
 def make_module(model: str) -> nn.Module:
-    """The module that a factory makes."""
+    """The module made by a factory."""
     name, _, attribute = model.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")  # the user's own files, as for `python -m`
@@ -27,15 +27,15 @@ def make_module(model: str) -> nn.Module:
     if needed := _needed_arguments(factory):
         raise ValueError(
             f"--model {model} needs arguments ({', '.join(needed)}; {_place_of(factory)}): "
-            "write a function without any that returns the module"
+            "write a function without arguments that returns the module"
         )
     try:
         module = factory()
-    except (Exception, SystemExit) as error:  # it may do anything
+    except (Exception, SystemExit) as error:  # user code may raise anything
         raise ValueError(f"--model {model} failed with {_said(error)}") from error
     if not isinstance(module, nn.Module):
         raise ValueError(
-            f"--model must give a torch.nn.Module, got {type(module).__name__} from {model} ({_place_of(factory)})"
+            f"--model {model} must make a torch.nn.Module, got {type(module).__name__} ({_place_of(factory)})"
         )
     return module
 
@@ -43,7 +43,7 @@ def make_module(model: str) -> nn.Module:
 def _find(name: str, attribute: str, model: str) -> Any:
     try:
         found = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever the file does when it is imported
+    except (Exception, SystemExit) as error:  # importing user code may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             stem = name.removesuffix(".py")
             hint = f": write {stem}:{attribute}" if stem != name else ""
@@ -64,7 +64,7 @@ def _needed_arguments(factory: Callable[..., Any]) -> list[str]:
     """Names of the arguments without a default."""
     try:
         parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # builtins do not always tell
+    except (TypeError, ValueError):  # some builtins have no signature
         return []
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [each.name for each in parameters if each.default is each.empty and each.kind not in optional]
@@ -84,7 +84,7 @@ def _place_of(factory: Any) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """An exception with its place in the user's own files: the innermost, below which only libraries are."""
+    """An exception with its place in user files: the innermost one outside libraries."""
     message = (str(error).splitlines() or [""])[0]
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{type(error).__name__}: {error.msg} ({_place(error.filename, error.lineno)})"

@@ -1,11 +1,11 @@
-"""`boundarygeo info`: what this installation runs on, and which arithmetic it chooses."""
+"""`boundarygeo info`: versions, devices and the precision chosen on each."""
 
 import os
 import platform
 
 
 def info() -> None:
-    """Show versions, devices, the precision chosen on each and why."""
+    """Show versions, devices, and the precision chosen on each, with the reason."""
     import torch
 
     from boundarygeo.evaluation import fast_bfloat16, precision_ladder

@@ -26,7 +26,7 @@ def lines(
 ) -> None:
     """Logits against ε along a direction.
 
-    The figure shows the first 12 examples, of the first model, or of each where {model} is in its name.
+    The figure shows the first 12 examples of the first model, or of each model if its name contains {model}.
     """
     half = positive_number(extent, "--extent")
     at_least(points, 2, "--points")

@@ -1,4 +1,4 @@
-"""`boundarygeo maps`: the church-window grid of a model, with its data."""
+"""`boundarygeo maps`: the church-window grid of a model, and its data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def maps(
     coarse: Annotated[int | None, typer.Option(help="Spacing of the adaptive method's coarse grid, in pixels.")] = None,
     clip: Clip = True,
     keep: Annotated[
-        str, typer.Option(help="What --out holds besides labels: some of margin,probability,planes; or none.")
+        str, typer.Option(help="What --out stores besides labels: some of margin,probability,planes; or none.")
     ] = "margin,planes",
     plane_figure: Annotated[
         Path | None, typer.Option(help="Figure of one plane: regions of each model, and all their outlines.")
@@ -41,8 +41,8 @@ def maps(
 ) -> None:
     """Draw the decision regions of models on planes through test examples.
 
-    The figure shows the first 100 planes of one model, or the outlines of the true class's region of several on the
-    first 12. --plane-figure shows the first plane alone, with the regions of each model. `boundarygeo explore` needs
+    The figure shows the first 100 planes of one model, or the outlines of the true class's region of several models on
+    the first 12. --plane-figure shows the first plane only, with the regions of each model. `boundarygeo explore` needs
     the planes in --out; without them a store of large images is a hundred times smaller.
     """
     half = positive_number(extent, "--extent")
@@ -106,19 +106,19 @@ def maps(
 
 @dataclass(frozen=True, eq=False)
 class _Maps:
-    """The maps of one model: in memory, or read from their store, some at a time."""
+    """The maps of one model: in memory, or read from their store in pieces."""
 
     count: int
     store: Path | None
     whole: "bg.BoundaryMaps | None" = None
 
     def parts(self) -> "Iterator[bg.BoundaryMaps]":
-        """All maps, at most `READ_AT_ONCE` at a time where they are in a store."""
+        """All maps, at most `READ_AT_ONCE` at a time if they are in a store."""
         for start in range(0, self.count, READ_AT_ONCE) if self.whole is None else [0]:
             yield self.some(start, start + READ_AT_ONCE)
 
     def some(self, start: int, stop: int) -> "bg.BoundaryMaps":
-        """Some maps of a store; all where they are in memory."""
+        """Some maps from a store, or all if they are in memory."""
         if self.whole is not None:
             return self.whole
         assert self.store is not None
@@ -128,7 +128,7 @@ class _Maps:
 
 
 def axis_table(summary: "MapSummary", maps: "bg.BoundaryMaps") -> str:
-    """Per half-axis: how many labels change within the extent, how far away, and what share of that half is right."""
+    """Per half-axis: how many labels change within the extent, at what distance, and the true class's share."""
     rows = [("half-axis", "label changes within extent", "median distance", "true class in that half")]
     rows += [
         (half.name, half.changed.percent(), half.distance.plain(), f"{100 * half.true_share:.1f} %")
@@ -143,7 +143,7 @@ def axis_table(summary: "MapSummary", maps: "bg.BoundaryMaps") -> str:
 
 
 def cost_line(summary: "MapSummary", maps: "bg.BoundaryMaps") -> str:
-    """What maps cost."""
+    """Cost of maps."""
     side, cost = maps.labels.shape[1], maps.provenance
     return (
         f"{summary.count} maps of {side}² in {cost.seconds:.1f} s "

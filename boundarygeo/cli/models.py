@@ -1,4 +1,4 @@
-"""From the words of the command line to modules, and what is known of them: normalisation, sizes, names of classes."""
+"""Modules from command-line words, and what is known of them: normalisation, sizes, class names."""
 
 import re
 import warnings
@@ -16,25 +16,23 @@ from boundarygeo.zoo import load_weights
 from boundarygeo.zoo.classes import are_numbers
 from boundarygeo.zoo.weights import OtherClassesError
 
-MODEL_FORMS = (
-    "a checkpoint that `boundarygeo train` wrote, package.module:factory (with --weights FILE), or torchvision:NAME"
-)
+MODEL_FORMS = "a checkpoint from `boundarygeo train`, package.module:factory (with --weights FILE), or torchvision:NAME"
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A module and what it comes with.
+    """A module and what is known of it.
 
     Attributes:
         word: value of `--model`.
-        module: without normalisation.
-        mean: mean per channel to subtract in front of it, or None.
-        std: standard deviation per channel to divide by then, or None.
+        module: the module, without normalisation.
+        mean: mean per channel to subtract from the inputs, or None.
+        std: standard deviation per channel to divide by after that, or None.
         class_names: names of its outputs, or none.
-        names_are_certain: whether these names came with the weights, and are more than numbers.
-        resize: to how many pixels its images' shorter side is resized, or None where that is not known.
-        size: to how many rows and columns they are cropped then, likewise.
-        channels: how many its images have, or None where that is not known.
+        names_are_certain: whether these names came with the weights, and are not just numbers.
+        resize: size in pixels to which the shorter side of its images is resized, or None if unknown.
+        size: rows and columns after the crop, or None if unknown.
+        channels: number of channels of its images, or None if unknown.
     """
 
     word: str
@@ -49,7 +47,7 @@ class Model:
 
 
 def load_models(models: Sequence[str], *, weights: Sequence[Path], classes: Sequence[Path]) -> list[Model]:
-    """The modules that `--model` and its companions name."""
+    """The modules named by `--model` and related options."""
     bare = [model for model in models if not Path(model).is_file()]
     if weights and len(weights) != len(bare):
         raise ValueError(
@@ -84,14 +82,14 @@ def _checkpoint(model: str) -> Model:
 
 
 def _bare(model: str, weights: Path | None) -> Model:
-    """A module that a factory or torchvision makes, with the weights of a file."""
+    """A module from a factory or torchvision, with the weights of a file."""
     if model.startswith("torchvision:"):
         return _from_torchvision(model, weights)
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", model):
         raise ValueError(f"--model must be {MODEL_FORMS}, got {model!r}")
     module = make_module(model)
     if weights is None:
-        warnings.warn(f"no --weights for {model}: its parameters are what the factory left", stacklevel=2)
+        warnings.warn(f"no --weights for {model}: its parameters are as the factory made them", stacklevel=2)
         return Model(model, module, channels=_channels(module))
     load_weights(module, weights)
     return Model(model, module, channels=_channels(module))
@@ -116,7 +114,7 @@ def _from_torchvision(model: str, weights: Path | None) -> Model:
         except OtherClassesError as error:
             module = models.get_model(name, weights=None, num_classes=error.classes)
             load_weights(module, weights)
-            # Trained on other data, and how that was prepared is not known.
+            # Trained on other data, whose preprocessing is unknown.
             return Model(model, module, channels=_channels(module))
     prepared = usual.transforms()
     return Model(
@@ -137,6 +135,6 @@ def _side(size: Sequence[int] | None) -> int | None:
 
 
 def _channels(module: nn.Module) -> int | None:
-    """What the first convolution takes, if images of so many channels can be read."""
+    """Channels of the first convolution, if images with that number can be read."""
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
     return first.in_channels if first is not None and first.in_channels in (1, 3) else None

@@ -1,7 +1,7 @@
-"""Options that several commands share: the same words mean the same everywhere.
+"""Options shared by several commands: the same words mean the same everywhere.
 
-typer reads the options of a command from its signature. Every command that studies models would have to repeat the
-same dozen there; it takes one parameter of type `StudyOptions` instead, which `study_command` expands for typer:
+typer reads options from a command's signature, where every command that studies models would have to repeat the same
+dozen. It takes one parameter of type `StudyOptions` instead, which `study_command` expands for typer:
 
     @study_command(examples=6)
     def lines(options: RunOptions, extent: Annotated[str, typer.Option(help="...")] = "16/255") -> None: ...
@@ -22,10 +22,10 @@ from boundarygeo.cli.words import at_least, frame_sizes
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Which models and data a command studies, where its result and figure go, and who computes it.
+    """The models and data that a command studies, and where its result and figure go.
 
-    Each field is an option of the command line: its annotation says what it means, and its default may be changed for
-    one command by `study_command`. Fields before `KW_ONLY` come first in `--help`, those after it last.
+    Each field is an option: its annotation holds the help text, and `study_command` may change its default for one
+    command. Fields before `KW_ONLY` come first in `--help`, those after it last.
     """
 
     model: Annotated[
@@ -54,16 +54,16 @@ class StudyOptions:
     ] = None
     size: Annotated[
         int | None,
-        typer.Option(help="Rows and columns that they are cropped to; by default what torchvision's weights say."),
+        typer.Option(help="Rows and columns after the crop; by default those of torchvision's weights."),
     ] = None
-    seed: Annotated[int, typer.Option(help="Decides the examples and everything random.")] = 0
+    seed: Annotated[int, typer.Option(help="Seed of the examples and everything random.")] = 0
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
     out: Annotated[
         Path | None,
         typer.Option(help="Zarr store for the result; {model} in it counts models."),
     ] = None
     figure: Annotated[Path | None, typer.Option(help="Figure: .png, .pdf or .svg.")] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")] = False
 
     def __post_init__(self) -> None:
         at_least(self.examples, 1, "--examples")
@@ -74,7 +74,7 @@ class StudyOptions:
 
 @dataclass(frozen=True)
 class RunOptions(StudyOptions):
-    """The same, of a command whose examples are computed in chunks, and who computes them."""
+    """`StudyOptions` for commands that compute examples in chunks, with the engine that computes them."""
 
     _: KW_ONLY
     chunk_size: Annotated[
@@ -97,11 +97,11 @@ class RunOptions(StudyOptions):
         if self.engine == "local" and (self.workers is not None or self.address is not None):
             raise ValueError("--workers and --address apply to --engine ray only")
         if self.out is None and (self.engine != "local" or self.chunk_size is not None):
-            raise ValueError("--engine and --chunk-size need --out: they decide how what is kept is computed")
+            raise ValueError("--engine and --chunk-size need --out: they apply to saved results only")
 
 
 def study_command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function with a parameter of type `StudyOptions`, or one derived from it, a command with these options.
+    """Expand a parameter of type `StudyOptions`, or a derived one, of a function into options of a command.
 
     Examples:
         >>> @study_command(examples=6)
@@ -117,7 +117,7 @@ def study_command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[.
         parameters = inspect.signature(command).parameters.values()
         expanded = [each for each in parameters if _is_options(each.annotation)]
         if len(expanded) != 1:
-            raise TypeError(f"command must have one parameter of type StudyOptions, got {len(expanded)}")
+            raise TypeError(f"command must have exactly one parameter of type StudyOptions, got {len(expanded)}")
         (bundle,) = expanded
         fields = dataclasses.fields(bundle.annotation)
         unknown = sorted(defaults.keys() - {option.name for option in fields})
@@ -129,7 +129,7 @@ def study_command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[.
             places[option.kw_only is True].append(
                 inspect.Parameter(
                     option.name,
-                    inspect.Parameter.KEYWORD_ONLY,  # any order of those with and without a default
+                    inspect.Parameter.KEYWORD_ONLY,  # with and without defaults in any order
                     default=inspect.Parameter.empty if default is dataclasses.MISSING else default,
                     annotation=option.type,
                 )
@@ -154,11 +154,11 @@ def _is_options(annotation: Any) -> bool:
 
 
 IncludeMisclassified = Annotated[
-    bool, typer.Option("--include-misclassified", help="Also use examples the (first) model gets wrong.")
+    bool, typer.Option("--include-misclassified", help="Also use examples that the (first) model misclassifies.")
 ]
 Clip = Annotated[bool, typer.Option(help="Clip points to the bounds.")]
 MaxDimension = Annotated[
-    int | None, typer.Option(help="Largest count to look for; by default up to 200 (sequential: 50).")
+    int | None, typer.Option(help="Largest count to search for; by default up to 200 (sequential: 50).")
 ]
 Grid = Annotated[
     str | None,
@@ -170,12 +170,12 @@ Grid = Annotated[
 
 
 def several(choices: Sequence[str], help: str) -> Any:
-    """An option that may be repeated, each time with one of these words: typer knows no lists of a `Literal`."""
+    """An option that may be repeated, with these choices: typer does not support lists of a `Literal`."""
     return typer.Option(help=f"{help} Repeat it for several.", metavar=f"<{'|'.join(choices)}>")
 
 
 def frame_settings(method: str, norm: str, box: str, max_dimension: int | None, grid: str | None) -> dict[str, Any]:
-    """Settings of a search for orthogonal directions, as the library takes them."""
+    """Settings of a search for orthogonal directions, as arguments of the library."""
     if method != "gaas" and norm != "l2":
         raise ValueError(f"--method {method} works in --norm l2 only")
     if method == "sequential" and grid is not None:

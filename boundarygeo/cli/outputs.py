@@ -1,4 +1,4 @@
-"""Where results and figures of a command go, checked before any work is done; and the tables that it prints."""
+"""Output paths of a command, checked before any work; and the tables that it prints."""
 
 from collections.abc import Callable, Sequence
 from glob import escape
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def check_new(path: Path, option: str, *, overwrite: bool, kind: Kind) -> None:
-    """Refuse a path that exists or cannot be written."""
+    """Raise if a path exists or cannot be written."""
     if path.name and path.exists() and not overwrite and foreign(path, kind) is None:
         raise ValueError(f"{path} already exists: pass --overwrite to replace it, or another {option}")
     check_free(path, overwrite=overwrite, kind=kind)
 
 
 def named_stores(options: StudyOptions, *, each_model: bool = True, **parts: Sequence[str]) -> list[Path]:
-    """The stores that `--out` names, refused where several results would share one."""
+    """The stores named by `--out`; raises if several results would share one."""
     if options.out is None:
         return []
     words = {"model": [str(number + 1) for number in range(len(options.model) if each_model else 1)], **parts}
@@ -46,7 +46,7 @@ def named_stores(options: StudyOptions, *, each_model: bool = True, **parts: Seq
 
 
 def resumable_stores(options: RunOptions, *, each_model: bool = True, **parts: Sequence[str]) -> list[Path]:
-    """The stores that `--out` names; one that exists is refused, unless it is that of a run, which may resume."""
+    """The stores named by `--out`; raises if one exists, unless it is a run that can resume."""
     stores = named_stores(options, each_model=each_model, **parts)
     for store in stores:
         if options.overwrite or not _is_run(store):
@@ -58,20 +58,20 @@ def _is_run(store: Path) -> bool:
     """Whether a run has started to write a store."""
     if not has_folder(store):
         return False
-    from boundarygeo.runs import is_run  # it reads the store, with all that this needs
+    from boundarygeo.runs import is_run  # slow to import
 
     return is_run(store)
 
 
 def has_folder(store: Path) -> bool:
-    """Whether there is a folder for a store, which has an ending to its name while it is unfinished."""
+    """Whether there is a folder for a store, which has a suffix while it is unfinished."""
     return bool(store.name) and any(path.is_dir() for path in store.absolute().parent.glob(f"{escape(store.name)}*"))
 
 
 def check_figure(
     options: StudyOptions, figure: Path | None, option: str = "--figure", *, beside: Sequence[Path] = ()
 ) -> None:
-    """Refuse a figure that exists or cannot be written."""
+    """Raise if a figure exists or cannot be written."""
     if figure is None:
         return
     if figure.suffix.lower() not in FIGURE_SUFFIXES:
@@ -87,7 +87,7 @@ def check_figure(
 
 
 def check_figures(options: StudyOptions) -> list[Path]:
-    """The figures that `--figure` names for a command that draws each model by itself; refused as by `check_figure`."""
+    """The figures named by `--figure` for a command that draws each model separately, checked by `check_figure`."""
     if options.figure is None:
         return []
     template = str(options.figure)
@@ -99,22 +99,22 @@ def check_figures(options: StudyOptions) -> list[Path]:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths are one place, however they are written."""
+    """Whether two paths are the same place."""
     return one.resolve() == other.resolve()
 
 
 def _check_unread(path: Path, options: StudyOptions, name: str) -> None:
-    """Refuse to write over what the same command reads, even with `--overwrite`."""
+    """Raise if an output would overwrite an input of the same command, even with `--overwrite`."""
     read = {"--model": options.model, "--weights": options.weights or [], "--data": [options.data]}
     for option, words in read.items():
         for word in map(str, words):
             place = word.partition(":")[2] if option == "--data" else word
             if place and _same(path, Path(place)):
-                raise ValueError(f"{name} would write over what {option} reads, {path}")
+                raise ValueError(f"{name} would overwrite {path}, which {option} reads")
 
 
 def draw(path: Path | None, make: Callable[[], "Axes | Figure"]) -> None:
-    """Make a figure and save it, if there is a file for it."""
+    """Make a figure and save it, if a file is given."""
     if path is not None:
         print(f"saved {bg.plots.save_figure(make(), path)}")
 
@@ -127,6 +127,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def cost(*parts: "bg.Provenance") -> str:
-    """What results cost together, in a line."""
+    """Total cost of results, in one line."""
     forwards, backwards = sum(part.forwards for part in parts), sum(part.backwards for part in parts)
     return f"{forwards:,} forwards, {backwards:,} backwards, {sum(part.seconds for part in parts):.1f} s"

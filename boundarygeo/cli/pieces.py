@@ -28,13 +28,14 @@ def pieces(
     include_misclassified: IncludeMisclassified = False,
     clip: Clip = True,
     cosine_figure: Annotated[
-        Path | None, typer.Option(help="Figure of how the input gradient turns along the segments, of all models.")
+        Path | None,
+        typer.Option(help="Figure of the turning of the input gradient along the segments, for all models."),
     ] = None,
 ) -> None:
     """Exact affine pieces of piecewise linear networks along a direction, and how straight the logits are.
 
-    --out keeps the pieces. The figure shows the first 6 examples, of the first model, or of each where {model} is in
-    its name.
+    --out stores the pieces. The figure shows the first 6 examples of the first model, or of each model if its name
+    contains {model}.
     """
     half = positive_number(extent, "--extent")
     stores, figures = resumable_stores(options), check_figures(options)
@@ -77,13 +78,13 @@ def pieces_along(
     index: "Tensor",
     progress: bool = True,
 ) -> "tuple[bg.LinearPieces, bg.GradientCosines]":
-    """Pieces along a direction by name, and how the input gradient turns."""
+    """Pieces along a direction by name, and the turning of the input gradient."""
     shared = {"direction": direction, "clip": clip, "seed": seed, "index": index, "progress": progress}
     return bg.linear_pieces(clf, x, y, extent=extent, **shared), bg.gradient_cosines(clf, x, y, at=at, **shared)
 
 
 def piece_table(pieces: "bg.LinearPieces", cosines: "bg.GradientCosines") -> str:
-    """How many pieces, how straight the logits are, and how far the first other label is."""
+    """Number of pieces, straightness of the logits, and distance to the first change of label."""
     from boundarygeo.lines.pieces.summary import piece_summary
 
     summary = piece_summary(pieces, cosines)

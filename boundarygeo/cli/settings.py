@@ -13,7 +13,7 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 
 def method_of(name: str, words: Sequence[str] = ()) -> Method:
-    """The training method that the command line describes.
+    """The training method given on the command line.
 
     Examples:
         >>> method_of("manifold_mixup", ["alpha=1/2", "layers=input,1"])
@@ -39,7 +39,7 @@ def method_of(name: str, words: Sequence[str] = ()) -> Method:
 
 
 def _value(text: str, kind: Any, name: str) -> Any:
-    """A word as a value of the type of its field."""
+    """A word converted to the type of its field."""
     if kind == tuple[str, ...]:
         return tuple(part for part in text.split(",") if part)
     if kind is str or typing.get_origin(kind) is typing.Literal:

@@ -1,4 +1,4 @@
-"""From the words of the command line to classifiers and examples."""
+"""Classifiers and examples from command-line words."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from boundarygeo.zoo import Dataset, load_data
 from boundarygeo.zoo.classes import ClassMatch, check_same_classes, match_classes
 from boundarygeo.zoo.images import LazyImages
 
-AT_ONCE = 1000  # examples looked at together, however many are asked for
+AT_ONCE = 1000  # examples evaluated together
 
 
 class Rows:
-    """Some examples of a split, copied or read when a range of them is asked for."""
+    """Some examples of a split, copied or read on access."""
 
     def __init__(self, x: Tensor | LazyImages, index: Tensor) -> None:
         self._x, self._index = x, index
@@ -32,7 +32,7 @@ class Rows:
         return self._x[self._index[rows]]
 
     def first(self, count: int) -> "Rows":
-        """The first of them."""
+        """The first few."""
         return Rows(self._x, self._index[:count])
 
 
@@ -43,9 +43,9 @@ class Examples:
     Attributes:
         inputs: images in [0, 1]: slices of it are float32 `[example, channel, row, col]`.
         y: true classes, int64 `[example]`.
-        index: their numbers in the split, int64 `[example]`.
-        accuracy: share of the examples looked at that the classifier gets right.
-        looked_at: how many that are.
+        index: positions in the split, int64 `[example]`.
+        accuracy: share of the examples evaluated that the classifier gets right.
+        looked_at: number of examples evaluated.
     """
 
     inputs: Rows
@@ -56,23 +56,23 @@ class Examples:
 
     @property
     def x(self) -> Tensor:
-        """All images at once."""
+        """All images."""
         return self.inputs[:]
 
     def first(self, count: int) -> "Examples":
-        """The first of them, all if there are not so many."""
+        """The first few, or all if there are fewer."""
         rows = slice(count)
         return replace(self, inputs=self.inputs.first(count), y=self.y[rows], index=self.index[rows])
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What every analysis command starts from.
+    """Starting point of every analysis command.
 
     Attributes:
-        data: the data set, with the classifiers' numbers and names of classes.
+        data: the data set, with the classifiers' class numbers and names.
         classifiers: one per `--model`.
-        names: what figures call each of them.
+        names: names of the classifiers in figures.
         examples: examples drawn by the first classifier.
         class_names: names of the classifiers' classes.
     """
@@ -85,7 +85,7 @@ class Study:
 
 
 def open_study(options: StudyOptions, *, correct_only: bool) -> Study:
-    """Data, classifiers and examples, as the options say."""
+    """Data, classifiers and examples given by the options."""
     models = load_models(options.model, weights=options.weights or [], classes=options.classes or [])
     dataset = load_images(options.data, models, resize=options.resize, size=options.size)
     classifiers = [
@@ -98,7 +98,7 @@ def open_study(options: StudyOptions, *, correct_only: bool) -> Study:
 
 
 def load_images(spec: str, models: Sequence[Model], *, resize: int | None, size: int | None) -> Dataset:
-    """The data set of `--data`; images of a folder are prepared as the models need them."""
+    """The data set of `--data`; images of a folder are prepared for the models."""
     if not spec.startswith("folder:"):
         return load_data(spec, resize=resize, size=size)
     if resize is None and size is None:
@@ -124,7 +124,7 @@ def make_classifier(model: Model, *, mean: str | None, std: str | None, bounds: 
 
 
 def with_classes(data: Dataset, models: Sequence[Model], classifiers: Sequence[Classifier]) -> Dataset:
-    """The data with labels that are the models' numbers of classes, and with the models' names."""
+    """The data with labels as the models' class numbers, and with the models' names."""
     matches = []
     for model, clf in zip(models, classifiers, strict=True):
         outputs = _count_classes(clf, model.word, data)
@@ -141,8 +141,8 @@ def with_classes(data: Dataset, models: Sequence[Model], classifiers: Sequence[C
 
 
 def numbered_as(data: Dataset, match: ClassMatch) -> Dataset:
-    """The data with a model's numbers and names of classes."""
-    if match.by_number and not data.name.startswith("npz:"):  # whose labels are numbers and nothing else
+    """The data with a model's class numbers and names."""
+    if match.by_number and not data.name.startswith("npz:"):  # whose labels are always numbers
         one, number = data.class_names[-1], match.numbers[-1]
         warnings.warn(
             f"names of the data's classes are numbers, taken for those of the outputs: {one!r} is class {number}, "
@@ -159,7 +159,7 @@ def numbered_as(data: Dataset, match: ClassMatch) -> Dataset:
 
 
 def _check_same(models: Sequence[Model], matches: Sequence[ClassMatch]) -> None:
-    """Refuse models whose outputs are not the same classes in the same order, as far as that is known."""
+    """Raise if the models' outputs are known not to be the same classes in the same order."""
     check_same_classes(
         {model.word: match.names for model, match in zip(models, matches, strict=True) if model.class_names}
     )
@@ -177,7 +177,7 @@ def _check_same(models: Sequence[Model], matches: Sequence[ClassMatch]) -> None:
 
 
 def _count_classes(clf: Classifier, model: str, data: Dataset) -> int:
-    """Number of a model's classes; a model that does not take the data's inputs is refused in words."""
+    """Number of a model's classes; raises a readable error if the model does not accept the data's inputs."""
     try:
         return clf.logits(data.test.x[:2]).shape[1]
     except torch.OutOfMemoryError:
@@ -188,7 +188,7 @@ def _count_classes(clf: Classifier, model: str, data: Dataset) -> int:
 
 
 def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: bool, seed: int) -> Examples:
-    """Examples of the test split in a random order that the seed decides."""
+    """Examples of the test split in a random order determined by the seed."""
     if count < 1:
         raise ValueError(f"--examples must be at least 1, got {count}")
     order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(seed))
@@ -203,7 +203,7 @@ def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: b
         looked_at += len(part)
     index = torch.cat(taken)[:count]
     if not len(index):
-        raise ValueError(f"--data must hold an example that the model classifies correctly, got none of {looked_at}")
+        raise ValueError(f"the model classifies none of the {looked_at} examples of --data correctly")
     if len(index) < count:
         kind = "correctly classified " if correct_only else ""
         warnings.warn(
@@ -214,7 +214,7 @@ def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: b
 
 
 def check_directions(study: Study, names: Sequence[str], *, seed: int) -> None:
-    """Refuse directions that no example has."""
+    """Raise if no example has the direction."""
     some = study.examples.first(AT_ONCE)
     for clf in study.classifiers:
         for name in names:

@@ -1,4 +1,4 @@
-"""`boundarygeo status`: how far a long run is."""
+"""`boundarygeo status`: progress of a long run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +10,12 @@ from boundarygeo.cli.outputs import has_folder
 
 
 def status(
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE", help="What --out named; finished or not.")],
-    verify: Annotated[bool, typer.Option("--verify", help="Compare all finished parts with their checksums.")] = False,
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE", help="Path given to --out, finished or not.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check all finished parts against their checksums.")] = False,
 ) -> None:
-    """How far the commands are that write these stores, which may be running.
+    """Progress of the commands that write these stores, even while they run.
 
-    The exit status is 1 where --verify finds damage.
+    The exit status is 1 if --verify finds damage.
     """
     for store in stores:
         if not has_folder(store):

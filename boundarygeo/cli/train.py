@@ -1,4 +1,4 @@
-"""`boundarygeo train`: models of the zoo, trained by one of the methods, as checkpoints."""
+"""`boundarygeo train`: zoo models trained by one of the methods, as checkpoints."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Checkpoint to write; with --seeds, -seed0, -seed1, … are put in.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write; with --seeds, -seed0, -seed1, … are inserted.")],
     method: Annotated[TrainingMethod, typer.Option(help="Training method.")] = "standard",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Setting of the method, e.g. alpha=2; repeat it for several.")
@@ -27,10 +27,10 @@ def train(
     resize: Annotated[
         int | None, typer.Option(help="Pixels of the shorter side, to which images of a folder are resized first.")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Rows and columns that they are cropped to.")] = None,
+    size: Annotated[int | None, typer.Option(help="Rows and columns after the crop.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the cycle.")] = 5e-3,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the cycle.")] = 5e-3,
     augment: Annotated[
         Literal["auto", "none", "crop_flip"], typer.Option(help="auto is crop_flip for cifar10, else none.")
     ] = "auto",
@@ -38,13 +38,13 @@ def train(
         int, typer.Option(help="Training examples held out to choose the best epoch by robust accuracy; 0 for none.")
     ] = 0,
     validation_eps: Annotated[str, typer.Option(help="ε (L∞) of PGD-10 on them; 0 for clean accuracy.")] = "8/255",
-    patience: Annotated[int | None, typer.Option(help="Stop after as many epochs without a new best.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides initial weights, data order and everything random.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Number of models, of seeds counted from --seed.")] = 1,
+    patience: Annotated[int | None, typer.Option(help="Stop after this many epochs without a new best.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of initial weights, data order and everything random.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Number of models, with consecutive seeds from --seed.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     precision: Annotated[TrainingPrecision, typer.Option(help="auto is bfloat16 on GPUs that have it.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Resume what a killed command left.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an unfinished training.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")] = False,
 ) -> None:
     """Train models and save them as tensors and JSON."""
     for value, least, option in (
@@ -59,7 +59,7 @@ def train(
     if resume and overwrite:
         raise ValueError("--resume keeps what exists and --overwrite replaces it: give one of them")
     if patience is not None and not validation:
-        raise ValueError("--patience needs --validation, by which epochs are compared")
+        raise ValueError("--patience needs --validation: epochs are compared on held-out examples")
     eps = 0.0 if validation_eps == "0" else positive_number(validation_eps, "--validation-eps")
     files = {seed + number: numbered(out, seed + number, seeds) for number in range(seeds)}
     for file in files.values():
@@ -124,10 +124,10 @@ def train_checkpoint(
     resume: bool = False,
     overwrite: bool = False,
 ) -> "Checkpoint":
-    """Train a model of the zoo on a data set and write the checkpoint of its last epoch, and of its best.
+    """Train a zoo model on a data set and write the checkpoints of its last and best epochs.
 
-    While it trains, the file `NAME.state.pt` beside the checkpoint keeps the state to resume from. Where the loss stops
-    being finite, the checkpoint has the weights after the last whole epoch, and says so.
+    During training, the file `NAME.state.pt` next to the checkpoint holds the state to resume from. If the loss stops
+    being finite, the checkpoint has the weights after the last complete epoch, and says so.
     """
     from boundarygeo.training import METHODS, Checkpoint, NonFiniteLossError, Selection, save_checkpoint
     from boundarygeo.training import train as train_module
@@ -181,7 +181,7 @@ def train_checkpoint(
             state=state_file(out),
         )
     except NonFiniteLossError as error:
-        state_file(out).unlink(missing_ok=True)  # going on from it would end here again
+        state_file(out).unlink(missing_ok=True)  # resuming from it would end here again
         if not error.result.loss:
             raise
         save(out, error.result, overwrite=overwrite)
@@ -192,17 +192,17 @@ def train_checkpoint(
 
 
 def state_file(out: Path) -> Path:
-    """Where the state of an unfinished training is kept."""
+    """Path of the state of an unfinished training."""
     return out.with_name(f"{out.stem}.state{out.suffix}")
 
 
 def best_file(out: Path) -> Path:
-    """Where the checkpoint of the best epoch goes."""
+    """Path of the checkpoint of the best epoch."""
     return out.with_name(f"{out.stem}.best{out.suffix}")
 
 
 def numbered(out: Path, seed: int, seeds: int) -> Path:
-    """The file of one of several seeds.
+    """The file for one of several seeds.
 
     Examples:
         >>> numbered(Path("mlp.pt"), 3, 2).name, numbered(Path("mlp.pt"), 3, 1).name
@@ -212,7 +212,7 @@ def numbered(out: Path, seed: int, seeds: int) -> Path:
 
 
 def check_files(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse files that are in the way, before any work."""
+    """Check existing files before any work."""
     state = state_file(out)
     if state.exists() and not (resume or overwrite) and foreign(state, "training state") is None:
         raise ValueError(f"an unfinished training left {state}: pass --resume or --overwrite")
@@ -233,7 +233,7 @@ def _check_arch(arch: str) -> None:
 
 
 def _told(result: "TrainingResult") -> str:
-    """The result in a line."""
+    """The result in one line."""
     parts = [
         f"test accuracy {100 * result.test_accuracy[-1]:.2f} %",
         f"loss {result.loss[-1]:.4f}",

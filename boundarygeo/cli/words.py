@@ -1,4 +1,4 @@
-"""Numbers, lists and names from the words of the command line, refused there and then where they make no sense."""
+"""Numbers, lists and names from command-line words, with an immediate error if they are invalid."""
 
 import math
 import re
@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNO
 
 
 def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
-    """Finite numbers separated by commas; fractions such as 16/255 are understood."""
+    """Finite numbers separated by commas; fractions such as 16/255 are allowed."""
     if text is None:
         return None
     values = _parsed(text, name)
@@ -24,7 +24,7 @@ def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
 
 
 def _parsed(text: str, name: str) -> tuple[float, ...]:
-    """Numbers as above, infinite ones and NaN among them."""
+    """Numbers as in `numbers`, including infinite ones and NaN."""
     values = []
     for part in text.split(","):
         terms = [term.strip() for term in part.split("/")]
@@ -54,17 +54,17 @@ def at_least(value: Count, least: int, name: str) -> Count:
 
 
 def ascending_sizes(text: str, name: str) -> tuple[float, ...]:
-    """Sizes of perturbations: one or several numbers >= 0, each larger than the one before."""
+    """Perturbation sizes: one or several numbers >= 0, ascending."""
     sizes = _parsed(text, name)
     if not all(0 <= size < math.inf for size in sizes):
-        raise ValueError(f"{name} takes finite numbers that are not negative, not {text!r}")
+        raise ValueError(f"{name} takes finite numbers >= 0, not {text!r}")
     if any(later <= former for former, later in pairwise(sizes)):
-        raise ValueError(f"{name} must be in ascending order, each number once: {text!r} is not")
+        raise ValueError(f"{name} must be strictly ascending, got {text!r}")
     return sizes
 
 
 def each_once(values: Sequence[str], choices: Sequence[str], name: str) -> list[str]:
-    """Values of an option that may be repeated, but not with the same value."""
+    """Values of an option that may be repeated with different values."""
     for value in values:
         if value not in choices:
             raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
@@ -82,7 +82,7 @@ def some_of(text: str, choices: Sequence[str], name: str) -> tuple[str, ...]:
 
 
 def frame_sizes(text: str | None, most: int | None) -> Literal["full"] | list[int] | None:
-    """Sizes of frames to try, from `--grid`."""
+    """Frame sizes to try, from `--grid`."""
     if text is None or text == "full":
         return text
     words = [word.strip() for word in text.split(",")]
@@ -96,7 +96,7 @@ def frame_sizes(text: str | None, most: int | None) -> Literal["full"] | list[in
 
 
 def short_names(models: Sequence[str]) -> list[str]:
-    """What figures call the models: checkpoints by the name of their file, where that tells them apart.
+    """Names of the models in figures: file names for checkpoints, if these are distinct.
 
     Examples:
         >>> short_names(["nets.mlp:make", "torchvision:resnet18"])
@@ -107,13 +107,13 @@ def short_names(models: Sequence[str]) -> list[str]:
 
 
 def read_class_names(file: Path) -> tuple[str, ...]:
-    """Names of classes from a text file, one a line."""
+    """Class names from a text file, one per line."""
     try:
         text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--classes must be a text file with one name a line, got {str(file)!r}: {error}") from error
+        raise ValueError(f"--classes must be a text file with one name per line, got {str(file)!r}: {error}") from error
     names = tuple(line.strip() for line in text.rstrip().splitlines())
     if not all(names):
         line = 1 + names.index("") if names else 1
-        raise ValueError(f"--classes must have one name a line, got none in line {line} of {str(file)!r}")
+        raise ValueError(f"--classes must have one name per line: line {line} of {str(file)!r} is empty")
     return names

@@ -1,4 +1,4 @@
-"""Many classifiers under every instrument: one table, grouped by training method, and a check for gradient masking."""
+"""Many classifiers under every instrument: one table, grouped by training method, and checks for gradient masking."""
 
 from boundarygeo.comparison.compare import compare
 from boundarygeo.comparison.instruments import INSTRUMENTS

@@ -1,4 +1,4 @@
-"""The examples that all instruments share, and the attacks that several of them need: each made once."""
+"""Shared examples and attacks of all instruments, each computed once."""
 
 import dataclasses
 import functools
@@ -18,22 +18,22 @@ from boundarygeo.results.statistics import Estimate, share
 from boundarygeo.transfer.matrix import TransferMatrix
 
 STEPS, MORE_STEPS = 20, 100
-"""Steps of PGD, and of the PGD that should find more."""
+"""Steps of PGD, and of the PGD that should be stronger."""
 STRONGEST = "strongest"
-"""What the strongest attack is called."""
+"""Name of the strongest attack."""
 
 
 class Bench:
     """Classifiers, examples and settings.
 
     Args:
-        subjects: what is compared.
+        subjects: the classifiers to compare.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        settings: of the instruments.
-        seed: decides everything random.
+        settings: settings of the instruments.
+        seed: seed of everything random.
         index: number of each example, int64 `[example]`.
-        progress: whether to show bars.
+        progress: whether to show progress bars.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Bench:
 
     @property
     def radius(self) -> float:
-        """ε of the dimensions in L2: that of the settings, or the length of an FGSM step."""
+        """L2 ε of the dimensions: from the settings, or the length of an FGSM step."""
         given = self.settings.radius
         return self.settings.eps * self.x[0].numel() ** 0.5 if given is None else given
 
     @property
     def masking_attacks(self) -> tuple[str, str, str, str]:
-        """What the attacks are called that signs of masked gradients are looked for with."""
+        """Names of the attacks used to check for masked gradients."""
         settings = self.settings
         return (
             "FGSM",
@@ -74,7 +74,7 @@ class Bench:
 
     @property
     def attacks(self) -> dict[str, dict[str, Any]]:
-        """What all attacks are called, and their settings in `accuracy_curve`."""
+        """Names of all attacks, with their settings for `accuracy_curve`."""
         eps, queries = [self.settings.eps], self.settings.queries
         settings: list[dict[str, Any]] = [
             {"attack": "fgsm", "eps": [0.0, *eps]},
@@ -86,7 +86,7 @@ class Bench:
         return dict(zip((*self.masking_attacks, STRONGEST), settings, strict=True))
 
     def curve(self, subject: Subject, attack: str) -> AccuracyCurve:
-        """Accuracy under an attack; that of FGSM begins with ε = 0.
+        """Accuracy under an attack; the curve of FGSM starts at ε = 0.
 
         Args:
             subject: the classifier.
@@ -104,7 +104,7 @@ class Bench:
         return self._curves[key]
 
     def hold(self, subject: Subject, attack: str, curve: AccuracyCurve) -> None:
-        """Use a curve that was made before.
+        """Reuse a curve computed earlier.
 
         Args:
             subject: the classifier.
@@ -114,22 +114,22 @@ class Bench:
         self._curves[self.subjects.index(subject), attack] = curve
 
     def right(self, subject: Subject) -> Tensor:
-        """Whether a classifier is right without an attack, bool `[example]`.
+        """Whether a classifier is correct without an attack, bool `[example]`.
 
         Raises:
-            ValueError: if it never is.
+            ValueError: if it is never correct.
         """
         right = subject.classifier.predict(self.x) == self.y.cpu()
         if not bool(right.any()):
-            raise ValueError("the model must get an example right, got none")
+            raise ValueError("the model classifies no example correctly")
         return right
 
     @functools.cached_property
     def matrix(self) -> TransferMatrix:
-        """PGD's examples of every classifier on every other, as `transfer_matrix` gives it.
+        """PGD examples of every classifier evaluated on every other, as by `transfer_matrix`.
 
-        Here no example need be right in all classifiers: the table counts pair by pair, and one classifier that has
-        learnt nothing must not stop it.
+        Unlike there, no example has to be classified correctly by all classifiers: the table counts pair by pair, and
+        one untrained classifier must not stop it.
         """
         records = [subject.classifier.record() for subject in self.subjects]
         clean = torch.stack([subject.classifier.predict(self.x) for subject in self.subjects])
@@ -163,11 +163,11 @@ class Bench:
         )
 
     def sent(self, source: int, target: int) -> Estimate:
-        """Of the examples that two classifiers get right, the share that, made for one, fool the other.
+        """Share of the examples classified correctly by two models that fool the target when made for the source.
 
         Args:
-            source: position of the one that they are made for.
-            target: position of the other.
+            source: position of the model for which examples are made.
+            target: position of the attacked model.
 
         Returns:
             The estimate, with its Wilson interval.

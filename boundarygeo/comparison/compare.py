@@ -36,40 +36,40 @@ def compare(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Comparison:
-    """Put classifiers under instruments, on the same examples with the same settings.
+    """Compare classifiers with all instruments, on the same examples with the same settings.
 
-    Where an instrument cannot be used on a classifier (no piecewise affine network, say), the table has no number there
-    and says why; the others go on.
+    If an instrument does not apply to a classifier (e.g. because it is not piecewise affine), the table has no number
+    there and says why; the other instruments are not affected.
 
-    With `out`, each instrument on each classifier is saved, whole or not at all, when it is finished. Re-running
-    resumes a comparison that was killed and gives what one that was not gives, to the last bit on one kind of device,
-    in all but wall-clock times; a call that differs is refused. What is damaged is measured again. Until it is whole,
-    all of it is in a folder `out` + `".partial"`.
+    With `out`, each instrument's result on each classifier is saved atomically when it is finished. Re-running resumes
+    an unfinished comparison, with bit-identical results on one kind of device except for wall-clock times; a call with
+    other settings is rejected. Damaged parts are measured again. An unfinished comparison is in a folder `out` +
+    `".partial"`.
 
     Args:
         subjects: classifiers with the same bounds and classes.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        settings: of the instruments.
-        instruments: names, keys of `INSTRUMENTS`; by default all for which there is what they need: `"transfer"` needs
-            a standard classifier among others, `"certified"` the `sigma` of the settings.
-        seed: decides everything random.
-        index: number of each example, which decides what is drawn for it; by default 0, 1, 2, ….
-        out: folder for table.csv, table.md and all results as Zarr stores; or a .csv file, the table alone; or None,
-            and nothing is saved. With it, batches are of fixed sizes, as in `boundarygeo.run`.
-        overwrite: whether what exists may be replaced; it is, once the comparison is whole. What else is in a folder
-            stays.
-        progress: whether to show bars when it takes more than two seconds.
+        settings: settings of the instruments.
+        instruments: names, keys of `INSTRUMENTS`; by default all that are applicable: `"transfer"` needs a standard
+            classifier among others, `"certified"` the `sigma` of the settings.
+        seed: seed of everything random.
+        index: number of each example, which determines its random draws; by default 0, 1, 2, ….
+        out: folder for table.csv, table.md and all results as Zarr stores; or a .csv file for the table alone; or None
+            to save nothing. With `out`, batch sizes are fixed, as in `boundarygeo.run`.
+        overwrite: whether existing results may be replaced, once the comparison is complete. Other files in the folder
+            stay.
+        progress: whether to show progress bars after two seconds.
 
     Returns:
         The comparison.
 
     Raises:
         TypeError: if an input is not a tensor of the right kind.
-        ValueError: if classifiers do not fit together or to the examples, an instrument is unknown or lacks what it
-            needs, or a classifier does not give finite logits; if `out` was started with other settings, is being
+        ValueError: if the classifiers do not match each other or the examples, an instrument is unknown or lacks what
+            it needs, or a classifier returns no finite logits; if `out` was started with other settings, is being
             written by another process, or is something else.
-        OSError: if `out` cannot be written; what is finished is safe.
+        OSError: if `out` cannot be written; finished parts are safe.
     """
     chosen = check_instruments(subjects, settings, instruments)
     numbers = numbers_of(index, len(x))
@@ -104,7 +104,7 @@ def compare(
 
 
 def _todo(chosen: Sequence[str], subjects: Sequence[Subject]) -> Iterator[tuple[str, Subject | None]]:
-    """Instruments and classifiers in order; None for the matrix of all classifiers, before what looks into it."""
+    """Instruments and classifiers in order; None for the matrix of all classifiers, before the instruments using it."""
     matrix = len(subjects) > 1
     for name in chosen:
         if matrix and name in ("masking", "transfer"):
@@ -115,7 +115,7 @@ def _todo(chosen: Sequence[str], subjects: Sequence[Subject]) -> Iterator[tuple[
 
 
 def _part(bench: Bench, name: str, subject: Subject | None) -> Part:
-    """What an instrument gives, and what it costs."""
+    """Results and cost of an instrument."""
     classifiers = [subject.classifier for subject in bench.subjects]
     before = [(clf.counts.forwards, clf.counts.backwards) for clf in classifiers]
     started = time.perf_counter()
@@ -131,7 +131,7 @@ def _part(bench: Bench, name: str, subject: Subject | None) -> Part:
 
 
 def _hold(bench: Bench, subject: Subject | None, part: Part) -> None:
-    """Give a bench the attacks of a part that is finished, so that they are not made again."""
+    """Give a bench the attacks of a finished part, so that they are not computed again."""
     if subject is None:
         matrix = part.found.results["matrix"]
         assert isinstance(matrix, TransferMatrix)
@@ -141,7 +141,7 @@ def _hold(bench: Bench, subject: Subject | None, part: Part) -> None:
 
 
 def _together(bench: Bench, chosen: Sequence[str], parts: Sequence[Part]) -> Comparison:
-    """The comparison of all parts; costs are added up."""
+    """The comparison assembled from all parts; costs are added up."""
     subjects = {subject.name: subject for subject in bench.subjects}
     return Comparison(
         rows=tuple(
@@ -164,10 +164,10 @@ def _together(bench: Bench, chosen: Sequence[str], parts: Sequence[Part]) -> Com
 
 
 def _with_steady_batches(subject: Subject, x: Tensor) -> Subject:
-    """The subject with a batch size that no clock decides, and its classifier ready.
+    """The subject with a batch size that does not depend on timing, and its classifier ready.
 
-    How a module is rearranged to run fast is decided with the inputs that are seen first: these must be the same ones
-    where a comparison resumes in its middle.
+    The first inputs seen decide how a module is rearranged to run fast: they must be the same when a comparison
+    resumes.
     """
     clf = steady(subject.classifier, x[:FIRST_INPUTS])
     clf.predict(x[:FIRST_INPUTS])
@@ -177,11 +177,11 @@ def _with_steady_batches(subject: Subject, x: Tensor) -> Subject:
 def check_instruments(
     subjects: Sequence[Subject], settings: Settings, instruments: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The instruments to use, in the order of the table; refused before any work.
+    """The instruments to use, in the order of the table, checked before any work.
 
     Args:
-        subjects: what is compared.
-        settings: of the instruments.
+        subjects: the classifiers to compare.
+        settings: settings of the instruments.
         instruments: as in `compare`.
 
     Returns:
@@ -202,12 +202,12 @@ def check_instruments(
         raise ValueError(f"instruments must be any of {', '.join(INSTRUMENTS)}, got {', '.join(unknown) or 'none'}")
     for name in instruments:
         if lacking.get(name):
-            raise ValueError(f"instrument {name!r} needs {lacking[name]}, got none")
+            raise ValueError(f"instrument {name!r} needs {lacking[name]}")
     return tuple(name for name in INSTRUMENTS if name in instruments)
 
 
 def _measure(name: str, bench: Bench, subject: Subject) -> Found:
-    """What an instrument gives; where it cannot be used, a row without a number that says why."""
+    """The result of an instrument; if it does not apply, a row without a number that says why."""
     try:
         return INSTRUMENTS[name].measure(bench, subject)
     except ValueError as error:
@@ -219,10 +219,10 @@ def _measure(name: str, bench: Bench, subject: Subject) -> Found:
 
 
 def _check_subjects(subjects: Sequence[Subject], x: Tensor, y: Tensor) -> None:
-    """Refuse what cannot be compared, by name."""
+    """Check that the subjects can be compared; errors name the classifier."""
     names = [subject.name for subject in subjects]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"subjects must be at least one, with different names, got {names}")
+        raise ValueError(f"subjects must be one or more, with different names, got {names}")
     bounds = {subject.name: subject.classifier.bounds for subject in subjects}
     classes: dict[str, int | None] = {}
     for subject in subjects:
@@ -241,7 +241,7 @@ def _check_subjects(subjects: Sequence[Subject], x: Tensor, y: Tensor) -> None:
 
 
 def _check_names(subjects: Sequence[Subject]) -> None:
-    """Refuse names that cannot be part of a file's name."""
+    """Raise if a name cannot be part of a file name."""
     for subject in subjects:
         if not subject.name or set(subject.name) & set("/\\\0"):
-            raise ValueError(f"names of subjects must be parts of file names, to be saved, got {subject.name!r}")
+            raise ValueError(f"subject {subject.name!r} cannot be saved: its name must be usable in a file name")

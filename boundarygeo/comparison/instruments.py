@@ -1,6 +1,6 @@
-"""The instruments of a comparison: each a function of the bench and one classifier that gives its numbers.
+"""The instruments of a comparison: functions of the bench and one classifier that return its numbers.
 
-None of them computes anything of its own: they call the public functions and say n, what is left out, and why.
+They call the public functions only, and report n, what is excluded, and why.
 """
 
 from collections.abc import Callable
@@ -27,18 +27,18 @@ from boundarygeo.subspace.dimension import adversarial_dimension
 from boundarygeo.subspace.summary import dimension_summary
 
 FGSM_REACH = 5
-"""How far boundaries are looked for along the FGSM direction, in ε."""
+"""Largest distance searched along the FGSM direction, in ε."""
 
 _BOXES: dict[Box, str] = {"feasible": "inside the bounds", "ignore": "bounds ignored"}
 
 
 @dataclass(frozen=True)
 class Found:
-    """What an instrument gives for one classifier.
+    """Result of an instrument on one classifier.
 
     Attributes:
         measurements: the numbers, in the order of their columns.
-        results: what they were taken from, by a word each.
+        results: the underlying results, by name.
     """
 
     measurements: list[Measurement]
@@ -50,8 +50,8 @@ class Instrument:
     """An instrument.
 
     Attributes:
-        measure: its numbers for one classifier.
-        note: what is to be said about them all.
+        measure: function that returns the numbers of one classifier.
+        note: note on all the numbers.
     """
 
     measure: Callable[[Bench, Subject], Found]
@@ -59,7 +59,7 @@ class Instrument:
 
 
 def accuracy(bench: Bench, subject: Subject) -> Found:
-    """Clean accuracy and that under each attack; robust: the share that is right under all of them."""
+    """Accuracy, clean and under each attack; robust: the share correct under all of them."""
     curves = {name: bench.curve(subject, name) for name in bench.attacks}
     rights = {"clean": curves["FGSM"].correct[0]} | {name: curve.correct[-1] for name, curve in curves.items()}
     every = rights["clean"]
@@ -72,10 +72,10 @@ def accuracy(bench: Bench, subject: Subject) -> Found:
 
 
 def hold_curves(bench: Bench, subject: Subject, found: Found) -> None:
-    """Give a bench the curves that `accuracy` found before, for `masking`.
+    """Give a bench the curves found by `accuracy`, for `masking`.
 
     Args:
-        bench: what the curves are for.
+        bench: bench that receives the curves.
         subject: the classifier.
         found: result of `accuracy`.
     """
@@ -86,7 +86,7 @@ def hold_curves(bench: Bench, subject: Subject, found: Found) -> None:
 
 
 def masking(bench: Bench, subject: Subject) -> Found:
-    """Whether attacks that should be stronger are: see `boundarygeo.comparison.masking`."""
+    """Whether attacks that should be stronger really are: see `boundarygeo.comparison.masking`."""
     own = bench.subjects.index(subject)
     names = bench.masking_attacks
     fgsm, pgd, longer, square = (bench.curve(subject, name).correct[-1] for name in names)
@@ -115,7 +115,7 @@ def masking(bench: Bench, subject: Subject) -> Found:
 
 
 def distances(bench: Bench, subject: Subject) -> Found:
-    """Distance to the boundary along FGSM and random directions, of the examples that the classifier gets right."""
+    """Distance to the boundary along FGSM and random directions, for correctly classified examples."""
     right = bench.right(subject)
     x, y, index = bench.x[right], bench.y[right], bench.index[right]
     rows, results = [], {}
@@ -131,7 +131,7 @@ def distances(bench: Bench, subject: Subject) -> Found:
 
 
 def dimension(bench: Bench, subject: Subject) -> Found:
-    """Orthogonal adversarial directions: claimed to first order and verified, with and without the bounds."""
+    """Orthogonal adversarial directions: first-order and verified counts, with and without the bounds."""
     settings = bench.settings
     cases: list[tuple[DimensionMethod, Box, int]] = [("gaas", box, len(bench.x)) for box in _BOXES]
     if settings.frame:
@@ -175,14 +175,14 @@ def pieces(bench: Bench, subject: Subject) -> Found:
     ]
     rows = []
     for quantity, unit, values, main in columns:
-        known = values[~values.isnan()]  # a constant logit has no R², a point without a gradient no cosine
+        known = values[~values.isnan()]  # constant logits have no R², points without a gradient no cosine
         estimate = median(known.numpy())
         rows.append(_number("pieces", quantity, unit, "median", estimate, len(x) - estimate.n, main=main))
     return Found(rows, {"pieces": cut, "cosines": turned})
 
 
 def segments(bench: Bench, subject: Subject) -> Found:
-    """Misses and gradients half way between two examples, of one class and of two."""
+    """Misses and gradients half way between two examples, of the same class and of different classes."""
     rows, results = [], {}
     for kind, words in (("same", "one class"), ("different", "two classes")):
         pairs = random_pairs(bench.x, bench.y, pairs=bench.settings.pairs, kind=kind, seed=bench.seed)
@@ -200,7 +200,7 @@ def spectrum(bench: Bench, subject: Subject) -> Found:
     """How flat hidden representations of a class are: singular values but the largest, and effective rank."""
     layers = tuple(dict.fromkeys((*subject.layers[:1], *subject.layers[-1:])))
     if not layers:
-        raise ValueError("the model must have a hidden layer, got none")
+        raise ValueError("the model has no hidden layer")
     found = hidden_spectrum(subject.classifier, bench.x, bench.y, layers=layers, progress=bench.progress)
     rows = []
     for where, number in (("first", 0), ("last", len(layers) - 1)):
@@ -216,11 +216,11 @@ def spectrum(bench: Bench, subject: Subject) -> Found:
 
 
 def transfer(bench: Bench, subject: Subject) -> Found:
-    """How often adversarial examples of PGD fool the standard model, and its own this one."""
+    """How often PGD examples of this model fool the standard model, and vice versa."""
     own = bench.subjects.index(subject)
     partner = bench.partners[own]
     if partner is None:
-        raise ValueError("there must be another standard model, got none")
+        raise ValueError("there is no other standard model to compare with")
     note = f"with {bench.subjects[partner].name}"
     rows = []
     for quantity, source, target in (("to standard", own, partner), ("from standard", partner, own)):
@@ -230,10 +230,10 @@ def transfer(bench: Bench, subject: Subject) -> Found:
 
 
 def certified(bench: Bench, subject: Subject) -> Found:
-    """Radii that smoothing certifies around the first examples."""
+    """Certified radii of smoothing around the first examples."""
     settings = bench.settings
     if settings.sigma is None:
-        raise ValueError("sigma must be given for certified radii, got None")
+        raise ValueError("certified radii need settings with sigma")
     few = slice(settings.few)
     found = certify(
         subject.classifier, bench.x[few], bench.y[few], sigma=settings.sigma, n=settings.votes, seed=bench.seed,
@@ -318,7 +318,7 @@ def _certified_note(bench: Bench) -> str:
 
 
 def _reaches(bench: Bench) -> dict[str, float]:
-    """How far boundaries are looked for in each direction: some ε, and the diagonal of the box."""
+    """Largest distance searched in each direction: several ε, and the diagonal of the box."""
     low, high = bench.subjects[0].classifier.bounds
     return {"fgsm": FGSM_REACH * bench.settings.eps, "random": (high - low) * bench.x[0].numel() ** 0.5}
 
@@ -353,7 +353,7 @@ def _share(
 
 
 def _word(name: str) -> str:
-    """Part of a file name."""
+    """A name as part of a file name."""
     return name.lower().replace(" × ", "x")
 
 
@@ -368,4 +368,4 @@ INSTRUMENTS: dict[str, Instrument] = {
     "transfer": Instrument(transfer, _transfer_note),
     "certified": Instrument(certified, _certified_note),
 }
-"""Name of each instrument and what it does, in the order of the table."""
+"""Instruments by name, in the order of the table."""

@@ -1,10 +1,10 @@
-"""What a comparison saves while it is made: each instrument on each classifier is a part, as in a long run.
+"""Saved state of an unfinished comparison: each instrument on each classifier is a part, as in a long run.
 
-Beside `results`, the stores of all parts, the folder has a folder `journal`: see `boundarygeo.runs.parts`. Until all
-parts are there, the folder is called `NAME.partial`; of a table alone nothing else remains.
+Next to `results`, the stores of all parts, the folder has a folder `journal`: see `boundarygeo.runs.parts`. Until all
+parts are finished, the folder is called `NAME.partial`; if only a table is written, it is deleted afterwards.
 
-Two comparisons with one plan differ in the clock's readings alone: `seconds` in the parts, and in the provenance of the
-results (in their `zarr.json`), with the SHA-256 of these files.
+Two comparisons with the same plan differ in timings only: `seconds` in the parts, and in the provenance of the results
+(in their `zarr.json`), and the SHA-256 of these files.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ JOURNAL, RESULTS = "journal", "results"
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One instrument on one classifier, or what it needs of all of them.
+    """One instrument on one classifier, or a shared computation for all of them.
 
     Attributes:
         instrument: name of the instrument.
-        name: of the classifier, or `"all"`.
-        found: what the instrument gave.
+        name: name of the classifier, or `"all"`.
+        found: result of the instrument.
         forwards: examples sent forward by all classifiers together.
         backwards: examples sent backward.
         seconds: wall-clock time in s.
@@ -52,13 +52,13 @@ class Part:
 
 
 def read_part(parts: Parts, number: int) -> Part | None:
-    """A part, or None where it is not finished, or damaged: of that there is a warning."""
+    """A part, or None if it is unfinished or, with a warning, damaged."""
     if number not in parts.done:
         return None
     try:
         facts = parts.check(number)
     except DamageError as error:
-        warnings.warn(f"{str(parts.root)!r} is damaged ({error}): this is measured again", stacklevel=3)
+        warnings.warn(f"{str(parts.root)!r} is damaged ({error}): measuring that part again", stacklevel=3)
         return None
     del facts["files"]
     stores = {word: parts.root / _store(facts["instrument"], facts["name"], word) for word in facts.pop("results")}
@@ -70,7 +70,7 @@ def write_part(parts: Parts, number: int, part: Part) -> None:
     """Write a part.
 
     Raises:
-        OSError: if it cannot be written; what was written before is safe.
+        OSError: if it cannot be written; earlier parts are safe.
     """
     facts = dataclasses.asdict(dataclasses.replace(part, found=Found(part.found.measurements, {})))
     facts |= {"measurements": facts.pop("found")["measurements"], "results": list(part.found.results)}
@@ -79,45 +79,45 @@ def write_part(parts: Parts, number: int, part: Part) -> None:
 
 
 def finish(parts: Parts, out: Path, comparison: Comparison) -> None:
-    """Write the table, and give everything its final name.
+    """Write the table, and move everything to its final path.
 
     Raises:
-        ValueError: if something else has come to stand there; everything stays where it is.
+        ValueError: if something else is at that path by now; everything stays where it is.
     """
     root = parts.root
     if root != out:
         check_free(out, overwrite=True, kind=_kind(out))
     for left in (*root.glob(f"{JOURNAL}/.*"), *root.glob(f"{RESULTS}/.*")):
-        delete(left)  # by processes that were killed while they wrote
+        delete(left)  # left by killed processes
     write_whole(root / "table.csv", csv_text(comparison).encode())
     if is_table(out):
         move_into_place(root / "table.csv", out)
         clear(root, JOURNAL)
         return
     write_whole(root / "table.md", markdown(comparison).encode())
-    (root / RESULTS).mkdir(exist_ok=True)  # also of instruments that give none
+    (root / RESULTS).mkdir(exist_ok=True)  # even for instruments without results
     if root != out:
         for theirs in out.iterdir() if out.is_dir() else ():
-            if theirs.name not in (JOURNAL, RESULTS, "table.csv", "table.md"):  # figures, say: they stay
+            if theirs.name not in (JOURNAL, RESULTS, "table.csv", "table.md"):  # keep other files, such as figures
                 theirs.rename(root / theirs.name)
         move_into_place(root, out)
 
 
 @contextlib.contextmanager
 def open_parts(out: Path, plan: Plan, *, overwrite: bool) -> Iterator[Parts]:
-    """What there is of a comparison, or a new one; no other process can write it meanwhile.
+    """Open an unfinished comparison, or a new one, locked against other processes.
 
     Args:
-        out: its folder, or its table, a file that ends in .csv.
-        plan: what is measured.
-        overwrite: whether what exists may be replaced, once the comparison is whole.
+        out: the folder, or the .csv file of the table.
+        plan: what to measure.
+        overwrite: whether existing results may be replaced, once the comparison is complete.
 
     Yields:
         Its parts.
 
     Raises:
-        ValueError: if the comparison was started with another plan, another process is writing it, or there is
-            something else.
+        ValueError: if the comparison was started with another plan, another process is writing it, or something else is
+            there.
     """
     check_out(out, overwrite=overwrite)
     with writing(out):
@@ -126,10 +126,11 @@ def open_parts(out: Path, plan: Plan, *, overwrite: bool) -> Iterator[Parts]:
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuse what a comparison cannot be written to; one that is there already is resumed.
+    """Check that a comparison can be written; an unfinished one will be resumed.
 
     Raises:
-        ValueError: if it exists and is no comparison (or table of one), or is a table and `overwrite` is false.
+        ValueError: if the path exists and is not a comparison (or table of one), or is a table and `overwrite` is
+            false.
     """
     if overwrite or not (out / JOURNAL / "plan.json").is_file():
         check_free(out, overwrite=overwrite, kind=_kind(out))
@@ -140,12 +141,12 @@ def _kind(out: Path) -> Literal["table", "comparison"]:
 
 
 def is_table(out: Path) -> bool:
-    """Whether the table alone is written, and not a folder."""
+    """Whether only the table is written, not a folder."""
     return out.suffix.lower() == ".csv"
 
 
 def plan_of(bench: Bench, instruments: tuple[str, ...]) -> Plan:
-    """Everything that decides what a comparison measures; it travels through JSON unchanged."""
+    """Everything that determines what a comparison measures, as values that survive JSON unchanged."""
     described = {
         subject.name: {
             "group": subject.group,

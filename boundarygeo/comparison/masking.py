@@ -1,8 +1,8 @@
-"""Signs that gradients are masked: attacks that should be stronger and are not (Athalye, Carlini, Wagner 2018, §3.1).
+"""Signs of masked gradients: attacks that should be stronger but are not (Athalye, Carlini, Wagner 2018, §3.1).
 
-All attacks see the same examples, so that they are compared in pairs: McNemar's exact test, one-sided, of the examples
-that withstand one attack and not the other. Iterated attacks, more steps and more restarts, and white-box attacks are
-the stronger ones wherever gradients tell the truth; chance may differ in a few examples, and p says in how few.
+All attacks see the same examples, so they are compared in pairs by McNemar's exact test, one-sided, on the examples
+that withstand one attack and not the other. With informative gradients, iterated attacks, more steps and restarts, and
+white-box attacks are stronger, up to a few examples by chance; p says how likely that is.
 """
 
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ LEVEL = 0.01
 
 @dataclass(frozen=True)
 class PairedCheck:
-    """Whether an attack that should be the stronger one leaves more accuracy than another.
+    """Whether an attack that should be stronger leaves more accuracy than another.
 
     Attributes:
-        stronger: what the attack that should be stronger is called.
-        weaker: what the other is called.
+        stronger: name of the attack that should be stronger.
+        weaker: name of the other attack.
         difference: accuracy under `stronger` minus accuracy under `weaker`, with its 95 % interval over the examples
-            (`boundarygeo.results.statistics.paired_difference`): above zero is the sign of masked gradients.
+            (`boundarygeo.results.statistics.paired_difference`); positive values suggest masked gradients.
         against: number of examples that withstand `stronger` and not `weaker`.
         with_it: number of examples that withstand `weaker` and not `stronger`.
-        p: probability of at least so many `against` by chance, if each were as likely as the other; multiplied by the
-            number of attacks of which `weaker` was chosen.
+        p: probability of at least this many `against` by chance, if both outcomes were equally likely; multiplied by
+            the number of attacks among which `weaker` was chosen.
     """
 
     stronger: str
@@ -41,7 +41,7 @@ class PairedCheck:
 
     @property
     def flagged(self) -> bool:
-        """Whether chance does not explain it."""
+        """Whether the difference is too large for chance."""
         return self.p < LEVEL
 
     @property
@@ -63,20 +63,20 @@ def masking_checks(
     square: Tensor | None = None,
     names: tuple[str, str, str, str] = ("FGSM", "PGD-20", "PGD-100", "Square"),
 ) -> list[PairedCheck]:
-    """The checks, from who is right under which attack.
+    """The checks, from the correctness under each attack.
 
     Args:
         fgsm: whether the classifier is right under FGSM, bool `[example]`.
-        pgd: under PGD, bool `[example]`.
-        longer: under PGD of more steps and restarts, bool `[example]`.
-        transferred: under the adversarial examples that were made for other classifiers, by their name. The one that
-            leaves the fewest right is compared with `pgd`.
-        square: under an attack that uses no gradient, bool `[example]`.
-        names: what the four attacks are called.
+        pgd: likewise under PGD, bool `[example]`.
+        longer: likewise under PGD with more steps and restarts, bool `[example]`.
+        transferred: likewise under adversarial examples made for other classifiers, by their name. The one that leaves
+            the fewest correct is compared with `pgd`.
+        square: likewise under an attack without gradients, bool `[example]`.
+        names: names of the four attacks.
 
     Returns:
-        PGD against FGSM, longer against shorter PGD; then, where they are given, longer PGD against the attack without
-        gradients, and PGD against the strongest transferred attack.
+        PGD against FGSM, longer against shorter PGD; then, if given, longer PGD against the attack without gradients,
+        and PGD against the strongest transferred attack.
 
     Raises:
         ValueError: if there is not one value per example.

@@ -1,4 +1,4 @@
-"""The rows of a comparison: what one instrument measured on one classifier, and the spread over seeds."""
+"""The rows of a comparison: measurements of one instrument on one classifier, and the spread over seeds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ from boundarygeo.results.statistics import Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One number of one instrument.
+    """One number from one instrument.
 
     Attributes:
         instrument: name of the instrument.
-        quantity: what was measured; empty where the instrument could not be used, and `note` says why.
+        quantity: what was measured; empty if the instrument does not apply, for the reason in `note`.
         unit: its unit; `"share"` for shares, empty for numbers without one.
-        statistic: what `estimate` is, and so its interval: `"share"`, `"mean"`, `"median"` or `"difference"` (of shares
+        statistic: kind of `estimate` and its interval: `"share"`, `"mean"`, `"median"` or `"difference"` (of shares
             of the same examples) as in `boundarygeo.results.statistics`.
         estimate: the number with its interval and n.
-        excluded: number of examples that were left out, as the classifier gets them wrong or has no gradient there.
-        main: whether it stands in the overview.
+        excluded: number of examples excluded because they are misclassified or have no gradient.
+        main: whether it appears in the overview.
         flagged: whether it is a sign of masked gradients.
-        note: what else there is to say.
+        note: further remarks.
     """
 
     instrument: str
@@ -40,12 +40,12 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A number and whose it is.
+    """A number and the classifier it belongs to.
 
     Attributes:
-        name: of the classifier.
-        group: of its group.
-        seed: of its training, or None.
+        name: name of the classifier.
+        group: name of its group.
+        seed: seed of its training, or None.
         measured: the number.
     """
 
@@ -82,16 +82,16 @@ class Spread:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison:
-    """Everything that was measured.
+    """All measurements of a comparison.
 
     Attributes:
-        rows: by instrument, classifier and quantity, in this order.
-        names: of the classifiers.
-        groups: of each classifier.
-        settings: of the instruments.
-        notes: what each instrument says about its numbers, by its name.
-        results: what the instruments gave, by instrument, classifier and a word: to be saved.
-        n: number of examples that were given.
+        rows: numbers by instrument, classifier and quantity, in this order.
+        names: names of the classifiers.
+        groups: group of each classifier.
+        settings: settings of the instruments.
+        notes: each instrument's note on its numbers, by its name.
+        results: results of the instruments, by instrument, classifier and name, for saving.
+        n: number of examples given.
         forwards: examples sent forward by all classifiers together.
         backwards: examples sent backward.
         seconds: wall-clock time in s.
@@ -110,11 +110,11 @@ class Comparison:
 
     @property
     def instruments(self) -> tuple[str, ...]:
-        """Names of the instruments that were used."""
+        """Names of the instruments used."""
         return tuple(self.notes)
 
     def quantities(self, instrument: str) -> list[str]:
-        """What an instrument measured.
+        """Quantities measured by an instrument.
 
         Args:
             instrument: its name.
@@ -134,8 +134,8 @@ class Comparison:
         """One number.
 
         Args:
-            name: of the classifier.
-            instrument: of the instrument.
+            name: name of the classifier.
+            instrument: name of the instrument.
             quantity: what was measured.
 
         Returns:
@@ -147,7 +147,7 @@ class Comparison:
         for row in self.rows:
             if (row.name, row.measured.instrument, row.measured.quantity) == (name, instrument, quantity):
                 return row.measured.estimate
-        raise ValueError(f"there must be {quantity!r} of {instrument!r} for {name!r}, got none")
+        raise ValueError(f"{instrument!r} has no {quantity!r} for {name!r}")
 
     def spreads(self, instrument: str) -> Iterator[Spread]:
         """Means and standard deviations over the seeds of each group.

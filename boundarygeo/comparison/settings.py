@@ -1,4 +1,4 @@
-"""What the instruments of a comparison are set to: the same for all classifiers."""
+"""Settings of the instruments of a comparison, the same for all classifiers."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ _EPS = {1: 0.1, 3: 8 / 255}
 
 
 def default_eps(channels: int) -> float:
-    """The usual ε in L∞ for images in [0, 1]: 0.1 for one channel (digits), 8/255 for colours.
+    """The usual L∞ ε for images in [0, 1]: 0.1 for one channel (digits), 8/255 for colour images.
 
     Args:
         channels: number of channels.
@@ -17,10 +17,10 @@ def default_eps(channels: int) -> float:
         ε, in input units.
 
     Raises:
-        ValueError: if neither 1 nor 3.
+        ValueError: if the number is neither 1 nor 3.
     """
     if channels not in _EPS:
-        raise ValueError(f"eps must be given for images of {channels} channels: there is a usual one for 1 and 3 alone")
+        raise ValueError(f"pass eps: there is no usual value for images with {channels} channels, only for 1 and 3")
     return _EPS[channels]
 
 
@@ -29,19 +29,19 @@ class Settings:
     """Settings of all instruments.
 
     Attributes:
-        eps: ε of the attacks in L∞, in input units; and how far straightness is looked at along the FGSM direction.
-        radius: ε of the dimensions in L2, in input units; by default the L2 length ε √d of an FGSM step.
+        eps: L∞ ε of the attacks, in input units; also the range of straightness along the FGSM direction.
+        radius: L2 ε of the dimensions, in input units; by default the L2 length ε √d of an FGSM step.
         restarts: restarts of PGD-100.
-        queries: forward passes per example of the Square attack, by itself and as a part of the strongest attack.
+        queries: forward passes per example of the Square attack, alone and as part of the strongest attack.
         few: number of examples of the expensive instruments: pieces, optimised frames, certified radii.
-        max_dimension: largest dimension to look for, or None for that of `adversarial_dimension`.
-        frame: whether dimensions by optimised frames are counted, too.
-        pairs: number of pairs of examples of each kind whose segments are looked at.
-        sigma: standard deviation of the noise that radii are certified for, in input units; None for no certificates.
-        votes: number of noise vectors that a certificate is made by.
+        max_dimension: largest dimension to search for, or None for that of `adversarial_dimension`.
+        frame: whether to count dimensions by optimised frames as well.
+        pairs: number of pairs of examples of each kind for segments.
+        sigma: standard deviation of the noise for certified radii, in input units; None for no certificates.
+        votes: number of noise vectors per certificate.
 
     Raises:
-        ValueError: if one is out of its range.
+        ValueError: if a setting is out of range.
     """
 
     eps: float

@@ -1,4 +1,4 @@
-"""What is compared: classifiers with what the table calls them, and the standard model that each is held against."""
+"""The classifiers to compare, with their names in the table and the standard model each is paired with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ class Subject:
     """One classifier of a comparison.
 
     Attributes:
-        name: what the table calls it.
-        group: what it shares with those that differ from it by their seed alone.
+        name: name in the table.
+        group: group of classifiers that differ in their seed only.
         classifier: the classifier.
-        seed: seed of its training, or None where it is not known.
+        seed: seed of its training, or None if unknown.
         family: name of its architecture, or empty.
         standard: whether it was trained without any defence.
-        layers: names of the hidden layers to look into, the first and the last; or none.
+        layers: names of the first and last hidden layer to analyse; or empty.
     """
 
     name: str
@@ -30,17 +30,17 @@ class Subject:
 
 
 def standard_partners(subjects: Sequence[Subject]) -> list[int | None]:
-    """For each classifier, the standard one that its adversarial examples are exchanged with.
+    """For each classifier, the standard one with which it exchanges adversarial examples.
 
-    Standard ones of the same architecture are preferred, and among them one of the same seed. The partner of a standard
-    one is the next standard one of its architecture, cyclically: the same method with another seed; or else one of
-    another architecture.
+    Standard ones of the same architecture are preferred, and among them one with the same seed. The partner of a
+    standard classifier is the next standard one of its architecture, cyclically, i.e. the same method with another
+    seed; or else one of another architecture.
 
     Args:
-        subjects: what is compared.
+        subjects: the classifiers to compare.
 
     Returns:
-        Positions in `subjects`; None where there is no standard classifier but itself.
+        Positions in `subjects`; None if there is no other standard classifier.
     """
     return [_partner(subjects, number) for number in range(len(subjects))]
 
@@ -52,7 +52,7 @@ def _partner(subjects: Sequence[Subject], number: int) -> int | None:
     candidates = [other for other in others if subjects[other].standard]
 
     def distance(other: int) -> tuple[bool, bool]:
-        # Of one method no two have the same seed: there the next in order is as good as any.
+        # Classifiers of one method have different seeds: the next in order will do.
         return subjects[other].family != own.family, not own.standard and subjects[other].seed != own.seed
 
     return min(candidates, key=distance, default=None)

@@ -1,7 +1,7 @@
 """A comparison as text: the overview, a table for each instrument, Markdown, and CSV for programs.
 
-Groups of several seeds have the mean ± standard deviation of their seeds in each cell, single classifiers the number
-with its 95 % interval.
+Groups of several seeds show the mean ± standard deviation over the seeds in each cell; single classifiers show the
+number with its 95 % interval.
 """
 
 import csv
@@ -16,7 +16,7 @@ COLUMNS: tuple[str, ...] = (
     "confidence", "sd", "seeds", "n", "excluded", "flagged", "note",
 )  # fmt: skip
 """Columns of the CSV: `level` is `model` or `group`; a group has `sd` and `seeds`, a model the others. `confidence` is
-how often such an interval holds the true value."""
+the coverage of the interval."""
 
 Cells = list[tuple[str, ...]]
 """Rows of text, the heading first."""
@@ -26,7 +26,7 @@ def overview(comparison: Comparison) -> Cells:
     """The main quantities of all instruments side by side, without intervals.
 
     Args:
-        comparison: what was measured.
+        comparison: the comparison.
 
     Returns:
         One row for each group.
@@ -52,11 +52,11 @@ def instrument_table(comparison: Comparison, instrument: str) -> Cells:
     """All quantities of one instrument.
 
     Args:
-        comparison: what was measured.
+        comparison: the comparison.
         instrument: name of the instrument.
 
     Returns:
-        One row for each group, with n: the examples that its numbers are over, as a range where they differ.
+        One row for each group, with n: the number of examples behind its numbers, as a range if they differ.
     """
     quantities = comparison.quantities(instrument)
     spreads = _by_place(comparison)
@@ -70,10 +70,10 @@ def instrument_table(comparison: Comparison, instrument: str) -> Cells:
 
 
 def remarks(comparison: Comparison, instrument: str) -> list[str]:
-    """What is to be read with the table of an instrument: its note, flags with their reasons, failures.
+    """Notes for the table of an instrument: its own note, flags with their reasons, failures.
 
     Args:
-        comparison: what was measured.
+        comparison: the comparison.
         instrument: name of the instrument.
 
     Returns:
@@ -89,7 +89,7 @@ def markdown(comparison: Comparison) -> str:
     """The overview and all tables, for a README.
 
     Args:
-        comparison: what was measured.
+        comparison: the comparison.
 
     Returns:
         Markdown.
@@ -102,13 +102,13 @@ def markdown(comparison: Comparison) -> str:
 
 
 def csv_text(comparison: Comparison) -> str:
-    """Every number in a line of its own, with the columns `COLUMNS`.
+    """Every number on its own line, with the columns `COLUMNS`.
 
     Args:
-        comparison: what was measured.
+        comparison: the comparison.
 
     Returns:
-        CSV; numbers that do not exist are empty, infinite ones `inf`.
+        CSV; missing numbers are empty, infinite ones `inf`.
     """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
@@ -149,7 +149,7 @@ def _by_place(comparison: Comparison) -> dict[tuple[str, str, str], Spread]:
 
 
 def _cell(spread: Spread | None) -> str:
-    """A number with its spread over the seeds, or, of a single one, with its interval."""
+    """A number with its spread over the seeds or, for a single seed, with its interval."""
     if spread is None or not spread.seeds:
         return "-"
     first, *others = spread.rows
@@ -168,7 +168,9 @@ def _short(spread: Spread | None) -> str:
     scale, unit, form = (100, " %", ".1f") if spread.unit == "share" else (1, "", ".4g")
     around = ""
     if not math.isnan(spread.sd):
-        if spread.unit != "share" and spread.sd > 0:  # two digits of what is uncertain, and the mean to the same place
+        if (
+            spread.unit != "share" and spread.sd > 0
+        ):  # two significant digits of the standard deviation, the mean rounded alike
             form = f".{max(0, 1 - math.floor(math.log10(spread.sd)))}f"
         around = f" ± {scale * spread.sd:{form}}"
     lost = "" if spread.seeds == len(spread.rows) else f" ({spread.seeds} of {len(spread.rows)})"
@@ -176,7 +178,7 @@ def _short(spread: Spread | None) -> str:
 
 
 def _flags(comparison: Comparison, group: str) -> str:
-    """Whether a classifier of a group shows a sign of masked gradients, and how many of several do."""
+    """Whether a classifier of a group shows a sign of masked gradients; for several, how many do."""
     rows = [row for row in comparison.rows if row.group == group and row.measured.instrument == "masking"]
     flagged = len({row.name for row in rows if row.measured.flagged})
     seeds = len({row.name for row in rows if row.measured.quantity})

@@ -1,4 +1,4 @@
-"""Defences: modules that wrap a module and are classifiers like any other, and what smoothing certifies."""
+"""Defences: modules that wrap a module and are classifiers like any other, and certificates from smoothing."""
 
 from boundarygeo.defences.certification import (
     CertifiedRadii,

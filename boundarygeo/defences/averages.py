@@ -1,4 +1,4 @@
-"""The average prediction over several inputs, as logits that every instrument understands."""
+"""The average prediction over several inputs, as logits."""
 
 import math
 
@@ -8,13 +8,13 @@ from torch import Tensor
 def log_mean_softmax(logits: Tensor, samples: int) -> Tensor:
     r"""Logarithm of the mean softmax over the samples of each example.
 
-    :math:`\log\bar p_c` with :math:`\bar p = \frac1K\sum_k \mathrm{softmax}(l_k)`, through log-sum-exp. As logits
-    these say all that is asked of a classifier: their softmax is :math:`\bar p` itself, their argmax the class of
-    largest average probability, differences are log-odds, and their cross-entropy is :math:`-\log\bar p_y`.
+    :math:`\log\bar p_c` with :math:`\bar p = \frac1K\sum_k \mathrm{softmax}(l_k)`, through log-sum-exp. As logits,
+    they have the usual meaning: their softmax is :math:`\bar p` itself, their argmax is the class of largest average
+    probability, their differences are log-odds, and their cross-entropy is :math:`-\log\bar p_y`.
 
     Args:
-        logits: of the samples of one example after those of another, `[example * sample, class]`.
-        samples: number of samples of each example, K.
+        logits: logits with the samples of each example in consecutive rows, `[example * sample, class]`.
+        samples: number K of samples per example.
 
     Returns:
         Log-probabilities `[example, class]`.

@@ -1,6 +1,6 @@
-r"""What randomised smoothing certifies (Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918, section 3.2).
+r"""Certificates of randomised smoothing (Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918, section 3.2).
 
-The smoothed classifier g gives the class that the base classifier f predicts most often under Gaussian noise of
+The smoothed classifier g returns the class that the base classifier f predicts most often under Gaussian noise of
 standard deviation σ. If f predicts c with probability :math:`p_A \ge \underline{p_A} > 1/2`, then g predicts c at every
 point closer than :math:`R = \sigma\Phi^{-1}(\underline{p_A})` in L2.
 """
@@ -24,30 +24,30 @@ ABSTAIN = -1
 """The label of an example on which the smoothed classifier abstains."""
 
 _BLOCK = 64
-"""Noise vectors that are drawn by one generator: a fixed number, so that no batch size can change them."""
+"""Noise vectors drawn by one generator: a fixed number, so that the noise does not depend on the batch size."""
 
 _SELECTION, _ESTIMATION, _PREDICTION = range(3)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class CertifiedRadii(Result):
-    r"""Radius in L2 within which the smoothed classifier provably does not change its label, for each example.
+    r"""L2 radius within which the smoothed classifier provably keeps its label, for each example.
 
-    Each certificate holds with probability at least 1 - `alpha` over the noise, for each example by itself.
+    Each certificate holds with probability at least 1 - `alpha` over the noise, for each example separately.
 
     Attributes:
-        radius: :math:`\sigma\Phi^{-1}(\underline{p_A})`, float64 `[example]`, in input units; 0 where it abstains.
-        predicted: class of the smoothed classifier, int64 `[example]`; -1 where it abstains.
+        radius: :math:`\sigma\Phi^{-1}(\underline{p_A})`, float64 `[example]`, in input units; 0 for abstentions.
+        predicted: class of the smoothed classifier, int64 `[example]`; -1 for abstentions.
         abstained: whether the lower bound is below one half, bool `[example]`.
-        lower: the lower bound of the share of the class, one-sided Clopper-Pearson at level `alpha`, float64
+        lower: lower bound of the probability of the class, one-sided Clopper-Pearson at level `alpha`, float64
             `[example]`.
-        hits: how often the selected class was predicted among the `n`, int64 `[example]`.
-        selected: the class that was predicted most often among the first `n0`, int64 `[example]`.
+        hits: how often the selected class was predicted among `n` draws, int64 `[example]`.
+        selected: class predicted most often among the first `n0`, int64 `[example]`.
         true_labels: int64 `[example]`.
-        index: number of each example, int64 `[example]`: decides its noise.
+        index: number of each example, int64 `[example]`; determines its noise.
         sigma: standard deviation of the noise, in input units.
-        n0: number of noise vectors that the class was selected by.
-        n: number of noise vectors, others, that the bound was found by.
+        n0: number of noise vectors used to select the class.
+        n: number of further noise vectors, used for the bound.
         alpha: probability that a certificate is wrong.
     """
 
@@ -66,22 +66,22 @@ class CertifiedRadii(Result):
 
     @property
     def correct(self) -> Tensor:
-        """Whether the label is the true one, bool `[example]`; not where it abstains."""
+        """Whether the label is the true one, bool `[example]`; False for abstentions."""
         return self.predicted == self.true_labels
 
     @property
     def largest(self) -> float:
-        """The largest radius that `n` noise vectors can certify, when all of them agree: σ Φ⁻¹(α^(1/n))."""
+        """Largest radius that `n` noise vectors can certify, reached if all agree: σ Φ⁻¹(α^(1/n))."""
         return self.sigma * float(stats.norm.ppf(self.alpha ** (1 / self.n)))
 
     def accuracy_at(self, radii: Sequence[float] | Tensor) -> list[Estimate]:
-        """Certified accuracy: the share of the examples whose label is right and certified up to a radius.
+        """Certified accuracy: the share of the examples that are correctly classified with at least a given radius.
 
-        Abstentions count as errors. The 95 % Wilson intervals are over the draw of the examples; that a share `alpha`
-        of the certificates may be wrong is not in them.
+        Abstentions count as errors. The 95 % Wilson intervals are over the draw of the examples; they do not include
+        the share `alpha` of certificates that may be wrong.
 
         Args:
-            radii: in L2, in input units.
+            radii: L2 radii, in input units.
 
         Returns:
             One estimate per radius.
@@ -97,15 +97,15 @@ class CertifiedRadii(Result):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SmoothedPredictions(Result):
-    """What the smoothed classifier predicts, or that it abstains.
+    """Predictions of the smoothed classifier, or abstentions.
 
     Attributes:
-        predicted: class predicted most often, int64 `[example]`; -1 where it abstains.
+        predicted: class predicted most often, int64 `[example]`; -1 for abstentions.
         abstained: whether the p-value exceeds `alpha`, bool `[example]`.
-        p_value: of the two-sided binomial test that the two most frequent classes are equally likely, float64
+        p_value: p-value of the two-sided binomial test that the two most frequent classes are equally likely, float64
             `[example]`.
         counts: how often each class was predicted, int64 `[example, class]`.
-        index: number of each example, int64 `[example]`: decides its noise.
+        index: number of each example, int64 `[example]`; determines its noise.
         sigma: standard deviation of the noise, in input units.
         n: number of noise vectors.
         alpha: probability that a prediction is not the class of the smoothed classifier.
@@ -137,20 +137,20 @@ def certify(
 ) -> CertifiedRadii:
     r"""Certify the smoothed classifier around each example (CERTIFY of Cohen et al. 2019, section 3.2.2).
 
-    The class is selected by its votes among `n0` noise vectors; `n` others give the lower bound of its probability. The
-    radius is at most :math:`\sigma\Phi^{-1}(\alpha^{1/n})`, about 3.2 σ with the default settings; the paper has n =
-    100,000, for 3.8 σ. Noisy inputs are not clipped: the theorem is about Gaussian noise.
+    The class is selected by majority among `n0` noise vectors; `n` further ones give the lower bound of its
+    probability. The radius is at most :math:`\sigma\Phi^{-1}(\alpha^{1/n})`, about 3.2 σ with the default settings; the
+    paper uses n = 100,000, for 3.8 σ. Noisy inputs are not clipped, because the theorem assumes Gaussian noise.
 
     Args:
-        clf: the base classifier, bare: not one that averages over noise itself.
+        clf: the base classifier, not one that already averages over noise.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         sigma: standard deviation of the noise, in input units.
-        n0: number of noise vectors that select the class.
-        n: number of noise vectors that find the bound.
+        n0: number of noise vectors used to select the class.
+        n: number of noise vectors used for the bound.
         alpha: probability that a certificate is wrong, per example.
         seed: seed of the noise.
-        index: number of each example, which decides its noise; by default 0, 1, 2, ….
+        index: number of each example, which determines its noise; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
     Returns:
@@ -212,13 +212,13 @@ def predict_smoothed(
     It abstains where the binomial test cannot tell the two most frequent classes apart at level `alpha`.
 
     Args:
-        clf: the base classifier, bare.
+        clf: the base classifier, not one that already averages over noise.
         x: inputs `[example, *input]` within the bounds.
         sigma: standard deviation of the noise, in input units.
         n: number of noise vectors.
         alpha: probability that a prediction is not the class of the smoothed classifier.
-        seed: seed of the noise; the noise is none of that of `certify` with this seed.
-        index: number of each example, which decides its noise; by default 0, 1, 2, ….
+        seed: seed of the noise; independent of the noise of `certify` with the same seed.
+        index: number of each example, which determines its noise; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
     Returns:
@@ -256,13 +256,13 @@ def predict_smoothed(
 
 
 class _Noise:
-    """Standard normal vectors, the same number for each example, each decided by key, example and draw alone.
+    """Standard normal vectors, the same number per example, each determined by key, example and draw alone.
 
     Args:
         shape: shape of one input.
         index: number of each example, int64 `[example]`.
-        count: number of vectors of each example.
-        key: seed, and what the noise is for.
+        count: number of vectors per example.
+        key: seed, and a number for the purpose of the noise.
     """
 
     def __init__(self, shape: torch.Size, index: Tensor, count: int, key: tuple[int, int]) -> None:
@@ -271,7 +271,7 @@ class _Noise:
         self._last: tuple[tuple[int, int], Tensor] | None = None
 
     def vectors(self, start: int, stop: int) -> Tensor:
-        """Vectors number start to stop, those of one example after those of another, float32 `[vector, *input]`."""
+        """Vectors start to stop, grouped by example, float32 `[vector, *input]`."""
         rows = []
         while start < stop:
             example, draw = divmod(start, self.count)
@@ -295,7 +295,7 @@ class _Noise:
 def _count_labels(session: Session, x: Tensor, noise: _Noise, sigma: float, *, progress: bool) -> Tensor:
     """How often each class is predicted under noise, int64 `[example, class]`."""
     inputs = x.detach().float().cpu()
-    # On the device until the end: while it computes the labels of one batch, the next batch's noise is drawn.
+    # Stays on the device: the noise of the next batch is drawn while the current batch is computed.
     counts = torch.zeros(len(x) * session.num_classes, dtype=torch.int64, device=session.device)
     done = 0
 

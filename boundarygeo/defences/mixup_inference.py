@@ -10,45 +10,45 @@ from boundarygeo.defences.averages import log_mean_softmax
 from boundarygeo.evaluation import analysis, frozen_copy, own_world
 
 SAMPLES = {"pl": (10, 0), "ol": (0, 30), "both": (5, 15)}
-"""The modes, and how many partners each has of the predicted class and of the others: those of the authors' code."""
+"""The modes, and their numbers of partners from the predicted class and from others, as in the authors' code."""
 
 FLAGGED = 0.2
-"""In mode `"both"`, an input whose confidence falls by this much when mixed with its own class counts as attacked."""
+"""In mode `"both"`, a drop in confidence this large when mixing with the predicted class marks an input as attacked."""
 
 
 class MixupInference(nn.Module):
-    r"""The log of a module's mean softmax over mixtures of the input with training examples (Pang et al. 2020).
+    r"""Log of a module's mean softmax over mixtures of the input with training examples (Pang et al. 2020).
 
     :math:`\log\frac1K\sum_k\mathrm{softmax}\,f(\lambda x+(1-\lambda)x_k)`, arXiv 1909.11515. The partners
     :math:`x_k` depend on the class that the bare module predicts at x: in mode `"pl"` they are drawn from that class,
-    in mode `"ol"` from a class drawn among the others, uniformly. Mode `"both"` uses the first as detector: where the
+    in mode `"ol"` from a class drawn uniformly among the others. Mode `"both"` uses the first as a detector: where the
     largest probability falls by 0.2 or more from the bare module's, the prediction is that of `"ol"`, else of `"pl"`.
 
-    The paper draws partners anew for every input. Here they are drawn once, when the module is made, a list for each
-    predicted class: the output for an input is a function of that input alone, attacks differentiate through all
-    mixtures, and they know the partners. To judge an attack on partners it did not know, predict its examples (of
-    `pgd(..., early_stop=False)`) with another seed.
+    The paper draws new partners for every input. Here they are drawn once, when the module is created, one list per
+    predicted class. The output for an input is then a function of that input alone, attacks differentiate through all
+    mixtures, and attacks know the partners. To evaluate an attack that does not know the partners, predict its examples
+    (of `pgd(..., early_stop=False)`) with another seed.
 
-    The choice of the list is not differentiated. At boundaries of the bare module the output jumps, which the gradient
-    of the mixtures does not see: an attack through them can be weaker than one on the bare module (`"pl"` all but
-    follows the bare label). So attack both, and count the worse of the two for each example. It is also why the module
-    refuses bfloat16, whose rounding would decide on which side of such a boundary an input is.
+    The choice of the list is not differentiable. At boundaries of the bare module the output jumps, which the gradient
+    of the mixtures does not show: an attack through them can be weaker than one on the bare module (`"pl"` almost
+    always follows the bare label). So attack both, and count the worse of the two for each example. For the same reason
+    the module rejects bfloat16, whose rounding would decide on which side of such a boundary an input lies.
 
     Args:
         module: maps inputs `[batch, *input]` to logits `[batch, class]`.
-        pool_x: *training* examples in units of what the module is given, i.e. normalised where the module is trained
-            on normalised inputs, `[candidate, *input]`. `with_mixup_inference` takes them in input units. (The authors'
+        pool_x: *training* examples in the units of the module's input, i.e. normalised if the module is trained on
+            normalised inputs, `[candidate, *input]`. `with_mixup_inference` takes them in input units. (The authors'
             code draws its pool from the test set.)
         pool_y: their true classes, int64 `[candidate]`.
         mode: `"pl"`, `"ol"` or `"both"`.
         lam: weight λ of the input, in (0, 1]; at 1 the output is the bare module's log-softmax.
-        samples: number of partners, K, of each kind that the mode uses; by default 10 for `"pl"`, 30 for `"ol"`, and 5
+        samples: number K of partners of each kind that the mode uses; by default 10 for `"pl"`, 30 for `"ol"`, and 5
             and 15 for `"both"`.
         seed: seed of the partners.
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if one is out of its range, or the pool lacks classes that the mode needs.
+        ValueError: if an argument is out of range, or the pool lacks classes that the mode needs.
     """
 
     partners: Tensor
@@ -89,7 +89,7 @@ class MixupInference(nn.Module):
         used, places = np.unique(np.concatenate([same, other], 1), return_inverse=True)
         places = torch.from_numpy(places.reshape(classes, -1))
         partners = pool_x.detach().cpu()[torch.from_numpy(used)].float().contiguous()
-        # Buffers: other partners or another λ are another model, in its hash and in whether its weights have changed.
+        # Buffers, so that other partners or another λ change the module's hash.
         self.register_buffer("partners", partners.to(home))
         self.register_buffer("same", places[:, : counts[0]].contiguous().to(home))
         self.register_buffer("other", places[:, counts[0] :].contiguous().to(home))
@@ -98,7 +98,7 @@ class MixupInference(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities `[batch, class]` of inputs `[batch, *input]`."""
         if x.dtype == torch.bfloat16:
-            raise TypeError("mixup inference must run in float32 or float64, got bfloat16")
+            raise TypeError("mixup inference needs float32 or float64, got bfloat16")
         if x.shape[1:] != self.partners.shape[1:]:
             shapes = f"{list(self.partners.shape[1:])} of the pool, got {list(x.shape[1:])}"
             raise ValueError(f"inputs must have the shape {shapes}")
@@ -132,7 +132,7 @@ def with_mixup_inference(
     samples: int | None = None,
     seed: int = 0,
 ) -> Classifier:
-    """A classifier of the same inputs with mixup inference around its module.
+    """A classifier with mixup inference around its module.
 
     Args:
         clf: the bare classifier; not changed.
@@ -144,7 +144,7 @@ def with_mixup_inference(
         seed: seed of the partners.
 
     Returns:
-        The defended classifier, for every instrument.
+        The defended classifier.
 
     Raises:
         TypeError: as `MixupInference`.
@@ -157,13 +157,13 @@ def with_mixup_inference(
 
 
 def _of_the_class(labels: np.ndarray, classes: int, count: int, seed: int) -> np.ndarray:
-    """For each class, numbers of candidates of it, `[class, count]`."""
+    """For each class, positions of candidates of that class, `[class, count]`."""
     chosen = np.empty((classes, count), dtype=np.int64)
     if not count:
         return chosen
     missing = sorted(set(range(classes)) - set(labels.tolist()))
     if missing:
-        raise ValueError(f"pool_y must hold every class the module knows, got none of {missing}")
+        raise ValueError(f"pool_y must hold examples of every class of the module, got none of {missing}")
     for number, row in enumerate(chosen):
         members = np.flatnonzero(labels == number)
         row[:] = members[np.random.default_rng((seed, 0, number)).integers(len(members), size=count)]
@@ -171,16 +171,16 @@ def _of_the_class(labels: np.ndarray, classes: int, count: int, seed: int) -> np
 
 
 def _of_other_classes(labels: np.ndarray, classes: int, count: int, seed: int) -> np.ndarray:
-    """For each class, numbers of candidates of classes drawn uniformly among the others, `[class, count]`.
+    """For each class, positions of candidates of classes drawn uniformly among the others, `[class, count]`.
 
-    One sequence of draws serves all: each class takes the first that are not of it.
+    All classes share one sequence of draws: each takes the first ones of other classes.
     """
     chosen = np.empty((classes, count), dtype=np.int64)
     if not count:
         return chosen
     present = np.unique(labels)
     if len(present) < 2:
-        raise ValueError(f"pool_y must hold at least two classes, got {present.tolist()} alone")
+        raise ValueError(f"pool_y must hold at least two classes, got only {present.tolist()}")
     rng = np.random.default_rng((seed, 1))
     drawn = np.empty(0, dtype=np.int64)
     kept = labels[drawn]
@@ -205,8 +205,7 @@ def _check_pool(pool_x: Tensor, pool_y: Tensor) -> None:
         raise TypeError(f"pool_y must be an integer tensor of classes, got {type(pool_y).__name__}")
     if pool_x.ndim < 2 or not len(pool_x) or pool_y.shape != pool_x.shape[:1]:
         raise ValueError(
-            f"pool_x and pool_y must be examples and one class for each, got {list(pool_x.shape)} and "
-            f"{list(pool_y.shape)}"
+            f"pool_x and pool_y must have one class per example, got {list(pool_x.shape)} and {list(pool_y.shape)}"
         )
     if int(pool_y.min()) < 0:
         raise ValueError(f"pool_y must hold classes >= 0, got {int(pool_y.min())}")

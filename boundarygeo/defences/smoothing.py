@@ -11,24 +11,23 @@ from boundarygeo.evaluation import analysis
 
 
 class RandomisedSmoothing(nn.Module):
-    r"""The log of a module's mean softmax under Gaussian noise, :math:`\log E\,\mathrm{softmax}(f(x+\eta))`.
+    r"""Log of a module's mean softmax under Gaussian noise, :math:`\log E\,\mathrm{softmax}(f(x+\eta))`.
 
     The expectation is the soft smoothed classifier of Salman et al. 2019 (arXiv 1906.04584), estimated from K noise
-    vectors drawn once, when the module is made, and added to every input: the output for an input is a function of that
-    input alone, attacks differentiate through all samples, and they know the noise. To judge an attack on noise it did
-    not know, predict its examples (of `pgd(..., early_stop=False)`) with another seed. The smoothed classifier of Cohen
-    et al. 2019 takes the most frequent *label* instead, which has no gradient: `predict_smoothed` and `certify` count
-    labels.
+    vectors that are drawn once, when the module is created, and added to every input. The output for an input is then a
+    function of that input alone, attacks differentiate through all samples, and attacks know the noise. To evaluate an
+    attack that does not know the noise, predict its examples (of `pgd(..., early_stop=False)`) with another seed. The
+    smoothed classifier of Cohen et al. 2019 takes the most frequent *label* instead, which has no gradient:
+    `predict_smoothed` and `certify` count labels.
 
-    Every sample is one pass of the wrapped module. Noisy inputs leave the bounds, as the certificate wants it.
+    Every sample is one pass of the wrapped module. Noisy inputs leave the bounds, as the certificate requires.
 
     Args:
         module: maps inputs `[batch, *input]` to logits `[batch, class]`.
-        sigma: standard deviation of the noise, in units of what the module is given: behind a normalisation that
-            divides by std, σ/std. A number, or a tensor that broadcasts to one input. `with_smoothing` takes it in
-            input units.
+        sigma: standard deviation of the noise, in units of the module's input: after a normalisation that divides by
+            std, σ/std. A number, or a tensor that broadcasts to one input. `with_smoothing` takes it in input units.
         input_shape: shape of one input.
-        samples: number of noise vectors, K.
+        samples: number K of noise vectors.
         seed: seed of the noise.
 
     Raises:
@@ -65,7 +64,7 @@ class RandomisedSmoothing(nn.Module):
         self.samples = samples
         drawn = np.random.default_rng(seed).standard_normal((samples, *input_shape), dtype=np.float32)
         home = next((p.device for p in module.parameters()), torch.device("cpu"))
-        # A buffer: another noise is another model, in its hash and in the judgement whether its weights have changed.
+        # A buffer, so that other noise changes the module's hash.
         self.register_buffer("noise", (torch.from_numpy(drawn) * scale).to(home))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,7 +72,7 @@ class RandomisedSmoothing(nn.Module):
         return log_mean_softmax(self.module(_noisy(x, self.noise)), self.samples)
 
 
-@fx.wrap  # one node in a trace: its check would end the tracing of the module inside
+@fx.wrap  # a single node in a trace, because the check inside cannot be traced
 def _noisy(x: Tensor, noise: Tensor) -> Tensor:
     """Each input with each noise vector, `[example * sample, *input]`."""
     if x.shape[1:] != noise.shape[1:]:
@@ -85,7 +84,7 @@ def _noisy(x: Tensor, noise: Tensor) -> Tensor:
 def with_smoothing(
     clf: Classifier, *, sigma: float, input_shape: tuple[int, ...], samples: int = 64, seed: int = 0
 ) -> Classifier:
-    """A classifier of the same inputs with randomised smoothing around its module.
+    """A classifier with randomised smoothing around its module.
 
     Args:
         clf: the bare classifier; not changed.
@@ -95,7 +94,7 @@ def with_smoothing(
         seed: seed of the noise.
 
     Returns:
-        The smoothed classifier, for every instrument.
+        The smoothed classifier.
 
     Raises:
         ValueError: as `RandomisedSmoothing`, or if the shape does not fit the classifier's channels.

@@ -1,4 +1,4 @@
-"""Results as pages of their own: one HTML file that needs no server, no network and no model."""
+"""Results as standalone pages: one HTML file that needs no server, network or model."""
 
 from boundarygeo.explorer.build import explorer_page
 

@@ -1,7 +1,7 @@
-"""The explorer of boundary maps: a grid of maps and, for the pixel under the pointer, its input and what it is called.
+"""The explorer of boundary maps: a grid of maps and, for the pixel under the pointer, its input and labels.
 
-The page holds everything: labels, what was kept of margins and probabilities, and, where the planes were kept, origin
-and axes of each, from which it composes the perturbed image in the browser. It computes nothing that needs a model.
+The page is self-contained: it holds the labels, the stored margins and probabilities and, if the planes were stored,
+the origin and axes of each plane, from which the browser composes the perturbed image. It never needs the model.
 """
 
 import base64
@@ -26,7 +26,7 @@ from boundarygeo.plots.style import class_labels, shown_colors
 from boundarygeo.results.overwriting import MARK
 
 IMAGE_BYTES = 7_000_000
-"""Origins and axes that take more, at 16 bits a value, are averaged over squares of pixels until they do not."""
+"""Origins and axes above this size, at 16 bits a value, are averaged over squares of pixels."""
 
 CHANNELS = (1, 3)
 
@@ -38,22 +38,22 @@ def explorer_page(
     title: str = "Boundary maps",
     cells: Iterable[int] | None = None,
 ) -> str:
-    """One HTML page in which boundary maps can be explored, with the pointer or the keyboard, offline.
+    """An HTML page for exploring boundary maps with the pointer or the keyboard, offline.
 
-    The colours are those of all figures; white is the true class. Where the maps hold their planes
-    (`boundary_maps(..., keep=["planes"])`; the command line keeps them) and the inputs are images of 1 or 3 channels,
-    the page shows the perturbed image at each pixel, clipped as the maps were. Images are exact to 1/65,000 of the
+    The colours are those of all figures; white is the true class. If the maps hold their planes
+    (`boundary_maps(..., keep=["planes"])`; the command line does this) and the inputs are images of 1 or 3 channels,
+    the page shows the perturbed image at each pixel, clipped as the maps were. Images are accurate to 1/65,000 of the
     range of their values; where they would make the file too large they are averaged over squares of pixels, and the
     page says so.
 
     Args:
         maps: boundary maps.
-        class_names: name of each class; by default those that the maps hold, or "class 3".
+        class_names: name of each class; by default those in the maps, or "class 3".
         title: title of the page.
-        cells: positions of the examples to show, in this order; by default all.
+        cells: positions of the examples to show, in the order shown; by default all.
 
     Returns:
-        The page, to be written in UTF-8. It loads nothing, and its security policy forbids it to.
+        The page, to be written in UTF-8. It loads nothing, and its security policy forbids loading.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -72,12 +72,12 @@ def explorer_page(
         "content": script_json(content),
         "script": script,
     }
-    # In one pass: a title such as "{{script}}" stays what it is.
+    # In one pass, so that a title such as "{{script}}" is not expanded.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _part("page.html"))
 
 
 def _content(maps: BoundaryMaps, positions: NDArray[np.intp], names: Sequence[str] | None) -> dict[str, Any]:
-    """What the page's script reads."""
+    """The data for the page's script."""
     labels = maps.labels.numpy()[positions]
     valid = maps.valid.numpy()[positions]
     true = None if maps.true_labels is None else maps.true_labels.numpy()[positions]
@@ -110,14 +110,14 @@ def _content(maps: BoundaryMaps, positions: NDArray[np.intp], names: Sequence[st
 
 
 def _ticks(axis: Tensor) -> list[float]:
-    """Coordinates, with the rounding of the middle one, 1e-18 or so, taken for what it is."""
+    """Coordinates, with the rounding error of the middle one (about 1e-18) replaced by 0."""
     return axis.where(axis.abs() > 1e-12 * axis.abs().max(), 0.0).tolist()
 
 
 def _classes(
     labels: NDArray[np.integer], valid: NDArray[np.bool_], true: NDArray[np.int64] | None, names: Sequence[str] | None
 ) -> list[dict[str, Any]]:
-    """Number, name and colour of each class that appears, its pixels in colour, and whether the legend names it."""
+    """Number, name and colour of each class that appears, its pixels in colour, and whether it is in the legend."""
     colored = np.broadcast_to(valid[:, None, None], labels.shape)
     if true is not None:
         colored = colored & (labels != true[:, None, None])
@@ -143,7 +143,7 @@ def _of_pixels(values: Tensor | None, positions: NDArray[np.intp]) -> dict[str, 
 
 
 def _images(maps: BoundaryMaps, positions: NDArray[np.intp]) -> dict[str, Any] | str:
-    """Origins and axes as images `[example, channel, row, col]`, or why there are none."""
+    """Origins and axes as images `[example, channel, row, col]`, or the reason why there are none."""
     if maps.origin is None or maps.axes is None or maps.bounds is None:
         return 'The planes were not kept: boundary_maps(…, keep=["planes"]).'
     origin, axes = maps.origin[positions], maps.axes[positions]
@@ -158,8 +158,8 @@ def _images(maps: BoundaryMaps, positions: NDArray[np.intp]) -> dict[str, Any] |
         axes = F.avg_pool2d(axes.flatten(0, 1), side, ceil_mode=True).unflatten(0, (-1, 2))
     low, high = maps.bounds
     first, last = min(low, float(origin.min())), max(high, float(origin.max()))
-    # From the lower bound to the upper in multiples of 255 steps, where the origin lies between them: grey levels of
-    # 8-bit images are exact.
+    # The range between the bounds is divided into a multiple of 255 steps if the origin lies within them, so that grey
+    # levels of 8-bit images are exact.
     middle, scale = (first + last) / 2, (last - first) / 65280
     return {
         "origin": encoded(origin.numpy(), offset=middle, scale=scale),
@@ -198,5 +198,5 @@ def _part(name: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """The hash by which a security policy knows an inline script or style."""
+    """The hash that allows an inline script or style in a security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"

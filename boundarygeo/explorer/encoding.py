@@ -1,4 +1,4 @@
-"""Arrays as text that a page can read without a library: integers with a scale, zlib, base64.
+"""Arrays as text that a page can decode without a library: integers with a scale, zlib, base64.
 
 A page decodes them with `atob`, `DecompressionStream("deflate")` and an `Int16Array` (or, where `bits` is 32, an
 `Int32Array`), which every browser has had since 2023: value = offset + scale · integer, and the integer `MISSING`
@@ -18,10 +18,10 @@ LARGEST = 32767
 
 
 def encoded(values: NDArray[Any], *, offset: float = 0.0, scale: float = 1.0) -> dict[str, Any]:
-    """An array as JSON can hold it; the error is at most `scale` / 2.
+    """An array as JSON; the error is at most `scale` / 2.
 
     Args:
-        values: any shape; NaN is kept.
+        values: any shape; may contain NaN.
         offset: value of the integer 0.
         scale: value of one step.
 
@@ -46,7 +46,7 @@ def encoded(values: NDArray[Any], *, offset: float = 0.0, scale: float = 1.0) ->
 
 
 def encoded_whole(values: NDArray[np.integer]) -> dict[str, Any]:
-    """Whole numbers, exactly: in 16 bits where these suffice, otherwise in 32.
+    """Whole numbers, exactly: in 16 bits if these suffice, otherwise in 32.
 
     Args:
         values: any shape, each within ±2³¹.
@@ -62,7 +62,7 @@ def encoded_whole(values: NDArray[np.integer]) -> dict[str, Any]:
 
 
 def encoded_symmetric(values: NDArray[Any]) -> dict[str, Any]:
-    """An array whose largest magnitude takes all 16 bits, so that the error is below 1/65,000 of it.
+    """An array scaled so that its largest magnitude uses all 16 bits; the error is below 1/65,000 of it.
 
     Args:
         values: any shape, finite or NaN; 0 is exact.
@@ -79,10 +79,10 @@ def _text(whole: NDArray[np.integer]) -> str:
 
 
 def script_json(content: Any) -> str:
-    r"""JSON for the inside of a `<script>` element, which no text in it can end.
+    r"""JSON for use inside a `<script>` element, which no text in it can close.
 
     Args:
-        content: what JSON can hold, without NaN.
+        content: a value that JSON can represent, without NaN.
 
     Returns:
         JSON without `<`, `>`, `&` and the line separators of JavaScript.

@@ -1,4 +1,4 @@
-"""Results to matplotlib figures. Nothing here calls a model, shows a window or changes global settings."""
+"""Figures of results with matplotlib. Nothing here calls a model, shows a window or changes global settings."""
 
 from boundarygeo.plots.at_least import dimension_at_least
 from boundarygeo.plots.certified import certified_accuracy

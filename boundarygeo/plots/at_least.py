@@ -1,4 +1,4 @@
-"""Share of examples with at least k orthogonal adversarial directions as a figure."""
+"""Share of examples with at least k orthogonal adversarial directions, as a figure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +16,8 @@ from boundarygeo.results.statistics import Estimate
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.summary import at_least, included
 
-_LEFT = 0.7  # where the curves begin: up to 1, the share with at least one
-_SHORT = 32  # characters of a legend's entry of which three fit side by side
+_LEFT = 0.7  # left end of the curves: up to 1, the share with at least one
+_SHORT = 32  # longest legend entry, in characters, of which three fit side by side
 
 
 def dimension_at_least(
@@ -28,13 +28,13 @@ def dimension_at_least(
 ) -> Axes:
     """Share of the examples with at least k orthogonal adversarial directions, against k, with 95 % Wilson bands.
 
-    The curves of Tramèr et al. 2018. Each model has its colour and each setting (ε, norm, method, rule, box) its line
-    style; with one model, settings have colours, too. A triangle marks the share that is limited by the cap.
+    The curves of Tramèr et al. 2018. Each model has a colour and each setting (ε, norm, method, rule, box) a line
+    style; with one model, settings have colours, too. A triangle marks a share limited by the cap.
 
     Args:
         results: one result, or several of any models and settings.
-        names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
-            the weights of the models.
+        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
+            on, by the weights of the models.
         ax: axes to draw on; by default those of a new pyplot figure.
 
     Returns:
@@ -42,7 +42,7 @@ def dimension_at_least(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there are no results, one has no example that is classified correctly, or the number of names is
+        ValueError: if there are no results, one has no correctly classified example, or the number of names is
             not that of the results.
     """
     several = [results] if isinstance(results, AdversarialDimension) else list(results)
@@ -50,7 +50,7 @@ def dimension_at_least(
     models = model_names(several, names)
     for result, name in zip(several, models, strict=True):
         if not bool(result.correct.any()):
-            raise ValueError(f"results must have an example that is classified correctly, got none for {name}")
+            raise ValueError(f"no example is classified correctly by {name}: there is nothing to draw")
     kinds, common = _kinds(several)
     with styled():
         entries = key(models, kinds) if len(several) > 1 else []
@@ -76,15 +76,15 @@ def draw_at_least(
     """Draw one curve with its band, and a triangle where it ends above zero.
 
     Args:
-        axes: where.
+        axes: axes to draw on.
         sizes: the k, `[k]`.
         shares: share of examples with at least each k.
-        color: of the curve.
-        style: of the line.
+        color: colour of the curve.
+        style: line style.
         alpha: opacity of the band.
     """
     k = np.concatenate([[_LEFT], sizes])
-    # Between two whole numbers the share with at least t is that of the larger: a step down behind each.
+    # The share with at least t is constant between whole numbers and steps down after each.
     value, low, high = ([ends[0], *ends] for ends in zip(*((e.value, e.low, e.high) for e in shares), strict=True))
     axes.fill_between(k, low, high, step="pre", color=color, alpha=alpha, lw=0)
     axes.step(k, value, where="pre", color=color, ls=style, lw=1.6)
@@ -93,10 +93,10 @@ def draw_at_least(
 
 
 def at_least_axes(axes: Axes, reach: int, what: str) -> None:
-    """Axes of such curves: percents against a logarithmic k.
+    """Set up axes for such curves: percent against logarithmic k.
 
     Args:
-        axes: which.
+        axes: axes to set up.
         reach: largest count of any curve.
         what: what is counted.
     """
@@ -110,7 +110,7 @@ def at_least_axes(axes: Axes, reach: int, what: str) -> None:
 
 
 def _kinds(results: Sequence[AdversarialDimension]) -> tuple[list[str], list[str]]:
-    """What of the settings differs, for each result; and what they have in common."""
+    """The settings that differ, for each result, and those that all results share."""
     settings = [settings_of(result) for result in results]
     common = [words for words in settings[0] if all(words in other for other in settings)]
     kinds = [", ".join(words for words in own if words not in common) for own in settings]

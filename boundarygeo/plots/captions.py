@@ -1,4 +1,4 @@
-"""Words of the figures of adversarial subspaces, and legends that stand above the axes."""
+"""Text for figures of adversarial subspaces, and legends above the axes."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ COUNT = "number of orthogonal adversarial directions"
 HANDLE = 30.0
 """Width of the line before an entry of the legend, in points."""
 
-_GROWTH = 1.08  # by which axes grow, at least, when they are laid out
+_GROWTH = 1.08  # least growth of the axes in layout
 
 
 def settings_of(result: AdversarialDimension) -> list[str]:
-    """What was counted, in words: ε and norm, frames, rule, bounds, and whether there were targets."""
+    """What was counted: ε and norm, frames, rule, bounds, and whether there were targets."""
     return [
         f"ε = {result.eps:.4g} ({NORM_NAMES[result.norm]}, input units)",
         METHOD_NAMES[result.method],
@@ -31,13 +31,13 @@ def settings_of(result: AdversarialDimension) -> list[str]:
 
 
 def fitted(axes: Axes, parts: Sequence[str], separator: str, *, taken: float = 0.0) -> str:
-    """Parts of a sentence, in lines that are no wider than the axes: longer ones would make the axes shrink.
+    """Wrap the parts of a sentence to the width of the axes; longer lines would shrink the axes.
 
     Args:
-        axes: above which they will stand.
-        parts: each stays in one line.
-        separator: between them.
-        taken: width that is not there for them, in points.
+        axes: axes below the text.
+        parts: phrases, each kept on one line.
+        separator: text between phrases.
+        taken: width taken by other things, in points.
 
     Returns:
         Lines of text.
@@ -58,7 +58,7 @@ def fitted(axes: Axes, parts: Sequence[str], separator: str, *, taken: float = 0
 
 
 def legend_above(axes: Axes, entries: Sequence[Line2D], title: str, *, columns: int = 1) -> None:
-    """A legend over the full width, as its entries may be sentences; above them what is drawn."""
+    """A legend over the full width, because its entries may be sentences."""
     axes.legend(
         handles=entries,
         title=title,

@@ -1,4 +1,4 @@
-"""What figures of boundary maps share: coordinates, crosses at the examples, axis labels, legends."""
+"""Common elements of figures of boundary maps: coordinates, crosses at the examples, axis labels, legends."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -23,13 +23,13 @@ _CROSS_OUTLINE = [patheffects.withStroke(linewidth=2.4, foreground="white")]  # 
 
 
 def positions_of(maps: BoundaryMaps, cells: Iterable[int] | None) -> NDArray[np.intp]:
-    """Positions of the cells to draw, all by default; errors where they do not exist."""
+    """Positions of the cells to draw, by default all; raises if one does not exist."""
     if not isinstance(maps, BoundaryMaps):
         raise TypeError(f"maps must be a BoundaryMaps, got {type(maps).__name__}")
     count = len(maps.labels)
     positions = np.arange(count) if cells is None else np.asarray(list(cells))
     if not len(positions):
-        raise ValueError("maps must have at least one cell to draw, got none")
+        raise ValueError("maps are empty: there is no cell to draw")
     if not np.issubdtype(positions.dtype, np.integer):
         raise TypeError(f"cells must be integers, got {positions.tolist()}")
     outside = positions[(positions < 0) | (positions >= count)]
@@ -39,12 +39,12 @@ def positions_of(maps: BoundaryMaps, cells: Iterable[int] | None) -> NDArray[np.
 
 
 def axes_or_new(ax: Axes | None, *, figsize: tuple[float, float]) -> Axes:
-    """The given axes, or those of a new pyplot figure; their texts will be drawn as they are, without TeX."""
+    """The given axes, or those of a new pyplot figure; texts are drawn literally, without TeX."""
     if ax is None:
         return plt.subplots(figsize=figsize, layout="constrained")[1]
     if not isinstance(ax, Axes):
         raise TypeError(f"ax must be matplotlib Axes, got {type(ax).__name__}")
-    for text in (ax.title, ax.xaxis.label, ax.yaxis.label):  # they were made before `styled`
+    for text in (ax.title, ax.xaxis.label, ax.yaxis.label):  # created before `styled`
         text.set(parse_math=False, usetex=False)
     return ax
 
@@ -67,9 +67,9 @@ def outer_edges(maps: BoundaryMaps) -> tuple[float, float, float, float]:
 
 
 def marked_points(maps: BoundaryMaps, positions: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Coordinates `[cell, point, 2]` of the images that span each plane; without these, its origin.
+    """Coordinates `[cell, point, 2]` of the images that span each plane, or of its origin without such images.
 
-    Those outside the map are NaN, which matplotlib leaves out.
+    Points outside the map are NaN, which matplotlib does not draw.
     """
     points = np.zeros((len(positions), 1, 2)) if maps.anchors is None else maps.anchors.numpy()[positions]
     low_u, high_u, low_v, high_v = outer_edges(maps)
@@ -118,7 +118,7 @@ def label_axes(axes: Axes, maps: BoundaryMaps) -> None:
 
 
 def axes_lines(maps: BoundaryMaps) -> tuple[str, str]:
-    """What the axes of all cells are, and their range and unit."""
+    """Description of the axes of all cells, with range and unit."""
     names = f"x: {maps.axis_names[0]};  y: {maps.axis_names[1]}, same L2 length"
     ranges = [range_text(float(axis[0]), float(axis[-1])) for axis in (maps.u, maps.v)]
     if ranges[0] == ranges[1]:
@@ -127,7 +127,7 @@ def axes_lines(maps: BoundaryMaps) -> tuple[str, str]:
 
 
 def range_text(low: float, high: float) -> str:
-    """A range of coordinates; grey levels of 8-bit images are named where it is close to them.
+    """A range of coordinates; values close to grey levels of 8-bit images are named.
 
     >>> range_text(-16 / 255, 16 / 255), range_text(-0.1, 0.1), range_text(0, 1.5)
     ('±0.0627 = 16/255', '±0.1', '0 to 1.5')

@@ -1,4 +1,4 @@
-"""Certified accuracy against the radius as a figure."""
+"""Certified accuracy against the radius, as a figure."""
 
 from collections.abc import Sequence
 
@@ -10,21 +10,21 @@ from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import styled
 
-_MOST_STEPS = 257  # of a curve; with more examples than that, it is looked at in as many equally spaced radii
+_MOST_STEPS = 257  # per curve; with more examples, the curve is evaluated at this many equally spaced radii
 
 
 def certified_accuracy(
     radii: CertifiedRadii | Sequence[CertifiedRadii], *, names: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Share of the examples whose label is right and certified up to a radius, against it, with 95 % Wilson bands.
+    """Share of correctly classified examples certified up to a radius, against it, with 95 % Wilson bands.
 
-    Each model has its colour and each σ its line style; with one model, they have colours, too. Abstentions count as
-    errors. The largest radius that the number of noise vectors can certify is marked by the end of the curve.
+    Each model has a colour and each σ a line style; with one model, σ have colours, too. Abstentions count as errors. A
+    curve ends at the largest radius that its number of noise vectors can certify.
 
     Args:
         radii: one result, or several of any models and σ.
-        names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
-            the weights of the models.
+        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
+            on, by the weights of the models.
         ax: axes to draw on; by default those of a new pyplot figure.
 
     Returns:
@@ -46,7 +46,7 @@ def certified_accuracy(
                 steps = np.linspace(0, result.largest, _MOST_STEPS)
             shares = result.accuracy_at(steps.tolist())
             low, high = ([getattr(estimate, end) for estimate in shares] for end in ("low", "high"))
-            # A radius is certified up to and with itself: the share falls just after it.
+            # The certificate includes its radius: the share falls just after it.
             axes.fill_between(steps, low, high, step="pre", color=look.color, alpha=0.15, lw=0)
             axes.step(
                 steps, [estimate.value for estimate in shares], where="pre", color=look.color, ls=look.style, lw=1.6

@@ -1,4 +1,4 @@
-"""First-order claims against what was verified, as a figure."""
+"""First-order claims against verified counts, as a figure."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,17 +19,17 @@ _SIDES = {
     "more than claimed": (CLASS_COLORS[1], "o"),
     "at the cap, claimed\nas many or more": (CLASS_COLORS[4], "^"),
 }
-_SMALLEST, _LARGEST = 14.0, 320.0  # areas of the marks, in points²
-_CROWDED = 200  # beyond, there is room for fewer ticks
+_SMALLEST, _LARGEST = 14.0, 320.0  # areas of the markers, in points²
+_CROWDED = 200  # above this there is room for fewer ticks
 
 
 def claimed_verified(result: AdversarialDimension, *, ax: Axes | None = None) -> Axes:
-    """The first-order count against the verified one, example by example, on logarithmic axes that begin with zero.
+    """First-order against verified count of each example, on logarithmic axes that include zero.
 
-    A mark's area grows with the number of examples at the same place. An example at the cap may have any larger number
-    of directions: where the claim is above the cap, or at it, neither is known to be the larger.
+    A marker's area grows with the number of examples at the same point. An example at the cap may have any larger
+    number of directions, so if its claim is at or above the cap, it is unknown which of the two is larger.
 
-    The claim is for γ and knows nothing of the bounds; the verified count does unless they are ignored.
+    The claim is for γ and ignores the bounds; the verified count respects them unless `box="ignore"`.
 
     Args:
         result: result of `adversarial_dimension`.
@@ -46,7 +46,7 @@ def claimed_verified(result: AdversarialDimension, *, ax: Axes | None = None) ->
     claimed, verified = included(result, result.claimed), included(result)
     n, cap = len(verified), result.max_dimension
     if not n:
-        raise ValueError("result must have an example that is classified correctly, got none")
+        raise ValueError("no example of result is classified correctly: there is nothing to draw")
     unknown = (verified >= cap) & (claimed >= cap)
     sides = (
         ~unknown & (verified < claimed),
@@ -79,7 +79,7 @@ def claimed_verified(result: AdversarialDimension, *, ax: Axes | None = None) ->
 
 
 def _count_axis(axes: Axes, reach: float) -> None:
-    """Both axes alike: linear from 0 to 1, logarithmic beyond."""
+    """Scale both axes alike: linear from 0 to 1, logarithmic beyond."""
     named = (1, 2, 5) if reach <= _CROWDED else (1, 3)
     steps = [0.0, *(step * 10**decade for decade in range(7) for step in named)]
     axes.set_xscale("symlog", linthresh=1, linscale=0.4)

@@ -1,4 +1,4 @@
-"""Curves of several models in one figure: one colour per model, one line style per kind of curve, and the legend."""
+"""Curves of several models in one figure: a colour per model, a line style per kind of curve, and the legend."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ MARKERS = "osD^vP*X"
 
 @dataclass(frozen=True)
 class Look:
-    """How one curve is drawn.
+    """Look of one curve.
 
     Attributes:
-        color: RGB.
+        color: colour, RGB.
         style: line style.
-        marker: for curves with few points.
+        marker: marker, for curves with few points.
     """
 
     color: tuple[float, float, float]
@@ -32,18 +32,18 @@ class Look:
 
 
 def model_names(results: Sequence[Result], names: Sequence[str] | None) -> list[str]:
-    """Name of the model of each result: those given, or "model 1" and so on by the hash of the weights.
+    """Name of each result's model: the given names, or "model 1" and so on by the hash of the weights.
 
     Args:
-        results: what is to be drawn.
-        names: a name for each of them, or None.
+        results: the results to draw.
+        names: one name per result, or None.
 
     Returns:
         The names.
 
     Raises:
         TypeError: if `names` is a single string.
-        ValueError: if there are not as many as results.
+        ValueError: if the numbers of names and results differ.
     """
     if isinstance(names, str):
         raise TypeError(f"names must be a sequence of names, got {names!r}")
@@ -56,15 +56,15 @@ def model_names(results: Sequence[Result], names: Sequence[str] | None) -> list[
 
 
 def check_results(results: Sequence[Any], kind: type[Result], name: str) -> None:
-    """Refuse what is no list of results of one kind.
+    """Check a list of results of one type.
 
     Args:
-        results: what was given.
-        kind: type that each must have.
-        name: what to call them in the message.
+        results: the argument.
+        kind: required type.
+        name: the argument's name in the message.
 
     Raises:
-        TypeError: if one has another type.
+        TypeError: if a result has another type.
         ValueError: if there are none.
     """
     if not results:
@@ -75,9 +75,9 @@ def check_results(results: Sequence[Any], kind: type[Result], name: str) -> None
 
 
 def looks(models: Sequence[str], kinds: Sequence[str]) -> list[Look]:
-    """How each curve is drawn: the colour says which model, the line style which kind.
+    """Look of each curve: the colour shows the model, the line style the kind.
 
-    Where there is only one model, colours are free, and tell the kinds apart, too.
+    With a single model, colours also distinguish the kinds.
 
     Args:
         models: name of the model of each curve.
@@ -99,7 +99,7 @@ def looks(models: Sequence[str], kinds: Sequence[str]) -> list[Look]:
 
 
 def key(models: Sequence[str], kinds: Sequence[str], *, markers: bool = False) -> list[Line2D]:
-    """Entries of the legend: a colour for each model, then a line style for each kind, as far as there are several.
+    """Entries of the legend: a colour per model, then a line style per kind, if there are several.
 
     Args:
         models: name of the model of each curve.
@@ -129,8 +129,8 @@ def common_unit(results: Sequence[Any], name: str) -> str:
     """The one unit of several results.
 
     Args:
-        results: with a `unit`.
-        name: what to call them in the message.
+        results: results with a `unit`.
+        name: the argument's name in the message.
 
     Returns:
         The unit.
@@ -140,7 +140,7 @@ def common_unit(results: Sequence[Any], name: str) -> str:
     """
     units = _distinct([result.unit for result in results])
     if len(units) > 1:
-        raise ValueError(f"{name} must be in one unit, got {units}")
+        raise ValueError(f"{name} must have the same unit, got {units}")
     return units[0]
 
 
@@ -153,7 +153,7 @@ def percent_axis(axes: Axes, label: str) -> None:
 
 
 def count_text(counts: Sequence[int]) -> str:
-    """Numbers of examples, as a range where they differ.
+    """Numbers of examples, as a range if they differ.
 
     >>> count_text([100, 100]), count_text([98, 100])
     ('100', '98 to 100')
@@ -163,7 +163,7 @@ def count_text(counts: Sequence[int]) -> str:
 
 
 def level_text(estimates: Iterable[Estimate]) -> str:
-    """How often the intervals drawn hold, as a range where they differ.
+    """Coverage of the intervals drawn, as a range if it differs.
 
     >>> level_text([Estimate(0.5, 0.3, 0.7, 20)]), level_text([Estimate(2, 1, 4, 3, 0.75), Estimate(3, 1, 5, 20)])
     ('95 %', '75 to 95 %')

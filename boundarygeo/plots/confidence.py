@@ -1,4 +1,4 @@
-"""Decision regions of a problem in two dimensions, shaded by confidence."""
+"""Decision regions of a two-dimensional problem, shaded by confidence."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from boundarygeo.plots.cells import BORDER, axes_or_new, place_legend
 from boundarygeo.plots.style import class_labels, shown_colors, styled
 
 _STRONGEST = 0.85
-"""How much of a class's colour a probability of 1 has: points of full colour stay visible on it."""
+"""Strength of a class's colour at probability 1, so that points of full colour stay visible."""
 
 
 def confidence(
@@ -26,20 +26,20 @@ def confidence(
     class_names: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """One map whose classes fade to white where the probability of the predicted class falls to chance.
+    """A map whose classes fade to white as the probability of the predicted class falls to chance.
 
-    The colour's strength runs from 0 at the probability 1/C to the full at 1, where C is the number of classes that
-    appear on the map or among the points; a black line is the boundary between classes. Made for problems in two
-    dimensions, where the map is the input space (Verma et al. 2019, Fig. 1), it draws any plane through three points.
+    The colour's strength runs from 0 at probability 1/C to full at 1, where C is the number of classes on the map or
+    among the points; a black line is the boundary between classes. The figure is meant for two-dimensional problems,
+    where the map is the input space (Verma et al. 2019, Fig. 1), but draws any plane through three points.
 
     Args:
         maps: maps of planes without true classes, from `boundary_maps(..., method="dense", keep=["probability"])`.
-        x: points to draw, two coordinates each, `[example, *]`: those of the map or, with `bounds`, inputs.
+        x: points to draw, two coordinates each, `[example, *]`: map coordinates or, with `bounds`, inputs.
         y: their classes, int64 `[example]`.
         cell: position of the map.
-        bounds: lowest and highest value of both inputs, where the map is a whole input space of two dimensions: the
-            coordinates of its outermost pixels, and the axes are in input units. By default axes are the map's.
-        axis_names: labels of both axes; by default what the map says, or "x₁" and "x₂" with `bounds`.
+        bounds: lowest and highest value of both inputs, if the map is a whole two-dimensional input space: the
+            coordinates of its outermost pixels. Axes are then in input units, by default in those of the map.
+        axis_names: labels of both axes; by default the map's, or "x₁" and "x₂" with `bounds`.
         class_names: name of each class, for the legend.
         ax: axes to draw on; by default those of a new pyplot figure.
 
@@ -56,7 +56,7 @@ def confidence(
     if not 0 <= cell < len(maps.labels):
         raise ValueError(f"cell must be between 0 and {len(maps.labels) - 1}, got {cell}")
     if maps.true_labels is not None:
-        raise ValueError("maps must be of planes without true classes: their probability is the true class's")
+        raise ValueError("maps must be of planes without true classes: theirs hold the true class's probability")
     if maps.probability is None or bool(maps.probability[cell].isnan().any()):
         raise ValueError("maps must have a probability at every pixel: method='dense', keep=['probability']")
     if (x is None) != (y is None) or (x is not None and y is not None and x.flatten(1).shape != (len(y), 2)):
@@ -80,7 +80,7 @@ def confidence(
         axes = axes_or_new(ax, figsize=(6.0, 4.6))
         picture = 1 - strength * (1 - colors[labels])
         axes.imshow(picture, origin="lower", interpolation="nearest", extent=extent)
-        for number in appearing[:-1]:  # the last one's boundary is drawn from the other side
+        for number in appearing[:-1]:  # the boundary of the last class is drawn by the others
             inside = (labels == number).astype(float)
             if inside.any() and not inside.all():
                 axes.contour(columns, rows, inside, levels=[0.5], colors="black", linewidths=0.8)

@@ -1,4 +1,4 @@
-"""Accuracy against ε as a figure: one curve per model and attack, with its interval."""
+"""Accuracy against ε as a figure: one curve with its interval per model and attack."""
 
 from collections.abc import Sequence
 
@@ -18,14 +18,14 @@ _GREY_LEVELS = 255
 def accuracy_curves(
     curves: AccuracyCurve | Sequence[AccuracyCurve], *, names: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Accuracy against ε for several models and attacks, with the 95 % intervals as bands.
+    """Accuracy against ε for several models and attacks, with 95 % intervals as bands.
 
-    Each model has its colour and each attack its line style; with one model, attacks have colours, too.
+    Each model has a colour and each attack a line style; with one model, attacks have colours, too.
 
     Args:
         curves: one curve, or several in one norm.
-        names: name of the model of each curve; curves of one name have one colour. By default "model 1" and so on, by
-            the weights of the models.
+        names: name of the model of each curve; curves with the same name share a colour. By default "model 1" and so
+            on, by the weights of the models.
         ax: axes to draw on; by default those of a new pyplot figure.
 
     Returns:
@@ -39,7 +39,7 @@ def accuracy_curves(
     check_results(several, AccuracyCurve, "curves")
     norms = sorted({curve.norm for curve in several})
     if len(norms) > 1:
-        raise ValueError(f"curves must be in one norm, got {norms}")
+        raise ValueError(f"curves must have the same norm, got {norms}")
     models = model_names(several, names)
     attacks = [curve.attack.upper() for curve in several]
     with styled():
@@ -55,14 +55,14 @@ def accuracy_curves(
         axes.set_title(
             f"n = {count_text([curve.n for curve in several])} examples; bands: 95 % (Wilson)", fontsize="medium"
         )
-        # Where there is one attack for several models, the legend's title says which.
+        # With one attack for several models, it is named in the title of the legend.
         title = attacks[0] if len(set(models)) > 1 and len(set(attacks)) == 1 else None
         place_legend(axes, key(models, attacks, markers=True), title, handlelength=2.8)
     return axes
 
 
 def _label_sizes(axes: Axes, sizes: np.ndarray) -> None:
-    """Ticks k/255 where all sizes are multiples of a grey level of 8-bit images."""
+    """Ticks k/255 if all sizes are multiples of a grey level of 8-bit images."""
     levels = sizes * _GREY_LEVELS
     if not np.allclose(levels, levels.round(), atol=1e-3) or levels[-1] > _GREY_LEVELS or levels[-1] < 1:
         return

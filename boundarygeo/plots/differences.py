@@ -1,22 +1,22 @@
-"""How different colours look."""
+"""Perceived differences between colours."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-_WHITE = np.array([0.95047, 1.0, 1.08883])  # of daylight, D65
+_WHITE = np.array([0.95047, 1.0, 1.08883])  # daylight, D65
 _TO_XYZ = np.array(
     [[0.4124564, 0.2126729, 0.0193339], [0.3575761, 0.7151522, 0.1191920], [0.1804375, 0.0721750, 0.9503041]]
 )
 
 
 def difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CIEDE2000 between colours: below 5 they look alike, above 10 they do not.
+    """CIEDE2000 between colours: below 5 they look alike, above 10 they are clearly different.
 
     G. Sharma, W. Wu and E. N. Dalal, The CIEDE2000 color-difference formula, Color Research and Application 30 (2005).
 
     Args:
         one: sRGB in [0, 1], `[*colors, 3]`.
-        other: further colours, of a shape that goes with it.
+        other: further colours, of a shape that broadcasts with `one`.
 
     Returns:
         The differences `[*colors]`.
@@ -47,7 +47,7 @@ def _saturation(chroma: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours of sRGB in CIELAB."""
+    """CIELAB coordinates of sRGB colours."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     relative = linear @ _TO_XYZ / _WHITE
     x, y, z = np.moveaxis(np.where(relative > (6 / 29) ** 3, np.cbrt(relative), relative * 841 / 108 + 4 / 29), -1, 0)

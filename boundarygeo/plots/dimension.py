@@ -1,4 +1,4 @@
-"""The distribution of the dimension of adversarial subspaces as a figure."""
+"""The distribution of the dimension of adversarial subspaces, as a figure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from boundarygeo.transfer.dimension import TransferredDimension
 
 _WIDTHS = (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000)
 _MOST_BINS = 40
-_STEM = 5.0  # from one stem to the next, in points
+_STEM = 5.0  # spacing of the stems, in points
 _WIDTH_POINTS = 400.0  # about the width of the axes
 
 
 @dataclass(frozen=True, eq=False)
 class _Counts:
-    """Counts of one model's examples."""
+    """Counts of one model."""
 
     name: str
     numbers: NDArray[np.float64]
@@ -50,18 +50,18 @@ def dimension(
     width: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Distribution over the examples of the number of directions that fool a model, and of those that fool others too.
+    """Distribution over the examples of the number of directions that fool a model, and of those that fool others.
 
-    The figure of Tramèr et al. 2017. From 1 to below the cap it is a histogram, normalised to a density: the share of
-    the examples per `width` directions. Zero and the cap are no neighbours of the other counts, an example at the cap
-    may have any number above: their shares stand by themselves, as stems, and in the legend. Examples that are
-    misclassified (for transferred counts: by either model) are left out.
+    The figure of Tramèr et al. 2017. Between zero and the cap it is a histogram, normalised to a density: the share of
+    the examples per `width` directions. The shares at zero and at the cap (where an example may have any larger number)
+    are shown separately, as stems, and in the legend. Misclassified examples (for transferred counts: by either model)
+    are left out.
 
     Args:
         result: result of `adversarial_dimension`.
         transferred: result of `transferred_dimension` for the same directions, for one or several other models.
         names: names of the source and of each other model; by default "model 1" and so on, by the weights.
-        width: counts per bin of the histogram; by default such that there are at most 40 bins.
+        width: counts per bin of the histogram; by default for at most 40 bins.
         ax: axes to draw on; by default those of a new pyplot figure.
 
     Returns:
@@ -69,8 +69,8 @@ def dimension(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if a transferred count is not of the directions of `result`, all examples of a model are left out,
-            `width` is not positive, or the number of names is not that of the models.
+        ValueError: if a transferred count does not belong to the directions of `result`, all examples of a model are
+            left out, `width` is not positive, or the number of names is not that of the models.
     """
     others = [transferred] if isinstance(transferred, TransferredDimension) else list(transferred)
     check_results([result], AdversarialDimension, "result")
@@ -79,7 +79,7 @@ def dimension(
     for other in others:
         same = len(other.index) == len(result.index) and bool((other.index == result.index).all())
         if not same or other.source_model != result.provenance.model:
-            raise ValueError("transferred must be counts of the directions of result, got those of others")
+            raise ValueError("transferred does not belong to the directions of result")
     if width is not None and width < 1:
         raise ValueError(f"width must be at least 1, got {width}")
     called = model_names([result, *others], names)
@@ -91,7 +91,7 @@ def dimension(
     every = [source, *targets]
     for name, counts in zip(called, every, strict=True):
         if not len(counts.numbers):
-            raise ValueError(f"result must have an example that is classified correctly, got none for {name}")
+            raise ValueError(f"no example is classified correctly by {name}: there is nothing to draw")
     size = _width(every) if width is None else width
     edges = _edges(every, size)
     with styled():
@@ -100,10 +100,10 @@ def dimension(
         for number, (counts, color) in enumerate(zip(every, shown_colors(range(len(every)), len(every)), strict=True)):
             style = LINE_STYLES[number % len(LINE_STYLES)]
             heights = _density(counts, edges, size)
-            seen = np.where(heights > 0, heights, np.nan)  # outlines of empty bins would hide each other
+            seen = np.where(heights > 0, heights, np.nan)  # empty bins are not outlined
             axes.stairs(seen, edges, color=color, alpha=0.2 if number == 0 else 0.1, fill=True)
             axes.stairs(seen, edges, color=color, ls=style, lw=1.6)
-            # Stems of several models stand at the same count: beside each other, away from the histogram.
+            # Stems of several models at the same count are shifted sideways, away from the histogram.
             for place, stem, marker, turn in (
                 (0, counts.at_zero, "o", number - len(targets)),
                 (counts.cap, counts.at_cap, ">", number),
@@ -130,13 +130,13 @@ def dimension(
 
 
 def _width(every: Sequence[_Counts]) -> int:
-    """Counts per bin: such that there are few enough bins."""
+    """Counts per bin for a limited number of bins."""
     reach = max(counts.numbers.max() for counts in every)
     return next((width for width in _WIDTHS if reach <= width * _MOST_BINS), int(reach))
 
 
 def _edges(every: Sequence[_Counts], width: int) -> NDArray[np.float64]:
-    """Edges between counts, from below 1 to above the largest under the cap; the last bin may be narrower."""
+    """Bin edges between counts, from below 1 to above the largest count under the cap; the last bin may be narrower."""
     below = [counts.numbers[counts.numbers < counts.cap].max(initial=1.0) for counts in every]
     limit = max(counts.cap for counts in every) - 1
     last = min(int(-(-max(below) // width)) * width, limit) if limit else 1
@@ -144,7 +144,7 @@ def _edges(every: Sequence[_Counts], width: int) -> NDArray[np.float64]:
 
 
 def _density(counts: _Counts, edges: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Share of the examples per `width` directions in each bin; those at zero and at the cap are in none."""
+    """Share of the examples per `width` directions in each bin, without those at zero and at the cap."""
     inside = counts.numbers[counts.numbers < counts.cap]
     return np.histogram(inside, edges)[0] / len(counts.numbers) * width / np.diff(edges)
 

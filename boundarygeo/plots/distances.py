@@ -1,4 +1,4 @@
-"""Distances to the decision boundary as a figure: how many labels have changed within a distance."""
+"""Distances to the decision boundary as a figure: share of labels changed within a distance."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from boundarygeo.plots.comparison import Look, check_results, count_text, key, l
 from boundarygeo.plots.style import NotebookFigure, styled
 from boundarygeo.results.statistics import share
 
-_MOST_INTERVALS = 257  # computed exactly; between them, for more examples than that, intervals are interpolated
+_MOST_INTERVALS = 257  # exact intervals; with more examples, the others are interpolated
 
 
 def distances(
@@ -19,18 +19,18 @@ def distances(
 ) -> Figure:
     """Share of the examples whose label has changed within a distance, against the distance, with 95 % Wilson bands.
 
-    Each model has its colour and each direction its line style; with one model, directions have colours, too. There is
-    one panel per unit, as a step of ε in L∞ and one in L2 cannot share an axis. Examples whose label does not change
-    within reach count as not changed, so that a curve ends at its reach below 100 %; those without a direction are left
-    out, and counted in the title.
+    Each model has a colour and each direction a line style; with one model, directions have colours, too. There is one
+    panel per unit, because steps of ε in L∞ and in L2 cannot share an axis. Labels that do not change within the search
+    range count as unchanged, so a curve ends there below 100 %; examples without a direction are left out, and counted
+    in the title.
 
     Args:
         results: one result, or several of any models and directions.
-        names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
-            the weights of the models.
+        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
+            on, by the weights of the models.
 
     Returns:
-        The figure, unknown to pyplot.
+        The figure, not registered with pyplot.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -41,7 +41,7 @@ def distances(
     check_results(several, BoundaryDistances, "results")
     for result in several:
         if not bool(result.valid.any()):
-            raise ValueError(f"results must have an example with a direction, got none along {result.name!r}")
+            raise ValueError(f"no example has a direction along {result.name!r}: there is nothing to draw")
     models = model_names(several, names)
     directions = [result.name for result in several]
     units = list(dict.fromkeys(result.unit for result in several))
@@ -60,7 +60,7 @@ def distances(
 
 
 def _draw_share(axes: Axes, result: BoundaryDistances, look: Look) -> None:
-    """A step up at each distance found; the last step lasts until the reach."""
+    """A step up at each distance found; the last step extends to the end of the search range."""
     n = int(result.valid.sum())
     found = np.sort(result.distance.numpy()[result.found.numpy()])
     t = np.concatenate([[0.0], found, [result.max_distance]])

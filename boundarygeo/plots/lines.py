@@ -1,4 +1,4 @@
-"""Logits along lines as figures: curves against ε over a strip of the inputs themselves."""
+"""Logits along lines as figures: curves against ε above a strip of the inputs."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from boundarygeo.lines.lines import LogitLines
 from boundarygeo.plots.style import NotebookFigure, class_labels, few_ticks, shown_colors, styled
 
-_CORRECT = "#f2c200"  # the yellow box round inputs that are still classified correctly
+_CORRECT = "#f2c200"  # yellow box around correctly classified inputs
 MOST_CURVES = 20
-"""Beyond so many classes only those whose logit is largest somewhere, and the true one, are drawn."""
+"""With more classes, only the true class and those with the largest logit somewhere are drawn."""
 
 WIDTH, TRUE_WIDTH = 1.3, 2.6
-"""Widths of the curves in points: of the others, and of the true class."""
+"""Widths of the curves of other classes and of the true class, in points."""
 
 
 def lines(
@@ -29,10 +29,10 @@ def lines(
     columns: int = 3,
     probabilities: bool = False,
 ) -> Figure:
-    """All classes' logits against ε, over a strip of the inputs (Goodfellow et al. 2015, arXiv 1412.6572, Fig. 4).
+    """All classes' logits against ε, above a strip of the inputs (Goodfellow et al. 2015, arXiv 1412.6572, Fig. 4).
 
-    The true class is drawn thick and black, every other class in its one colour of all figures. Below the curves stand
-    the inputs along the line, those still classified correctly in a yellow box; inputs that are not images have none.
+    The true class is thick and black, every other class has its fixed colour. Below the curves are the inputs along the
+    line, with a yellow box around correctly classified ones; inputs that are not images are not shown.
 
     Args:
         result: logits along lines.
@@ -40,10 +40,10 @@ def lines(
         class_names: name of each class, for the legend.
         thumbnails: number of inputs in the strip.
         columns: number of examples in a row.
-        probabilities: whether to draw the softmax and not the logits.
+        probabilities: whether to draw the softmax instead of the logits.
 
     Returns:
-        The figure, unknown to pyplot.
+        The figure, not registered with pyplot.
 
     Raises:
         TypeError: if `result` is not a `LogitLines`.
@@ -83,12 +83,12 @@ def lines(
 
 
 def curves_of(values: NDArray, leading: Iterable[int], true: int | None) -> set[int]:
-    """The classes whose curves are drawn in colour: all but the true one, or of many the leading ones.
+    """The classes drawn in colour: all but the true one, or only the leading ones if there are many.
 
     Args:
         values: logits or probabilities `[point, class]`.
         leading: classes that are the largest somewhere.
-        true: the true class, or None where it is not known.
+        true: the true class, or None if unknown.
 
     Returns:
         The classes.
@@ -100,15 +100,15 @@ def curves_of(values: NDArray, leading: Iterable[int], true: int | None) -> set[
 def draw_logits(
     axes: Axes, t: NDArray, values: NDArray, true: int | None, *, shown: Iterable[int], colors: NDArray
 ) -> None:
-    """Draw curves of classes, each in its colour, the true one thick and black.
+    """Draw curves of classes, each in its colour, the true class thick and black.
 
     Args:
-        axes: to draw on.
+        axes: axes to draw on.
         t: coordinates `[point]`.
         values: logits or probabilities `[point, class]`.
-        true: the true class, or None where it is not known.
+        true: the true class, or None if unknown.
         shown: classes to draw besides the true one.
-        colors: of all classes `[class, 3]`.
+        colors: colours of all classes `[class, 3]`.
     """
     for number in sorted(shown):
         axes.plot(t, values[:, number], color=colors[number], lw=WIDTH)
@@ -121,7 +121,7 @@ def _values(result: LogitLines, cell: int, *, probabilities: bool) -> NDArray:
 
 
 def _drawn(result: LogitLines, cell: int, *, probabilities: bool) -> set[int]:
-    """The classes that are drawn in colour for one example."""
+    """The classes drawn in colour for one example."""
     values = _values(result, cell, probabilities=probabilities)
     return curves_of(values, np.unique(values.argmax(axis=1)).tolist(), int(result.true_labels[cell]))
 
@@ -140,7 +140,7 @@ def _draw_curves(
 
 
 def _draw_strip(axes: Axes, result: LogitLines, cell: int, thumbnails: int) -> None:
-    """The inputs along the line, below the ε they belong to."""
+    """The inputs along the line, below their ε."""
     low, high = float(result.eps[0]), float(result.eps[-1])
     edges = np.linspace(low, high, thumbnails + 1)
     middles = (edges[:-1] + edges[1:]) / 2

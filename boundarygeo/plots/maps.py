@@ -1,4 +1,4 @@
-"""Boundary maps as figures: the grid of church windows, and one map large."""
+"""Boundary maps as figures: the grid of church windows, and one large map."""
 
 import math
 import textwrap
@@ -31,7 +31,7 @@ from boundarygeo.plots.cells import (
 from boundarygeo.plots.style import NotebookFigure, class_labels, shown_colors, styled
 
 LEGEND_CLASSES = 20
-"""A longer legend helps nobody: beyond, the most frequent classes are named and the rest counted."""
+"""Longest useful legend: with more classes, the most frequent are named and the others counted."""
 
 _HATCH = "0.7"
 
@@ -46,9 +46,9 @@ def map_grid(
 ) -> Figure:
     """The grid of boundary maps as on Goodfellow's slides (CS231n lecture 16, 2017).
 
-    One cell per example, row by row from the top left. White is the true class, every other class has its one
-    colour in all cells and figures, a cross marks the example (or the images that span the plane), and planes
-    that do not exist are hatched. Maps without true labels have no white.
+    One cell per example, row by row from the top left. White is the true class, every other class has its fixed colour
+    in all cells and figures, a cross marks the example (or the images that span the plane), and planes that do not
+    exist are hatched. Maps without true labels have no white.
 
     Args:
         maps: boundary maps.
@@ -58,8 +58,8 @@ def map_grid(
         cells: positions of the examples to draw, in this order; by default all.
 
     Returns:
-        The figure. Notebooks show it where it is a cell's value; pyplot does not know it, so that it needs no
-        closing. `save_figure` writes it to a file.
+        The figure. Notebooks show it as a cell's value; it is not registered with pyplot, so it need not be closed.
+        `save_figure` writes it to a file.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -122,7 +122,7 @@ def map_grid(
 def map_single(
     maps: BoundaryMaps, cell: int = 0, *, class_names: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """One boundary map, large, with axes in axis units and a legend.
+    """One large boundary map, with axes in axis units and a legend.
 
     Args:
         maps: boundary maps.
@@ -157,7 +157,7 @@ def map_single(
 
 
 def _enlarge_to_fit(figure: Figure, axes: Axes) -> None:
-    """Enlarge a figure that its axes fill to hold what lies around these, whose size in inches stays."""
+    """Enlarge a figure filled by its axes to hold what surrounds them, keeping the size of the axes in inches."""
     box = figure.get_tightbbox().padded(0.08)
     width, height = figure.get_size_inches()
     axes.set_position((-box.x0 / box.width, -box.y0 / box.height, width / box.width, height / box.height))
@@ -167,7 +167,7 @@ def _enlarge_to_fit(figure: Figure, axes: Axes) -> None:
 def cell_images(maps: BoundaryMaps, positions: NDArray[np.intp], colors: NDArray[np.float64]) -> NDArray[np.float32]:
     """RGB of each cell `[cell, row, col, 3]`, in the colours of the classes `[class, 3]`."""
     labels = maps.labels.numpy()[positions]
-    # A palette that ends in grey and white: one indexing colours everything.
+    # The palette ends in grey and white, so that a single indexing colours everything.
     classes = len(colors)
     greys = np.array([[NO_PLANE] * 3, [1.0] * 3])
     palette = np.concatenate([colors, greys]).astype(np.float32)
@@ -193,7 +193,7 @@ def _hatch(axes: Axes, outlines: NDArray, note: str, *, fontsize: float) -> None
 def class_legend(
     several: Sequence[BoundaryMaps], positions: NDArray[np.intp], class_names: Sequence[str] | None
 ) -> tuple[list[Artist], str | None]:
-    """Handles of the white class, the classes that appear in colour and the cross; and the legend's title."""
+    """Handles of the white class, the coloured classes and the cross; and the legend's title."""
     maps = several[0]
     handles: list[Artist] = []
     if maps.true_labels is not None:
@@ -214,19 +214,19 @@ def class_legend(
 
 
 def colors_of(several: Sequence[BoundaryMaps], positions: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Colours of all classes in maps of the same planes: those that the legend names differ."""
+    """Colours of all classes in maps of the same planes; those named in the legend are distinct."""
     counts = _pixels_in_color(several, positions)
     return shown_colors(frequent_classes(counts), len(counts))
 
 
 def frequent_classes(counts: NDArray[np.integer]) -> NDArray[np.intp]:
-    """The classes that a legend names, in ascending order, from the number of pixels of each."""
+    """The classes named in a legend, in ascending order, from the number of pixels of each."""
     appearing = np.flatnonzero(counts)
     return np.sort(appearing[np.argsort(-counts[appearing], kind="stable")[:LEGEND_CLASSES]])
 
 
 def _pixels_in_color(several: Sequence[BoundaryMaps], positions: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Number of pixels of each class that are not white, up to the largest class."""
+    """Number of pixels of each class outside the true class, up to the largest class."""
     counts = np.zeros(0, dtype=np.intp)
     for maps in several:
         labels = maps.labels.numpy()[positions]

@@ -1,4 +1,4 @@
-"""What an instrument measured on many classifiers as a figure: a panel for each quantity, a line for each method."""
+"""Measurements of an instrument on many classifiers as a figure: a panel per quantity, a line per method."""
 
 import math
 from collections.abc import Sequence
@@ -23,24 +23,24 @@ _TITLE = 34  # letters of a quantity in one line
 
 
 def measurements(comparison: Comparison, instrument: str) -> Figure:
-    """Each quantity of one instrument: a point for each classifier with its 95 % interval, a bar for the group's mean.
+    """Each quantity of one instrument: a point with its 95 % interval per classifier, a bar for the group's mean.
 
-    Groups have a line and a colour each; their seeds stand below one another, in the order of the comparison. Infinite
-    medians (beyond the reach of the search) are arrows at the right edge, signs of masked gradients have a red ring.
+    Each group has a line and a colour; its seeds are drawn below one another, in the order of the comparison. Infinite
+    medians (beyond the search range) are arrows at the right edge; signs of masked gradients have a red ring.
 
     Args:
         comparison: result of `boundarygeo.comparison.compare`.
         instrument: one of its instruments.
 
     Returns:
-        The figure, unknown to pyplot.
+        The figure, not registered with pyplot.
 
     Raises:
         ValueError: if the instrument was not used, or measured nothing.
     """
     quantities = comparison.quantities(instrument)
     if not quantities:
-        raise ValueError(f"instrument must have measured something, got nothing from {instrument!r}")
+        raise ValueError(f"instrument {instrument!r} has no measurements to draw")
     groups = list(dict.fromkeys(comparison.groups))
     spreads = {(spread.group, spread.quantity): spread for spread in comparison.spreads(instrument)}
     columns = 2 if len(quantities) == 4 else min(len(quantities), _MOST_COLUMNS)
@@ -78,7 +78,7 @@ def _draw(axes: Axes, rows: Sequence[Row], groups: Sequence[str]) -> None:
     colors = shown_colors(range(len(groups)), len(groups))
     seeds = {group: [row for row in rows if row.group == group] for group in groups}
     ends = [end for row in rows for end in _ends(row) if math.isfinite(end)]
-    edge = 1.08 * max(ends, default=1.0)  # where the infinite is drawn
+    edge = 1.08 * max(ends, default=1.0)  # position of infinite values
     for number, group in enumerate(groups):
         count = len(seeds[group])
         steps = np.linspace(-0.5, 0.5, count) * _SPREAD if count > 1 else np.zeros(count)
@@ -127,7 +127,7 @@ def _legend(level: str, *, several: bool, infinite: bool, flagged: bool) -> list
 
 
 def _wrapped(text: str, length: int = _TITLE) -> str:
-    """Words in lines of at most so many letters."""
+    """Words in lines of limited length."""
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + len(word) >= length:

@@ -1,4 +1,4 @@
-"""One plane for several models: the decision regions of each, and the outlines of the true class's region of all."""
+"""One plane for several models: the decision regions of each, and all outlines of the true class's region."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from boundarygeo.plots.outlines import check_cells, check_outlines, draw_outline
 from boundarygeo.plots.style import NotebookFigure, class_labels, shortened, styled
 
 _PANEL = 2.3  # inches
-_NAME = 26  # characters of a name that fit above a panel
+_NAME = 26  # longest name that fits above a panel, in characters
 
 
 def one_plane(
@@ -40,10 +40,10 @@ def one_plane(
         cell: position of the example.
         names: name of each model; by default "model 1" and so on.
         class_names: name of each class, for the legend and the title.
-        columns: number of panels in a row; by default all of three, or as many as rows, or one more.
+        columns: number of panels in a row; by default all for three panels, otherwise as many as rows, or one more.
 
     Returns:
-        The figure, unknown to pyplot.
+        The figure, not registered with pyplot.
 
     Raises:
         TypeError: as `map_outlines`.
@@ -79,7 +79,7 @@ def one_plane(
         for axes in grid[:panels]:
             axes.set(xticks=[], yticks=[])
         lines = model_handles([name + note for name, note in zip(called, notes, strict=True)])
-        # The colours of classes and of outlines mean different things: each has its heading.
+        # Colours of classes and of outlines have different meanings, so each has a heading.
         handles: list[Artist] = [_heading("regions"), *classes, _heading("outlines"), *lines]
         figure.legend(handles=handles, title=legend_title, loc="outside right upper", frameon=False, handlelength=2.8)
         figure.suptitle(f"example {int(first.index[cell])}: {class_labels(class_names, [true])[true]}", fontsize=11)

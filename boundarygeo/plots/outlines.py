@@ -89,7 +89,7 @@ def outline_grid(
         columns: number of cells in a row.
 
     Returns:
-        The figure, unknown to pyplot.
+        The figure, not registered with pyplot.
 
     Raises:
         TypeError: as `map_outlines`.
@@ -121,7 +121,7 @@ def outline_grid(
 
 
 def check_outlines(list_of_maps: Sequence[BoundaryMaps], names: Sequence[str] | None) -> None:
-    """Refuse what is no list of maps with true labels on the same planes, with a name for each."""
+    """Check a list of maps with true labels on the same planes, with one name per map."""
     if isinstance(list_of_maps, BoundaryMaps) or not isinstance(list_of_maps, Sequence):
         raise TypeError(f"list_of_maps must be a list of BoundaryMaps, got {type(list_of_maps).__name__}")
     if not list_of_maps:
@@ -130,13 +130,13 @@ def check_outlines(list_of_maps: Sequence[BoundaryMaps], names: Sequence[str] | 
     for maps in list_of_maps:
         check_same_planes(first, maps)
         if maps.true_labels is None or first.true_labels is None:
-            raise ValueError("maps must have true labels, got planes without")
+            raise ValueError("maps must have true labels")
     if names is not None and len(names) != len(list_of_maps):
         raise ValueError(f"names must have {len(list_of_maps)} entries, one per model, got {len(names)}")
 
 
 def check_cells(list_of_maps: Sequence[BoundaryMaps], cells: Sequence[int]) -> None:
-    """Refuse cells that do not exist in all maps, or whose true labels differ."""
+    """Raise if cells do not exist in all maps, or their true labels differ."""
     first = list_of_maps[0]
     for cell in positions_of(first, cells).tolist():
         for maps in list_of_maps:
@@ -148,16 +148,16 @@ def check_cells(list_of_maps: Sequence[BoundaryMaps], cells: Sequence[int]) -> N
                     f"{int(maps.true_labels[cell])} in cell {cell}"
                 )
             if not maps.valid[cell]:
-                raise ValueError(f"cell must be of a plane that exists, got {cell}: {missing_note(maps)}")
+                raise ValueError(f"the plane of cell {cell} does not exist: {missing_note(maps)}")
 
 
 def outline_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
-    """What figures call the models."""
+    """Names of the models in figures."""
     return [f"model {number}" for number in range(1, count + 1)] if names is None else names
 
 
 def _look(number: int, count: int) -> tuple[tuple[float, float, float], Any, float]:
-    """Colour, style and width of a model's line; of outlines that coincide, the first stays visible."""
+    """Colour, style and width of a model's line, chosen so that coinciding outlines stay visible."""
     width = float(np.linspace(2.8, 1.4, count)[number])
     red, green, blue = shown_colors(range(count), count)[number].tolist()
     return (red, green, blue), _LINE_STYLES[number % len(_LINE_STYLES)], width
@@ -173,7 +173,7 @@ def model_handles(labels: Sequence[str]) -> list[Artist]:
 
 
 def draw_outlines(axes: Axes, list_of_maps: Sequence[BoundaryMaps], cell: int) -> list[str]:
-    """Outlines of one example's class for all models; returns what each legend entry has to add."""
+    """Outlines of one example's class for all models; returns additions to each legend entry."""
     first = list_of_maps[0]
     assert first.true_labels is not None  # checked by the callers
     true = int(first.true_labels[cell])

@@ -1,4 +1,4 @@
-"""Overlap of adversarial subspaces as figures, always beside what chance gives."""
+"""Overlap of adversarial subspaces as figures, always compared with chance."""
 
 import math
 from collections.abc import Sequence
@@ -18,23 +18,23 @@ from boundarygeo.transfer.overlap import SubspaceOverlap
 _ROW = 0.62  # inches
 _ENERGY, _INTERSECTION, _PERMUTED, _RANDOM = CLASS_COLORS[1], CLASS_COLORS[4], CLASS_COLORS[0], "0.55"
 _BAR = 0.3  # height of the bars of the nulls, in rows
-_ABOVE, _BELOW = -0.17, 0.24  # where in its row the energy and the intersection stand
+_ABOVE, _BELOW = -0.17, 0.24  # positions of energy and intersection within a row
 _CENTRAL = (0.025, 0.975)
 
 
 def overlap(
     result: SubspaceOverlap, *, pairs: Sequence[tuple[str | int, str | int]] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """How many dimensions the subspaces of two models share, and how many they would by chance: a row for each pair.
+    """Number of dimensions shared by the subspaces of two models, and expected by chance: one row per pair.
 
-    Above: the mean over the examples of the shared energy, Σ cos² of the principal angles, beside where 95 % of such
-    means lie for random subspaces (simulated) and for subspaces of different examples (permuted); a tick marks what
-    theory gives for random ones, k₁k₂/d. Below: the mean number of principal angles within the result's tolerance, the
-    effective dimension of the intersection, for the models and for random subspaces. Lines are 95 % intervals
-    over the examples.
+    Above: the mean over the examples of the shared energy, Σ cos² of the principal angles, with the 95 % ranges of such
+    means for random subspaces (simulated) and for subspaces of different examples (permuted); a tick marks the
+    theoretical value for random subspaces, k₁k₂/d. Below: the mean number of principal angles within the result's
+    tolerance, the effective dimension of the intersection, for the models and for random subspaces. Lines are 95 %
+    intervals over the examples.
 
     Args:
-        result: what `boundarygeo.subspace_overlap` or `boundarygeo.basis_overlap` gave.
+        result: result of `boundarygeo.subspace_overlap` or `boundarygeo.basis_overlap`.
         pairs: names or numbers of the two models of each row, from the top; by default all pairs.
         ax: axes to draw on; by default those of a new pyplot figure.
 
@@ -109,13 +109,13 @@ def overlap(
 def principal_angles(
     result: SubspaceOverlap, *, pairs: Sequence[tuple[str | int, str | int]] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Principal angles between the subspaces of pairs of models, smallest first, beside those of random subspaces.
+    """Principal angles between the subspaces of pairs of models, smallest first, compared with random subspaces.
 
     Lines are medians over the examples (or draws), bands hold 80 % of them. A dotted line marks the tolerance, below
     which an angle counts as a shared direction.
 
     Args:
-        result: what `boundarygeo.subspace_overlap` or `boundarygeo.basis_overlap` gave.
+        result: result of `boundarygeo.subspace_overlap` or `boundarygeo.basis_overlap`.
         pairs: names or numbers of the two models of each curve; by default all pairs.
         ax: axes to draw on; by default those of a new pyplot figure.
 
@@ -130,7 +130,7 @@ def principal_angles(
     chosen = result.pairs.tolist() if pairs is None else list(pairs)
     numbers = [pair for pair in (result.pair(a, b) for a, b in chosen) if bool(result.valid[pair].any())]
     if not numbers:
-        raise ValueError("pairs must have one of which both models have a subspace at an example, got none")
+        raise ValueError("pairs must include one with both subspaces at some example")
     with styled():
         axes = axes_or_new(ax, figsize=(7.6, 3.8))
         handles = []

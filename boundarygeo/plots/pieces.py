@@ -1,4 +1,4 @@
-"""Exact affine pieces as figures: logits along a segment over the breakpoints of each layer."""
+"""Exact affine pieces as figures: logits along a segment, above the breakpoints of each layer."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,21 +19,21 @@ from boundarygeo.plots.lines import TRUE_WIDTH, WIDTH, curves_of, draw_logits
 from boundarygeo.plots.style import NotebookFigure, class_labels, few_ticks, shown_colors, styled
 
 MOST_LAYERS = 10
-"""Beyond, only the layers with the most breakpoints are named, and the others share a row."""
+"""With more layers, only those with the most breakpoints are named, and the others share a row."""
 
 BEST_LINE: dict[str, Any] = {"color": "0.65", "lw": 1.4, "ls": (0, (4, 2))}
-"""Look of the best straight line: it shows on white and on the black curve that it may coincide with."""
+"""Look of the best straight line: visible on white and on a black curve that coincides with it."""
 
 BOUNDARY = "0.35"
 """Grey of the decision boundaries."""
 
-_BOUNDS = "bounds"  # what `LinearPieces.layers` calls the clamp to the bounds, which is no layer of the network
-_MOST_VECTOR_LINES = 2000  # more lines make vector graphics slow to show
+_BOUNDS = "bounds"  # name in `LinearPieces.layers` of the clamp to the bounds, which is not a layer
+_MOST_VECTOR_LINES = 2000  # more lines make vector graphics slow
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of the rug: a layer, or all those that are not named."""
+    """One row of the rug: a layer, or all unnamed layers."""
 
     label: str
     color: str
@@ -49,22 +49,22 @@ def pieces(
     class_names: Sequence[str] | None = None,
     columns: int = 3,
 ) -> Figure:
-    """All classes' logits along exact segments, over a rug of the breakpoints that make their pieces.
+    """All classes' logits along exact segments, above a rug of the breakpoints between their pieces.
 
-    The true class is drawn thick and black with its best straight line (least squares over the whole segment) dashed,
-    every other class in its one colour of all figures. Thin vertical lines are the exact decision boundaries. Below
-    stand the breakpoints, one row and colour per nonlinearity that caused them, in the order of the network.
+    The true class is thick and black, with its best straight line (least squares over the whole segment) dashed; every
+    other class has its fixed colour. Thin vertical lines are the exact decision boundaries. Below are the breakpoints,
+    with one row and colour per nonlinearity that causes them, in the order of the network.
 
     Args:
         result: exact pieces.
         cells: positions of the examples to draw; by default the first.
-        true_labels: true class of each example of `result`; without, no class is emphasised.
+        true_labels: true class of each example of `result`; by default no class is emphasised.
         index: number of each example of `result`, for the titles; by default its position.
         class_names: name of each class, for titles and legend.
         columns: number of examples in a row.
 
     Returns:
-        The figure, unknown to pyplot.
+        The figure, not registered with pyplot.
 
     Raises:
         TypeError: if `result` is not a `LinearPieces`.
@@ -128,7 +128,7 @@ def _curves(result: LinearPieces, cell: int) -> tuple[NDArray, NDArray]:
 
 
 def _drawn(result: LinearPieces, cell: int, true: int | None, boundaries: DecisionBoundaries) -> set[int]:
-    """The classes that are drawn in colour for one example."""
+    """The classes drawn in colour for one example."""
     _, values = _curves(result, cell)
     # A class may be the largest between two breakpoints only.
     after = boundaries.after.numpy()[(boundaries.example == cell).numpy()]
@@ -157,7 +157,7 @@ def _draw_segment(
 
 
 def _draw_line(axes: Axes, extent: tuple[float, float], slope: float, mean: float) -> None:
-    """A best straight line: it has the logit's mean in the middle of the segment."""
+    """The best straight line, which passes through the logit's mean in the middle of the segment."""
     reach = (extent[1] - extent[0]) / 2
     heights = (mean - slope * reach, mean + slope * reach)
     axes.plot(extent, heights, **BEST_LINE)
@@ -169,7 +169,7 @@ def _rug_rows(result: LinearPieces, chosen: Sequence[int]) -> list[_Row]:
     counts = np.bincount(layer[layer >= 0], minlength=len(result.layers))
     appearing = np.flatnonzero(counts)
     named = np.sort(appearing[np.argsort(-counts[appearing], kind="stable")[:MOST_LAYERS]]).tolist()
-    # From dark violet to green, as deep as the layer; the yellow end would be lost on white.
+    # From dark violet to green with depth; the yellow end would be invisible on white.
     depth = [number for number in named if result.layers[number] != _BOUNDS]
     shades = colormaps["viridis"](np.linspace(0, 0.85, max(len(depth), 1)))
     colors = {number: to_hex(shade) for number, shade in zip(depth, shades, strict=False)}

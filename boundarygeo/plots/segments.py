@@ -1,4 +1,4 @@
-"""What a classifier does between two examples as a figure: misses and gradients against λ."""
+"""A classifier's behaviour between two examples as a figure: misses and gradients against λ."""
 
 from collections.abc import Sequence
 
@@ -26,16 +26,16 @@ _WEIGHT = "weight λ of the first example"
 def segments(curves: SegmentCurves | Sequence[SegmentCurves], *, names: Sequence[str] | None = None) -> Figure:
     """Share of misses and norm of the input gradient against λ, with 95 % bands (Zhang et al. 2018, Fig. 2).
 
-    Each model has its colour, and pairs of the same class, of different classes, and of both have a line style each;
-    with one model, they have colours, too.
+    Each model has a colour, and pairs of the same class, of different classes, and of both have a line style each; with
+    one model, they have colours, too.
 
     Args:
         curves: one result, or several of any models and kinds of pairs.
-        names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
-            the weights of the models.
+        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
+            on, by the weights of the models.
 
     Returns:
-        The figure, unknown to pyplot.
+        The figure, not registered with pyplot.
 
     Raises:
         TypeError: if an argument has the wrong type.

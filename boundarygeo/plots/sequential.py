@@ -1,4 +1,4 @@
-"""Distances of orthogonal adversarial directions, one after another, as a figure."""
+"""Distances of successive orthogonal adversarial directions, as a figure."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.sequential.sequential import SequentialDirections
 
 _QUARTILES = (0.25, 0.5, 0.75)
-_SHORT = 24  # characters of a legend's entry of which three fit side by side
+_SHORT = 24  # longest legend entry, in characters, of which three fit side by side
 
 
 def sequential_distances(
@@ -26,22 +26,22 @@ def sequential_distances(
 ) -> Figure:
     """Length of the first, second, … orthogonal adversarial direction: median and quartiles over the examples.
 
-    An example without so many directions counts as infinitely far: a median ends where fewer than half of the examples
-    have one, and the others are never those of the examples that happen to be left. Below stands the share of the
-    examples that have one, with its 95 % Wilson band. Misclassified examples are left out.
+    An example with fewer directions counts as infinitely far: a median ends where fewer than half of the examples have
+    a direction, and is never one over the remaining examples only. Below is the share of the examples that have the
+    direction, with its 95 % Wilson band. Misclassified examples are left out.
 
     Args:
-        results: what `sequential_directions` or `adversarial_dimension(..., method="sequential")` gave, or several of
+        results: result of `sequential_directions` or `adversarial_dimension(..., method="sequential")`, or several of
             any models and boxes.
-        names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
-            the weights of the models.
+        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
+            on, by the weights of the models.
 
     Returns:
-        The figure, unknown to pyplot.
+        The figure, not registered with pyplot.
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there are no results, one has no example that is classified correctly or was found by another
+        ValueError: if there are no results, one has no correctly classified example or was found by another
             method, or the number of names is not that of the results.
     """
     several = [results] if isinstance(results, SequentialDirections | AdversarialDimension) else list(results)
@@ -61,7 +61,7 @@ def sequential_distances(
         above.set(ylabel="L2 distance, in input units", ylim=(0, None))
         percent_axis(below, "examples\nthat have it")
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
-        # As far as anyone has directions, and one more, where the share has become zero.
+        # To one more than the largest number of directions, where the share is zero.
         last = max(min(int(np.isfinite(d).sum(1).max()) + 1, d.shape[1]) for d in lengths)
         below.set(xlabel="number of the direction, in the order of finding", xlim=(0.5, last + 0.5))
         limits = sorted({limit for result in several if (limit := result.eps) is not None})
@@ -70,7 +70,7 @@ def sequential_distances(
             text += f"; none longer than {', '.join(f'{limit:.4g}' for limit in limits)}"
         above.set_title(f"{text}, {kinds[0]}" if len(set(kinds)) == 1 else text, fontsize="medium")
         if len(several) > 1:
-            # Above: beside the axes it would leave no room for the title.
+            # Above the panels: beside them it would leave no room for the title.
             entries = key(models, kinds)
             columns = 1 if max(map(len, (*models, *kinds))) > _SHORT else min(len(entries), 3)
             figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, handlelength=2.8)
@@ -78,17 +78,17 @@ def sequential_distances(
 
 
 def _lengths(result: SequentialDirections | AdversarialDimension, name: str) -> NDArray[np.float64]:
-    """Lengths `[example, direction]` of the examples that are classified correctly; inf where there is none."""
+    """Lengths `[example, direction]` for correctly classified examples; inf after the last direction."""
     if result.distance is None:
-        raise ValueError(f"results must be of the sequential method, got one of method={result.method!r}")
+        raise ValueError(f"results must have method='sequential', got method={result.method!r}")
     right = result.correct if isinstance(result, AdversarialDimension) else result.valid
     if not bool(right.any()):
-        raise ValueError(f"results must have an example that is classified correctly, got none for {name}")
+        raise ValueError(f"no example is classified correctly by {name}: there is nothing to draw")
     return result.distance[right].numpy()
 
 
 def _draw(above: Axes, below: Axes, distance: NDArray[np.float64], look: Look) -> None:
-    # Of the values themselves: between a number and infinity there is no middle.
+    # No interpolation: there is no middle between a number and infinity.
     low, middle, high = np.quantile(distance, _QUARTILES, axis=0, method="inverted_cdf")
     number = np.arange(1, distance.shape[1] + 1)
     top = np.where(np.isfinite(high), high, np.nan)

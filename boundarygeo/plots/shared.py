@@ -1,4 +1,4 @@
-"""The dimension that several models share, beside what chance gives, as a figure."""
+"""The dimension shared by several models, compared with chance, as a figure."""
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -16,11 +16,11 @@ _MODELS, _CHANCE = CLASS_COLORS[1], CLASS_COLORS[0]
 
 
 def shared_dimension(result: SharedDimension, *, ax: Axes | None = None) -> Axes:
-    """Share of the examples with at least k orthogonal directions that fool all models, beside what chance gives.
+    """Share of the examples with at least k orthogonal directions that fool all models, compared with chance.
 
-    Full lines are counts verified on the networks, dashed ones first-order claims. By chance: all models but the first
-    are rotated at random about the example (see `boundarygeo.shared_dimension`); that is verified only where the bounds
-    are ignored. Bands are 95 % Wilson intervals of what was verified; a triangle marks a share limited by the cap.
+    Solid lines are counts verified on the networks, dashed ones first-order claims. For chance, all models but the
+    first are rotated at random about the example (see `boundarygeo.shared_dimension`); this is verified only if the
+    bounds are ignored. Bands are 95 % Wilson intervals of verified counts; a triangle marks a share limited by the cap.
 
     Args:
         result: result of `boundarygeo.shared_dimension`.
@@ -35,7 +35,7 @@ def shared_dimension(result: SharedDimension, *, ax: Axes | None = None) -> Axes
     """
     check_results([result], SharedDimension, "result")
     if not bool(result.correct.any()):
-        raise ValueError("result must have an example that all models classify correctly, got none")
+        raise ValueError("no example is classified correctly by all models: there is nothing to draw")
     curves = [
         ("verified on all networks", result.verified, _MODELS, "-"),
         ("claimed to first order", result.claimed, _MODELS, "--"),

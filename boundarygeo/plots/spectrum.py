@@ -14,7 +14,7 @@ from boundarygeo.representations import HiddenSpectrum
 
 _MOST_RANKS = 50
 _FLOOR = 1e-4
-"""Share of a panel's largest value below which the logarithmic axis ends: smaller ones are rounding or nothing."""
+"""Share of a panel's largest value at which the logarithmic axis ends: smaller values are rounding errors."""
 
 
 def spectrum(
@@ -24,20 +24,20 @@ def spectrum(
     centred: bool = False,
     ranks: int = _MOST_RANKS,
 ) -> Figure:
-    """Singular values of each layer's representations against their rank: mean over the classes, and their range.
+    """Singular values of each layer's representations against their rank: mean and range over the classes.
 
-    One panel per layer, and a colour for each model. Values are divided by √n of their class, so that they do not grow
-    with the number of examples. The legends give the sum of all but the largest as it is (not divided, not centred:
-    `HiddenSpectrum.rest`), the mean over the classes.
+    One panel per layer, and a colour per model. Values are divided by √n of their class, so that they do not grow with
+    the number of examples. The legends give the sum of all but the largest (not divided, not centred:
+    `HiddenSpectrum.rest`), as a mean over the classes.
 
     Args:
         spectra: one result, or several with the same layers.
         names: name of the model of each result. By default "model 1" and so on, by the weights of the models.
         centred: whether to draw the spectra of the centred representations.
-        ranks: how many of the largest values to draw.
+        ranks: number of largest values to draw.
 
     Returns:
-        The figure, unknown to pyplot.
+        The figure, not registered with pyplot.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -74,7 +74,7 @@ def spectrum(
             axes.yaxis.set_major_formatter(LogFormatter())  # without TeX
             axes.yaxis.set_minor_formatter(LogFormatter())
             axes.legend(
-                handles=axes.get_lines(),  # also those whose names begin with an underscore
+                handles=axes.get_lines(),  # even if their names start with an underscore
                 title=title,
                 loc="upper right",
                 fontsize="small",
@@ -93,7 +93,7 @@ def _scaled(result: HiddenSpectrum, layer: int, centred: bool) -> NDArray[np.flo
 
 
 def _draw(axes: Axes, values: NDArray[np.float64], color: tuple[float, float, float], label: str) -> None:
-    """Mean and range over the classes; a rank that not every class has is left out."""
+    """Mean and range over the classes, for ranks that every class has."""
     shown = values[:, ~np.isnan(values).any(0)]
     rank = np.arange(1, shown.shape[1] + 1)
     axes.fill_between(rank, shown.min(0), shown.max(0), color=color, alpha=0.15, lw=0)

@@ -1,4 +1,4 @@
-"""How the input gradient turns along a line, as a figure."""
+"""Turning of the input gradient along a line, as a figure."""
 
 from collections.abc import Sequence
 
@@ -18,13 +18,13 @@ def straightness(
 ) -> Axes:
     """Cosine between the input gradient at the example and along its line: median and quartiles over the examples.
 
-    A network that is affine along the line has cosine 1 everywhere. Each model has its colour and each direction its
-    line style; with one model, directions have colours, too. Points without a gradient are left out.
+    A network that is affine along the line has cosine 1 everywhere. Each model has a colour and each direction a line
+    style; with one model, directions have colours, too. Points without a gradient are left out.
 
     Args:
-        cosines: one result, or several whose coordinates have one unit.
-        names: name of the model of each result; those of one name have one colour. By default "model 1" and so on, by
-            the weights of the models.
+        cosines: one result, or several with the same unit.
+        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
+            on, by the weights of the models.
         ax: axes to draw on; by default those of a new pyplot figure.
 
     Returns:
@@ -59,6 +59,6 @@ def straightness(
         axes.set(xlabel=f"{along}{inputs}", ylabel="cosine with the gradient at 0", ylim=(None, 1.02))
         counts = [int(result.cosine.isfinite().any(1).sum()) for result in several]
         axes.set_title(f"n = {count_text(counts)} examples; median and quartiles", fontsize="medium")
-        if len(several) > 1:  # of one, the axis says all
+        if len(several) > 1:  # for one, the axis suffices
             place_legend(axes, key(models, directions), None, handlelength=2.8)
     return axes

@@ -1,4 +1,4 @@
-"""What all figures share: one fixed colour per class, names of classes, fonts, notebook display and files."""
+"""Common style of all figures: one fixed colour per class, class names, fonts, notebook display and files."""
 
 import io
 import os
@@ -49,7 +49,7 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 9,
     "legend.title_fontsize": 9,
     "axes.grid": False,
-    # White means the true class, whatever theme the user has chosen; dark text belongs to it.
+    # White means the true class in any theme; text must be dark on it.
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "legend.facecolor": "white",
@@ -69,15 +69,15 @@ STYLE: dict[Any, Any] = {
 DPI = 200
 LONGEST_NAME = 32
 DISTINCT = 12.0
-"""CIEDE2000 difference below which two colours are too much alike for one figure."""
+"""CIEDE2000 difference below which two colours are too similar for one figure."""
 
-# Roberts' R3 sequence: multiples of powers of the root of x⁴ = x + 1 fill a cube evenly, however many.
+# Roberts' R3 sequence: multiples of powers of the root of x⁴ = x + 1 fill a cube evenly for any number of points.
 _R3 = 1.2207440846057596 ** -np.arange(1.0, 4.0)
-_SPARE = 400  # colours of it to choose from
+_SPARE = 400  # candidate colours from the sequence
 
 
 class NotebookFigure(Figure):
-    """A figure that notebooks display as a cell's value and that pyplot does not keep open."""
+    """A figure that notebooks display as a cell's value and that is not registered with pyplot."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -87,10 +87,10 @@ class NotebookFigure(Figure):
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The settings of every figure, while one is drawn.
+    """Apply the settings of every figure while one is drawn.
 
-    Not `matplotlib.rc_context`, which restores all settings: the backend of notebooks is loaded by the first figure of
-    pyplot and switches the interactive mode on, without which the second figure would not be shown.
+    Not `matplotlib.rc_context`, which restores all settings: pyplot's first figure loads the notebook backend, which
+    turns interactive mode on; without that mode the second figure would not be shown.
 
     Yields:
         Nothing.
@@ -107,9 +107,9 @@ def class_colors(n: int) -> NDArray[np.float64]:
     """Colours of the classes 0 to n - 1, the same in every figure and never near white.
 
     The first ten are `CLASS_COLORS`. The others come from a sequence that fills hue, saturation and
-    brightness evenly: deterministic and without repetition, but no thousand colours can all be told apart.
+    brightness evenly: deterministic and without repetition, but a thousand colours cannot all be distinguishable.
 
-    `shown_colors` replaces those that are alike in one figure.
+    `shown_colors` replaces colours that are too similar in one figure.
 
     Args:
         n: number of classes.
@@ -136,12 +136,11 @@ def class_colors(n: int) -> NDArray[np.float64]:
 
 
 def shown_colors(shown: Iterable[int], n: int) -> NDArray[np.float64]:
-    """Colours of the classes 0 to n - 1 in a figure that names some of them: those differ.
+    """Colours of the classes 0 to n - 1, distinct for the classes that a figure names.
 
-    Every class has its colour of `class_colors`, and those of 0 to 9 never change. One from 10 on that is shown, and
-    whose colour differs by less than `DISTINCT` from that of a class shown before it (in the order of their numbers),
-    has another one: of the first colours of the sequence the one that is farthest from those before it. Classes that
-    are not shown keep theirs.
+    Classes keep their colour of `class_colors`, except classes from 10 on that are shown and whose colour differs by
+    less than `DISTINCT` from that of an earlier class shown. Such a class gets, from the first colours of the sequence,
+    the one farthest from those before it.
 
     Args:
         shown: the classes that the figure names: twenty can be told apart, a hundred cannot.
@@ -165,18 +164,18 @@ def shown_colors(shown: Iterable[int], n: int) -> NDArray[np.float64]:
 
 
 def _nearest(colors: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Difference between colours and the most similar of others, infinite where there are none."""
+    """Difference between colours and the most similar of others, infinite without others."""
     if not others:
         return np.full(colors.shape[:-1], np.inf)
     return difference(colors[..., None, :], np.array(others)).min(axis=-1)
 
 
 def shortened(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name with its middle left out where it is too long: names often begin alike, or end alike.
+    """A name shortened in the middle if it is too long, because names often start or end alike.
 
     Args:
         name: any text.
-        longest: most characters to keep, at least 3.
+        longest: maximum number of characters, at least 3.
 
     Returns:
         The name.
@@ -191,16 +190,15 @@ def shortened(name: str, longest: int = LONGEST_NAME) -> str:
 
 
 def class_labels(class_names: Sequence[str] | None, classes: Iterable[int]) -> dict[int, str]:
-    """What legends call each class.
+    """Names of classes for legends.
 
     Args:
-        class_names: name of each class, in the order of the classes, or None for "class 3". Of names as long as
-            some of ImageNet's the middle is left out, or they would take the figure's place; classes that would then
-            be called the same have their number behind their name.
-        classes: classes that need a name.
+        class_names: name of each class, in the order of the classes, or None for "class 3". Long names, as in ImageNet,
+            are shortened in the middle; classes that would then have the same name get their number appended.
+        classes: classes to name.
 
     Returns:
-        The name of each of them.
+        One name per class.
 
     Raises:
         TypeError: if `class_names` is a single string.
@@ -219,22 +217,22 @@ def class_labels(class_names: Sequence[str] | None, classes: Iterable[int]) -> d
 
 
 def few_ticks(axes: Axes) -> None:
-    """So few ticks on the horizontal axis, and so short, that they fit below a narrow panel at any scale."""
+    """Few and short ticks on the horizontal axis, to fit below a narrow panel at any scale."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}".replace("-", "\N{MINUS SIGN}")))
 
 
 def check_figure_path(path: str | os.PathLike[str]) -> Path:
-    """Refuse a file name of a format that figures are not written in, before any work is done.
+    """Check the suffix of a figure file before any work.
 
     Args:
-        path: file to write, whose suffix decides the format.
+        path: file to write, whose suffix determines the format.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the suffix is not one of these.
+        ValueError: if the suffix is unknown.
     """
     path = Path(path)
     if path.suffix.lower() not in FIGURE_SUFFIXES:
@@ -243,20 +241,20 @@ def check_figure_path(path: str | os.PathLike[str]) -> Path:
 
 
 def save_figure(figure: Figure | Axes, path: str | os.PathLike[str]) -> Path:
-    """Write a figure to a PNG (200 dpi), PDF or SVG file that says that this package wrote it; folders are made.
+    """Write a figure to a PNG (200 dpi), PDF or SVG file marked as written by this package, creating folders.
 
-    A figure that this function wrote before is replaced; anything else at the path is kept, and refused.
+    An earlier figure of this function is replaced; any other existing file raises an error.
 
     Args:
-        figure: a figure, or axes of it.
-        path: file to write, whose suffix decides the format.
+        figure: a figure or axes.
+        path: file to write, whose suffix determines the format.
 
     Returns:
         The path.
 
     Raises:
         TypeError: if `figure` is neither.
-        ValueError: if the suffix is not one of these, or the file cannot be written or is not one to replace.
+        ValueError: if the suffix is unknown, or the file cannot be written or must not be replaced.
     """
     root = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     if not isinstance(root, Figure):
@@ -264,7 +262,7 @@ def save_figure(figure: Figure | Axes, path: str | os.PathLike[str]) -> Path:
     path = check_free(check_figure_path(path), overwrite=True, kind="figure")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {".png": {"Software": MARK}, ".pdf": {"Creator": MARK}, ".svg": {"Creator": [MARK]}}
-    # Type 42 embeds fonts as text that journals accept and that can be searched.
+    # Type 42 embeds fonts as searchable text, as journals require.
     with mpl.rc_context({"pdf.fonttype": 42}):
         root.savefig(path, dpi=DPI, bbox_inches="tight", metadata=metadata[path.suffix.lower()])
     return path

@@ -25,11 +25,11 @@ OVER_NAMES = {
     "fooled": "of the examples that fool their source",
     "all": "of all examples",
 }
-"""What figures call the denominators."""
+"""Descriptions of the denominators."""
 
 _MAP = "Blues"
-_DARK = 0.62  # share from which a cell is so dark that its number is white
-# Mistakes first, the same on the left: both lengths can be read from the axis, and chance beside them.
+_DARK = 0.62  # share above which numbers are white, because cells are dark
+# Mistakes first, "same" on the left: both lengths, and chance, can be read from the axis.
 _OUTCOMES = {
     "same": ("same mistake", CLASS_COLORS[3]),
     "different": ("different mistake", CLASS_COLORS[2]),
@@ -37,7 +37,7 @@ _OUTCOMES = {
 }
 _CELL = 0.75  # inches
 _ROW = 0.28
-_LONG = 9  # characters of a name that fit below a cell
+_LONG = 9  # longest name that fits below a cell, in characters
 _GROUP_WIDTH = 0.8
 
 
@@ -45,11 +45,11 @@ def transfer_matrix(matrix: TransferMatrix, *, over: str = "shared", ax: Axes | 
     """Transfer rates as a heat map: sources as rows, targets as columns, percent in the cells.
 
     Frames mark the diagonal, where the source is its own target. White is 0 %, the darkest blue 100 %, in all figures.
-    A cell without an example to count shows a dash.
+    A cell without examples shows a dash.
 
     Args:
         matrix: result of `boundarygeo.transfer_matrix`.
-        over: over which examples success is counted, see `TransferMatrix.counted`.
+        over: examples over which success is counted, see `TransferMatrix.counted`.
         ax: axes to draw on; by default those of a new pyplot figure.
 
     Returns:
@@ -57,7 +57,7 @@ def transfer_matrix(matrix: TransferMatrix, *, over: str = "shared", ax: Axes | 
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if `over` is unknown, or needs an example that all models get right and there is none.
+        ValueError: if `over` is unknown, or needs an example that all models classify correctly and there is none.
     """
     check_results([matrix], TransferMatrix, "matrix")
     rate = matrix.rate(over).numpy()
@@ -75,7 +75,7 @@ def reproducibility(result: Reproducibility, *, ax: Axes | None = None) -> Axes:
     """Agreement of each pair of models on random planes as a heat map, percent in the cells.
 
     The figure of Somepalli et al. 2022 (arXiv 2203.08124): the mean share of equal labels in the window around three
-    random examples. On the diagonal, which has a frame, a model is compared with itself.
+    random examples. On the framed diagonal, a model is compared with itself.
 
     Args:
         result: result of `boundarygeo.reproducibility`.
@@ -102,11 +102,10 @@ def reproducibility(result: Reproducibility, *, ax: Axes | None = None) -> Axes:
 def mistakes(
     result: TransferMistakes, *, pairs: Sequence[tuple[str, str]] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """What targets make of the examples that fool their source: a stacked bar for each pair of source and target.
+    """Outcomes on the targets of the examples that fool their source: a stacked bar per pair of source and target.
 
-    The figure of Waseda et al. 2023. A black tick with its 95 % range shows where the end of "same mistake" would be,
-    counted from its beginning, if which mistake the target makes depended on the true class alone (see
-    `boundarygeo.transfer_mistakes`).
+    The figure of Waseda et al. 2023. A black tick with its 95 % range shows where "same mistake" would end if the
+    target's mistake depended on the true class alone (see `boundarygeo.transfer_mistakes`).
 
     Args:
         result: result of `boundarygeo.transfer_mistakes`.
@@ -162,13 +161,13 @@ def boundary_distances(
 ) -> Axes:
     """Mean distance to a source's boundary, and from it to the boundaries of other models, along each direction.
 
-    The bar figure of Tramèr et al. 2017, with 95 % intervals of the means. All bars of a direction are
-    averages over the same examples: those on which the source and all targets drawn change their label within reach.
-    Their number, and the share that is left out as some model does not (censored), stand below each direction.
+    The bar figure of Tramèr et al. 2017, with 95 % intervals of the means. All bars of a direction are averages over
+    the same examples: those on which the source and all targets drawn change their label within the search range. Their
+    number, and the share left out because some model does not (censored), are given below each direction.
 
     Args:
         result: result of `boundarygeo.inter_boundary_distance`.
-        source: name or number of the model that the directions belong to.
+        source: name or number of the model whose directions are used.
         targets: names or numbers of the other models; by default all others.
         ax: axes to draw on; by default those of a new pyplot figure.
 
@@ -177,7 +176,7 @@ def boundary_distances(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there is no such model, no target, or no example that all models get right.
+        ValueError: if there is no such model, no target, or no example that all models classify correctly.
     """
     check_results([result], InterBoundaryDistance, "result")
     _check_shared(result, "result")
@@ -248,11 +247,11 @@ def _heat_map(shares: NDArray[np.float64], names: Sequence[str], ax: Axes | None
 
 def _check_shared(result: TransferMatrix | InterBoundaryDistance, name: str) -> None:
     if not bool(result.shared.any()):
-        raise ValueError(f"{name} must have an example that all models classify correctly, got none")
+        raise ValueError(f"no example of {name} is classified correctly by all models: there is nothing to draw")
 
 
 def _name(result: InterBoundaryDistance, model: str | int) -> str:
-    """Name of a model that is given by name or number."""
+    """Name of a model given by name or number."""
     return result.names[position(result.names, model, "model")]
 
 

@@ -1,8 +1,8 @@
-"""What may be replaced: what this package wrote, recognised as such, and nothing else.
+"""Checks before overwriting: only what this package wrote may be replaced.
 
-Every writer asks `check_free` before any work is done. Stores are recognised by their attributes or their plan,
-checkpoints and states by their JSON, tables by their heading, figures and pages by a mark. A folder that holds
-anything else beside what was written there is not replaced, either: that would be deleted with it.
+Every writer calls `check_free` before any work. Stores are recognised by their attributes or their plan, checkpoints
+and states by their JSON, tables by their heading, figures and pages by a mark. A folder that also holds other files is
+not replaced, because those would be deleted with it.
 """
 
 import csv
@@ -17,43 +17,43 @@ from typing import Any, Literal
 from boundarygeo._version import __version__
 
 Kind = Literal["store", "run", "comparison", "table", "figure", "page", "checkpoint", "training state"]
-"""What is written."""
+"""Kinds of output."""
 
 MARK = f"boundarygeo {__version__}"
-"""What figures and pages say that they were made by."""
+"""Mark of figures and pages, naming their producer."""
 
 TABLE_START = ("level", "name", "group", "seed", "instrument", "quantity")
 """First columns of the tables of comparisons."""
 
 _MARKED = b"boundarygeo "
-_HEAD = 1 << 16  # bytes of a file in which its mark is
-_DEBRIS = frozenset({".DS_Store", "Thumbs.db"})  # what systems put into every folder that is looked at
+_HEAD = 1 << 16  # the mark is within this many bytes
+_DEBRIS = frozenset({".DS_Store", "Thumbs.db"})  # created by file browsers
 _NOTES = re.compile(
     r"chunks/(zarr|plan|parts|layout|lists|\d{6,})\.json|chunks/log\.jsonl|chunks/lists/\d{6,}\.npz"
-    r"|(.*/)?\.[^/]+\.partial|.*\.partial"  # the last two: of a process that was killed while it wrote
+    r"|(.*/)?\.[^/]+\.partial|.*\.partial"  # the last two: left by killed processes
 )
 _CHUNK = re.compile(r"[^/]+/(zarr\.json|c(/\d+)*|\.z(array|attrs)|\d+(\.\d+)*)")
 _PLAN_FIELDS = {"analysis", "settings", "chunk_size"}
 
 
 def check_free(path: str | os.PathLike[str], *, overwrite: bool, kind: Kind | None = None) -> Path:
-    """Refuse a path that cannot be written or must not be replaced, before any work is done.
+    """Check that a path can be written and may be replaced, before any work.
 
     Args:
-        path: where something is to be written.
-        overwrite: whether what this package wrote there may be replaced.
-        kind: what is to be written, and the only kind that is replaced by it; by default any.
+        path: path to write.
+        overwrite: whether an existing output of this package may be replaced.
+        kind: kind of the output, and the only kind it may replace; by default any.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the path exists and `overwrite` is false or it is something else, if it is a symbolic link, or
-            nothing can be written there.
+        ValueError: if the path exists and `overwrite` is false or it is something else, if it is a symbolic link, or if
+            it cannot be written.
     """
     path = Path(path)
     if path.name in ("", ".."):
-        raise ValueError(f"path must end in the name of what is to be written, got {str(path)!r}")
+        raise ValueError(f"path must end in the name of a file or folder, got {str(path)!r}")
     if path.is_symlink():
         raise ValueError(f"path must not be a symbolic link, got {str(path)!r}: pass the path that it points to")
     if path.exists():
@@ -67,21 +67,21 @@ def check_free(path: str | os.PathLike[str], *, overwrite: bool, kind: Kind | No
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a path at which nothing can be written; nothing is made to find out.
+    """Check that a path can be written, without creating anything.
 
     Raises:
-        ValueError: if a parent is a file, or it or its nearest folder must not be written to.
+        ValueError: if a parent is a file, or write permission is missing.
     """
     parent = next(each for each in path.absolute().parents if os.path.lexists(each))
     if not parent.is_dir():
-        raise ValueError(f"path must be in a folder, got {str(path)!r}, and {str(parent)!r} is none")
+        raise ValueError(f"{str(path)!r} cannot be written: {str(parent)!r} is not a folder")
     blocked = path if path.is_file() and not os.access(path, os.W_OK) else parent
     if blocked is path or not os.access(parent, os.W_OK | os.X_OK):
-        raise ValueError(f"path must be writable, got {str(path)!r}, without permission to write to {str(blocked)!r}")
+        raise ValueError(f"{str(path)!r} cannot be written: no permission to write to {str(blocked)!r}")
 
 
 def foreign(path: Path, kind: Kind | None = None) -> str | None:
-    """Why what is at a path is not to be replaced, to follow "which"; None where this package wrote all of it."""
+    """Why an existing path may not be replaced, to follow "which"; None if this package wrote all of it."""
     if path.is_dir() and not any(path.iterdir()):
         return None if kind in (None, "store", "run", "comparison") else "is a folder"
     kinds: list[Kind] = [kind] if kind is not None else ["store"] if path.is_dir() else list(_FAULTS)
@@ -93,7 +93,7 @@ def foreign(path: Path, kind: Kind | None = None) -> str | None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object in a file; empty where there is none."""
+    """The JSON object in a file, empty if there is none."""
     try:
         read = json.loads(file.read_bytes())
     except (OSError, ValueError):
@@ -102,14 +102,14 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def arrays_written(store: Path) -> list[str] | None:
-    """Names of the arrays of a store of which every chunk was written; None where it does not say."""
+    """Names of a store's arrays whose chunks were all written; None if the store does not record them."""
     inline = (read_json(store / "zarr.json").get("consolidated_metadata") or {}).get("metadata", {})
     group = inline.get("chunks") or read_json(store / "chunks" / "zarr.json")
     return group.get("attributes", {}).get("arrays")
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Everything in a folder that is no folder itself, or an empty one, by its path in it."""
+    """Relative paths of all files, links and empty folders in a folder."""
     for root, folders, files in os.walk(folder):
         linked = [name for name in folders if (Path(root) / name).is_symlink()]
         for name in (*files, *linked):
@@ -141,14 +141,14 @@ def _store_fault(path: Path) -> str | None:
 def _run_fault(path: Path) -> str | None:
     if (path / "parts").is_dir():
         return _parts_fault(path, "parts", "parts", "run")
-    return _store_fault(path)  # as an earlier version left it
+    return _store_fault(path)  # from an earlier version
 
 
 def _parts_fault(path: Path, folder: str, stores: str, kind: str) -> str | None:
-    """Of what is replaced in a folder with finished parts; everything beside that stays."""
+    """Fault of a folder with finished parts, of which other contents would stay."""
     entries = path / folder
     starting = entries.is_dir() and all(entry.name.startswith(".") for entry in entries.iterdir())
-    if not starting and not (entries / "plan.json").is_file():  # what is in it may be damaged: nothing else is there
+    if not starting and not (entries / "plan.json").is_file():  # its content may be damaged
         return f"is not a {kind} of boundarygeo"
     for place in (entries, path / stores):
         for entry in sorted(place.iterdir()) if place.is_dir() else ():
@@ -197,15 +197,15 @@ def _state_fault(path: Path) -> str | None:
 
 
 def _json_in(path: Path, key: str) -> dict[str, Any]:
-    """The JSON object that a file of tensors holds under a key; empty where there is none."""
+    """The JSON object that a file of tensors holds under a key, empty if there is none."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return {}
-    import torch  # the command line looks at paths before it needs torch
+    import torch  # the command line checks paths before it needs torch
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         read = json.loads(content[key])
-    except Exception:  # the readers of torch raise a dozen types for files that are not theirs
+    except Exception:  # torch's readers raise many types for other files
         return {}
     return read if isinstance(read, dict) else {}
 

@@ -1,4 +1,4 @@
-"""Where a result came from: the call, the model, the software, and what it cost."""
+"""Provenance of a result: the call, the model, the software, and the cost."""
 
 import dataclasses
 import platform
@@ -10,11 +10,11 @@ import torch
 from boundarygeo._version import __version__
 
 COSTS = ("seconds", "forwards", "backwards")
-"""What a provenance counts; everything else in it is the same for all parts of an analysis."""
+"""Additive fields of a provenance; the others are equal for all parts of an analysis."""
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of the software that decides numbers."""
+    """Versions of the software that affects results."""
     return {
         "boundarygeo": __version__,
         "python": platform.python_version(),
@@ -25,18 +25,18 @@ def software_versions() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """Where a result came from and what it cost.
+    """How a result was made, and its cost.
 
     Attributes:
-        command: call that made the result, with the settings that decide it.
-        seed: seed of its random draws, or None where nothing was drawn.
+        command: call that made the result, with the settings that determine it.
+        seed: seed of its random draws, or None without random draws.
         model: 16 hex digits that change with the module's weights, layers, attributes, hooks and code
             (`Classifier.identity`).
         device: name of the device.
         precision: arithmetic used, fastest first, e.g. `"bfloat16, float32, float64"`.
         seconds: wall-clock time in s.
         forwards: number of examples sent forward through the module (in any precision).
-        backwards: number of examples sent backward.
+        backwards: number of examples sent backward through the module.
         versions: versions of boundarygeo, Python, torch and numpy.
     """
 
@@ -52,13 +52,13 @@ class Provenance:
 
 
 def sum_of_provenances(parts: Sequence[Provenance]) -> Provenance:
-    """The first provenance of parts of one analysis, with the costs of all.
+    """The first provenance of parts of one analysis, with the total cost.
 
     Raises:
-        ValueError: if they differ in more.
+        ValueError: if other fields differ.
     """
     first = parts[0]
     for field in dataclasses.fields(Provenance):
         if field.name not in COSTS and any(getattr(part, field.name) != getattr(first, field.name) for part in parts):
-            raise ValueError(f"parts must have the same {field.name!r} in their provenance, got different ones")
+            raise ValueError(f"parts must have the same {field.name!r} in their provenance: join one analysis only")
     return dataclasses.replace(first, **{cost: sum(getattr(part, cost) for part in parts) for cost in COSTS})

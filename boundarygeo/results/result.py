@@ -1,7 +1,7 @@
-"""What every result shares: named dimensions and units, conversion to xarray and back, joining of parts.
+"""What all results share: named dimensions and units, conversion to and from xarray, concatenation of parts.
 
-A result is a frozen dataclass of detached CPU tensors that derives from `Result`. Each field that is an array
-names its dimensions with `array(...)`; everything else travels as JSON attributes.
+A result is a frozen dataclass of detached CPU tensors derived from `Result`. Each array field names its dimensions with
+`array(...)`; everything else is stored as JSON attributes.
 """
 
 import dataclasses
@@ -22,22 +22,22 @@ from torch.nn import functional
 from boundarygeo.results.provenance import Provenance, sum_of_provenances
 
 OWNER = "owner"
-"""Field with the example that each entry of a list belongs to; the lists are all fields with its dimension."""
+"""Field with the example of each entry of a list; lists are the fields with the same dimension."""
 
 FORMAT_VERSION = 2  # 2: other names of fields, see `upgrade`
-"""Version of the layout of the stores. A store with a higher number is refused, never guessed at."""
+"""Version of the layout of the stores. Stores with a higher number are rejected."""
 
 
 def array(*dims: str, unit: str = "", coordinate: bool = False, padding: float | None = None) -> Any:
     """A dataclass field that holds a tensor (or None) with the named dimensions.
 
     Args:
-        *dims: name of each dimension, in order; a last name that begins with a star, such as `"*input"`, stands for
-            all the dimensions that are left.
+        *dims: name of each dimension, in order; a last name that starts with a star, such as `"*input"`, stands for all
+            remaining dimensions.
         unit: unit of the values, written to the store.
-        coordinate: whether it is written as a coordinate of the data set and not as a variable.
-        padding: where the size of the dimension after `"example"` depends on the examples: what stands beyond the last
-            entry of one that has fewer.
+        coordinate: whether to store it as a coordinate of the data set instead of a variable.
+        padding: value beyond the last entry of an example, if the size of the dimension after `"example"` depends on
+            the examples.
 
     Returns:
         The dataclass field, without a default.
@@ -47,11 +47,11 @@ def array(*dims: str, unit: str = "", coordinate: bool = False, padding: float |
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
-    """Base of all results: a provenance, `to_xarray()`, `save()`, and a short `repr`."""
+    """Base class of all results: a provenance, `to_xarray()`, `save()`, and a short `repr`."""
 
     registry: ClassVar[dict[str, type["Result"]]] = {}
     pooled: ClassVar[tuple[str, ...]] = ()
-    """Fields computed over all examples together: those of a part say nothing of the whole."""
+    """Fields computed over all examples together: those of a part do not apply to the whole."""
 
     provenance: Provenance
 
@@ -61,10 +61,10 @@ class Result:
 
     @staticmethod
     def kind(name: str) -> type["Result"]:
-        """The type of result with a name; types of the package are imported when they are needed.
+        """The result type with a given name, importing types of the package on demand.
 
         Raises:
-            KeyError: if there is none.
+            KeyError: if there is no such type.
         """
         package = import_module("boundarygeo")
         if name not in Result.registry and name in package.__all__:
@@ -104,7 +104,7 @@ class Result:
         """The inverse of `to_xarray`.
 
         Args:
-            dataset: what `to_xarray` or `xarray.open_zarr` gave.
+            dataset: result of `to_xarray` or `xarray.open_zarr`.
 
         Returns:
             The result, its arrays loaded into memory.
@@ -125,13 +125,13 @@ class Result:
         """One result of the same analysis on several sets of examples.
 
         Args:
-            parts: results with equal settings, in the order in which their examples are to stand.
+            parts: results with equal settings, in the order of their examples.
 
         Returns:
-            The result: examples one after another, costs added up, pooled fields computed again.
+            The result: examples concatenated, costs added up, pooled fields recomputed.
 
         Raises:
-            ValueError: if there is no part, they are of another type, or differ in more than their examples.
+            ValueError: if there are no parts, they have another type, or differ in more than their examples.
         """
         if not parts or any(type(part) is not cls for part in parts):
             raise ValueError(f"parts must be one {cls.__name__} or more, got {[type(part).__name__ for part in parts]}")
@@ -162,12 +162,12 @@ class Result:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the result to a Zarr store.
 
-        The store is written beside its final place and moved there when it is whole: a failed write never destroys a
-        result that exists.
+        The store is written next to its final path and moved there once complete: a failed write never destroys an
+        existing result.
 
         Args:
             path: folder of the store; the suffix `.zarr` is usual.
-            overwrite: whether an existing store may be replaced; anything else never is.
+            overwrite: whether an existing store may be replaced; other files never are.
 
         Returns:
             The path of the store.
@@ -175,31 +175,31 @@ class Result:
         Raises:
             ValueError: if the path exists and `overwrite` is false or it is not a store of this package.
         """
-        from boundarygeo.results.storage import save  # which imports this module
+        from boundarygeo.results.storage import save  # imports this module
 
         return save(self, Path(path), overwrite=overwrite)
 
 
 def plain_number(value: Any) -> Any:
-    """NumPy's numbers as JSON has them, for `json.dumps(..., default=plain_number)`."""
+    """NumPy numbers as JSON types, for `json.dumps(..., default=plain_number)`."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a result must hold plain values besides its arrays, got {type(value).__name__}")
 
 
 def example_axis(field: dataclasses.Field[Any]) -> int | None:
-    """Which dimension of a field counts examples, or None."""
+    """Position of the example dimension of a field, or None."""
     dims = field.metadata.get("dims", ())
     return dims.index("example") if "example" in dims else None
 
 
 def list_dimension(kind: type[Result]) -> str | None:
-    """The dimension that counts the entries of lists: that of the `OWNER` field; None where there is none."""
+    """The dimension of list entries: that of the `OWNER` field, or None without one."""
     return next((field.metadata["dims"][0] for field in dataclasses.fields(kind) if field.name == OWNER), None)
 
 
 def paddings(kind: type[Result]) -> dict[str, tuple[str, float]]:
-    """For each field with a dimension that is as long as the examples need: that dimension, and what pads it."""
+    """Fields with a dimension whose size depends on the examples: that dimension, and the padding value."""
     return {
         field.name: (field.metadata["dims"][field.metadata["dims"].index("example") + 1], field.metadata["padding"])
         for field in dataclasses.fields(kind)
@@ -214,7 +214,7 @@ def _count(result: Result) -> int:
 
 
 def _of_one_size(parts: list[Tensor], field: dataclasses.Field[Any]) -> list[Tensor]:
-    """Parts of a field, padded where that is how they differ."""
+    """Parts of a field, padded to a common size if sizes may differ."""
     if field.metadata["padding"] is None:
         return parts
     axis = field.metadata["dims"].index("example") + 1
@@ -227,7 +227,7 @@ def _of_one_size(parts: list[Tensor], field: dataclasses.Field[Any]) -> list[Ten
 
 
 def equal_values(one: Any, other: Any) -> bool:
-    """Whether two values of a field are the same; NaN equals NaN."""
+    """Whether two values of a field are equal; NaN equals NaN."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.dtype == other.dtype and np.array_equal(
             one.numpy(), other.numpy(), equal_nan=one.is_floating_point()
@@ -236,7 +236,7 @@ def equal_values(one: Any, other: Any) -> bool:
 
 
 def _expand(dims: tuple[str, ...], ndim: int) -> tuple[str, ...]:
-    """Names of all dimensions: a starred name at the end becomes name_0, name_1, ...."""
+    """Names of all dimensions: a final starred name becomes name_0, name_1, ...."""
     if not dims or not dims[-1].startswith("*"):
         return dims
     named = dims[:-1]
@@ -246,5 +246,5 @@ def _expand(dims: tuple[str, ...], ndim: int) -> tuple[str, ...]:
 def _values(dataset: xr.Dataset, name: str) -> Tensor:
     try:
         return torch.from_numpy(np.array(dataset[name].values))
-    except (RuntimeError, OSError, ValueError) as error:  # as the decoders of Zarr say it
-        raise ValueError(f"the store must be whole, got {name!r} that cannot be read: {error}") from error
+    except (RuntimeError, OSError, ValueError) as error:  # raised by Zarr's decoders
+        raise ValueError(f"the store is damaged: {name!r} cannot be read ({error})") from error

@@ -10,10 +10,10 @@ CONFIDENCE = 0.95
 
 _SKEWED = 20
 _SKEWED_CONFIDENCE = 0.88
-"""What intervals of the mean of fewer than 20 values hold, measured in benchmarks/coverage.py."""
+"""Actual coverage of intervals of the mean of fewer than 20 values, measured in benchmarks/coverage.py."""
 
 _RARE = 3
-"""Hits so few that their interval's end near 0 is that of a Poisson distribution."""
+"""Number of hits up to which an interval's end near 0 is that of a Poisson distribution."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,11 @@ class Estimate:
     """A number measured on a sample.
 
     Attributes:
-        value: the number; NaN where there is nothing to measure.
-        low: lower end of its 95 % interval; NaN where nothing is known.
+        value: the number; NaN without data.
+        low: lower end of its 95 % interval; NaN if unknown.
         high: upper end.
         n: size of the sample.
-        confidence: how often such an interval holds the true value: 0.95, but less for the mean and median of few
-            values.
+        confidence: coverage of the interval: 0.95, but less for the mean and median of few values.
     """
 
     value: float
@@ -42,23 +41,23 @@ class Estimate:
     def plain(self, digits: int = 4) -> str:
         """The number with its interval, e.g. `0.0123 [0.0101, 0.0150]`.
 
-        An interval that holds the true value less often than 95 % says so: `2.0 [1.0, 4.0] (75 %)`. Where there
-        is none: `2.0 (no interval)`.
+        An interval with less than 95 % coverage shows it: `2.0 [1.0, 4.0] (75 %)`. Without an interval: `2.0 (no
+        interval)`.
         """
         return self.text(f".{digits}f")
 
     def text(self, form: str) -> str:
-        """The same as `plain` with any format of numbers, e.g. `,.0f`; zero never has a minus."""
+        """As `plain`, with any number format, e.g. `,.0f`; zero never has a minus sign."""
         return self._printed(f"z{form}", 1, "")
 
     @property
     def mark(self) -> str:
-        """What follows an interval that holds less often than 95 %, e.g. ` (88 %)`; otherwise nothing."""
+        """Text after an interval with less than 95 % coverage, e.g. ` (88 %)`; otherwise empty."""
         return f" ({100 * self.confidence:.0f} %)" if self.confidence < CONFIDENCE and self.has_interval else ""
 
     @property
     def has_interval(self) -> bool:
-        """Whether anything is known of how far the number may be off."""
+        """Whether the interval is known."""
         return not math.isnan(self.low)
 
     def _printed(self, form: str, scale: int, unit: str) -> str:
@@ -69,13 +68,13 @@ class Estimate:
 def share(hits: int, n: int) -> Estimate:
     r"""A share with its 95 % Wilson score interval (Wilson 1927), modified near 0 and 1 (Brown, Cai & DasGupta 2001).
 
-    Where the true share is near 0, Wilson's interval of one to three hits begins too high: it holds 84 % at the worst.
-    There it begins at :math:`\frac1{2n}\chi^2_{0.05,\,2\,\mathrm{hits}}`, the exact one-sided bound of a Poisson
-    distribution, and likewise near 1. Then 92 % or more of the intervals hold, whatever the share, 95 % on average.
+    Where the true share is near 0, Wilson's interval of one to three hits starts too high: its coverage is 84 % at
+    worst. There it starts at :math:`\frac1{2n}\chi^2_{0.05,\,2\,\mathrm{hits}}`, the exact one-sided bound of a Poisson
+    distribution, and likewise near 1. The coverage is then 92 % or more for every share, and 95 % on average.
 
     Args:
-        hits: how many have the property.
-        n: how many there are.
+        hits: number with the property.
+        n: total number.
 
     Returns:
         The estimate.
@@ -96,25 +95,25 @@ def share(hits: int, n: int) -> Estimate:
 
 
 def _rarest(hits: int) -> float:
-    """The smallest mean of a Poisson distribution that gives so many hits in 5 % of all cases."""
+    """The smallest mean of a Poisson distribution that gives this many hits or more in 5 % of cases."""
     return float(stats.chi2.ppf(1 - CONFIDENCE, 2 * hits)) / 2
 
 
 def paired_difference(first: int, second: int, n: int) -> Estimate:
-    r"""A difference of two shares of the same examples with its 95 % interval (after Bonett & Price 2012).
+    r"""Difference of two shares of the same examples with its 95 % interval (after Bonett & Price 2012).
 
-    It is Student's interval of the n differences, each -1, 0 or 1, with one more of -1 and of 1 added to them: of
+    This is Student's interval of the n differences, each -1, 0 or 1, with one more of -1 and of 1 added to them: of
     :math:`p_1=\frac{\mathrm{first}+1}{n+2}` and :math:`p_2=\frac{\mathrm{second}+1}{n+2}`
 
     .. math:: p_1-p_2\pm t_{n+1}\sqrt{\frac{p_1+p_2-(p_1-p_2)^2}{n+1}}.
 
-    So it says, too, how large a difference may be where none was seen. With 1.96, as in the paper, 89 % of the
-    intervals hold at the worst, with t 93 %, whatever the shares.
+    So it also shows how large a difference may be if none was seen. With 1.96, as in the paper, the coverage is 89 % at
+    worst, with t it is 93 %, for all shares.
 
     Args:
-        first: how many have the first property and not the second.
-        second: how many have the second property and not the first.
-        n: how many there are.
+        first: number with the first property and not the second.
+        second: number with the second property and not the first.
+        n: total number.
 
     Returns:
         The estimate of the first share minus the second.
@@ -132,12 +131,12 @@ def paired_difference(first: int, second: int, n: int) -> Estimate:
 
 
 def median(values: np.ndarray) -> Estimate:
-    """A median with its 95 % interval from the order statistics (distribution-free; infinite values are allowed).
+    """Median with its 95 % interval from the order statistics (distribution-free; infinite values are allowed).
 
-    The interval runs between the order statistics whose ranks bound the central 95 % of a binomial distribution
-    with p = 1/2; with fewer than six values no two of them do, and the interval is their whole range, which holds the
-    population's median with probability 1 - 2/2ⁿ: the estimate's `confidence`. Censored values enter as infinity, so
-    that a median among them is reported as infinite.
+    The interval runs between the order statistics whose ranks bound the central 95 % of a binomial distribution with p
+    = 1/2. With fewer than six values no two of them do, and the interval is their whole range, which contains the
+    population's median with probability 1 - 2/2ⁿ: the estimate's `confidence`. Censored values enter as infinity, so a
+    median among them is reported as infinite.
 
     Args:
         values: sample, `[n]`.
@@ -163,34 +162,34 @@ def median(values: np.ndarray) -> Estimate:
         float(ordered[low]),
         float(ordered[high]),
         n,
-        min(CONFIDENCE, 1 - 2 / 2**n),  # the whole range misses where all values are on one side
+        min(CONFIDENCE, 1 - 2 / 2**n),  # the whole range misses if all values are on one side
     )
 
 
 def mean(values: np.ndarray, *, within: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    r"""A mean with its 95 % interval: Student's t, made longer on the side to which the values are skewed (Hall 1992).
+    r"""Mean with its 95 % interval: Student's t, extended on the side to which the values are skewed (Hall 1992).
 
-    Of skewed values, :math:`t=(\bar x-\mu)/\mathrm{se}` is skewed the other way. Hall's transformation removes that:
+    For skewed values, :math:`t=(\bar x-\mu)/\mathrm{se}` is skewed the other way. Hall's transformation removes that:
 
     .. math:: g(t) = t + at^2 + \tfrac{a^2}3t^3 + \tfrac a2, \qquad a = \frac{\text{skewness}}{3\sqrt n}.
 
-    The interval holds every μ that t or g(t) finds between the 2.5 and 97.5 % points of Student's distribution: for
-    symmetric values it is that of the textbook, and it is never shorter.
+    The interval contains every μ for which t or g(t) is between the 2.5 and 97.5 % points of Student's distribution:
+    for symmetric values it is the textbook interval, and it is never shorter.
 
-    It holds 95 % for normal values from n = 2 on, and about that for values as skewed as lognormal ones (σ = 1) from
-    n = 20 on. Fewer values cannot show how skewed they are: for these it holds 88 % or more, the estimate's
-    `confidence`. No interval holds for every distribution (Bahadur & Savage 1956): what is rare and large, and was not
-    seen, is not in it. Where all values are equal, nothing is known of how they vary, and the interval is NaN.
+    Its coverage is 95 % for normal values from n = 2 on, and about that for values as skewed as lognormal ones (σ = 1)
+    from n = 20 on. Fewer values cannot show their skewness: for these the coverage is 88 % or more, the estimate's
+    `confidence`. No interval works for every distribution (Bahadur & Savage 1956): it cannot include rare, large values
+    that were not seen. If all values are equal, their variation is unknown and the interval is NaN.
 
     Args:
         values: sample of independent values, `[n]`, finite.
-        within: smallest and largest possible value, where they are known: the interval is cut there.
+        within: smallest and largest possible value, if known: the interval is cut there.
 
     Returns:
-        The estimate. The interval is NaN below n = 2, too.
+        The estimate. The interval is also NaN for n < 2.
 
     Raises:
-        ValueError: if a value is infinite or NaN: a censored one has no place in a mean, but in a median.
+        ValueError: if a value is infinite or NaN: use `median` for censored values.
 
     Examples:
         >>> mean(np.arange(101.0)).plain(1)
@@ -200,7 +199,7 @@ def mean(values: np.ndarray, *, within: tuple[float, float] = (-np.inf, np.inf))
     """
     sample = np.asarray(values, dtype=float)
     if not np.isfinite(sample).all():
-        raise ValueError("values must be finite: censored values have a median, but no mean")
+        raise ValueError("values must be finite: use the median for censored values, which have no mean")
     n = len(sample)
     if not n:
         return Estimate(np.nan, np.nan, np.nan, 0)
@@ -226,7 +225,7 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:
 
     Equal values share the mean of their ranks, and infinite ones are the largest. The interval is
     :math:`\tanh(\mathrm{artanh}\,\rho\pm1.96\sqrt{v/(n-3)})`. Bonett and Wright's :math:`v=1+\rho^2/2` is that of
-    normal values. Where one value says how far the other scatters, or extremes go together, it is too small: v is at
+    normal values. It is too small if one value determines how far the other scatters, or if extremes coincide: v is at
     least the sample's own variance of :math:`\mathrm{artanh}\,\rho`, from the influence of each pair (Hampel 1974).
 
     Args:
@@ -234,11 +233,11 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:
         b: values of the same examples `[n]`.
 
     Returns:
-        The estimate; NaN where all values of a or b are equal. The interval is NaN below n = 4 and at ±1, where the
-        formula has nothing to say.
+        The estimate; NaN if all values of a or b are equal. The interval is NaN for n < 4 and at ±1, where the formula
+        is undefined.
 
     Raises:
-        ValueError: if they do not match, or a value is NaN.
+        ValueError: if their shapes differ, or a value is NaN.
 
     Examples:
         >>> rank_correlation(np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 4, 9, 25, 16])).plain(2)
@@ -250,7 +249,7 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:
     if np.isnan(first).any() or np.isnan(second).any():
         raise ValueError("a and b must be numbers, got NaN")
     n = len(first)
-    # Multiples of a half: the sums are exact, and so is a correlation of ±1.
+    # Multiples of one half: the sums are exact, and so is a correlation of ±1.
     ranks = [stats.rankdata(values) - (n + 1) / 2 for values in (first, second)]
     squares = float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
     if not squares:
@@ -267,18 +266,18 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:
 def rank_correlation_of_pairs(a: np.ndarray, b: np.ndarray) -> Estimate:
     r"""Spearman's rank correlation over ordered pairs of the same m members, with its 95 % interval.
 
-    Pairs that share a member depend on each other: m members say less than m (m - 1) independent pairs. The interval
-    is :math:`\tanh(\mathrm{artanh}\,\rho\pm t\,s/(1-\rho^2))`, t that of Student's distribution with m - 1 degrees, s
-    the jackknife's standard error, which leaves out one member at a time with all its pairs (Efron & Stein 1981: on
-    average it is not too small). It is never shorter than that of `rank_correlation`.
+    Pairs that share a member are dependent: m members carry less information than m (m - 1) independent pairs. The
+    interval is :math:`\tanh(\mathrm{artanh}\,\rho\pm t\,s/(1-\rho^2))`, with t from Student's distribution with m - 1
+    degrees of freedom and s the jackknife's standard error, which leaves out one member at a time with all its pairs
+    (Efron & Stein 1981: on average it is not too small). It is never shorter than that of `rank_correlation`.
 
     Args:
         a: values `[first, second]`; the diagonal is ignored.
-        b: values of the same pairs `[first, second]`. A pair counts where both are known, not NaN.
+        b: values of the same pairs `[first, second]`. Pairs with a NaN are ignored.
 
     Returns:
-        The estimate; n is the number of pairs. The interval is NaN below m = 4, where `rank_correlation` has none, and
-        where all values are equal without one of the members.
+        The estimate; n is the number of pairs. The interval is NaN for m < 4, where `rank_correlation` has none, and if
+        leaving out one member makes all values equal.
 
     Raises:
         ValueError: if they are not square, or do not match.
@@ -301,18 +300,18 @@ def rank_correlation_of_pairs(a: np.ndarray, b: np.ndarray) -> Estimate:
 
 
 def _influence(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """What each pair adds to the correlation of centred ranks, times n, `[n]`: mean square / n is the variance."""
+    """Each pair's contribution to the correlation of centred ranks, times n, `[n]`; mean square / n is the variance."""
     size = len(a)
     a, b = a / size, b / size
     ab, aa, bb = (a * b).mean(), (a * a).mean(), (b * b).mean()
-    # A pair counts by itself, and by the ranks of all that are above it.
+    # A pair counts by itself, and through the ranks of all pairs above it.
     cross = a * b - ab + _above(a, b) + _above(b, a) - 2 * ab
     first, second = (own * own - square + 2 * (_above(own, own) - square) for own, square in ((a, aa), (b, bb)))
     return (cross - ab / 2 * (first / aa + second / bb)) / np.sqrt(aa * bb)
 
 
 def _above(ranks: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """For each rank, the sum of the weights of larger ranks, and half of those of equal ones, over n, `[n]`."""
+    """For each rank, the sum of the weights of larger ranks, plus half of those of equal ones, over n, `[n]`."""
     _, group = np.unique(ranks, return_inverse=True)
     sums = np.bincount(group, weights)
     return (sums.sum() - np.cumsum(sums) + sums / 2)[group] / len(ranks)

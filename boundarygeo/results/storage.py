@@ -1,9 +1,9 @@
-"""Results on disk: plain Zarr written by xarray, moved into place when it is whole, and refused where it is not.
+"""Results on disk: plain Zarr written by xarray, moved into place once complete, and rejected if incomplete.
 
-`xarray.open_zarr(path)` reads a store without this package. Its group `chunks` says of which arrays every chunk was
-written, so that a store that was copied in part is noticed: Zarr would read zeros in place of what is missing. What
-the clock said can be in a file of its own, `chunks/log.jsonl`, so that all other files are the same for equal results.
-A folder `parts` with stores in it, `000000.zarr` and so on, is read as the one result that they are parts of.
+`xarray.open_zarr(path)` reads a store without this package. Its group `chunks` lists the arrays whose chunks were all
+written, so that an incomplete copy is noticed: Zarr would read missing chunks as zeros. Timings may be in a separate
+file, `chunks/log.jsonl`, so that all other files are identical for equal results. A folder `parts` with stores
+`000000.zarr` and so on is read as the single result that they are parts of.
 """
 
 import contextlib
@@ -26,22 +26,22 @@ from boundarygeo.results.result import FORMAT_VERSION, OWNER, Result
 from boundarygeo.results.upgrade import upgraded
 
 UNFINISHED = ".partial"
-"""Ending of the name of what is not whole yet."""
+"""Suffix of unfinished stores."""
 
 PARTS = "parts"
-"""Folder with the stores of the parts of a result."""
+"""Folder with the stores of a result's parts."""
 
 LOG = "chunks/log.jsonl"
-"""How long the parts of a result took, one JSON object with `seconds` per line."""
+"""Computing time of the parts of a result: one JSON object with `seconds` per line."""
 
 
 def unfinished(path: Path) -> Path:
-    """Where the parts of a store are before it is whole."""
+    """Path of the unfinished store."""
     return path.with_name(path.name + UNFINISHED)
 
 
 def save(result: Result, path: Path, *, overwrite: bool = False) -> Path:
-    """As `Result.save`."""
+    """See `Result.save`."""
     path = check_free(path, overwrite=overwrite, kind="store")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
@@ -55,11 +55,11 @@ def save(result: Result, path: Path, *, overwrite: bool = False) -> Path:
 
 
 def write(dataset: xr.Dataset, folder: Path, *, encoding: Mapping[str, Any] | None = None) -> None:
-    """Write a new store, with every chunk and what says so, but without consolidated metadata."""
+    """Write a new store with all chunks and a record of them, but without consolidated metadata."""
     dataset.to_zarr(
         folder, mode="w", consolidated=False, zarr_format=3, write_empty_chunks=True, encoding=dict(encoding or {})
     )
-    # Not attributes of the data set: xarray would copy them to what others write with holes.
+    # Not attributes of the data set: xarray would copy them to derived data sets, which may lack chunks.
     arrays = sorted(str(name) for name in dataset.variables)
     zarr.open_group(folder, mode="r+", use_consolidated=False).create_group("chunks", attributes={"arrays": arrays})
 
@@ -67,8 +67,8 @@ def write(dataset: xr.Dataset, folder: Path, *, encoding: Mapping[str, Any] | No
 def consolidate(folder: Path) -> None:
     """Consolidate the metadata of a store.
 
-    Zarr 3 warns that they are not in its specification yet; without them, however, a plain `xarray.open_zarr(path)`
-    warns the reader instead.
+    Zarr 3 warns that consolidated metadata is not in its specification yet; but without it, a plain
+    `xarray.open_zarr(path)` warns the reader instead.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata")
@@ -76,7 +76,7 @@ def consolidate(folder: Path) -> None:
 
 
 def move_into_place(store: Path, path: Path) -> None:
-    """Rename a whole store to its final path; what is there is deleted once the new one has its place."""
+    """Move a complete store to its final path; an existing one is deleted afterwards."""
     if path.exists():
         retired = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
         path.rename(retired)
@@ -87,19 +87,19 @@ def move_into_place(store: Path, path: Path) -> None:
 
 
 def load(path: str | os.PathLike[str], *, examples: slice | Sequence[int] | None = None) -> Result:
-    """Read whichever result was saved at a path.
+    """Load a result of any type.
 
     Args:
-        path: folder of a store that `Result.save` or `boundarygeo.run` wrote; of an unfinished run (its name ends in
-            `.partial`) the examples that are finished are read.
-        examples: positions of the examples to read, and no others; by default all.
+        path: folder of a store written by `Result.save` or `boundarygeo.run`; of an unfinished run (whose name ends in
+            `.partial`), the finished examples are loaded.
+        examples: positions of the examples to load; by default all.
 
     Returns:
-        The result, of the type that was saved. With `examples`, pooled fields are those of these examples.
+        The result, with its original type. With `examples`, pooled fields are computed from these examples.
 
     Raises:
-        ValueError: if there is no store, it is not one of ours or not finished, its format is newer than this version
-            reads, or it has no such examples.
+        ValueError: if there is no store, it is not a store of boundarygeo or is unfinished, its format is newer than
+            this version reads, or it has no such examples.
     """
     dataset = open_store(path)
     kind = Result.kind(dataset.attrs["boundarygeo_type"])
@@ -109,7 +109,7 @@ def load(path: str | os.PathLike[str], *, examples: slice | Sequence[int] | None
     if examples is None:
         return kind.from_xarray(dataset)
     if "example" not in dataset.dims:
-        raise ValueError(f"examples must be left out for {kind.__name__}, which has none, got {examples!r}")
+        raise ValueError(f"{kind.__name__} has no examples to select: leave out examples, got {examples!r}")
     count = dataset.sizes["example"]
     chosen = range(count)[examples] if isinstance(examples, slice) else list(examples)
     if not len(chosen) or not all(0 <= number < count for number in chosen):
@@ -118,12 +118,12 @@ def load(path: str | os.PathLike[str], *, examples: slice | Sequence[int] | None
 
 
 def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Dataset:
-    """The data set of a store, none of whose arrays is read before it is used.
+    """Open the data set of a store lazily.
 
     Args:
-        path: folder of a store that `Result.save` or `boundarygeo.run` wrote; what is finished of an unfinished run is
+        path: folder of a store written by `Result.save` or `boundarygeo.run`; the finished part of an unfinished run is
             read at once.
-        chunks: as in `xarray.open_zarr`: `{}` for Dask arrays, chunk by chunk as they are stored.
+        chunks: as in `xarray.open_zarr`: `{}` for Dask arrays with the stored chunks.
 
     Returns:
         The data set.
@@ -143,7 +143,7 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
             f"{hint if unfinished(path).is_dir() else ''}"
         )
     if path.name.endswith(UNFINISHED) and "consolidated_metadata" not in read_json(path / "zarr.json"):
-        raise ValueError(f"{str(path)!r} has no finished part yet, or is of an earlier version that cannot be read")
+        raise ValueError(f"{str(path)!r} has no finished part yet, or was written by an earlier version")
     try:
         dataset = xr.open_zarr(path, chunks=chunks)
     except Exception as error:
@@ -158,14 +158,13 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
     for name in arrays_written(path) or ():
         if not _has_all_chunks(path / name, dataset, name):
             raise ValueError(
-                f"{str(path)!r} lacks files of {name!r}, as if it was not copied whole: copy it again, or compute it "
-                "again"
+                f"{str(path)!r} lacks files of {name!r}, perhaps after an incomplete copy: copy or compute it again"
             )
     return upgraded(dataset) if dataset.attrs["boundarygeo_format"] < FORMAT_VERSION else dataset
 
 
 def select(dataset: xr.Dataset, examples: slice | Sequence[int]) -> xr.Dataset:
-    """Some examples of a data set, with the entries of lists that belong to them, in the order of the examples."""
+    """Some examples of a data set, with the list entries that belong to them, in the order of the examples."""
     if OWNER in dataset:
         chosen = np.arange(dataset.sizes["example"])[examples if isinstance(examples, slice) else list(examples)]
         owner = dataset[OWNER].values
@@ -178,7 +177,7 @@ def select(dataset: xr.Dataset, examples: slice | Sequence[int]) -> xr.Dataset:
 
 
 def read_log(store: Path) -> list[dict[str, Any]]:
-    """The lines of a store's log, less those that are damaged; none where there is no log."""
+    """The undamaged lines of a store's log, empty without a log."""
     entries = []
     for line in (store / LOG).read_text().splitlines() if (store / LOG).is_file() else ():
         with contextlib.suppress(ValueError):
@@ -187,7 +186,7 @@ def read_log(store: Path) -> list[dict[str, Any]]:
 
 
 def check_format(path: str | os.PathLike[str], found: int, known: int) -> None:
-    """Refuse what a later version wrote: a format that is newer than the last one that is known here.
+    """Raise if a format is newer than the newest one known here.
 
     Raises:
         ValueError: if it is newer.

@@ -1,4 +1,4 @@
-"""Stores of earlier formats, with the names and fields of today."""
+"""Conversion of stores of earlier formats to the current names and fields."""
 
 import json
 
@@ -16,24 +16,24 @@ RENAMED = {
     "SmoothedPredictions": {"label": "predicted"},
     "TransferMatrix": {"labels": "predicted"},
 }
-"""Format 1, version 0.1: the new name of each variable that has one."""
+"""New names of renamed variables since format 1 (version 0.1)."""
 
 
 def upgraded(dataset: xr.Dataset) -> xr.Dataset:
-    """A data set of format 1 as format 2 has it.
+    """A data set of format 1 converted to format 2.
 
     Args:
-        dataset: as it was saved.
+        dataset: the data set as stored.
 
     Returns:
-        The same values under the names of today.
+        The same values under the current names.
 
     Raises:
-        ValueError: if it holds something that cannot be told apart any more.
+        ValueError: if a field's meaning cannot be recovered.
     """
     kind = dataset.attrs["boundarygeo_type"]
     if kind == "AdversarialDimension" and json.loads(dataset.attrs["targeted"]):
-        raise ValueError("counts towards targets of version 0.1 lack the true classes: compute them again")
+        raise ValueError("targeted counts of version 0.1 lack the true classes: compute them again")
     names = {old: new for old, new in RENAMED.get(kind, {}).items() if old in dataset}  # some may be None
     dataset = dataset.rename(names)
     if kind in ("LinearPieces", "GradientCosines"):

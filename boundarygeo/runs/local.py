@@ -1,4 +1,4 @@
-"""Parts one after another in this process."""
+"""Computes parts one after another in this process."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A part that was computed: one result for each store of the job, by whom, and how long that took, in s."""
+    """A computed part: one result per store of the job, who computed it, and the time it took, in s."""
 
     task: Task
     results: tuple[Result, ...]
@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 
 class Worker:
-    """Computes parts of jobs, and remembers how many examples at once fit into memory."""
+    """Computes parts of jobs, and remembers how many examples fit into memory at once."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
@@ -41,8 +41,8 @@ class Worker:
     def compute(self, task: Task, x: Tensor, y: Tensor, index: Tensor) -> Done:
         """Compute a part.
 
-        An analysis makes its own batches smaller when memory runs out. Where that is not enough, fewer examples are
-        given to it at once, for this part and all that follow.
+        An analysis reduces its own batches when memory runs out. If that is not enough, it gets fewer examples at once,
+        for this part and all later ones.
 
         Raises:
             torch.OutOfMemoryError: if not even one example fits.
@@ -72,7 +72,7 @@ class LocalEngine:
     """This process, on the classifiers' own device."""
 
     def device(self, jobs: Sequence[Job]) -> str:
-        """Kind of device that the jobs are computed on."""
+        """Kind of device that computes the jobs."""
         return next(classifiers_in(jobs[0].classifiers)).device.type
 
     def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:

@@ -1,4 +1,4 @@
-"""One process at a time writes to a path."""
+"""A lock: one process at a time writes to a path."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Keep other processes from writing to the same path, whose folder is made where there is none.
+    """Lock a path against other processes, creating its folder if needed.
 
     Raises:
         ValueError: if another process is writing to it.
@@ -20,9 +20,9 @@ def writing(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"another process is writing {str(path)!r}") from None
+        raise ValueError(f"another process is writing {str(path)!r}: wait for it to finish") from None
     except OSError as error:
-        raise type(error)(f"out must be in a folder that can be written to, got {str(path)!r} ({error})") from error
+        raise type(error)(f"out must be in a writable folder, got {str(path)!r} ({error})") from error
     try:
         yield
     finally:

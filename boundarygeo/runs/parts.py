@@ -1,8 +1,8 @@
-"""Finished parts on disk, each whole or not at all, so that a killed run loses none of them.
+"""Finished parts on disk, each written atomically, so that a killed run keeps all of them.
 
-A folder (`parts` of a run, `journal` of a comparison) holds `plan.json`, what is computed, and one `000012.json` for
-each finished part: facts about it and the SHA-256 of every file of its stores. This entry is written last, and moved
-into place whole: the part counts from then on.
+A folder (`parts` of a run, `journal` of a comparison) holds `plan.json`, which says what is computed, and one entry
+such as `000012.json` per finished part: facts about it and the SHA-256 of every file of its stores. The entry is
+written last and moved into place atomically: only then does the part count as finished.
 """
 
 import contextlib
@@ -22,28 +22,28 @@ from boundarygeo.results.storage import PARTS, UNFINISHED
 from boundarygeo.runs.plan import Plan, read_plan
 
 _OWN = {PARTS: ("whole.zarr", PARTS), "journal": ("results", "table.csv", "table.md", "journal")}
-"""What a run, or a comparison, has in its folder, the plan last; anything else there is somebody's."""
+"""Contents of the folder of a run or a comparison, the plan last; anything else was put there by somebody else."""
 
 
 class DamageError(ValueError):
-    """A file is not what was written; the message is its path."""
+    """A file has changed since it was written; the message is its path."""
 
 
 class Parts:
-    """The parts of what is computed.
+    """The finished parts of a run or comparison.
 
     Args:
-        root: folder that they are in now, or will be in from the first one on.
+        root: folder of the parts, created with the first one.
         plan: what is computed.
-        folder: of the entries, in `root`.
-        overwrite: whether parts of another plan may be replaced; they are when the first part is written, not before.
+        folder: name of the folder of the entries, in `root`.
+        overwrite: whether parts of another plan may be replaced, once the first part is written.
 
     Attributes:
         done: numbers of the finished parts.
 
     Raises:
-        ValueError: if there are parts of another plan or format and they may not be replaced, or something else is in
-            the way.
+        ValueError: if there are parts of another plan or format that may not be replaced, or something else is in the
+            way.
     """
 
     def __init__(self, root: Path, plan: Plan, *, folder: str = PARTS, overwrite: bool = False) -> None:
@@ -62,22 +62,22 @@ class Parts:
             check_free(root, overwrite=True, kind="run" if folder == PARTS else "comparison")
 
     def entry(self, part: int) -> Path:
-        """The file that says that a part is finished."""
+        """The entry of a part, which marks it as finished."""
         return self.folder / f"{part:06d}.json"
 
     def facts(self, part: int) -> dict[str, Any]:
-        """What was written about a finished part.
+        """The facts recorded about a finished part.
 
         Raises:
-            DamageError: if that is damaged.
+            DamageError: if the entry is damaged.
         """
         return read_sealed(self.entry(part), self.root)
 
     def check(self, part: int) -> dict[str, Any]:
-        """The facts about a finished part, all files of which are compared with what was written.
+        """The facts about a finished part, after checking all its files against their checksums.
 
         Raises:
-            DamageError: if one differs, or the facts are damaged.
+            DamageError: if a file or the entry is damaged.
         """
         facts = self.facts(part)
         for file, digest in facts["files"].items():
@@ -89,7 +89,7 @@ class Parts:
         """Write a part: its results, by the paths of their stores in the root, and further facts, as JSON.
 
         Raises:
-            OSError: if it cannot be written; what was written before is safe.
+            OSError: if it cannot be written; earlier parts are safe.
         """
         with self.writing():
             if not self._started:
@@ -98,14 +98,14 @@ class Parts:
                 self._started = True
             files = {}
             for name, result in stores.items():
-                delete(self.root / name)  # one that was damaged, or has no entry yet
+                delete(self.root / name)  # left over if damaged or without an entry
                 files |= digests(result.save(self.root / name), self.root)
             write_sealed(self.entry(part), {**facts, "files": files})
         self.done.add(part)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """What cannot be written here is reported with what is safe."""
+        """Add to write errors that the finished parts are safe."""
         try:
             yield
         except OSError as error:
@@ -115,18 +115,17 @@ class Parts:
             ) from error
 
     def forget(self, part: int) -> None:
-        """Let a part be computed again."""
+        """Mark a part as not computed."""
         self.entry(part).unlink(missing_ok=True)
         self.done.discard(part)
 
 
 def clear(root: Path, folder: str = PARTS) -> None:
-    """Delete a run, or a comparison, in a folder, and the folder where nothing else is in it.
+    """Delete a run or a comparison in a folder, and the folder if nothing else is in it.
 
-    The plan goes last: a folder without one would be taken for somebody else's, and not be replaced, by the run that
-    comes after one that is killed here.
+    The plan is deleted last: if this process is killed, the next run still recognises the folder as one it may replace.
     """
-    if (root / "chunks").is_dir():  # as an earlier version left it
+    if (root / "chunks").is_dir():  # from an earlier version
         delete(root)
     for name in _OWN[folder][:-1]:
         delete(root / name)
@@ -135,12 +134,12 @@ def clear(root: Path, folder: str = PARTS) -> None:
             delete(entry)
     (root / folder / "plan.json").unlink(missing_ok=True)
     for emptied in (root / folder, root):
-        with contextlib.suppress(OSError):  # as it is not there, or holds what is somebody's
+        with contextlib.suppress(OSError):  # missing, or holds other files
             emptied.rmdir()
 
 
 def delete(path: Path) -> None:
-    """Delete a file or folder, if it is there; under its name it is there whole or not at all."""
+    """Delete a file or folder, if it exists; under its name it never exists in part."""
     hidden = path.with_name(f".{path.name}{UNFINISHED}")
     shutil.rmtree(hidden, ignore_errors=True)
     if path.is_dir():
@@ -151,20 +150,20 @@ def delete(path: Path) -> None:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write a value as JSON, whole or not at all."""
+    """Write a value as JSON, atomically."""
     write_whole(file, json.dumps(value, indent=1, default=plain_number).encode())
 
 
 def write_sealed(file: Path, content: dict[str, Any]) -> None:
-    """Write facts with their digest."""
+    """Write facts together with their digest."""
     write_json(file, {"sha256": _digest(content), "content": content})
 
 
 def read_sealed(file: Path, root: Path) -> dict[str, Any]:
-    """What `write_sealed` wrote.
+    """Read what `write_sealed` wrote.
 
     Raises:
-        DamageError: if it is not that, with the path in `root`.
+        DamageError: if the digest does not match, with the path in `root`.
     """
     read = read_json(file)
     if "content" not in read or read.get("sha256") != _digest(read["content"]):
@@ -173,7 +172,7 @@ def read_sealed(file: Path, root: Path) -> dict[str, Any]:
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all; its folder is made where there is none."""
+    """Write a file atomically, creating its folder if needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}{UNFINISHED}")
     try:
@@ -194,7 +193,7 @@ def digests(folder: Path, root: Path) -> dict[str, str | None]:
 
 
 def digest_of_file(file: Path) -> str | None:
-    """SHA-256 of a file; None where there is none."""
+    """SHA-256 of a file, or None if it does not exist."""
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 

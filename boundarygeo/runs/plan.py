@@ -21,17 +21,17 @@ from boundarygeo.results.provenance import software_versions
 from boundarygeo.results.storage import check_format
 
 CHUNK_SIZE = {"cpu": 32, "cuda": 256}
-"""Examples per part: enough to fill batches, few enough that losing one costs little."""
+"""Examples per part: enough to fill batches, few enough that losing a part costs little."""
 
 FIRST_INPUTS = 32
-"""How many of a job's inputs a classifier is shown before any part is computed."""
+"""Number of inputs shown to a classifier before any part is computed."""
 
 RUN_FORMAT = 2
-"""Version of the layout of runs: what an earlier one started cannot be resumed, and a later one is refused."""
+"""Version of the layout of runs; runs of other versions cannot be resumed."""
 
 
 class Inputs(Protocol):
-    """Inputs `[example, *input]` of which a range is read at a time: a tensor, or what reads them from a disk."""
+    """Inputs `[example, *input]` read in ranges: a tensor, or an object that reads them from disk."""
 
     def __len__(self) -> int: ...
 
@@ -43,14 +43,14 @@ class Job:
     """One analysis of one classifier (or of several together) on many examples.
 
     Attributes:
-        analysis: called as `analysis(classifiers, x, y, index=..., progress=False, **settings)`, less `progress` where
-            it does not take that; gives a result, or a tuple of them.
-        classifiers: a classifier, or what else the analysis takes in its place.
+        analysis: called as `analysis(classifiers, x, y, index=..., progress=False, **settings)`, without `progress` if
+            it has no such argument; returns a result, or a tuple of them.
+        classifiers: a classifier, or whatever the analysis takes in its place.
         x: inputs within the bounds.
         y: true classes, int64 `[example]`.
         index: number of each example, int64 `[example]`.
         settings: further arguments of the analysis: plain values, tensors or classifiers.
-        stores: path of the store of each result.
+        stores: path of the store for each result.
     """
 
     analysis: Callable[..., Result | tuple[Result, ...]]
@@ -62,25 +62,25 @@ class Job:
     stores: tuple[Path, ...]
 
     def compute(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Result, ...]:
-        """The results for some examples, one for each store."""
+        """The results for some examples, one per store."""
         quiet = {"progress": False} if "progress" in inspect.signature(self.analysis).parameters else {}
         found = self.analysis(self.classifiers, x, y, index=index, **quiet, **self.settings)
         several = found if isinstance(found, tuple) else (found,)
         if len(several) != len(self.stores):
-            raise ValueError(f"analysis must give {len(self.stores)} results, one for each store, got {len(several)}")
+            raise ValueError(f"analysis must return {len(self.stores)} results, one per store, got {len(several)}")
         return several
 
     def look(self) -> None:
-        """Show the classifiers the first inputs.
+        """Show the first inputs to the classifiers.
 
-        How a module is rearranged to run fast is decided with the inputs that are seen first: these must be the same
-        ones where a run resumes in its middle, and on every worker.
+        The first inputs seen decide how a module is rearranged to run fast: they must be the same when a run resumes,
+        and on every worker.
         """
         for clf in classifiers_in([self.classifiers, dict(self.settings)]):
             clf.predict(self.x[:FIRST_INPUTS])
 
     def changed(self, change: Callable[[Classifier], Classifier]) -> "Job":
-        """The job with every classifier in it changed."""
+        """The job with `change` applied to every classifier in it."""
         return dataclasses.replace(
             self,
             classifiers=changed_classifiers(self.classifiers, change),
@@ -89,7 +89,7 @@ class Job:
 
 
 def changed_classifiers(value: Any, change: Callable[[Classifier], Classifier]) -> Any:
-    """A classifier, or a list, tuple or mapping with some in it, with each of them changed."""
+    """A classifier, or a list, tuple or mapping containing some, with `change` applied to each."""
     if isinstance(value, Classifier):
         return change(value)
     if isinstance(value, Mapping):
@@ -100,7 +100,7 @@ def changed_classifiers(value: Any, change: Callable[[Classifier], Classifier]) 
 
 
 def classifiers_in(value: Any) -> Iterator[Classifier]:
-    """The classifiers in a list, tuple or mapping, or the one that the value is."""
+    """The classifiers in a list, tuple or mapping, or the value itself if it is one."""
     if isinstance(value, Classifier):
         yield value
     elif isinstance(value, Mapping | list | tuple):
@@ -110,19 +110,19 @@ def classifiers_in(value: Any) -> Iterator[Classifier]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that decides the content of a store, as plain values.
+    """Everything that determines the content of a store, as plain values.
 
     Attributes:
-        analysis: full name of the function, and a digest of its code where it belongs to no installed package.
-        result: which of its results it is, from 0.
+        analysis: full name of the function, and a digest of its code if it is outside installed packages.
+        result: position of this result among those of the analysis, from 0.
         settings: of the analysis.
-        classifiers: digests of weights and module, bounds, normalisation and batch size of each.
+        classifiers: digests of weights and module, bounds, normalisation and batch size of each classifier.
         examples: number of examples.
-        data: shape and dtype of an input; first 16 digits of the SHA-256 of all inputs, of the examples' numbers, and
-            of their classes.
+        data: shape and dtype of an input; first 16 digits of the SHA-256 of all inputs, of the example numbers, and of
+            the classes.
         chunk_size: examples per part; the last may hold fewer.
         device: kind of device, `"cpu"` or `"cuda"`.
-        versions: versions of the software that decides numbers.
+        versions: versions of the software that affects results.
         format: version of the layout of the run.
     """
 
@@ -151,7 +151,7 @@ class Plan:
         return len(range(self.examples)[self.rows(part)])
 
     def check_same(self, wanted: "Plan", root: Path) -> None:
-        """Refuse to resume what was started in a folder with this plan where another is wanted.
+        """Raise if another plan is wanted in a folder that was started with this one.
 
         Raises:
             ValueError: if the plans differ.
@@ -164,17 +164,17 @@ class Plan:
             )
 
     def differences(self, other: "Plan") -> list[str]:
-        """Where another plan differs, as `name: this one's value, other one's value`."""
+        """Differences from another plan, as `name: this value, other value`."""
         own, theirs = (dict(_flat(dataclasses.asdict(plan))) for plan in (self, other))
         pairs = {name: (own.get(name, "nothing"), theirs.get(name, "nothing")) for name in own | theirs}
         return [f"{name}: {before}, now {now}" for name, (before, now) in pairs.items() if before != now]
 
 
 def read_plan(file: Path) -> Plan | None:
-    """The plan in a file of a run's folder; None where there is none.
+    """The plan in a file of a run's folder, or None if there is no file.
 
     Raises:
-        ValueError: if its format is another than that of this version, or it is no plan.
+        ValueError: if its format is that of another version, or it is not a plan.
     """
     if not file.is_file():
         return None
@@ -186,25 +186,23 @@ def read_plan(file: Path) -> Plan | None:
             "it with that version, or pass overwrite to start again"
         )
     if set(read) != {field.name for field in dataclasses.fields(Plan)}:
-        raise ValueError(
-            f"{str(file)!r} must hold the plan of a run, got something else: pass overwrite to start again"
-        )
+        raise ValueError(f"{str(file)!r} is not the plan of a run: pass overwrite to start again")
     return Plan(**read)
 
 
 def steady(clf: Classifier, first: Tensor, *, batch_size: int | None = None, device: str | None = None) -> Classifier:
-    """A classifier whose batch sizes no clock decides, or results could differ in their last digits from run to run.
+    """The classifier with batch sizes that do not depend on timing, so that runs are bit-identical.
 
-    They are those given, or the classifier's own, or good ones by the number of its operations on the first inputs.
+    The sizes are `batch_size`, else the classifier's own, else chosen by its number of operations on the first inputs.
     """
     return clf.with_batch_size(batch_size or clf.batch_size or clf.steady_batch_size(first, device=device))
 
 
 def plans_of(job: Job, *, inputs: dict[str, str], chunk_size: int, device: str) -> list[Plan]:
-    """The plans of the stores of a job, which travel through JSON unchanged; `inputs` is from `identify_inputs`.
+    """The plans of the stores of a job, which survive JSON unchanged; `inputs` is from `identify_inputs`.
 
     Raises:
-        TypeError: if a setting is of a kind that cannot be written down.
+        TypeError: if a setting cannot be stored.
     """
     first = Plan(
         analysis=_named(job.analysis),
@@ -220,7 +218,7 @@ def plans_of(job: Job, *, inputs: dict[str, str], chunk_size: int, device: str) 
 
 
 def _plain(value: Any, name: str) -> Any:
-    """A value as JSON knows it."""
+    """A value in the types of JSON."""
     if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
         return value
     if isinstance(value, np.generic):
@@ -239,14 +237,14 @@ def _plain(value: Any, name: str) -> Any:
 
 
 def _named(analysis: Callable[..., Any]) -> str:
-    """A function by its name, and by its code where that may have been edited since."""
+    """A function's name, with a digest of its code if it is outside installed packages."""
     inner = analysis.func if isinstance(analysis, functools.partial) else analysis
     name = f"{inner.__module__}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
     return name if inner is analysis and is_installed(inner.__module__) else f"{name} {code_digest(analysis)}"
 
 
 def identify_inputs(x: Inputs, at_once: int) -> dict[str, str]:
-    """What tells inputs from all others: shape and dtype of one, and a digest of all, read a few at a time."""
+    """Identification of inputs: shape and dtype of one, and a digest of all, read in ranges."""
     digest = hashlib.sha256()
     first = x[:1]
     for start in range(0, len(x), at_once):
@@ -255,7 +253,7 @@ def identify_inputs(x: Inputs, at_once: int) -> dict[str, str]:
 
 
 def digest_of_tensors(*tensors: Tensor) -> str:
-    """The first 16 hex digits of the SHA-256 of what tensors hold, one after another."""
+    """First 16 hex digits of the SHA-256 of the tensors' values, in order."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(_bytes(tensor))
@@ -267,7 +265,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings, by their dotted names."""
+    """The leaves of nested mappings, by dotted names."""
     if isinstance(value, Mapping) and value:
         for key, one in value.items():
             yield from _flat(one, f"{name}.{key}" if name else str(key))

@@ -12,21 +12,21 @@ import torch
 from boundarygeo.runs.local import Done, Task, Worker
 from boundarygeo.runs.plan import FIRST_INPUTS, Job, classifiers_in
 
-TRIES = 3  # of a part whose worker dies, before it is the part that is to blame
+TRIES = 3  # worker deaths on the same part before the run stops
 
 
 class RayEngine:
-    """Workers of a Ray cluster, each with the models in its memory; parts go to whoever is free.
+    """Workers of a Ray cluster, each with the models in its memory; parts go to whichever is free.
 
-    The process that calls reads the inputs and writes the store; workers need neither. A worker that dies is
-    replaced, and its part computed again.
+    The calling process reads the inputs and writes the store; workers need neither. A worker that dies is replaced, and
+    its part is computed again.
 
     Args:
-        address: of a cluster that runs, such as `"auto"` or `"ray://head:10001"`; None for one on this machine, that
-            is started here and stopped at the end.
-        workers: how many; by default one per GPU of the cluster, or else as many as its CPU cores hold.
-        threads: CPU cores, and threads, of each worker.
-        device: `"cuda"`, `"cpu"`, or `"auto"` for the GPUs if the cluster has some.
+        address: address of a running cluster, such as `"auto"` or `"ray://head:10001"`; None to start one on this
+            machine and stop it at the end.
+        workers: number of workers; by default one per GPU of the cluster, or else as many as its CPU cores allow.
+        threads: CPU cores, and threads, per worker.
+        device: `"cuda"`, `"cpu"`, or `"auto"` for GPUs if the cluster has any.
 
     Raises:
         ModuleNotFoundError: if Ray is not installed.
@@ -40,7 +40,7 @@ class RayEngine:
             import ray
             from ray import exceptions
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("Ray must be installed for this: pip install 'boundarygeo[ray]'") from error
+            raise ModuleNotFoundError("Ray is not installed: pip install 'boundarygeo[ray]'") from error
         for name, number in (("workers", workers), ("threads", threads)):
             if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 1):
                 raise ValueError(f"{name} must be a positive whole number, got {number!r}")
@@ -55,14 +55,14 @@ class RayEngine:
         self._started = False
 
     def device(self, jobs: Sequence[Job]) -> str:
-        """Kind of device that the jobs are computed on; joins the cluster, or starts it."""
+        """Kind of device that computes the jobs; joins or starts the cluster."""
         self._join()
         if self._device != "auto":
             return self._device
         return "cuda" if self._ray.cluster_resources().get("GPU", 0) else "cpu"
 
     def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
-        """Compute parts on the workers, each one part at a time, in any order.
+        """Compute parts on the workers, one part at a time on each, in any order.
 
         Raises:
             RuntimeError: if a part's worker died three times in a row.
@@ -114,7 +114,7 @@ class RayEngine:
         ray = self._ray
         if ray.is_initialized():
             return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self._address is None:
             cores = None if self._workers is None else max(self._workers * self._threads, 1)
@@ -132,7 +132,7 @@ class RayEngine:
 
 
 class _Worker(Worker):
-    """A worker in a process of its own, with the models on its device."""
+    """A worker in its own process, with the models on its device."""
 
     def __init__(self, jobs: Sequence[Job], device: str, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -142,7 +142,7 @@ class _Worker(Worker):
 
 
 def _portable(job: Job) -> Job:
-    """The job for another process: its modules in CPU memory, and of its examples only those that are looked at."""
+    """The job for another process: modules in CPU memory, and only those examples that it needs to look at."""
     first = slice(FIRST_INPUTS)
     few = dataclasses.replace(job, x=job.x[first], y=job.y[first], index=job.index[first])
     on_gpu = any(clf.device.type != "cpu" for clf in classifiers_in([job.classifiers, dict(job.settings)]))

@@ -1,4 +1,4 @@
-"""Long runs: analyses of many examples, part by part; re-running resumes them."""
+"""Long runs: analyses of many examples, in parts; re-running resumes them."""
 
 import contextlib
 import inspect
@@ -31,14 +31,14 @@ from boundarygeo.runs.whole import RunStore, give_memory_back
 
 
 class Engine(Protocol):
-    """Where parts are computed."""
+    """A place to compute parts."""
 
     def device(self, jobs: Sequence[Job]) -> str:
-        """Kind of device that the jobs are computed on: `"cpu"` or `"cuda"`."""
+        """Kind of device that computes the jobs: `"cpu"` or `"cuda"`."""
         ...
 
     def compute(self, jobs: Sequence[Job], tasks: Sequence[Task]) -> Iterator[Done]:
-        """Compute parts, in any order, and yield each when it is done."""
+        """Compute parts, in any order, and yield each once it is finished."""
         ...
 
 
@@ -57,38 +57,37 @@ def run(
     progress: bool = True,
     **settings: Any,
 ) -> Path:
-    """Run an analysis on many examples, part by part, into a Zarr store.
+    """Run an analysis on many examples, in parts, and save it to a Zarr store.
 
-    Each part is written whole or not at all. Re-running resumes a run that was killed and gives a store that is equal,
-    to the last bit on one kind of device with one number of threads (`torch.get_num_threads`; with another, last digits
-    may differ), in all files but the log; a call that differs is refused. Parts that are damaged are computed again,
-    also those of a finished store. Until all are there, the parts are in `out` + `".partial"`; joining them needs as
-    much room on the disk again.
+    Each part is written atomically. Re-running resumes an unfinished run and gives a bit-identical store, except for
+    the log, on one kind of device with one number of threads (`torch.get_num_threads`; with another, last digits may
+    differ); a call with other settings is rejected. Damaged parts are computed again, even those of a finished store.
+    Unfinished runs are in `out` + `".partial"`; joining the parts needs the same disk space once more.
 
     Args:
-        analysis: a function of the package, or one's own, that is called as
-            `analysis(clf, x, y, index=index, progress=False, **settings)`, without `progress` where it does not
-            take it, and gives a `Result` with one entry per example, which must not depend on the other examples.
-        clf: the classifier, or what else the analysis takes first.
-        x: inputs `[example, *input]`: a tensor, or anything that has a length and gives tensors for slices.
+        analysis: a function of the package, or your own, that is called as `analysis(clf, x, y, index=index,
+            progress=False, **settings)`, without `progress` if it has no such argument, and returns a `Result` with one
+            entry per example, independent of the other examples.
+        clf: the classifier, or whatever the analysis takes first.
+        x: inputs `[example, *input]`: a tensor, or an object that has a length and returns tensors for slices.
         y: true classes, int64 `[example]`.
         out: path of the store.
-        index: number of each example, which decides its random draws; by default 0, 1, 2, ….
+        index: number of each example, which determines its random draws; by default 0, 1, 2, ….
         chunk_size: examples per part; by default 32 on a CPU, 256 on a GPU.
-        batch_size: examples per batch inside a part; by default the classifier's, or a good one by the number of the
-            module's operations. It is fixed, as results could differ in their last digits otherwise.
+        batch_size: examples per batch inside a part; by default the classifier's, or chosen by the module's number of
+            operations. It is fixed, because otherwise results could differ in their last digits.
         engine: where to compute: `LocalEngine()`, or `RayEngine()`.
-        overwrite: whether a store that exists may be replaced; it is, once the new one is whole.
-        progress: whether to show a bar when it takes more than two seconds.
+        overwrite: whether an existing store may be replaced, once the new one is complete.
+        progress: whether to show a progress bar after two seconds.
         **settings: further arguments of the analysis: plain values, tensors or classifiers.
 
     Returns:
         The path of the store.
 
     Raises:
-        TypeError: if the analysis cannot be run in parts, or a setting cannot be written down.
-        ValueError: if an argument or a setting is not usable, the store was started with others, another process is
-            writing it, or it exists and is not the store of a run.
+        TypeError: if the analysis cannot be run in parts, or a setting cannot be stored.
+        ValueError: if an argument or a setting is invalid, the store was started with other settings, another process
+            is writing it, or the path exists and is not the store of a run.
         OSError: if the store cannot be written; the finished parts are safe.
     """
     job = Job(
@@ -113,10 +112,10 @@ def run_jobs(
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
-    """Run several jobs, one per model for example, each into its own stores, with all parts in one queue; as `run`.
+    """Run several jobs, e.g. one per model, each into its own stores, with all parts in one queue; see `run`.
 
     Raises:
-        ValueError: as `run`, or if two results are to have the same store.
+        ValueError: as `run`, or if two results share a store.
     """
     for job in jobs:
         _check(job)
@@ -125,14 +124,14 @@ def run_jobs(
     paths = [[path.absolute() for path in job.stores] for job in jobs]
     every = [path for several in paths for path in several]
     if len(set(every)) < len(every):
-        raise ValueError("out must be a different path for each result, got one twice")
+        raise ValueError("two results have the same store: pass a different path for each")
     device = engine.device(jobs)
     steady = [_with_steady_batches(job, batch_size, device) for job in jobs]
     size = chunk_size or CHUNK_SIZE.get(device, CHUNK_SIZE["cuda"])
     with contextlib.ExitStack() as locks:
         for path in every:
             locks.enter_context(writing(path))
-        shared = {id(job.x): job.x for job in steady}  # jobs of several models have the same inputs, read once
+        shared = {id(job.x): job.x for job in steady}  # inputs shared by several jobs are read once
         inputs = {key: identify_inputs(x, size) for key, x in shared.items()}
         stores = [
             [
@@ -154,7 +153,7 @@ def run_jobs(
             for done in engine.compute(steady, tasks):
                 _write(stores[done.task.job], done)
                 bar.update(done.task.rows.stop - done.task.rows.start)
-                del done  # with its results, before the next one is computed
+                del done  # free its results before the next part
                 give_memory_back()
         for several in stores:
             for store in several:
@@ -162,7 +161,7 @@ def run_jobs(
 
 
 def is_run(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a run, finished or not, of the store at a path, as it is given to `run`."""
+    """Whether `path`, as passed to `run`, has a finished or unfinished run."""
     path = Path(path)
     return any(
         (root / folder / "plan.json").is_file() for root in (path, unfinished(path)) for folder in ("chunks", PARTS)
@@ -170,10 +169,10 @@ def is_run(path: str | os.PathLike[str]) -> bool:
 
 
 def _check(job: Job) -> None:
-    """Refuse a job before any work is done."""
+    """Check a job before any work."""
     if "index" not in inspect.signature(job.analysis).parameters:
         name = getattr(job.analysis, "__qualname__", repr(job.analysis))
-        raise TypeError(f"analysis must take index=, the numbers of its examples, got {name}, which does not")
+        raise TypeError(f"{name} cannot be run in parts: it has no argument index=, the numbers of its examples")
     clf = next(classifiers_in(job.classifiers), None)
     if clf is None:
         raise TypeError(f"clf must be a Classifier, or several, got {type(job.classifiers).__name__}")
@@ -181,7 +180,7 @@ def _check(job: Job) -> None:
         raise ValueError("x must hold at least one example, got none")
     clf.check_labels(job.y, len(job.x))
     if len(job.index.unique()) < len(job.index):
-        raise ValueError("index must be a different number for each example, got one twice")
+        raise ValueError("index must be a different number for each example, but one is repeated")
 
 
 def _check_size(size: int | None, name: str) -> None:
@@ -190,14 +189,14 @@ def _check_size(size: int | None, name: str) -> None:
 
 
 def _with_steady_batches(job: Job, batch_size: int | None, device: str) -> Job:
-    """The job with batch sizes that no clock decides, and its classifiers ready."""
+    """The job with batch sizes that do not depend on timing, and its classifiers ready."""
     changed = job.changed(lambda clf: steady(clf, job.x[:FIRST_INPUTS], batch_size=batch_size, device=device))
     changed.look()
     return changed
 
 
 def _write(stores: Sequence[RunStore], done: Done) -> None:
-    """Write a part to the stores that lack it; the time that it took is divided among them."""
+    """Write a part to the stores that lack it, dividing its time among them."""
     own = [result.provenance.seconds for result in done.results]
     for store, result in zip(stores, done.results, strict=True):
         if done.task.part in store.missing:

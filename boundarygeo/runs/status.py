@@ -1,4 +1,4 @@
-"""How far a long run is."""
+"""Progress of a long run."""
 
 import os
 from dataclasses import dataclass
@@ -14,22 +14,21 @@ from boundarygeo.runs.whole import PLAN, damage, damaged_parts
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        root: folder that the store is in now.
-        analysis: full name of the function that is run.
-        finished: whether the store is whole.
+        root: current folder of the store.
+        analysis: full name of the analysis.
+        finished: whether the store is complete.
         parts: number of parts.
-        done: how many of them are finished.
+        done: number of finished parts.
         examples: number of examples.
-        examples_done: how many of them are finished.
-        seconds: time that was spent computing, by all workers together, in s.
-        workers: number of processes that computed them.
-        remaining: seconds of computing that are left for one worker, at the pace so far; None before the first part.
-        last: when the last part was finished, or None.
-        damaged: the finished parts whose files have changed since, each with the first such file; None where that was
-            not looked at.
+        examples_done: number of examples in finished parts.
+        seconds: computing time so far, over all workers, in s.
+        workers: number of processes that computed parts.
+        remaining: computing time left for one worker, in s, at the pace so far; None before the first part.
+        last: time when the last part was finished, or None.
+        damaged: finished parts whose files have changed, each with its first such file; None if not checked.
     """
 
     root: Path
@@ -65,17 +64,17 @@ class RunStatus:
 
 
 def run_status(path: str | os.PathLike[str], *, verify: bool = False) -> RunStatus:
-    """How far the run of a store is; it may be running.
+    """Progress of the run of a store, even while it is running.
 
     Args:
-        path: path of the store, as it was given to `run`.
-        verify: whether to read all finished parts and compare them with their checksums.
+        path: path of the store, as passed to `run`.
+        verify: whether to check all finished parts against their checksums.
 
     Returns:
         The status.
 
     Raises:
-        ValueError: if there is no store of a run, or its format is not that of this version.
+        ValueError: if there is no run at the path, or its format is not that of this version.
     """
     root = path = Path(path)
     plan = read_plan(path / PLAN)
@@ -87,7 +86,7 @@ def run_status(path: str | os.PathLike[str], *, verify: bool = False) -> RunStat
         root = unfinished(path)
         plan = read_plan(root / PARTS / "plan.json") or read_plan(root / PLAN)
         if plan is None:
-            raise ValueError(f"path must be the store of a run, got {str(path)!r}")
+            raise ValueError(f"there is no run at {str(path)!r}: pass the path given to run or --out")
         parts = Parts(root, plan)
         done = parts.done
         lines = [log for part in sorted(done) if (log := read_json(parts.entry(part)).get("content", {}).get("log"))]

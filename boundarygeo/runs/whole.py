@@ -1,11 +1,11 @@
-"""The store of a run: its parts until all are there, then one store that is joined from them.
+"""The store of a run: separate parts while unfinished, then one store joined from them.
 
-Parts are stores of their own, `NAME.partial/parts/000012.zarr`. When all are there, the sizes of the whole are known,
+Parts are separate stores, `NAME.partial/parts/000012.zarr`. When all are finished, the sizes of the whole are known,
 and the parts are read one after another into `NAME.partial/whole.zarr`, whose arrays have one chunk per part along
-`example`. It is moved into place with a folder `chunks` that says where it came from: `plan.json`, `parts.json` (what
-each part cost and holds, and the SHA-256 of every file) and `log.jsonl` (when, where and how long: the one file in
-which two runs differ). Where a finished store is damaged, the parts that lie in damaged files are computed again, the
-others read from it, and all joined anew.
+`example`. It is moved into place with a folder `chunks` that records its origin: `plan.json`, `parts.json` (cost and
+contents of each part, and the SHA-256 of every file) and `log.jsonl` (when, where and how long: the only file in which
+two runs differ). If a finished store is damaged, the parts in the damaged files are computed again, the others are read
+from it, and all are joined anew.
 """
 
 import ctypes
@@ -57,27 +57,27 @@ from boundarygeo.runs.plan import Plan, read_plan
 PLAN, SEAL = "chunks/plan.json", "chunks/parts.json"
 
 COLUMNS = 1024
-"""Entries per chunk along a dimension that is as long as the examples need."""
+"""Entries per chunk along a dimension whose length depends on the examples."""
 
 BYTES_PER_CHUNK = 1 << 24
-"""Size of a chunk of a list, of which every example has another number of entries."""
+"""Bytes per chunk of a list whose number of entries differs between examples."""
 
 _OPENING = threading.Lock()
 
 
 class RunStore:
-    """A store of a run: what is finished of it, and what is missing.
+    """A store of a run: its finished and missing parts.
 
     Args:
         path: its final path.
-        plan: what it is to hold.
-        overwrite: whether a store that is there may be replaced, once this one is whole.
+        plan: intended content.
+        overwrite: whether an existing store may be replaced, once this one is complete.
 
     Attributes:
-        missing: numbers of the parts that are to be computed.
+        missing: numbers of the parts still to be computed.
 
     Raises:
-        ValueError: if it was started with another plan, or something else is there.
+        ValueError: if it was started with another plan, or something else is at the path.
     """
 
     def __init__(self, path: Path, plan: Plan, *, overwrite: bool) -> None:
@@ -106,21 +106,21 @@ class RunStore:
         self.missing = sorted(lost)
 
     def write(self, part: int, result: Result, *, worker: str, seconds: float) -> None:
-        """Write a part, with who computed it and how long that took, in s.
+        """Write a part, with who computed it and how long it took, in s.
 
         Raises:
-            ValueError: if the result does not go with the other parts.
+            ValueError: if the result does not match the other parts.
             OSError: if it cannot be written.
         """
         assert self.parts is not None
         result = dataclasses.replace(result, provenance=dataclasses.replace(result.provenance, seconds=seconds))
         dataset = result.to_xarray()
         if dataset.sizes.get("example") != self.plan.size(part):
-            raise ValueError(f"analysis must give one entry per example ({self.plan.size(part)}), got {result!r}")
+            raise ValueError(f"analysis must return one entry per example ({self.plan.size(part)}), got {result!r}")
         sizes = {str(dim): size for dim, size in dataset.sizes.items()}
         before = self._sealed["parts"][part]["sizes"] if self._sealed else sizes
         if sizes != before:
-            raise ValueError(f"analysis must give part {part} the sizes that it had before ({before}), got {sizes}")
+            raise ValueError(f"analysis must return the same sizes for part {part} as before ({before}), got {sizes}")
         common = _common(dataset)
         self._check_common(common)
         self.parts.write(
@@ -134,10 +134,10 @@ class RunStore:
         )
 
     def finish(self) -> None:
-        """Join the parts into a store at its final path, and delete them; nothing where that has been done.
+        """Join the parts into a store at its final path, and delete them; does nothing if already done.
 
         Raises:
-            ValueError: if something else is there by now, or a part is damaged; the parts stay where they are.
+            ValueError: if something else is at the path, or a part is damaged; the parts stay where they are.
             OSError: if it cannot be written; the parts stay.
         """
         if self.parts is not None:
@@ -157,7 +157,7 @@ class RunStore:
             clear(unfinished(self.path))
 
     def _join(self, folder: Path) -> None:
-        """Write the whole store, one part after another."""
+        """Write the joined store, one part after another."""
         assert self.parts is not None
         delete(folder)
         facts = [self._facts(part) for part in range(self.plan.parts)]
@@ -204,7 +204,7 @@ class RunStore:
     def _create(
         self, folder: Path, first: xr.Dataset, sizes: dict[Any, int], padded: dict[str, tuple[str, float]]
     ) -> dict[str, zarr.Array]:
-        """The arrays, empty: xarray writes the first part's without entries, then they are stretched."""
+        """The empty arrays: xarray writes those of the first part without entries, then they are enlarged."""
         lists = sizes.keys() & {first[OWNER].dims[0]} if OWNER in first else set()
         encoding = {}
         for name, variable in first.variables.items():
@@ -219,8 +219,8 @@ class RunStore:
             encoding[name] = {"chunks": tuple(chunks.values())}
         empty = first.drop_encoding().isel({dim: slice(0) for dim in {"example", *lists}})
         write(empty, folder, encoding=encoding)
-        # Also chunks of nothing but the fill value are written, so that a lost file is noticed.
-        with _OPENING, zarr.config.set({"array.write_empty_chunks": True}):  # Zarr's setting of all threads
+        # Chunks that hold only the fill value are written, too, so that a missing file is noticed.
+        with _OPENING, zarr.config.set({"array.write_empty_chunks": True}):  # a global setting of Zarr
             group = zarr.open_group(folder, mode="r+", use_consolidated=False)
             arrays = dict(group.arrays())
         for name, array in arrays.items():
@@ -228,14 +228,14 @@ class RunStore:
         return arrays
 
     def _dataset(self, part: int) -> xr.Dataset:
-        """The data set of a part: its own store, or its examples in the finished one."""
+        """The data set of a part: from its own store, or from the finished store."""
         assert self.parts is not None
         if part in self.parts.done:
             return open_store(self.parts.root / PARTS / f"{part:06d}.zarr")
         return select(xr.open_zarr(self.path, chunks=None), self.plan.rows(part))
 
     def _facts(self, part: int) -> dict[str, Any]:
-        """What a part holds and cost, and, where it was computed anew, its line of the log."""
+        """Content and cost of a part and, if it was recomputed, its line of the log."""
         assert self.parts is not None
         if part in self.parts.done:
             facts = self.parts.check(part)
@@ -244,7 +244,7 @@ class RunStore:
         return self._sealed["parts"][part]
 
     def _check_common(self, common: dict[str, Any]) -> None:
-        """Refuse a part that differs from the others in more than its examples."""
+        """Raise if a part differs from the others in more than its examples."""
         assert self.parts is not None
         expected = self._common or (self.parts.facts(min(self.parts.done))["common"] if self.parts.done else common)
         self._common = expected
@@ -252,11 +252,13 @@ class RunStore:
             before, here = expected.get(name), common.get(name)
             if before != here:
                 either = ", or have one entry of it per example" if isinstance(before, list) else ""
-                raise ValueError(f"analysis must give every part the same {name!r}{either}, got {before} and {here}")
+                raise ValueError(
+                    f"analysis must return the same {name!r} for every part{either}, got {before} and {here}"
+                )
 
 
 def damaged_parts(parts: Parts) -> dict[int, str]:
-    """The finished parts whose files are not what was written, each with the first such file."""
+    """The finished parts whose files have changed, each with the first such file."""
     found = {}
     for part in sorted(parts.done):
         try:
@@ -267,9 +269,9 @@ def damaged_parts(parts: Parts) -> dict[int, str]:
 
 
 def damage(path: Path, plan: Plan) -> dict[int, str]:
-    """The parts of a finished store that lie in files that are not what was written, each with the first such file.
+    """The parts of a finished store in files that have changed, each with the first such file.
 
-    Files that all parts share are compared, too: where one of them is damaged, so are all parts.
+    Files shared by all parts are checked, too: if one is damaged, all parts are.
     """
     everything = range(plan.parts)
     try:
@@ -288,7 +290,7 @@ def damage(path: Path, plan: Plan) -> dict[int, str]:
 
 
 def _parts_in(array: Path, place: list[str], sealed: dict[str, Any], plan: Plan) -> list[int]:
-    """The parts of which a chunk of an array holds entries."""
+    """The parts that have entries in a chunk of an array."""
     metadata = read_json(array / "zarr.json")
     for axis, dim in enumerate(metadata["dimension_names"]):
         if dim in ("example", sealed["lists"]):
@@ -301,7 +303,7 @@ def _parts_in(array: Path, place: list[str], sealed: dict[str, Any], plan: Plan)
 
 
 def _common(dataset: xr.Dataset) -> dict[str, Any]:
-    """What all parts have in common, as JSON; arrays without an entry per example by their digest."""
+    """What all parts have in common, as JSON; arrays without an example dimension by their digest."""
     kind = Result.kind(dataset.attrs["boundarygeo_type"])
     varying = {"example", list_dimension(kind), *(dim for dim, _ in paddings(kind).values())}
     common: dict[str, Any] = {"type": kind.__name__}
@@ -326,9 +328,9 @@ def _warn(damaged: dict[int, str], root: Path, plan: Plan) -> None:
 
 
 def give_memory_back() -> None:
-    """Return freed memory to the system, where the C library can: its heap would grow from part to part otherwise.
+    """Return freed memory to the system, if the C library can: otherwise the heap grows from part to part.
 
-    Nothing is leaked: arrays of parts leave holes in the heap that the next part's arrays do not quite fit into.
+    This is not a leak: arrays of one part leave holes in the heap that do not quite fit those of the next.
     """
     trim = _malloc_trim()
     if trim is not None:
@@ -337,5 +339,5 @@ def give_memory_back() -> None:
 
 @functools.cache
 def _malloc_trim() -> Callable[[int], int] | None:
-    """What gives memory back, looked up once, or None where there is no such function."""
+    """The C function that returns memory, or None if there is none."""
     return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

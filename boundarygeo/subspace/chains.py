@@ -1,4 +1,4 @@
-"""Directions that were found one after another, as a count: the sequential method of `adversarial_dimension`."""
+"""Directions found one after another, as a count: the sequential method of `adversarial_dimension`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,17 +13,17 @@ from boundarygeo.subspace.study import Best, Settings
 from boundarygeo.subspace.verification import Verified, chunks
 
 SEQUENTIAL_CAP = 50
-"""Largest count by default: as many directions as Paiton et al. 2021 looked for."""
+"""Largest count by default, as in Paiton et al. 2021."""
 
 
 def check_chains(
     dimension: int, *, eps: float, max_dimension: int | None, steps: int, seed: int, **others: Any
 ) -> Settings:
-    """Refuse settings that `method="sequential"` cannot have.
+    """Check the settings for `method="sequential"`.
 
     Args:
-        dimension: number of dimensions of an input.
-        eps: as in `adversarial_dimension`, like all that follow.
+        dimension: number of input dimensions.
+        eps: as in `adversarial_dimension`, like all settings below.
         max_dimension: likewise.
         steps: likewise.
         seed: likewise.
@@ -33,38 +33,38 @@ def check_chains(
         The settings, with defaults filled in.
 
     Raises:
-        ValueError: if one is invalid.
+        ValueError: if a setting is invalid.
     """
     for name, only in (("norm", "l2"), ("rule", "all"), ("grid", None), ("restarts", 1)):
         if others[name] != only:
-            raise ValueError(f"{name} must be {only!r} for method='sequential', got {others[name]!r}")
+            raise ValueError(f"method='sequential' allows {name}={only!r} only, got {others[name]!r}")
     if others["box"] not in BOXES:
-        raise ValueError(f"box must be one of {list(BOXES)} for method='sequential', got {others['box']!r}")
+        raise ValueError(f"method='sequential' needs box in {list(BOXES)}, got {others['box']!r}")
     eps, max_dimension, steps, seed = plain(eps, max_dimension, steps, seed)
     check_positive(eps, "eps")
     check_count(steps, "steps", least=4)
     cap = min(SEQUENTIAL_CAP, dimension) if max_dimension is None else max_dimension
     check_count(cap, "max_dimension")
     if cap > dimension:
-        raise ValueError(f"max_dimension must be at most the {dimension} dimensions of the inputs, got {cap}")
+        raise ValueError(f"max_dimension must be at most the number of input dimensions, {dimension}, got {cap}")
     return Settings(float(eps), cap=cap, steps=steps, seed=seed, **{**others, "grid": ()})
 
 
 def chains(
     clf: Classifier, x: Tensor, y: Tensor, settings: Settings, index: Tensor, progress: bool
 ) -> tuple[Best, Tensor]:
-    """Look for one direction after the other.
+    """Search for one direction after another.
 
     Args:
         clf: the classifier.
-        x: examples that it classifies correctly `[example, *input]`; there may be none.
+        x: correctly classified examples `[example, *input]`; may be empty.
         y: their classes, int64 `[example]`.
         settings: checked settings.
         index: number of each example, int64 `[example]`.
         progress: whether to show a bar.
 
     Returns:
-        In one column, how many searches were made and how many found a direction; and why there are no more, int64
+        The number of searches and of directions found, in one column each; and why each search ended, int64
         `[example]`, indices into `STOPS`.
     """
     if not len(x):
@@ -93,14 +93,14 @@ def chains(
 
 
 def lengths(seen: Verified, cap: int) -> Tensor:
-    """How long the directions of each example are.
+    """Lengths of each example's directions.
 
     Args:
-        seen: directions that were kept, by example and in the order of finding.
-        cap: most of one example.
+        seen: verified directions, by example and in the order of finding.
+        cap: largest number of directions per example.
 
     Returns:
-        Their L2 norms, float64 `[example, cap]`; inf where there are no more.
+        Their L2 norms, float64 `[example, cap]`; inf after the last direction.
     """
     assert seen.perturbations is not None
     assert seen.owner is not None

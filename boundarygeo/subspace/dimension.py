@@ -29,45 +29,43 @@ from boundarygeo.subspace.verification import verify
 class AdversarialDimension(Result):
     """How many orthogonal directions of norm at most ε fool the network, per example.
 
-    `claimed` is what first-order theory says about one gradient. Everything else was seen on the network.
+    `claimed` is what first-order theory says about one gradient. Everything else was measured on the network.
 
     Attributes:
-        claimed: first-order count for γ, without regard to the bounds, int64 `[example]`.
-        verified: count on the network, by `rule`, int64 `[example]`; 0 where none was found, and for examples that were
-            excluded.
+        claimed: first-order count for γ, ignoring the bounds, int64 `[example]`.
+        verified: count on the network, by `rule`, int64 `[example]`; 0 for excluded examples and where none was found.
         found: whether there is at least one, bool `[example]`.
-        correct: whether the example is classified correctly (targeted: not yet as its target), bool `[example]`; others
-            are excluded.
-        valid: whether there is a gradient, bool `[example]`; without one nothing is tried, and the count is 0.
-        tried: sizes of all frames that were tried, ascending, int64 `[example, attempt]`; 0 where there was none. Of
-            several `restarts` those of the draw that counts; of `method="frame"` those that were optimised; of
-            `method="sequential"`, in one column, how many searches were made.
-        successes: how many of their directions fooled the network, of the same shape. With `rule="all"` a frame is
-            given up soon after its first failure: what is less than the size counts what was looked at until then. Of
-            `method="sequential"`: how many of the searches found a direction.
-        first_order: what the frame of the theory gave where `method` goes beyond it, int64 `[example]`, else None.
-        distance: L2 norms of the directions that `method="sequential"` found, ascending, float64
-            `[example, rank]`, inf where there are no more; else None.
-        stopped: why `method="sequential"` found no more, int64 `[example]`, an index into `stops`; else None.
-        gamma: increase of the loss for which the claim is made, float64 `[example]`.
+        correct: whether the example is classified correctly (targeted: not yet as its target), bool `[example]`; all
+            others are excluded.
+        valid: whether there is a gradient, bool `[example]`; without one, nothing is tried and the count is 0.
+        tried: sizes of all frames tried, ascending, int64 `[example, attempt]`, padded with 0. With several `restarts`,
+            those of the best draw; with `method="frame"`, those that were optimised; with `method="sequential"`, the
+            number of searches, in one column.
+        successes: how many of their directions fooled the network, same shape. With `rule="all"` a frame is abandoned
+            soon after its first failure, so a number below the size covers only the directions checked by then. With
+            `method="sequential"`: how many searches found a direction.
+        first_order: count from the first-order frames alone if `method` goes beyond them, int64 `[example]`, else None.
+        distance: L2 norms of the directions found by `method="sequential"`, ascending, float64 `[example, rank]`, inf
+            after the last; else None.
+        stopped: why `method="sequential"` ended, int64 `[example]`, an index into `stops`; else None.
+        gamma: increase of the loss that the claim assumes, float64 `[example]`.
         gradient_norm: dual norm of the loss gradient (L2 for L2, L1 for L∞), float64 `[example]`.
-        orthogonality: largest |cosine| between two of the perturbations that were counted, as they were applied,
-            float64 `[example]`.
+        orthogonality: largest |cosine| between two of the counted perturbations as applied, float64 `[example]`.
         effective_rank: of those perturbations (Roy & Vetterli 2007), float64 `[example]`; their number if they are
-            orthogonal, and less where clipping has made them alike.
+            orthogonal, less if clipping made them similar.
         largest_norm: largest norm of those perturbations, float64 `[example]`.
         perturbations: those perturbations, float32 `[direction, *input]`, or None.
         owner: example of each, int64 `[direction]`, or None.
         adversarial_label: class predicted there, int64 `[direction]`, or None.
         true_labels: true classes, int64 `[example]`.
-        targets: classes to reach, int64 `[example]`, or None where any other class was a success.
+        targets: classes to reach, int64 `[example]`, or None if any other class is a success.
         index: number of each example, int64 `[example]`.
         eps: largest norm allowed, in input units.
         norm: `"l2"` or `"linf"`.
         method: `"gaas"`, `"frame"` or `"sequential"`.
         rule: `"all"` or `"count"`.
         box: `"feasible"`, `"clip"` or `"ignore"`.
-        loss: whose gradient was used.
+        loss: loss whose gradient was used.
         max_dimension: largest count that could be found.
         restarts: number of rotated frames tried.
         stops: names of the reasons in `stopped`, as in `SequentialDirections`; none for the other methods.
@@ -106,7 +104,7 @@ class AdversarialDimension(Result):
 
     @property
     def at_cap(self) -> Tensor:
-        """Whether the count was limited by `max_dimension`, bool `[example]`."""
+        """Whether the count reached the limit set by `max_dimension`, bool `[example]`."""
         return self.verified >= self.max_dimension
 
     @property
@@ -116,11 +114,11 @@ class AdversarialDimension(Result):
 
     @property
     def closed(self) -> Tensor:
-        """Whether the count is proven to be the best of all sizes up to `max_dimension`, bool `[example]`.
+        """Whether the count is proven to be the best over all sizes up to `max_dimension`, bool `[example]`.
 
-        Then all sizes that could be better were tried, and none is. Where it is False, a size that was left out may do
-        better, as success is not monotone in the size. `grid="full"` leaves none out. What optimised frames and
-        sequential searches do not find may exist: there it is False. So it is where nothing was tried.
+        True if every size that could be better was tried and none is. Success is not monotone in the size, so an
+        untried size may do better; `grid="full"` leaves none out. False for optimised frames and sequential searches,
+        which may miss directions that exist, and where nothing was tried.
         """
         if self.method != "gaas":
             return torch.zeros_like(self.found)
@@ -155,48 +153,48 @@ def adversarial_dimension(
     r"""Count orthogonal adversarial directions of norm at most ε around each example.
 
     `method="gaas"` builds the gradient-aligned frames of Tramèr et al. 2017 (L2; for L∞ those of Tramèr et al. 2018,
-    from regular Hadamard matrices) for a grid of sizes k, and sends all k inputs through the network. Then the
-    gaps beside the best are halved until they are closed. As success need not be monotone in k, all sizes that
-    differ from it by at most 10 are tried, too, and with `rule="all"`, where a frame is given up at its first failure,
-    all up to four times the best and 10 more: no frame of these sizes is better. All sizes are tried where what is left
-    costs no more than what was done (`"count"`: than a quarter), or `grid="full"` asks for it: see `closed`.
-    `method="frame"` (L2 only) goes on from there: whole frames of growing size are optimised on the network, all
-    margins at once. What is counted is the largest set of successes in one frame; it is never less than `"gaas"` finds.
-    `method="sequential"` (L2 only) knows no frames: after Paiton et al. 2021 it looks for the shortest adversarial
-    direction, then the shortest orthogonal to it, and so on, and counts those that are no longer than ε, each of its
-    own length: `sequential_directions`, which has more settings, with `eps=eps`.
+    from regular Hadamard matrices) for a grid of sizes k, and evaluates all k inputs on the network. It then bisects
+    the gaps on either side of the best size. As success need not be monotone in k, it also tries all sizes within 10 of
+    the best and, with `rule="all"`, where a frame is abandoned at its first failure, all sizes up to four times the
+    best plus 10: no frame of these sizes is better. All remaining sizes are tried if they cost no more than the work
+    so far (`"count"`: than a quarter of it), or with `grid="full"`: see `closed`.
+    `method="frame"` (L2 only) continues from there: whole frames of growing size are optimised on the network, all
+    margins at once. The count is the largest number of successes in one frame, and never below that of `"gaas"`.
+    `method="sequential"` (L2 only) uses no frames: after Paiton et al. 2021 it searches for the shortest adversarial
+    direction, then the shortest one orthogonal to it, and so on, and counts those no longer than ε. It calls
+    `sequential_directions`, which has more settings, with `eps=eps`.
 
-    What happens at the bounds of the inputs is a choice, as clipping destroys orthogonality:
+    The inputs' bounds can be handled in three ways, because clipping destroys orthogonality:
 
     - `"ignore"`: the theory's setting. Points may leave the bounds.
     - `"clip"`: points are clipped, and the perturbations are no longer orthogonal: see `effective_rank`. Not for
       `method="sequential"`.
-    - `"feasible"`: the perturbations as they are applied lie inside the bounds, have norm at most ε, and are orthogonal
+    - `"feasible"`: the perturbations as applied lie inside the bounds, have norm at most ε, and are orthogonal
       to float32 rounding.
 
     Args:
         clf: the classifier.
         x: examples `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        eps: norm of the perturbations, in input units; for `method="sequential"` the largest.
+        eps: norm of the perturbations, in input units; for `method="sequential"` the largest norm.
         norm: `"l2"` or `"linf"`.
         method: `"gaas"`, `"frame"` or `"sequential"`.
         rule: `"all"`: the largest k such that all k directions of a frame succeed; `"count"`: the most successes in any
-            one frame. `method="sequential"` takes nothing but `"all"`, no `grid`, no `restarts` and no `targets`.
+            one frame. `method="sequential"` allows `"all"` only, and no `grid`, `restarts` or `targets`.
         box: `"feasible"`, `"clip"` or `"ignore"`.
         max_dimension: largest k; by default 200 (`method="sequential"`: 50), or the number of input dimensions if that
             is smaller.
-        grid: sizes k to try first, ascending; no larger one is tried (by `method="frame"`: up to `max_dimension`). For
-            L∞ they must be orders of regular Hadamard matrices, and all orders up to the last are tried. `"full"`: no
-            size up to `max_dimension` (K) that could be better is left out, so that the count is exact. With
-            `rule="all"` that costs about K more forward passes per example, with `"count"` about K²/2.
-        restarts: number of rotated frames; the best counts, example by example.
-        loss: whose gradient is used: `"margin"` (largest other logit minus the true one), `"log_odds"`, or
-            `"cross_entropy"`, of the same direction but another norm.
-        targets: classes to reach, int64 `[example]`; by default any other class is a success. Then the gradient is that
-            of the target's log-odds.
-        gamma: increase of the loss for which the first-order claim is made; by default what each example needs to reach
-            the boundary: its margin, or (log-odds, cross-entropy) what is left to even odds.
+        grid: sizes k to try first, ascending; no larger size is tried (by `method="frame"`: up to `max_dimension`). For
+            L∞ they must be orders of regular Hadamard matrices, and all orders up to the last are tried. `"full"` tries
+            every size up to `max_dimension` (K) that could be better, so the count is exact; with `rule="all"` this
+            costs about K more forward passes per example, with `"count"` about K²/2.
+        restarts: number of rotated frames to try; the best one counts, for each example.
+        loss: loss whose gradient is used: `"margin"` (largest other logit minus the true one), `"log_odds"`, or
+            `"cross_entropy"`, with the same direction but a different norm.
+        targets: classes to reach, int64 `[example]`; by default any other class is a success. With targets, the
+            gradient is that of the target's log-odds.
+        gamma: increase of the loss that the first-order claim assumes; by default what each example needs to reach the
+            boundary: its margin, or (log-odds, cross-entropy) the distance to even odds.
         steps: steps of each search of `method="frame"` or `"sequential"` (at least 4), each one forward and one
             backward pass per direction.
         keep_directions: whether to return the perturbations.
@@ -205,7 +203,7 @@ def adversarial_dimension(
         progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The counts. Misclassified examples are excluded and marked, those without a gradient have dimension 0.
+        The counts. Misclassified examples are excluded and marked; those without a gradient have dimension 0.
 
     Raises:
         TypeError: if `x`, `y` or `targets` is not a tensor of the right kind.
@@ -222,7 +220,7 @@ def adversarial_dimension(
     check_choice(loss, "loss", LOSSES)
     check_choice(method, "method", DIMENSION_METHODS)
     if method == "sequential" and targets is not None:
-        raise ValueError("targets must be None for method='sequential', got some")
+        raise ValueError("method='sequential' takes no targets: pass targets=None")
     (gamma,) = plain(gamma)
     if gamma is not None:
         check_positive(gamma, "gamma")

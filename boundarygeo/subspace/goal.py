@@ -1,4 +1,4 @@
-"""What a perturbation is to achieve: another label than the true one, or a target."""
+"""The goal of a perturbation: any class but the true one, or a target class."""
 
 from dataclasses import dataclass
 
@@ -15,35 +15,35 @@ LOSSES = ("margin", "log_odds", "cross_entropy")
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """Success on each example.
+    """What counts as a success on each example.
 
     Attributes:
-        classes: classes to leave, or to reach, int64 `[example]`.
-        targeted: whether they are to be reached.
+        classes: true classes, or targets, int64 `[example]`.
+        targeted: whether `classes` are targets.
     """
 
     classes: Tensor
     targeted: bool
 
     def reached(self, labels: Tensor, example: Tensor) -> Tensor:
-        """Whether predicted labels `[row]` of points of examples `[row]` are successes."""
+        """Whether predicted labels `[row]` of points of examples `[row]` are successes, bool `[row]`."""
         return (labels == self.classes[example].to(labels.device)) == self.targeted
 
     def gain(self, logits: Tensor, example: Tensor) -> Tensor:
-        """How far logits `[row, class]` are beyond the boundary, in logits `[row]`: positive is a success."""
+        """How far logits `[row, class]` lie beyond the boundary, in logits `[row]`: positive is a success."""
         margin = true_margin(logits, self.classes[example].to(logits.device))
         return margin if self.targeted else -margin
 
     def gradient(self, clf: Classifier, x: Tensor, loss: str) -> Tensor:
-        """Directions in which success grows fastest at the examples themselves, `[example, *input]`."""
+        """Directions of fastest progress at the examples themselves, `[example, *input]`."""
         uphill = clf.input_gradient(x, self.classes, loss=self.loss(loss))
         return -uphill if self.targeted else uphill
 
     def missing(self, logits: Tensor, loss: str) -> Tensor:
-        """How much the loss has to grow until the label changes, to first order, `[example]`.
+        """Increase of the loss that changes the label, to first order, `[example]`.
 
-        For the margin it is the margin. For the log-odds it is what is left to even odds, and for the cross-entropy the
-        same: what is left to log 2.
+        The margin for `"margin"`; the distance to even odds for `"log_odds"` and, equivalently, the distance to log 2
+        for `"cross_entropy"`.
         """
         z = -self._log_odds(logits)
         if self.loss(loss) == "margin":
@@ -53,7 +53,7 @@ class Goal:
         return torch.log(torch.tensor(2.0, dtype=z.dtype)) - torch.nn.functional.softplus(-z)
 
     def loss(self, name: str) -> str:
-        """The loss whose gradient is used: towards a target it is that of the target's log-odds."""
+        """The loss whose gradient is used: with targets, the target's log-odds."""
         return "log_odds" if self.targeted else name
 
     def _log_odds(self, logits: Tensor) -> Tensor:
@@ -63,15 +63,15 @@ class Goal:
 
 
 class Turn:
-    """A random rotation of the space of perturbations: their coordinates change places and signs.
+    """A random rotation of the space of perturbations: a signed permutation of their coordinates.
 
-    It keeps lengths and angles, and what it does to one model's gradient leaves no alignment with another's but that of
-    chance: the inner product has mean 0 and the variance 1/d of Haar-distributed rotations.
+    It preserves lengths and angles, and makes one model's gradient align with another's only by chance: the inner
+    product has mean 0 and the variance 1/d of Haar-distributed rotations.
 
     Args:
         shape: shape of one input.
         seed: seed.
-        draw: which of several rotations.
+        draw: number of the rotation.
     """
 
     def __init__(self, shape: torch.Size, *, seed: int, draw: int) -> None:
@@ -86,21 +86,21 @@ class Turn:
         return (flat[:, self._place.to(v.device)] * self._sign.to(v)).view(v.shape)
 
     def back(self, v: Tensor) -> Tensor:
-        """The inverse rotation, which takes gradients back, too."""
+        """Inverse rotation, also for gradients."""
         flat = v.flatten(1) * self._sign.to(v)
         return torch.empty_like(flat).index_copy_(1, self._place.to(v.device), flat).view(v.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Opponent:
-    """A classifier that perturbations are to fool.
+    """A classifier to be fooled.
 
     Attributes:
         clf: the classifier.
-        session: what computes with it.
-        goal: what is a success on it.
-        margin: how far it is from that at the examples themselves, in logits, `[example]`.
-        turn: rotation of the perturbations that it is shown, or None.
+        session: its open session.
+        goal: what counts as a success.
+        margin: distance from success at the examples themselves, in logits, `[example]`.
+        turn: rotation applied to its perturbations, or None.
     """
 
     clf: Classifier
@@ -110,5 +110,5 @@ class Opponent:
     turn: Turn | None = None
 
     def shown(self, delta: Tensor) -> Tensor:
-        """Perturbations `[row, *input]` as this classifier is shown them."""
+        """Perturbations `[row, *input]` as this classifier receives them."""
         return delta if self.turn is None else self.turn(delta)

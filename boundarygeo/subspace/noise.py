@@ -1,7 +1,7 @@
-r"""Random noise: how often it changes the label, and how often a cone of a given dimension would let it.
+r"""Random noise: how often it changes the label, and how often a cone of a given dimension predicts that it does.
 
-A subspace of high dimension is met by chance more often than one of low dimension: the dimension predicts what noise
-does. How well is for `boundarygeo.results.statistics.rank_correlation` to say.
+Noise hits a subspace of high dimension by chance more often than one of low dimension, so the dimension predicts the
+success of noise. `boundarygeo.results.statistics.rank_correlation` measures how well.
 """
 
 import math
@@ -23,7 +23,7 @@ from boundarygeo.linalg import scaled_to
 from boundarygeo.results import Result, array
 
 _UNDERFLOW = -400.0
-"""Logarithm of a probability below which the incomplete beta function is not asked: e⁻⁴⁰⁰, with room to 1e-308."""
+"""Log-probability below which the incomplete beta function is not used: e⁻⁴⁰⁰, well above the smallest float64."""
 _NODES = 32
 
 
@@ -32,13 +32,13 @@ class NoiseSuccess(Result):
     """How many random perturbations of norm ε change the label of each example.
 
     Attributes:
-        fooled: number of perturbations with another label than the true one, int64 `[example]`; -1 where the example
-            is misclassified to begin with, and nothing was drawn.
-        share: `fooled` as a share of `draws`, float64 `[example]`; NaN where the example is misclassified.
+        fooled: number of perturbations that change the label, int64 `[example]`; -1 for misclassified examples, which
+            get no noise.
+        share: `fooled` as a share of `draws`, float64 `[example]`; NaN for misclassified examples.
         correct: whether the example itself is classified correctly, bool `[example]`.
         true_labels: int64 `[example]`.
-        index: number of each example, int64 `[example]`: decides its perturbations.
-        draws: number of perturbations of each example.
+        index: number of each example, int64 `[example]`; determines its perturbations.
+        draws: number of perturbations per example.
         eps: their norm, before clipping, in input units.
         norm: `"l2"` or `"linf"`.
         clip: whether perturbed points were clipped to the bounds.
@@ -72,8 +72,8 @@ def noise_success(
     """Share of random perturbations of a given norm that change the label, for each correctly classified example.
 
     In L2 they are uniform on the sphere of radius ε. In L∞ each coordinate is +ε or -ε with probability one half: the
-    corners of the cube, its surface's points that are furthest from the example in L2. Each is decided by seed,
-    example and draw alone; the first draws are the same however many there are.
+    corners of the cube, which are its points furthest from the example in L2. Each depends on seed, example and draw
+    alone, so the first draws do not change with their number.
 
     Args:
         clf: the classifier.
@@ -81,7 +81,7 @@ def noise_success(
         y: true classes, int64 `[example]`.
         eps: norm of the perturbations, in input units.
         norm: `"l2"` or `"linf"`.
-        draws: number of perturbations of each example.
+        draws: number of perturbations per example.
         clip: whether perturbed points are clipped to the bounds, as images are.
         seed: seed of the perturbations.
         index: number of each example; by default 0, 1, 2, ….
@@ -139,29 +139,29 @@ def noise_success(
 
 
 def half_space_log_probability(k: Tensor | float, dimension: int) -> Tensor:
-    r"""Natural logarithm of the probability that a random unit vector has a cosine of at least 1/√k with another one.
+    r"""Natural logarithm of the probability that a random unit vector has a cosine of at least 1/√k with a fixed one.
 
     One coordinate u of a uniform point of the sphere in d dimensions has the density :math:`\propto
-    (1-u^2)^{(d-3)/2}` on [-1, 1], so that :math:`u^2` has the beta distribution with parameters ½ and (d-1)/2, and for
+    (1-u^2)^{(d-3)/2}` on [-1, 1], so :math:`u^2` has the beta distribution with parameters ½ and (d-1)/2, and for
     :math:`c = 1/\sqrt k \ge 0`
 
     .. math:: P(u \ge c) = \tfrac12 I_{1-c^2}(\tfrac{d-1}2, \tfrac12),
 
-    which falls about as :math:`e^{-d/2k}`. Where it is too small for the incomplete beta function, the integral
+    which falls about as :math:`e^{-d/2k}`. Where that is too small for the incomplete beta function, the integral
     :math:`\int_0^{x} t^{a-1}(1-t)^{-1/2}dt` with x = 1 - 1/k, a = (d-1)/2 and :math:`t = x e^{-s/a}` is
-    :math:`\frac{x^a}a\int_0^\infty e^{-s}(1-xe^{-s/a})^{-1/2}ds`, to which Gauss-Laguerre quadrature gives all digits
-    there, as a is much larger than k.
+    :math:`\frac{x^a}a\int_0^\infty e^{-s}(1-xe^{-s/a})^{-1/2}ds`, which Gauss-Laguerre quadrature gives to full
+    precision there, because a is much larger than k.
 
     Args:
-        k: dimension of the cone, a number or any tensor of numbers >= 1: 1/k is the squared cosine. 1 stands for a
+        k: dimension of the cone, a number or a tensor >= 1: 1/k is the squared cosine. 1 stands for a
             single direction, infinity for a whole half-space.
         dimension: dimension d of the input space, at least 2.
 
     Returns:
-        Logarithms, float64, of the shape of k; -inf for k = 1.
+        Logarithms, float64, with the shape of k; -inf for k = 1.
 
     Raises:
-        ValueError: if k is smaller than 1, or there are fewer than two dimensions.
+        ValueError: if k is smaller than 1, or dimension is less than 2.
 
     Examples:
         >>> half_space_log_probability(25, 784)
@@ -174,22 +174,22 @@ def half_space_log_probability(k: Tensor | float, dimension: int) -> Tensor:
         raise ValueError(f"dimension must be at least 2, got {dimension}")
     a = (dimension - 1) / 2
     square = 1 / size.numpy()
-    with np.errstate(divide="ignore"):  # k = 1: the logarithm of zero is meant
+    with np.errstate(divide="ignore"):  # k = 1: the logarithm of zero is intended
         direct = np.log(special.betainc(a, 0.5, 1 - square) / 2)
         log_x = np.log1p(-square)
     nodes, weights = np.polynomial.laguerre.laggauss(_NODES)
-    near = log_x < _UNDERFLOW / a  # elsewhere the direct way is right
+    near = log_x < _UNDERFLOW / a  # elsewhere the incomplete beta function is accurate
     tail = -np.expm1(np.where(near, log_x, -1.0)[..., None] - nodes / a)
     indirect = a * log_x - math.log(2 * a) - special.betaln(a, 0.5) + np.log((weights * tail**-0.5).sum(-1))
     return torch.from_numpy(np.asarray(np.where(near, indirect, direct)))
 
 
 def half_space_probability(k: Tensor | float, dimension: int) -> Tensor:
-    """The probability itself, float64, which becomes zero where it is below 1e-308: see `half_space_log_probability`.
+    """`half_space_log_probability` exponentiated, float64; zero below 1e-308.
 
     Args:
-        k: as there.
-        dimension: as there.
+        k: as in `half_space_log_probability`.
+        dimension: as in `half_space_log_probability`.
 
     Returns:
         Probabilities of the shape of k, at most one half.
@@ -203,17 +203,17 @@ def half_space_probability(k: Tensor | float, dimension: int) -> Tensor:
 
 @analysis
 def cone_probability(gradient_norm: Tensor, eps: float, margin: Tensor | float, dimension: int) -> Tensor:
-    r"""The share of random perturbations of L2 norm ε that a linear classifier with this gradient would be fooled by.
+    r"""Share of random perturbations of L2 norm ε that fool a linear classifier with this gradient.
 
-    In the first-order picture r fools where :math:`g^Tr \ge m`: a half-space, which cuts all r with a cosine
-    of at least :math:`c = m/(\varepsilon\|g\|)` to g out of the sphere. The claimed dimension of its adversarial
-    subspace is :math:`k = 1/c^2` (before rounding down), so that it is `half_space_probability` of k; one minus that
-    where m < 0, and zero where :math:`\varepsilon\|g\| < m`.
+    To first order, r fools the classifier where :math:`g^Tr \ge m`: a half-space, which cuts from the sphere all r with
+    a cosine of at least :math:`c = m/(\varepsilon\|g\|)` to g. The claimed dimension of the adversarial subspace is
+    :math:`k = 1/c^2` (before rounding down), so the share is `half_space_probability` of k; one minus that where m < 0,
+    and zero where :math:`\varepsilon\|g\| < m`.
 
     Args:
         gradient_norm: L2 norms of the margin's gradients, `[example]`.
         eps: L2 norm of the perturbations, in input units.
-        margin: how far the loss must rise to change the label, in the units of the loss, one number or `[example]`.
+        margin: increase of the loss needed to change the label, in the units of the loss, one number or `[example]`.
         dimension: dimension d of the input space, at least 2.
 
     Returns:

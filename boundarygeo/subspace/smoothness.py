@@ -24,25 +24,24 @@ from boundarygeo.subspace.frames.gaas import claimed_dimension
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class LocalSmoothness(Result):
-    """What was seen of the smoothness β of a loss in a ball around each example: lower bounds of β, all of them.
+    """Measured smoothness β of a loss in a ball around each example: lower bounds of the true β.
 
     Points are numbered 0, the example; 1 to p, steps along its gradient of 1/p to p/p of ε; p + 1 to 2p, random points.
 
     Attributes:
         value: loss at the example, float64 `[example]`.
         gradient_norm: L2 norm of its input gradient, float64 `[example]`, in loss per input unit.
-        curvature: largest absolute eigenvalue of the input Hessian at each point, float64 `[example, point]`, from
-            below, as far as the power iteration came.
-        growth: share by which the last iteration raised `curvature`, float64 `[example, point]`: 0 where it has
-            converged.
+        curvature: largest absolute eigenvalue of the input Hessian at each point, float64 `[example, point]`: a lower
+            bound from power iteration.
+        growth: share by which the last iteration raised `curvature`, float64 `[example, point]`; 0 if converged.
         change_along: change of the gradient from the example to each step along its gradient, divided by the L2 length
-            of that step, float64 `[example, step]`; 0 where clipping took the whole step, as below.
+            of that step, float64 `[example, step]`; 0 where clipping removed the whole step.
         change_random: likewise from the example to each random point, float64 `[example, draw]`.
         change_between: likewise from each step to the random point of the same number, float64 `[example, draw]`.
         step: length of the steps along the gradient in `norm`, before clipping, float64 `[step]`.
-        index: number of each example, int64 `[example]`: decides its random points.
+        index: number of each example, int64 `[example]`; determines its random points.
         eps: radius of the ball in `norm`, in input units.
-        norm: `"l2"` or `"linf"`, the ball's; β is about L2 lengths in either.
+        norm: `"l2"` or `"linf"`, of the ball; β refers to L2 lengths in both.
         loss: name of the loss.
         iterations: number of power iterations.
         clip: whether points were clipped to the bounds.
@@ -75,7 +74,7 @@ class LocalSmoothness(Result):
 
     @property
     def beta(self) -> Tensor:
-        """The largest of all: no smaller β is possible, float64 `[example]`."""
+        """The largest of these: β is at least this, float64 `[example]`."""
         return torch.maximum(self.hessian_norm, self.gradient_change)
 
 
@@ -99,14 +98,14 @@ def local_smoothness(
 
     The Hessian's largest absolute eigenvalue comes from power iteration with Hessian-vector products (two backward
     passes): from a random unit vector, :math:`v\leftarrow Hv/\|Hv\|`. For a symmetric H, :math:`\|Hv\|` never falls and
-    never exceeds the eigenvalue, also where both :math:`\pm\lambda` are eigenvalues.
+    never exceeds the eigenvalue, even where both :math:`\pm\lambda` are eigenvalues.
 
     Networks of ReLUs have gradients that jump. Between the jumps the Hessian of `"margin"` is zero, and that of the
-    others comes from the softmax alone; across a jump :math:`\|\nabla J(a)-\nabla J(b)\|/\|a-b\|` grows without limit
-    as a and b approach each other, so that no β holds at all. What is measured between points some share of ε apart is
-    the smoothness at that scale, which is the one that `second_order_count` is used at.
+    other losses comes from the softmax alone; across a jump :math:`\|\nabla J(a)-\nabla J(b)\|/\|a-b\|` grows without
+    limit as a and b approach each other, so no β holds. Measuring between points some share of ε apart gives the
+    smoothness at that scale, which is the scale at which `second_order_count` is used.
 
-    All of it is float32: a curvature of less than about a millionth of the squared gradients of the logits is rounding.
+    Everything is float32: a curvature below about a millionth of the squared logit gradients is rounding error.
 
     Args:
         clf: the classifier.
@@ -123,7 +122,7 @@ def local_smoothness(
         progress: whether to show a progress bar after two seconds.
 
     Returns:
-        What was seen.
+        Curvatures and gradient changes, with the derived `beta`.
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
@@ -182,16 +181,16 @@ def second_order_count(
     For β-smooth J, :math:`J(x+r) - J(x) - g^Tr = \int_0^1 (\nabla J(x+tr) - g)^T r\,dt \ge -\int_0^1 \beta t \|r\|^2
     dt = -\beta\varepsilon^2/2` (only gradients between x and points near it enter). So :math:`g^Tr \ge \gamma +
     \beta\varepsilon^2/2` is enough, and that many orthogonal r of norm ε have it (see `claimed_dimension`). No larger
-    number is guaranteed: for the quadratic function whose Hessian is -β times the identity both inequalities are
+    number is guaranteed: for the quadratic function whose Hessian is -β times the identity, both inequalities are
     equalities.
 
-    The count falls with γ and with β. (The often quoted sentence that it is proportional to the increase of the loss
+    The count falls with γ and with β. (The often quoted claim that it is proportional to the increase of the loss
     contradicts the formula.)
 
     Args:
         gradient_norm: L2 norms of the gradients, `[example]`.
         eps: L2 norm of the perturbations, in input units.
-        gamma: increase of the loss that is wanted, one number or `[example]`.
+        gamma: increase of the loss required, one number or `[example]`.
         beta: smoothness of the loss between x and points at distance ε, one number or `[example]`.
         dimension: number of dimensions d of the input space.
 
@@ -211,15 +210,15 @@ def second_order_count(
 def best_second_order_count(
     gradient_norm: Tensor, gamma: Tensor | float, beta: Tensor | float, dimension: int
 ) -> tuple[Tensor, Tensor]:
-    r"""The radius at which `second_order_count` is largest, and the count there.
+    r"""The radius that maximises `second_order_count`, and the count there.
 
     :math:`\varepsilon\|g\|/(\gamma+\beta\varepsilon^2/2)` has its only maximum where its derivative vanishes, at
-    :math:`\gamma + \beta\varepsilon^2/2 = \beta\varepsilon^2`: at :math:`\varepsilon = \sqrt{2\gamma/\beta}`. The
-    square of its value there is :math:`\|g\|^2/(2\beta\gamma)`.
+    :math:`\gamma + \beta\varepsilon^2/2 = \beta\varepsilon^2`: at :math:`\varepsilon = \sqrt{2\gamma/\beta}`. Its
+    squared value there is :math:`\|g\|^2/(2\beta\gamma)`.
 
     Args:
         gradient_norm: L2 norms of the gradients, `[example]`.
-        gamma: increase of the loss that is wanted, >= 0, one number or `[example]`.
+        gamma: increase of the loss required, >= 0, one number or `[example]`.
         beta: smoothness of the loss, >= 0, one number or `[example]`.
         dimension: number of dimensions d of the input space.
 
@@ -248,19 +247,19 @@ def guarantee_share(
     clip: bool = False,
     progress: bool = True,
 ) -> Tensor:
-    r"""Whether a guarantee held on the network: the share of perturbations with :math:`J(x+r) \ge J(x)+\gamma`.
+    r"""Check a guarantee on the network: the share of perturbations with :math:`J(x+r) \ge J(x)+\gamma`.
 
-    Losses are computed in float64 where the module runs in it.
+    Losses are computed in float64 where the module supports it.
 
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
         y: classes, int64 `[example]`.
         perturbations: vectors r of each example, in input units, `[example, direction, *input]`.
-        gamma: increase of the loss that was guaranteed, one number or `[example]`.
+        gamma: increase of the loss guaranteed, one number or `[example]`.
         loss: as in `local_smoothness`.
-        count: how many of its perturbations, the first ones, each example has, int64 `[example]`; by default all.
-        clip: whether perturbed points are clipped to the bounds; the guarantee is about points that are not.
+        count: how many perturbations of each example to use, from the first, int64 `[example]`; by default all.
+        clip: whether perturbed points are clipped to the bounds; the guarantee assumes that they are not.
         progress: whether to show a progress bar after two seconds.
 
     Returns:
@@ -281,7 +280,7 @@ def guarantee_share(
     most = perturbations.shape[1]
     sizes = torch.full((len(x),), most) if count is None else count.cpu()
     if sizes.shape != (len(x),) or int(sizes.min()) < 0 or int(sizes.max()) > most:
-        raise ValueError(f"count must be {len(x)} numbers from 0 to {most}, got {count}")
+        raise ValueError(f"count must hold {len(x)} numbers from 0 to {most}, one per example, got {count}")
     example, direction = (torch.arange(most) < sizes[:, None]).nonzero(as_tuple=True)
     origin = x.detach().cpu()
 
@@ -290,7 +289,7 @@ def guarantee_share(
         return points.clamp(*clf.bounds) if clip else points
 
     def losses(points: Callable[[int, int], Tensor], classes: Tensor) -> Tensor:
-        rows = [torch.zeros(0, session.num_classes)]  # there may be no perturbation at all
+        rows = [torch.zeros(0, session.num_classes)]  # there may be no perturbations
         session.run(
             lambda i, j: clf.normalise(points(i, j).to(clf.device)),
             len(classes),
@@ -360,7 +359,7 @@ def _curvatures(
         for _ in range(iterations):
             gradient, product = session.hessian_vector(inputs, classes[start:stop], v, loss)
             v = steepest(product, "l2")
-            # The product's length, without squares of small numbers. Only rounding lets it fall.
+            # Norm of the product without squaring small numbers. It falls by rounding only.
             longer = torch.maximum(size, (product.double() * v.double()).flatten(1).sum(1))
             growth, size = 1 - torch.where(longer > 0, size / longer, 1.0), longer
         rows.append((gradient.cpu(), size.cpu(), growth.cpu()))
@@ -371,7 +370,7 @@ def _curvatures(
 
 
 def _change(gradients: Tensor, places: Tensor, first: int, second: int) -> Tensor:
-    """Change of the gradients per L2 distance from one point to another, `[example]`; 0 where they are one point."""
+    """Change of the gradients per L2 distance from one point to another, `[example]`; 0 where the points coincide."""
     distance = norms(places[second].double() - places[first].double())
     change = norms(gradients[second].double() - gradients[first].double())
     return torch.where(distance > 0, change / distance, 0.0)

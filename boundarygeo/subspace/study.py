@@ -1,4 +1,4 @@
-"""The search for frames around examples: those of the theory, and what optimising them adds."""
+"""The search for frames around examples: first-order frames, then optimised ones."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,7 +45,7 @@ class Settings:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """Arguments that have another value by default, as the command of a result has them."""
+        """Arguments that were filled in by default, for the recorded command of a result."""
         return {"max_dimension": self.cap, "grid": "full" if self.full else self.grid}
 
 
@@ -63,11 +63,11 @@ def check_settings(
     steps: int,
     seed: int,
 ) -> Settings:
-    """Refuse settings that are out of their range.
+    """Check settings and fill in defaults.
 
     Args:
-        dimension: number of dimensions of an input.
-        eps: as in `adversarial_dimension`, like all that follow.
+        dimension: number of input dimensions.
+        eps: as in `adversarial_dimension`, like all settings below.
         norm: likewise.
         method: likewise.
         rule: likewise.
@@ -82,7 +82,7 @@ def check_settings(
         The settings, with defaults filled in.
 
     Raises:
-        ValueError: if one is invalid.
+        ValueError: if a setting is invalid.
     """
     for name, value, known in (
         ("norm", norm, NORMS),
@@ -93,14 +93,14 @@ def check_settings(
         check_choice(value, name, known)
     eps, max_dimension, restarts, steps, seed = plain(eps, max_dimension, restarts, steps, seed)
     if method == "frame" and norm != "l2":
-        raise ValueError(f"norm must be 'l2' for method='frame', got {norm!r}")
+        raise ValueError(f"method='frame' works in L2 only: pass norm='l2', got {norm!r}")
     check_positive(eps, "eps")
     check_count(restarts, "restarts")
     check_count(steps, "steps")
     cap = min(DEFAULT_CAP, dimension) if max_dimension is None else max_dimension
     check_count(cap, "max_dimension")
     if cap > dimension:
-        raise ValueError(f"max_dimension must be at most the {dimension} dimensions of the inputs, got {cap}")
+        raise ValueError(f"max_dimension must be at most the number of input dimensions, {dimension}, got {cap}")
     orders = tuple(order for order in REGULAR_ORDERS if order <= cap)
     full = isinstance(grid, str) and grid == "full"
     if grid is None or full:
@@ -113,17 +113,17 @@ def check_settings(
             )
         if norm == "linf" and not set(sizes) <= set(orders):
             raise ValueError(
-                f"grid must be orders of regular Hadamard matrices for L∞, {list(orders)}, got {_line(grid)}"
+                f"in L∞, grid must be orders of regular Hadamard matrices, {list(orders)}, got {_line(grid)}"
             )
-        if norm == "linf":  # there are few: none is left out
+        if norm == "linf":  # few exist, so all are tried
             sizes = tuple(order for order in orders if order <= sizes[-1])
-    if method == "gaas":  # no larger frame is tried: counts at the last size are limited by it
+    if method == "gaas":  # no frame larger than the last size is tried
         cap = sizes[-1]
     return Settings(float(eps), norm, method, rule, box, cap, sizes, restarts, steps, seed, full)
 
 
 def _whole_numbers(values: object) -> tuple[int, ...]:
-    """Whole numbers of any kind of sequence; none where there is anything else."""
+    """Whole numbers of any kind of sequence; empty if there is anything else."""
     listed = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
     if not isinstance(listed, Iterable) or isinstance(listed, str):
         return ()
@@ -138,12 +138,12 @@ def _line(value: object) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """What a search found, and how to make its perturbations again.
+    """What a search found, and how to rebuild its perturbations.
 
     Attributes:
-        tried: sizes of frames, int64 `[example, attempt]`, 0 where there was none.
-        hits: successes of each, of the same shape.
-        parts: gives the perturbations of the best frames, part by part, and their examples.
+        tried: sizes of frames, int64 `[example, attempt]`, padded with 0.
+        hits: successes of each, same shape.
+        parts: yields the perturbations of the best frames and their examples, in parts.
     """
 
     tried: Tensor
@@ -156,12 +156,12 @@ class Best:
 
 
 class Study:
-    """The search on examples that are classified correctly and have a gradient.
+    """The search on examples that are correctly classified and have a gradient.
 
     Args:
-        opponents: the networks that every direction has to fool.
+        opponents: the networks; every direction has to fool all of them.
         x: examples `[example, *input]`.
-        gradient: direction with which frames are aligned, of the same shape, not zero.
+        gradient: directions to align frames with, same shape, not zero.
         settings: checked settings.
         index: number of each example, int64 `[example]`.
     """
@@ -174,7 +174,7 @@ class Study:
         self._held: dict[int, list[Frames]] = {}
 
     def first_order(self, progress: bool) -> Best:
-        """Frames of the theory, of which the best draw counts."""
+        """First-order frames: the best draw per example."""
         settings = self._settings
         if not len(self._x):
             empty = torch.zeros(0, 1, dtype=torch.int64)
@@ -190,7 +190,7 @@ class Study:
 
         def parts() -> Iterator[tuple[Tensor, Tensor]]:
             chosen = tried.gather(1, best_attempt(tried, hits, settings.rule)[:, None])[:, 0]
-            for draw in best.unique().flip(0).tolist():  # the last is often there still
+            for draw in best.unique().flip(0).tolist():  # the last draw is often still in memory
                 mine = ((best == draw) & (dimension.amax(0) > 0)).nonzero()[:, 0]
                 for example in mine.split(1024):
                     for start, stop in chunks(chosen[example], self._x[0].numel()):
@@ -201,7 +201,7 @@ class Study:
         return Best(tried, hits, parts)
 
     def beyond(self, first: Best, progress: bool) -> Best:
-        """Optimised frames, or those of the theory where they are better."""
+        """Optimised frames, or first-order ones where they are better."""
         settings = self._settings
         if not len(self._x):
             return first
@@ -252,9 +252,9 @@ class Study:
         return close_gaps(attempt, tried, hits, rule=rule, spare=math.inf if self._settings.full else None)
 
     def _families(self, draw: int) -> list[Frames]:
-        """The same frames for each network. Those of one draw are held at a time: they are large."""
+        """One family of frames per network. Only one draw is held in memory, because frames are large."""
         if draw not in self._held:
-            self._held.clear()  # before the next are made
+            self._held.clear()  # free memory before building the next
             self._held[draw] = self._made(draw)
         return self._held[draw]
 

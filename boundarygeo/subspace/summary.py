@@ -1,4 +1,4 @@
-"""Dimensions as a distribution: never the mean alone."""
+"""Summaries of dimensions as distributions, not only means."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -24,23 +24,23 @@ class Counted(Protocol):
 
     @property
     def correct(self) -> Tensor:
-        """Whether the example counts, bool `[example]`: every model that is concerned classifies it correctly."""
+        """Whether the example counts, bool `[example]`: all models involved classify it correctly."""
         ...
 
     @property
     def valid(self) -> Tensor:
-        """Whether there is a direction to begin with, bool `[example]`."""
+        """Whether there is a direction , bool `[example]`."""
         ...
 
     @property
     def max_dimension(self) -> int:
-        """Largest count that could be found."""
+        """Largest count ."""
         ...
 
 
 @runtime_checkable
 class Searched(Counted, Protocol):
-    """Counts that a search over frames found itself: `AdversarialDimension`, `SharedDimension`."""
+    """Counts from a search over frames: `AdversarialDimension`, `SharedDimension`."""
 
     @property
     def attempts(self) -> Tensor:
@@ -69,9 +69,9 @@ class DimensionSummary:
         at_cap: share of examples whose count was limited by the cap.
         excluded: number of examples left out because a model misclassifies them.
         without_gradient: number of examples that have no gradient; they count as zero.
-        tried: mean number of frames that were tried per example (`method="sequential"`: of searches that were made);
-            None for transferred counts.
-        closed: share of examples whose count is proven to be the best of all sizes up to the cap; None where nothing
+        tried: mean number of frames tried per example (`method="sequential"`: of searches); None for transferred
+            counts.
+        closed: share of examples whose count is proven to be the best over all sizes up to the cap; None where nothing
             can be proven: for transferred counts, and for methods other than `"gaas"`.
     """
 
@@ -87,14 +87,14 @@ class DimensionSummary:
 
 @analysis
 def dimension_summary(result: Counted, *, counts: Tensor | None = None) -> DimensionSummary:
-    """Mean, quantiles, the shares at zero and at the cap, and how thorough the search was.
+    """Mean, quantiles, the shares at zero and at the capand search thoroughness.
 
     Args:
-        result: what `adversarial_dimension`, `transferred_dimension` or `shared_dimension` gave. Transferred counts are
-            averaged over the examples that both models get right: summarise their own result, and with it
-            `counts=transferred.source` for the source's directions of the same examples.
-        counts: other counts of the same examples, such as `claimed`, `[example]`; by default the verified ones, of
-            which alone `tried` and `closed` speak.
+        result: result of `adversarial_dimension`, `transferred_dimension` or `shared_dimension`. Transferred counts are
+            averaged over the examples that both models classify correctly; for the source's own count on those
+            examples, pass the transferred result with `counts=transferred.source`.
+        counts: other counts of the same examples, such as `claimed`, `[example]`; by default the verified ones. `tried`
+            and `closed` always refer to the verified ones.
 
     Returns:
         The summary, over examples that were not excluded.
@@ -154,13 +154,13 @@ def at_least(result: Counted, counts: Tensor | None = None) -> tuple[np.ndarray,
 
 @dataclass(frozen=True)
 class NoiseSummary:
-    """Random noise beside the counts of the same examples.
+    """Success of random noise next to the adversarial counts of the same examples.
 
     Attributes:
         success: mean share of noise vectors that change the label, with its 95 % interval.
-        predicted: what first-order theory predicts for it, bounds ignored; None in L∞, where it says nothing.
-        rank_claimed: rank correlation of the success with the claimed counts.
-        rank_verified: with the verified counts.
+        predicted: success predicted by first-order theory, ignoring bounds; None in L∞, where it makes no prediction.
+        rank_claimed: rank correlation of the noise success with the claimed counts.
+        rank_verified: rank correlation of the noise success with the verified counts.
     """
 
     success: Estimate
@@ -170,7 +170,7 @@ class NoiseSummary:
 
 
 def noise_summary(result: AdversarialDimension, noise: NoiseSuccess, *, input_size: int) -> NoiseSummary:
-    """How often random noise changes the label, and how well the counts say for which examples.
+    """How often random noise changes the label, and how well the counts predict where.
 
     Args:
         result: result of `adversarial_dimension`.
@@ -193,7 +193,7 @@ def noise_summary(result: AdversarialDimension, noise: NoiseSuccess, *, input_si
 
 
 def mean_effective_rank(result: AdversarialDimension) -> Estimate:
-    """Effective rank of the perturbations that were counted, with its 95 % interval over the examples.
+    """Effective rank of the perturbations counted, with its 95 % interval over the examples.
 
     Args:
         result: result of `adversarial_dimension`.
@@ -211,7 +211,7 @@ def shortest_lengths(result: AdversarialDimension) -> tuple[float, ...] | None:
         result: result of `adversarial_dimension`.
 
     Returns:
-        The `QUANTILES`, infinite among examples without a direction; None for methods other than `"sequential"`.
+        The `QUANTILES`, inf for examples without a direction; None for methods other than `"sequential"`.
     """
     if result.distance is None:
         return None
@@ -219,10 +219,10 @@ def shortest_lengths(result: AdversarialDimension) -> tuple[float, ...] | None:
 
 
 def stop_shares(result: AdversarialDimension) -> dict[str, float]:
-    """For what share of the examples there was no further direction, by reason.
+    """Share of examples by reason for which their search ended.
 
     Args:
-        result: what `adversarial_dimension(..., method="sequential")` gave.
+        result: result of `adversarial_dimension(..., method="sequential")`.
 
     Returns:
         The share of each of `result.stops`; none for other methods.

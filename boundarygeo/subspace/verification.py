@@ -1,4 +1,4 @@
-"""The directions that are reported, looked at once more as they are: on the network, and among themselves."""
+"""Final check of the reported directions: success on the network, norms and orthogonality."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from torch import Tensor
 from boundarygeo.choices import Norm
 from boundarygeo.subspace.goal import Opponent
 
-_WORKING_BYTES = 1 << 27  # of perturbations looked at together
+_WORKING_BYTES = 1 << 27  # of perturbations checked together
 
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """Reported directions and what they are.
+    """Reported directions and their measured properties.
 
     Attributes:
-        count: how many directions of each example fool the network, int64 `[example]`.
-        orthogonality: largest |cosine| between two of them, float64 `[example]`; 0 where there are fewer than two.
+        count: number of directions per example that fool the network, int64 `[example]`.
+        orthogonality: largest |cosine| between two of them, float64 `[example]`; 0 with fewer than two.
         effective_rank: of the matrix of the directions at length 1 (Roy & Vetterli 2007): the exponential of the
             entropy of its normalised singular values, float64 `[example]`; their number if they are orthogonal.
         largest_norm: largest L2 norm of a perturbation, float64 `[example]`.
@@ -39,14 +39,14 @@ class Verified:
 def verify(
     opponents: Sequence[Opponent], x: Tensor, parts: Iterator[tuple[Tensor, Tensor]], *, norm: Norm, keep: bool
 ) -> Verified:
-    """Send perturbed inputs through networks as they are, in float32. To be called inside `running` of each.
+    """Evaluate perturbed inputs as they are, in float32. Call it inside `running` of each network.
 
     Args:
-        opponents: the networks: what does not fool all of them is dropped.
+        opponents: the networks; a direction counts only if it fools all of them.
         x: examples `[example, *input]`.
         parts: perturbations, float32 `[direction, *input]`, and their examples `[direction]`, ascending, with all
             directions of an example in one part.
-        norm: `"l2"` or `"linf"`: in which the largest norm is measured.
+        norm: `"l2"` or `"linf"`; norm in which to measure `largest_norm`.
         keep: whether the perturbations are returned.
 
     Returns:
@@ -59,7 +59,7 @@ def verify(
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
     for delta, owner in parts:
         labels = owner
-        for opponent in reversed(opponents):  # the labels that are kept are those of the first
+        for opponent in reversed(opponents):  # so that the labels of the first network remain
             labels = _labels(opponent, x, delta, owner)
             hit = opponent.goal.reached(labels, owner)
             delta, owner, labels = delta[hit], owner[hit], labels[hit]
@@ -70,7 +70,7 @@ def verify(
         length = delta.flatten(1).double().norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1).double()
         numbers["largest"].scatter_reduce_(0, owner, length, "amax")
         first = sizes.cumsum(0) - sizes
-        for size in sizes.unique().tolist():  # frames of the same size make one batch
+        for size in sizes.unique().tolist():  # one batch per frame size
             same = (sizes == size).nonzero()[:, 0]
             frame = delta[first[same][:, None] + torch.arange(size)].flatten(2).double()
             unit = frame / frame.norm(dim=2, keepdim=True)
@@ -97,14 +97,14 @@ def verify(
 
 
 def chunks(size: Tensor, input_size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of jobs whose rows fit into the working memory together, at least one job each.
+    """Ranges of jobs whose rows fit into the working memory, at least one job each.
 
     Args:
         size: number of rows of each job, int64 `[job]`.
         input_size: number of values in a row.
 
     Yields:
-        First and last (exclusive) job.
+        First and last (exclusive) job of each range.
     """
     limit, start, rows = max(1, _WORKING_BYTES // (8 * input_size)), 0, 0
     for job, more in enumerate(size.tolist()):

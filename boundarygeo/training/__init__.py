@@ -1,4 +1,4 @@
-"""Training of the zoo's models (or of any module), one short file per method, and checkpoints."""
+"""Training of zoo models (or any module), one short file per method, and checkpoints."""
 
 from boundarygeo.training.batchout import BatchOut
 from boundarygeo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

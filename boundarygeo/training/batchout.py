@@ -1,4 +1,4 @@
-"""BatchOut: features moved towards those of other examples of the batch (Subramanya, Mopuri, Babu 2018, ICVGIP)."""
+"""BatchOut: features moved towards those of other examples in the batch (Subramanya, Mopuri, Babu 2018, ICVGIP)."""
 
 from dataclasses import dataclass
 
@@ -15,22 +15,22 @@ PARTNERS = ("any", "same_class")
 
 @dataclass(frozen=True)
 class BatchOut:
-    r"""Cross-entropy of the true labels where features of some examples were moved towards (or away from) others'.
+    r"""Cross-entropy of the true labels, with features of some examples moved towards (or away from) those of others.
 
     .. math:: x^*_j = x_j + \eta\,(x_{R(j)} - x_j)
 
-    at pre-activations, for the first part of the batch, with no gradient through the added term. The partner R(j) is
-    one for all layers of a step. There is no change at test time: the hooks last for a training step only.
+    at pre-activations, for the first part of the batch, with no gradient through the added term. All layers of a step
+    share the partner R(j). The module is unchanged at test time: hooks exist during training steps only.
 
     Attributes:
-        eta: η, one value for all layers or one per layer; negative values move away. The paper has 0.05, 0.1, 0.1
+        eta: η, one value for all layers or one per layer; negative values move away. The paper uses 0.05, 0.1, 0.1
             (MNIST).
-        draw: `"fixed"`: η as it is; `"uniform"`: of each example and layer uniform between 0 and η (the paper's for
+        draw: `"fixed"`: η as given; `"uniform"`: uniform between 0 and η per example and layer (as in the paper for
             CIFAR-10); `"choice"`: each example draws one of the values of `eta` for all layers (mixed signs).
         layers: names of the layers whose outputs are moved, and `"input"` for the images; by default all linear and
-            convolution layers but the last one made.
-        partners: `"any"` other example of the batch, or another of the `"same_class"`, where there is one.
-        share: share of the batch that is moved, its first examples; ½ in the paper.
+            convolution layers but the last one.
+        partners: `"any"`: another example of the batch; `"same_class"`: another of the same class, if there is one.
+        share: share of the batch that is moved, from its start; ½ in the paper.
     """
 
     eta: tuple[float, ...] = (0.1,)
@@ -55,7 +55,9 @@ class BatchOut:
         """As `Method`; the partners are drawn, then the values of η as `draw` says."""
         names = self.layers or weighted_layers(module)[:-1]
         if not names:
-            raise ValueError("layers must be named for a module with a single linear or convolution layer, got none")
+            raise ValueError(
+                "pass layers=: the module has a single linear or convolution layer, so there is no default"
+            )
         moved = round(self.share * len(x))
         partner = draw_partners(y, self.partners, generator)[:moved].to(x.device)
         etas = {name: eta.to(x.device) for name, eta in self._draw_etas(names, moved, generator).items()}
@@ -89,10 +91,10 @@ def draw_partners(y: Tensor, partners: str, generator: torch.Generator) -> Tenso
     Args:
         y: labels `[batch]`.
         partners: `"any"` or `"same_class"`.
-        generator: on the CPU.
+        generator: generator on the CPU.
 
     Returns:
-        Their rows, int64 `[batch]`, uniform among the others that are allowed; where there is none, the example itself.
+        Their rows, int64 `[batch]`, uniform among the eligible others; the example itself if there is none.
     """
     labels, count = y.cpu(), len(y)
     allowed = ~torch.eye(count, dtype=torch.bool)

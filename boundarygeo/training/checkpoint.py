@@ -1,4 +1,4 @@
-"""Checkpoints: one file with the weights of a model of the zoo and all that is needed to use it again.
+"""Checkpoints: one file with the weights of a zoo model and everything needed to use it.
 
 The file is a dict of tensors and one JSON string, written by `torch.save` and read with `weights_only=True`.
 """
@@ -20,11 +20,11 @@ from boundarygeo.zoo.models import build_model, find_model
 from boundarygeo.zoo.weights import copy_state, read_tensors, write_tensors
 
 FORMAT_VERSION = 2  # 2: validation, best epoch and reason of a stop in the training
-"""Version of the layout of the file. A file with a higher number is refused, never guessed at."""
+"""Version of the file layout. Files with a higher number are rejected."""
 
 
 class NoCheckpointError(ValueError):
-    """A file is no checkpoint of boundarygeo, but may well be something else that is of use."""
+    """The file is not a checkpoint of boundarygeo, but may be another usable file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,14 @@ class Checkpoint:
         architecture: name of the model, as in `boundarygeo.zoo.find_model`.
         num_classes: number of logits.
         input_shape: channels, rows, columns.
-        mean: mean per channel that must be subtracted in front of the model, in input units, or None.
-        std: standard deviation per channel that must then be divided by, in input units, or None.
+        mean: mean per channel to subtract from the inputs, in input units, or None.
+        std: standard deviation per channel to divide by after that, in input units, or None.
         bounds: lowest and highest value of an input before the normalisation.
         class_names: name of each class, or empty.
         data: specification of the data it was trained on, or empty.
         method: name of the training method, or empty; its settings are in `training.config`.
-        training: how the training went until these weights, with its seed and settings, or None.
-        versions: versions of boundarygeo, Python, torch and numpy that trained it.
+        training: the training up to these weights, with its seed and settings, or None.
+        versions: versions of boundarygeo, Python, torch and numpy used in training.
     """
 
     architecture: str
@@ -61,12 +61,12 @@ class Checkpoint:
 def save_checkpoint(
     path: str | os.PathLike[str], module: nn.Module, checkpoint: Checkpoint, *, overwrite: bool = False
 ) -> Path:
-    """Write a model of the zoo to one file.
+    """Write a zoo model to a file.
 
     Args:
         path: the file; the suffix `.pt` is usual.
         module: the model, without normalisation.
-        checkpoint: what the file shall say about it.
+        checkpoint: description to store with the model.
         overwrite: whether an existing checkpoint may be replaced; anything else never is.
 
     Returns:
@@ -74,14 +74,14 @@ def save_checkpoint(
 
     Raises:
         ValueError: if the path exists and `overwrite` is false or it is not a checkpoint of boundarygeo, or the
-            architecture is not one of the zoo.
+            architecture is not in the zoo.
     """
     try:
         find_model(checkpoint.architecture)
     except ValueError as error:
-        raise ValueError(f"architecture must be one that can be rebuilt: {error}") from error
+        raise ValueError(f"architecture must be in the zoo: {error}") from error
     path = check_free(path, overwrite=overwrite, kind="checkpoint")
-    # Cloned, because a view would bring the whole tensor it looks into to the file.
+    # Cloned, because saving a view would write the whole tensor behind it.
     state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
     text = json.dumps({"format": FORMAT_VERSION, **dataclasses.asdict(checkpoint)})
     write_tensors(path, {"state": state, "json": text})
@@ -89,28 +89,28 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint]:
-    """Read a model that `save_checkpoint` wrote.
+    """Read a model written by `save_checkpoint`.
 
     Args:
         path: the file; no code in it is executed.
 
     Returns:
-        The model in evaluation mode, on the CPU and without normalisation, and what the file says about it.
+        The model in eval mode, on the CPU and without normalisation, and its description.
 
     Raises:
         NoCheckpointError: if the file is missing, broken, or not a checkpoint of boundarygeo.
-        ValueError: if it is of a newer format, or describes no model of the zoo.
+        ValueError: if its format is newer, or it describes no zoo model.
     """
     try:
         content = read_tensors(path)
     except ValueError as error:
-        raise NoCheckpointError(f"file must be a checkpoint of boundarygeo: {error}") from error
+        raise NoCheckpointError(f"not a checkpoint of boundarygeo: {error}") from error
     try:
         state, fields = dict(content["state"]), dict(json.loads(content["json"]))
         version = int(fields.pop("format"))
     except (KeyError, TypeError, ValueError) as error:
         raise NoCheckpointError(
-            f"file must be a checkpoint of boundarygeo, got {_kind_of(content)} in {str(path)!r}"
+            f"{str(path)!r} is not a checkpoint of boundarygeo: it holds {_kind_of(content)}"
         ) from error
     if version > FORMAT_VERSION:
         raise ValueError(
@@ -127,13 +127,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint
             input_shape=checkpoint.input_shape,
         )
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"checkpoint {str(path)!r} must describe a model of the zoo: {error}") from error
+        raise ValueError(f"checkpoint {str(path)!r} does not describe a zoo model: {error}") from error
     copy_state(module, state, source=str(path))
     return module.eval(), checkpoint
 
 
 def _kind_of(content: Mapping[str, Any]) -> str:
-    """What else a file of tensors may be."""
+    """Description of a file of tensors that is not a checkpoint."""
     parts = [content, *(part for part in content.values() if isinstance(part, Mapping))]
     if any(isinstance(value, Tensor) for part in parts for value in part.values()):
         return "weights alone"
@@ -141,5 +141,5 @@ def _kind_of(content: Mapping[str, Any]) -> str:
 
 
 def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    # JSON has no tuples, and every list in these dataclasses was one.
+    # JSON has no tuples; every list in these dataclasses was a tuple.
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

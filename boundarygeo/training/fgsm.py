@@ -13,14 +13,14 @@ from boundarygeo.training.perturbation import check_ball, climb, random_start
 
 @dataclass(frozen=True)
 class Fgsm:
-    """Cross-entropy of images after one step up the loss, from a random point of the ball, back onto the ball.
+    """Cross-entropy after one step of gradient ascent from a random point of the ball, projected back onto the ball.
 
     Attributes:
         eps: radius of the ball in `norm`, in input units; 8/255 is usual for CIFAR-10, 0.3 for MNIST.
-        step_size: length of the step in `norm`; by default 1.25 ε, as Wong et al.
+        step_size: length of the step in `norm`; by default 1.25 ε, as in Wong et al.
         norm: `"linf"` or `"l2"`.
-        random_start: whether to start at a random point; without, and with a step of ε, it is the method of Goodfellow
-            et al., which tends to catastrophic overfitting.
+        random_start: whether to start at a random point. Without it, and with a step of ε, this is the method of
+            Goodfellow et al., which tends to catastrophic overfitting.
     """
 
     eps: float = 8 / 255
@@ -32,13 +32,13 @@ class Fgsm:
         check_ball(self.eps, self.norm, self.step_size)
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As `Method`; the starting points are drawn."""
+        """As `Method`; the starting points are random."""
         logits = module(
             climb(
                 module,
                 x,
                 random_start(x, self.eps, self.norm, generator) if self.random_start else x,
-                # The gradient of the cross-entropy without the factor that vanishes in float32: equal steps.
+                # Gradient of the cross-entropy without the factor that underflows in float32; the step is the same.
                 lambda logits: loss_of(logits, y, "log_odds").sum(),
                 eps=self.eps,
                 norm=self.norm,

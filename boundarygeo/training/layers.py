@@ -1,7 +1,7 @@
-"""What methods need to know about the inside of a module: its layers by name, and how to change what they give.
+"""Access to a module's layers by name, and changes of their outputs.
 
-Hooks do it, so that any module will do, torchvision's too. Names are those of `module.named_modules()`, and `"input"`
-for the images.
+This works through hooks, and so for any module, including torchvision's. Names are those of `module.named_modules()`,
+and `"input"` for the images.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.Si
 
 
 class Network(nn.Module):
-    """A module with the normalisation of its images in front; names of layers are those of the module.
+    """A module preceded by the normalisation of its images; layer names are those of the module.
 
     Args:
         module: maps normalised images to logits.
@@ -39,7 +39,7 @@ class Network(nn.Module):
 
 
 def bare(module: nn.Module) -> nn.Module:
-    """The module without the normalisation that `Network` puts in front of it."""
+    """The module without the normalisation added by `Network`."""
     return module.module if isinstance(module, Network) else module
 
 
@@ -47,8 +47,8 @@ def find_layers(module: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]
     """Layers by name.
 
     Args:
-        module: where to look.
-        names: names of layers; `"input"` is passed over.
+        module: module to search.
+        names: names of layers; `"input"` is skipped.
 
     Returns:
         The layers, in the order of the names.
@@ -59,20 +59,21 @@ def find_layers(module: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]
     there = {name: layer for name, layer in bare(module).named_modules() if name}
     for name in names:
         if name != INPUT and name not in there:
-            raise ValueError(f"layers must be any of {', '.join((INPUT, *there))}, got {name!r}")
+            raise ValueError(f"module has no layer {name!r}: use any of {', '.join((INPUT, *there))}")
     return {name: there[name] for name in names if name != INPUT}
 
 
 def weighted_layers(module: nn.Module) -> tuple[str, ...]:
-    """Names of all linear and convolution layers, in the order in which they were made."""
+    """Names of all linear and convolution layers, in order of creation."""
     return tuple(name for name, layer in bare(module).named_modules() if isinstance(layer, nn.Linear | nn.Conv2d))
 
 
 def hidden_layers(module: nn.Module) -> tuple[str, ...]:
-    """Names of the parts of a module between which its hidden representations lie.
+    """Names of the submodules whose outputs are the hidden representations.
 
-    These are direct children, the last one (which gives the logits) excluded: the activations of an `nn.Sequential`, or
-    else the stages, which are those children that are an `nn.Sequential` themselves: `layer1` … `layer4` of a ResNet.
+    These are the direct children of the module except the last one, which gives the logits: the activations of an
+    `nn.Sequential`, or otherwise the stages, i.e. children that are an `nn.Sequential`: `layer1` … `layer4` of a
+    ResNet.
 
     Args:
         module: the module.
@@ -100,13 +101,13 @@ def forward_changed(
         module: the network.
         x: images `[batch, channel, row, col]`.
         names: names of the layers, and `"input"` for the images themselves.
-        change: name of a layer and what it gives `[batch, …]` to what is to be handed on instead.
+        change: maps the name of a layer and its output `[batch, …]` to the output to use instead.
 
     Returns:
-        Logits `[batch, class]`. The module has the hooks that it had, also after an exception.
+        Logits `[batch, class]`. The module keeps its own hooks, also after an exception.
 
     Raises:
-        ValueError: if a layer does not exist, gives no tensor, or is not used exactly once.
+        ValueError: if a layer does not exist, returns no tensor, or is not used exactly once.
     """
     names = tuple(names)
     with changed_outputs(find_layers(module, names), change):
@@ -115,7 +116,7 @@ def forward_changed(
 
 @contextmanager
 def changed_outputs(layers: Mapping[str, nn.Module], change: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
-    """Change the outputs of layers in the one forward pass that is made meanwhile.
+    """Change the outputs of layers during a single forward pass.
 
     Args:
         layers: the layers by name.
@@ -125,7 +126,7 @@ def changed_outputs(layers: Mapping[str, nn.Module], change: Callable[[str, Tens
         Nothing.
 
     Raises:
-        ValueError: if a layer gives no tensor, or is not used exactly once.
+        ValueError: if a layer returns no tensor, or is not used exactly once.
     """
     calls: Counter[str] = Counter()
     handles = []
@@ -138,7 +139,7 @@ def changed_outputs(layers: Mapping[str, nn.Module], change: Callable[[str, Tens
             handle.remove()
     for name in layers:
         if calls[name] != 1:
-            raise ValueError(f"layers must be used once in a forward pass, got {name!r}, used {calls[name]} times")
+            raise ValueError(f"layer {name!r} must be used once in a forward pass, got {calls[name]} times")
 
 
 def _hook(
@@ -147,7 +148,7 @@ def _hook(
     def act(layer: nn.Module, inputs: Any, output: Any) -> Tensor:
         calls[name] += 1
         if not isinstance(output, Tensor):
-            raise ValueError(f"layers must give tensors, got {type(output).__name__} from {name!r}")
+            raise ValueError(f"layer {name!r} must return a tensor, got {type(output).__name__}")
         return change(name, output)
 
     return act

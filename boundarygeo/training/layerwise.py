@@ -24,29 +24,28 @@ PRODUCTS = ("layer", "path")
 
 @dataclass(frozen=True)
 class Layerwise:
-    r"""Cross-entropy where the output y of each layer was moved up the loss, as far as a change within ε could move it.
+    r"""Cross-entropy with each layer's output y moved up the loss, as far as an input change within ε could move it.
 
     .. math:: y \leftarrow y + R, \qquad
               R = \varepsilon\,\Big(\prod_i |W_i|\Big)\mathbf{1} \odot \mathrm{sign}\,\partial L / \partial y
 
     where |W_i| acts as its layer does: as a matrix, or as a convolution with its kernel. At the input the product is
-    empty, and R is FGSM's step. The product may be read in two ways. Over this layer alone, ε bounds a change of what
-    goes into the layer. Over all layers up to this one, ε bounds a change of the image; as these bounds are far from
-    tight and add up, networks were then seen to train only with ε so small that nothing was gained (`layers` of
-    `("input", first layer)` excepted).
+    empty, and R is the FGSM step. The product can be read in two ways. Over this layer alone, ε bounds a change of the
+    layer's input. Over all layers up to this one, ε bounds a change of the image. These bounds are far from tight and
+    accumulate: in our tests, networks then trained only with ε too small to gain anything (except with `layers` of
+    `("input", first layer)`).
 
-    The gradient is that of the previous backward pass: on the same batch, which is then passed through the network
-    several times; or, with no such `replays`, of the previous batch, example by example (its first step has no
-    perturbation).
+    The gradient is that of the previous backward pass: on the same batch, which is passed through the network several
+    times; or, without such `replays`, of the previous batch, matched by position (the first step has no perturbation).
 
     Attributes:
-        eps: ε, in input units (for the image, and for the layer that sees it) and, with `product="layer"`, in units of
-            what goes into each other layer.
-        product: `"layer"` or `"path"`: whether the product is over this layer alone or all layers up to it.
+        eps: ε, in input units (for the image, and for the layer that receives it) and, with `product="layer"`, in units
+            of the input of each other layer.
+        product: `"layer"` or `"path"`: the product over this layer alone, or over all layers up to it.
         layers: names of the linear or convolution layers, and `"input"`; by default all of them.
-        replays: forward and backward passes over the batch that refresh the perturbations before the one that is
-            trained on; 0 to carry them over from the previous batch.
-        memory: gradients' signs of the previous batch; not a setting.
+        replays: forward and backward passes over the batch that refresh the perturbations before the training pass; 0
+            to reuse those of the previous batch.
+        memory: signs of the gradients of the previous batch; not a setting.
     """
 
     eps: float = 0.01
@@ -63,18 +62,18 @@ class Layerwise:
             raise ValueError(f"replays must be a whole number, at least 0, got {self.replays!r}")
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As `Method`; nothing is drawn."""
+        """As `Method`; nothing is random."""
         names = self.layers or (INPUT, *weighted_layers(module))
         for name, layer in find_layers(module, names).items():
             if not isinstance(layer, nn.Linear | nn.Conv2d):
-                raise ValueError(f"layers must be linear or convolutions, got {type(layer).__name__} for {name!r}")
+                raise ValueError(f"layer {name!r} must be linear or a convolution, got {type(layer).__name__}")
         lengths = reach(module, x[:1], names, self.eps, self.product)
         if not self.replays:
             return self._carried(module, x, y, names, lengths)
         signs: dict[str, Tensor] = {}
         for _ in range(self.replays):
             outputs: dict[str, Tensor] = {}
-            with evaluating(module):  # these passes do not move the statistics of batch normalisation
+            with evaluating(module):  # these passes must not update batch normalisation statistics
                 loss, _ = perturbed_loss(module, x, y, lengths, signs, outputs)
             gradients = torch.autograd.grad(loss, list(outputs.values()))
             signs = {name: gradient.sign() for name, gradient in zip(outputs, gradients, strict=True)}
@@ -102,15 +101,15 @@ def perturbed_loss(
     signs: dict[str, Tensor],
     outputs: dict[str, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and logits of a pass in which each layer's output is moved by its length along given signs.
+    """Cross-entropy and logits with each layer's output moved by a given length along given signs.
 
     Args:
         module: the network.
         x: images `[batch, channel, row, col]`, clipped to [0, 1] after being moved.
         y: labels `[batch]`.
         lengths: how far each named layer's output is moved, `[1, …]`.
-        signs: where to, `[example, …]`, for the layers that have some; a batch that is longer or shorter than they are
-            takes them in turn.
+        signs: directions of the moves, `[example, …]`, for layers that have some; repeated or cut to the length of the
+            batch.
         outputs: receives the moved outputs.
 
     Returns:
@@ -124,25 +123,24 @@ def perturbed_loss(
         if name == INPUT:
             h = h.clamp(0, 1).requires_grad_()
         outputs[name] = h
-        return h.clone()  # what follows may change it in place
+        return h.clone()  # later layers may change it in place
 
     logits = forward_changed(module, x, lengths, move)
     return F.cross_entropy(logits, y), logits
 
 
 def reach(module: nn.Module, x: Tensor, names: tuple[str, ...], eps: float, product: str) -> dict[str, Tensor]:
-    """How far each output of each layer can be moved by a change within ε of its input, or of the image.
+    """How far a change within ε of a layer's input, or of the image, can move each output of each layer.
 
-    ε·1 is sent through the module with |W| for its weights and no biases, in evaluation mode. This is exact for linear
-    and convolution layers, average pooling, batch normalisation (|γ|/σ is part of the product) and rectifiers, and a
-    bound for sums and maxima.
+    ε·1 is propagated with |W| as weights and no biases, in eval mode. This is exact for linear and convolution layers,
+    average pooling, batch normalisation (|γ|/σ is part of the product) and ReLUs, and a bound for sums and maxima.
 
     Args:
         module: the network.
-        x: one image `[1, channel, row, col]`: only its shape, type and device matter.
-        names: names of the layers, `"input"` included or not.
+        x: one image `[1, channel, row, col]`; only its shape, type and device matter.
+        names: names of the layers, optionally with `"input"`.
         eps: ε.
-        product: `"layer"`: every layer but the one that sees the image starts afresh with ε·1; or `"path"`.
+        product: `"layer"`: every layer but the one that receives the image starts again from ε·1; or `"path"`.
 
     Returns:
         Lengths `[1, …]` of the shape of each layer's output, detached.
@@ -164,7 +162,7 @@ def reach(module: nn.Module, x: Tensor, names: tuple[str, ...], eps: float, prod
         return inputs if len(used) == 1 else (torch.full_like(inputs[0], eps),)
 
     def keep(name: str, h: Tensor) -> Tensor:
-        lengths[name] = h.clone()  # what follows may change it in place
+        lengths[name] = h.clone()  # later layers may change it in place
         return h
 
     weighted = find_layers(inner, weighted_layers(inner)).values() if product == "layer" else ()

@@ -1,4 +1,4 @@
-"""The training loop that all methods share."""
+"""The training loop shared by all methods."""
 
 import hashlib
 import math
@@ -29,16 +29,16 @@ from boundarygeo.zoo.data import Augmentation, Split
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a training went.
+    """Course and settings of a training.
 
     Attributes:
-        loss: mean loss of each epoch, of the batches as they were trained on.
-        accuracy: share of these that were classified correctly, in each epoch.
-        test_accuracy: accuracy on the test split after each epoch; empty where no test split was given.
-        seconds: wall-clock time in s, without what a killed run did after its last saved state.
+        loss: mean training loss of each epoch.
+        accuracy: share of training examples classified correctly, in each epoch.
+        test_accuracy: accuracy on the test split after each epoch; empty without a test split.
+        seconds: wall-clock time in s, excluding work lost when a run was killed.
         seed: seed of the data order, the method and dropout.
-        config: remaining settings that decide the result; `rule` says which epoch is the best and when to stop.
-        validation_accuracy: robust accuracy on the validation split after each epoch; empty where none was given.
+        config: other settings that determine the result; `rule` says how the best epoch is chosen and when to stop.
+        validation_accuracy: robust accuracy on the validation split after each epoch; empty without one.
         best_epoch: number of the best epoch, from 1, or None without a validation split.
         stopped: why the training ended before its last epoch, or empty.
     """
@@ -55,7 +55,7 @@ class TrainingResult:
 
 
 def seed_spread(results: Sequence[TrainingResult]) -> tuple[float, float]:
-    """Test accuracy of the last epoch over trainings that differ by their seed.
+    """Test accuracy of the last epoch over trainings that differ in their seed.
 
     Args:
         results: at least two.
@@ -70,10 +70,10 @@ def seed_spread(results: Sequence[TrainingResult]) -> tuple[float, float]:
 class NonFiniteLossError(ValueError):
     """The loss became NaN or infinite.
 
-    The module has the weights that it had after the last whole epoch, or to begin with where there was none.
+    The module gets the weights of the last complete epoch, or its initial ones.
 
     Attributes:
-        result: what was reached until then.
+        result: result up to that point.
     """
 
     def __init__(self, message: str, result: TrainingResult) -> None:
@@ -106,45 +106,44 @@ def train(
 ) -> TrainingResult:
     """Train a module in place with AdamW and a one-cycle schedule of the learning rate.
 
-    The weights afterwards depend on the arguments alone, and the caller's random state is left as it was. With a state
-    file, a training that was killed goes on where the file was last written, and ends, on the same device, with the
-    weights of a training that was not, bit for bit.
+    The final weights depend on the arguments alone, and the caller's random state is not changed. With a state file, a
+    killed training resumes from the last saved state and, on the same device, ends with bit-identical weights.
 
     Args:
-        module: maps normalised images to logits. It is moved to the device, and keeps the mode it had.
+        module: maps normalised images to logits. It is moved to the device, and keeps its mode.
         split: training images in [0, 1] and labels.
-        method: what is minimised, e.g. `Mixup(alpha=0.2)`; `boundarygeo.training.METHODS` has all by name.
+        method: training method, e.g. `Mixup(alpha=0.2)`; see `boundarygeo.training.METHODS`.
         epochs: number of passes over the split.
-        batch_size: most examples per step; the batches of an epoch differ in size by at most one.
-        learning_rate: highest learning rate of the cycle.
+        batch_size: largest number of examples per step; the batches of an epoch differ in size by at most one.
+        learning_rate: peak learning rate of the cycle.
         weight_decay: decoupled weight decay per step, relative to the learning rate.
-        mean: mean per channel that is subtracted in front of the module, or None for no normalisation.
-        std: standard deviation per channel that is then divided by, or None with `mean`.
+        mean: mean per channel subtracted from the images, or None for no normalisation.
+        std: standard deviation per channel to divide by after that, or None with `mean`.
         augment: random change of each batch of images, e.g. `boundarygeo.zoo.crop_and_flip`, or None.
         seed: seed of the data order, the augmentation, the method's random numbers and dropout.
-        device: `"auto"` (the GPU where there is one), `"cpu"`, `"cuda"` or `"cuda:1"`.
-        precision: `"float32"`; `"bfloat16"`, in which the losses are computed under autocast while the weights stay
-            float32; or `"auto"`, bfloat16 on GPUs that have it and else float32.
-        test: split to report the accuracy on after each epoch.
-        validation: held-out split (`boundarygeo.zoo.hold_out`) to choose the best epoch by, as `selection` says.
-        selection: which epoch is the best, and when to stop.
-        on_best: called after each epoch that is the best so far, with the result so far, while the module has the
-            weights of that epoch; for instance to save them.
-        state: file to keep the state of the training in, and to go on from where it exists.
-        save_seconds: time between two writings of the state, in s; it is written after the last step, too.
+        device: `"auto"` (the GPU, if there is one), `"cpu"`, `"cuda"` or `"cuda:1"`.
+        precision: `"float32"`; `"bfloat16"`: losses are computed under autocast, weights stay float32; or `"auto"`:
+            bfloat16 on GPUs that support it, else float32.
+        test: split for the reported accuracy after each epoch.
+        validation: held-out split (`boundarygeo.zoo.hold_out`) used by `selection` to choose the best epoch.
+        selection: how to choose the best epoch, and when to stop.
+        on_best: called after each epoch that is the best so far, with the result so far, while the module has that
+            epoch's weights; for instance to save them.
+        state: file for the state of the training; if it exists, the training resumes from it.
+        save_seconds: time between two saves of the state, in s; it is also saved after the last step.
         progress: whether to show a progress bar (in a terminal or notebook).
 
     Returns:
-        Loss and accuracies per epoch.
+        Loss and accuracies per epoch, with the settings.
 
     Raises:
-        ValueError: if an argument is out of range, the module does not give one logit per class, or the state is of a
-            training with another configuration.
-        NonFiniteLossError: if the loss stops being finite: a `ValueError`, too.
+        ValueError: if an argument is out of range, the module does not return one logit per class, or the state belongs
+            to a training with other settings.
+        NonFiniteLossError: if the loss stops being finite (a `ValueError`).
     """
     for name, part in {"split": split, "test": test, "validation": validation}.items():
         if part is not None and not len(part):
-            raise ValueError(f"{name} must have examples, got none")
+            raise ValueError(f"{name} split is empty: it must have examples")
     for name, value in {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}.items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
@@ -176,7 +175,7 @@ def train(
 
 
 class _Run:
-    """One training: what changes from step to step, and what the steps need."""
+    """State and tools of one training."""
 
     def __init__(
         self,
@@ -234,7 +233,7 @@ class _Run:
         return self._result()
 
     def _run_epoch(self, bar: tqdm) -> None:
-        # The state of a half epoch holds the generator as it was before the order was drawn, to draw it again.
+        # Within an epoch the saved generator is from before the order was drawn, so that the order can be redrawn.
         self.order = self.random.order.get_state()
         batches = torch.randperm(len(self.split), generator=self.random.order).tensor_split(self.steps)
         now = self.progress
@@ -255,7 +254,7 @@ class _Run:
                 self._save(within_epoch=True)
 
     def _step(self, rows: Tensor) -> tuple[float, int]:
-        """One step; gives the loss and how many examples were classified correctly."""
+        """One step; returns the loss and the number of correctly classified examples."""
         x, y = self.split.x[rows], self.split.y[rows].to(self.device)
         if self.augment is not None:
             x = self.augment(x, self.random.augmentation)
@@ -263,7 +262,9 @@ class _Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             loss, logits = self.method(self.network, x.to(self.device), y, generator=self.random.method)
         hits = (logits.argmax(1) == y).sum()
-        value, right = torch.stack([loss.detach().double(), hits.double()]).tolist()  # the only wait for the device
+        value, right = torch.stack(
+            [loss.detach().double(), hits.double()]
+        ).tolist()  # the only synchronisation with the device
         if not math.isfinite(value):
             self._give_up(value)
         self.optimizer.zero_grad()
@@ -334,7 +335,7 @@ class _Run:
         self.random.restore(random)
 
     def _identity(self) -> dict[str, Any]:
-        """What decides the result beside the settings."""
+        """What determines the result besides the settings."""
         digest = hashlib.sha256()
         for split in (self.split, *([] if self.validation is None else [self.validation])):
             for values in (split.x, split.y):
@@ -367,9 +368,9 @@ class _Run:
 def _resolve_device(device: str) -> torch.device:
     available = torch.cuda.is_available()
     name = ("cuda" if available else "cpu") if device == "auto" else device
-    # The random state of other kinds of device can neither be seeded nor restored in one way.
+    # Other kinds of device have no common way to seed and restore their random state.
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name) or (name != "cpu" and not available):
-        missing = "" if available else " (there is no CUDA device here)"
+        missing = "" if available else " (no CUDA device is available)"
         raise ValueError(f"device must be auto, cpu or cuda{missing}, got {device!r}")
     return torch.device(name)
 
@@ -388,9 +389,7 @@ def _check_normalisation(
         return None, None
     channels = split.x.shape[1]
     if mean is None or std is None or not len(mean) == len(std) == channels or min(std) <= 0:
-        raise ValueError(
-            f"mean and std must be given together, {channels} of each and std positive, got {mean} and {std}"
-        )
+        raise ValueError(f"mean and std need one value per channel ({channels}), std positive, got {mean} and {std}")
     return tuple(mean), tuple(std)
 
 
@@ -401,7 +400,7 @@ def _check_labels(network: nn.Module, splits: dict[str, Split | None], device: t
         logits = _logits(network, split.x[:1].to(device))
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
             got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"module must give logits [1, classes] for one image, got {got}")
+            raise ValueError(f"module must return logits [1, classes] for one image, got {got}")
         low, high = int(split.y.min()), int(split.y.max())
         if low < 0 or high >= logits.shape[1]:
             raise ValueError(f"{name}labels must be from 0 to {logits.shape[1] - 1}, got {low} to {high}")

@@ -13,14 +13,14 @@ from boundarygeo.training.mixup import draw_weight
 
 @dataclass(frozen=True)
 class ManifoldMixup:
-    """Mixup of what one layer gives: per batch one layer of a list, one λ ~ Beta(α, α) and one permutation are drawn.
+    """Mixup of one layer's output: per batch, one layer of a list, one λ ~ Beta(α, α) and one permutation are drawn.
 
     L = λ CE(f(h̃), y) + (1−λ) CE(f(h̃), y_π) with h̃ = λh + (1−λ)h_π, section 2 of the paper.
 
     Attributes:
         alpha: α, 2 in the paper.
-        layers: names of the layers, `"input"` included where the images are to be mixed; by default the input and the
-            first two of `hidden_layers`, as in the paper.
+        layers: names of the layers, with `"input"` for mixing the images; by default the input and the first two of
+            `hidden_layers`, as in the paper.
     """
 
     alpha: float = 2.0
@@ -31,9 +31,9 @@ class ManifoldMixup:
         check_names(self.layers)
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As `Method`; the layer, λ and the permutation are drawn, in this order."""
+        """As `Method`; draws the layer, λ and the permutation, in this order."""
         names = self.layers or (INPUT, *hidden_layers(module)[:2])
-        find_layers(module, names)  # a name that is wrong is an error before it is drawn
+        find_layers(module, names)  # raise for a wrong name even if it is not drawn
         name = names[int(torch.randint(len(names), (), generator=generator))]
         weight = draw_weight(self.alpha, generator)
         partner = torch.randperm(len(x), generator=generator).to(x.device)

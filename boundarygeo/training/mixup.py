@@ -16,11 +16,11 @@ from boundarygeo.training.method import check_number
 class Mixup:
     """Cross-entropy of λx_i + (1−λ)x_j against λy_i + (1−λ)y_j, with one λ ~ Beta(α, α) per batch.
 
-    It is torchvision's transform: j is the example before i in the shuffled batch. The reported accuracy counts y_i,
-    whatever its weight.
+    This is torchvision's transform: j is the example before i in the shuffled batch. The reported accuracy counts y_i,
+    regardless of its weight.
 
     Attributes:
-        alpha: α; 1 is uniform, small values leave most images nearly as they are.
+        alpha: α; 1 is uniform, small values leave most images almost unchanged.
     """
 
     alpha: float = 1.0
@@ -29,21 +29,21 @@ class Mixup:
         check_number(self.alpha, "alpha", above=0)
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As `Method`; one λ is drawn."""
+        """As `Method`; draws one λ."""
         seen = int(y.max()) + 1
         with drawn_from(generator):
             mixed, shares = v2.MixUp(alpha=self.alpha, num_classes=seen)(x, y)
         logits = module(mixed)
-        # The transform asks for the number of classes, which only the logits tell.
+        # The transform needs the number of classes, which is known from the logits.
         return F.cross_entropy(logits, F.pad(shares, (0, logits.shape[1] - seen))), logits
 
 
 def draw_weight(alpha: float, generator: torch.Generator) -> float:
-    """A weight λ ~ Beta(α, α).
+    """Draw a weight λ ~ Beta(α, α).
 
     Args:
         alpha: α.
-        generator: on the CPU; one number is drawn from it.
+        generator: generator on the CPU, which gives one number.
 
     Returns:
         The weight, in [0, 1].
@@ -54,15 +54,15 @@ def draw_weight(alpha: float, generator: torch.Generator) -> float:
 
 @contextmanager
 def drawn_from(generator: torch.Generator) -> Iterator[None]:
-    """Let what draws from the global generator of the CPU be decided by one number of another generator.
+    """Make draws from the CPU's global generator depend on one number from another generator.
 
-    The distributions of PyTorch take no generator of their own.
+    PyTorch's distributions do not accept a generator.
 
     Args:
         generator: on the CPU.
 
     Yields:
-        Nothing; the global generator is afterwards as it was.
+        Nothing; the global generator is restored afterwards.
     """
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):

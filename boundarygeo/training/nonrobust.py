@@ -20,7 +20,7 @@ class NonRobustSplit(Split):
 
     Attributes:
         true: true labels, int64 `[example]`.
-        found: whether the classifier takes the image for its target, bool `[example]`.
+        found: whether the classifier predicts the target, bool `[example]`.
     """
 
     true: Tensor
@@ -39,27 +39,27 @@ def non_robust_dataset(
     seed: int = 0,
     progress: bool = True,
 ) -> NonRobustSplit:
-    """Images moved towards a target class that the classifier sees there, and labelled as that target.
+    """Images moved towards a target class until the classifier predicts it, labelled as that target.
 
-    To a person nearly all of them look mislabelled: what a network learns from them and applies to the true test images
-    are features of the target class that a small perturbation can add.
+    To a person almost all of them look mislabelled: what a network learns from them that transfers to the true test
+    images are features of the target class that a small perturbation can add.
 
     Args:
         clf: a classifier after standard training.
-        split: images and true labels, in the bounds of the classifier.
-        targets: `"random"`: uniform among all classes, the true one included, so that robust features say nothing about
-            the label (the paper's D_rand); `"next"`: y + 1 modulo the number of classes, so that robust features point
-            to another class (D_det).
-        eps: radius of the ball in `norm`, in input units; the paper has 0.5 in L2 for CIFAR-10.
+        split: images and true labelswithin the bounds of the classifier.
+        targets: `"random"`: uniform among all classes, including the true one, so that robust features carry no
+            information on the label (the paper's D_rand); `"next"`: y + 1 modulo the number of classes, so that robust
+            features point to another class (D_det).
+        eps: radius of the ball in `norm`, in input units; the paper uses 0.5 in L2 for CIFAR-10.
         norm: `"l2"` or `"linf"`.
-        steps: number of PGD's steps, which start at the image and do not stop at their success.
-        step_size: length of a step in `norm`; by default 2.5 ε / steps. The paper has 0.1.
+        steps: number of PGD steps, which start at the image and do not stop at success.
+        step_size: length of a step in `norm`; by default 2.5 ε / steps. The paper uses 0.1.
         seed: seed of the random targets.
         progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The images, in the order of the split, all labelled as their targets, also where the attack failed (`found`).
-        Images that the classifier takes for their target to begin with are left as they are.
+        The images, in the order of the split, all labelled as their targets, even where the attack failed (`found`).
+        Images that the classifier already assigns to their target are unchanged.
 
     Raises:
         TypeError: as `boundarygeo.attacks.pgd`.

@@ -1,7 +1,7 @@
-"""The inner maximisation of adversarial training: steps up a loss inside a ball and the bounds [0, 1].
+"""The inner maximisation of adversarial training: gradient ascent inside a ball and the bounds [0, 1].
 
-`boundarygeo.attacks` measures finished classifiers on frozen copies and with random starts that belong to the examples;
-here the network changes with every batch, and what is wanted is speed.
+`boundarygeo.attacks` evaluates finished classifiers on frozen copies, with random starts tied to the examples; in
+training the network changes with every batch, and speed matters most.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,14 +29,14 @@ def climb(
 ) -> Tensor:
     """Projected gradient ascent from given starting points.
 
-    The network is in evaluation mode meanwhile: the steps do not move the statistics of batch normalisation, and every
-    example has its own gradient (Pang et al. 2021, arXiv 2010.00467, section 3.5, compare both).
+    The network is in eval mode meanwhile: the steps do not update batch normalisation statistics, and every example has
+    its own gradient (Pang et al. 2021, arXiv 2010.00467, section 3.5, compare both).
 
     Args:
         module: the network, of images in [0, 1].
         x: centres of the balls `[batch, channel, row, col]`.
         start: starting points, of the same shape.
-        objective: logits `[batch, class]` to a scalar, a sum over examples, that is to grow.
+        objective: maps logits `[batch, class]` to the scalar to maximise, a sum over examples.
         eps: radius of the ball in `norm`.
         norm: `"linf"` or `"l2"`.
         steps: number of steps.
@@ -62,7 +62,7 @@ def random_start(x: Tensor, eps: float, norm: Norm, generator: torch.Generator) 
         x: images `[batch, channel, row, col]`.
         eps: radius in `norm`.
         norm: `"linf"` or `"l2"`.
-        generator: on the CPU.
+        generator: generator on the CPU.
 
     Returns:
         Points of the same shape.
@@ -78,7 +78,7 @@ def random_start(x: Tensor, eps: float, norm: Norm, generator: torch.Generator) 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode, and every part of it back into its own mode afterwards.
+    """Put a module into eval mode, and restore the mode of every submodule afterwards.
 
     Args:
         module: the module.
@@ -96,7 +96,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def check_ball(eps: float, norm: Norm, step_size: float | None, steps: int = 1) -> None:
-    """Refuse settings of `climb` that are out of their range.
+    """Check settings of `climb`.
 
     Args:
         eps: radius.
@@ -105,7 +105,7 @@ def check_ball(eps: float, norm: Norm, step_size: float | None, steps: int = 1) 
         steps: number of steps.
 
     Raises:
-        ValueError: if one is.
+        ValueError: if one is out of range.
     """
     check_number(eps, "eps", least=0)
     check_choice(norm, "norm", NORMS)

@@ -13,12 +13,12 @@ from boundarygeo.training.perturbation import check_ball, climb, random_start
 
 @dataclass(frozen=True)
 class Pgd:
-    """Cross-entropy of images after several steps up the loss inside a ball, from a random point of it.
+    """Cross-entropy after several steps of gradient ascent inside a ball, from a random point of it.
 
     Attributes:
         eps: radius of the ball in `norm`, in input units; 8/255 is usual for CIFAR-10, 0.3 for MNIST.
-        steps: number of steps; Madry et al. take 7 for CIFAR-10.
-        step_size: length of a step in `norm`; by default 2.5 ε / steps, as `boundarygeo.attacks.pgd`.
+        steps: number of steps; Madry et al. use 7 for CIFAR-10.
+        step_size: length of a step in `norm`; by default 2.5 ε / steps, as in `boundarygeo.attacks.pgd`.
         norm: `"linf"` or `"l2"`.
     """
 
@@ -31,13 +31,13 @@ class Pgd:
         check_ball(self.eps, self.norm, self.step_size, self.steps)
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As `Method`; the starting points are drawn."""
+        """As `Method`; the starting points are random."""
         logits = module(
             climb(
                 module,
                 x,
                 random_start(x, self.eps, self.norm, generator),
-                # The gradient of the cross-entropy without the factor that vanishes in float32: equal steps.
+                # Gradient of the cross-entropy without the factor that underflows in float32; the step is the same.
                 lambda logits: loss_of(logits, y, "log_odds").sum(),
                 eps=self.eps,
                 norm=self.norm,

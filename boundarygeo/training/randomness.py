@@ -1,4 +1,4 @@
-"""The streams of random numbers of a training, each of its own, so that none decides another."""
+"""Independent streams of random numbers of a training."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 STREAMS = ("order", "method", "global", "augmentation")
-"""Data order, the method, the global generators (dropout), and augmentation."""
+"""Streams for the data order, the method, the global generators (dropout) and augmentation."""
 
 
 class Randomness:
-    """Generators that one seed decides.
+    """Generators seeded from one seed.
 
     Args:
         seed: the seed.
@@ -19,7 +19,7 @@ class Randomness:
 
     Attributes:
         order: data order.
-        method: the method's.
+        method: the training method.
         augmentation: augmentation of the images.
     """
 
@@ -34,10 +34,10 @@ class Randomness:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Seed the global generators, have deterministic convolutions; restore both afterwards."""
+        """Seed the global generators and use deterministic convolutions; restore both afterwards."""
         deterministic = torch.backends.cudnn.deterministic
         with torch.random.fork_rng(devices=[] if self.gpu is None else [self.gpu]):
-            # Not torch.manual_seed, which would also reseed the devices whose state is not restored here.
+            # Not torch.manual_seed, which would also reseed devices whose state is not restored here.
             torch.default_generator.manual_seed(self.seeds["global"])
             if self.gpu is not None:
                 torch.cuda.default_generators[self.gpu].manual_seed(self.seeds["global"])
@@ -48,7 +48,7 @@ class Randomness:
                 torch.backends.cudnn.deterministic = deterministic
 
     def states(self) -> dict[str, Tensor]:
-        """State of each generator; to be called within `running`."""
+        """State of each generator; call it within `running`."""
         states = {name: getattr(self, name).get_state() for name in ("order", "method", "augmentation")}
         states["global"] = torch.default_generator.get_state()
         if self.gpu is not None:
@@ -56,7 +56,7 @@ class Randomness:
         return states
 
     def restore(self, states: Mapping[str, Tensor]) -> None:
-        """Put each generator into a state that `states` gave; to be called within `running`."""
+        """Restore each generator from `states`; call it within `running`."""
         for name in ("order", "method", "augmentation"):
             getattr(self, name).set_state(states[name])
         torch.default_generator.set_state(states["global"])

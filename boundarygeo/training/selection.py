@@ -1,6 +1,6 @@
-"""Which epoch is the best, and when to stop: robust accuracy on held-out training images.
+"""Choice of the best epoch, and early stopping: robust accuracy on held-out training images.
 
-Robust accuracy falls again late in adversarial training (Rice, Wong, Kolter 2020, arXiv 2002.11569), while the loss and
+Robust accuracy declines late in adversarial training (Rice, Wong, Kolter 2020, arXiv 2002.11569), while the loss and
 the clean accuracy still improve.
 """
 
@@ -19,13 +19,13 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class Selection:
-    """How epochs are compared.
+    """How to compare epochs.
 
     Attributes:
-        eps: radius of PGD's ball in `norm`, in input units; 0 compares clean accuracy.
+        eps: radius of the PGD ball in `norm`, in input units; 0 compares clean accuracy.
         norm: `"linf"` or `"l2"`.
-        steps: number of PGD's steps, of length 2.5 ε / steps.
-        patience: epochs without a new best after which training stops, or None to train to the end.
+        steps: number of PGD steps, of length 2.5 ε / steps.
+        patience: number of epochs without a new best after which training stops, or None to disable.
     """
 
     eps: float = 8 / 255
@@ -57,10 +57,10 @@ class Selection:
         Args:
             module: the network, of images in [0, 1].
             split: held-out examples.
-            device: where the network is.
+            device: the network's device.
 
         Returns:
-            Share of the examples that are classified correctly under the attack.
+            Share of the examples classified correctly under the attack.
         """
         generator = torch.Generator().manual_seed(0)
         correct = 0

@@ -1,4 +1,4 @@
-"""Standard training: the cross-entropy of the images as they are."""
+"""Standard training: cross-entropy of unperturbed images."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,6 @@ class Standard:
     """Mean cross-entropy, L = −mean_i log softmax(f(x_i))[y_i]. No settings."""
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As `Method`; nothing is drawn."""
+        """As `Method`; nothing is random."""
         logits = module(x)
         return F.cross_entropy(logits, y), logits

@@ -1,7 +1,7 @@
-"""The state of a training between two steps, in one file of tensors and JSON, to go on from as if nothing had happened.
+"""The state of a training between two steps, in one file of tensors and JSON, from which it resumes bit for bit.
 
-It holds what decides the rest of the training: weights and buffers, the optimizer's averages, the place in the schedule
-and in the epoch, and the state of every generator of random numbers.
+It holds everything that determines the rest of the training: weights and buffers, the optimizer's averages, the
+position in the schedule and the epoch, and the state of every random generator.
 """
 
 import dataclasses
@@ -18,25 +18,25 @@ from torch.optim.lr_scheduler import OneCycleLR
 from boundarygeo.zoo.weights import copy_state, read_tensors, write_tensors
 
 FORMAT_VERSION = 1
-"""Version of the layout of the file. Another one is refused."""
+"""Version of the file layout. Other versions are rejected."""
 
 
 @dataclass
 class Progress:
-    """How far a training is, and what it has shown so far.
+    """Progress and results of a training so far.
 
     Attributes:
-        step: finished steps of the epoch.
-        loss_sum: sum of the losses of the epoch's examples.
-        correct: number of them that were classified correctly.
-        seen: number of them.
+        step: finished steps of the current epoch.
+        loss_sum: sum of the losses of the current epoch's examples.
+        correct: number of those classified correctly.
+        seen: number of those examples.
         loss: mean loss of each finished epoch.
         accuracy: accuracy of each finished epoch.
         test_accuracy: accuracy on the test split after each epoch.
         validation_accuracy: robust accuracy on the validation split after each epoch.
         best_epoch: number of the best epoch, from 1, or None.
         seconds: wall-clock time in s.
-        stopped: why it ended before the last epoch, or empty.
+        stopped: why the training ended before the last epoch, or empty.
     """
 
     step: int = 0
@@ -69,18 +69,18 @@ def save_state(
     progress: Progress,
     config: Mapping[str, Any],
 ) -> None:
-    """Write the state, whole or not at all.
+    """Write the state, atomically.
 
     Args:
-        path: the file; what is there is replaced.
+        path: the file; an existing one is replaced.
         module: the module.
         optimizer: its optimizer.
         schedule: the optimizer's schedule.
         random: state of each generator.
-        memory: tensors that the method carries from one step to the next.
-        good: weights and buffers before this epoch, or nothing between two epochs.
-        progress: how far the training is.
-        config: what decides the result; `load_state` compares it.
+        memory: tensors of the method that persist between steps.
+        good: weights and buffers before this epoch; empty between two epochs.
+        progress: progress of the training.
+        config: settings that determine the result, compared by `load_state`.
     """
     state = optimizer.state_dict()
     averages = {
@@ -113,22 +113,22 @@ def load_state(
     memory: dict[str, Tensor],
     config: Mapping[str, Any],
 ) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
-    """Put a training back into the state of a file.
+    """Restore a training from a file.
 
     Args:
-        path: a file that `save_state` wrote; no code in it is executed.
+        path: a file written by `save_state`; no code in it is executed.
         module: receives the weights and buffers.
         optimizer: receives the averages.
-        schedule: receives its place.
-        memory: receives what the method carries.
-        config: must be that of the file.
+        schedule: receives its position.
+        memory: receives the method's tensors.
+        config: settings, which must equal those in the file.
 
     Returns:
-        How far the training is, the state of each generator, and the weights before this epoch.
+        The progress, the state of each generator, and the weights before this epoch.
 
     Raises:
-        ValueError: if the file is no such state, or of a training with another configuration: the message says what
-            differs. Nothing is changed then.
+        ValueError: if the file is not a training state, or its settings differ; the message says how. Nothing is
+            changed then.
     """
     content = read_tensors(path)
     try:
@@ -137,9 +137,9 @@ def load_state(
         progress = Progress(**described["progress"])
         averages = dict(content["optimizer"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"file must be a state of a training, got {str(path)!r}") from error
+        raise ValueError(f"{str(path)!r} is not a training state of boundarygeo") from error
     if version != FORMAT_VERSION:
-        raise ValueError(f"state must have format {FORMAT_VERSION}, got {version} in {str(path)!r}")
+        raise ValueError(f"{str(path)!r} has format {version}, but this version reads format {FORMAT_VERSION} only")
     _check_same(there, json.loads(json.dumps(dict(config))), path)
     copy_state(module, content["module"], source=str(path))
     state: dict[int, dict[str, Tensor]] = {}
@@ -154,7 +154,7 @@ def load_state(
 
 
 def _on_cpu(values: Mapping[str, Any]) -> dict[str, Tensor]:
-    # Cloned, because a view would bring the whole tensor it looks into to the file.
+    # Cloned, because saving a view would write the whole tensor behind it.
     return {name: value.detach().cpu().clone() for name, value in values.items()}
 
 
@@ -168,5 +168,5 @@ def _check_same(there: dict[str, Any], here: dict[str, Any], path: str | os.Path
     ]
     if differ:
         raise ValueError(
-            f"state must be of a training with the same configuration, got {str(path)!r} with {'; '.join(differ)}"
+            f"{str(path)!r} was saved with other settings ({'; '.join(differ)}): use those, or another state file"
         )

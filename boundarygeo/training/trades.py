@@ -1,4 +1,4 @@
-"""TRADES: clean accuracy and smoothness inside a ball, traded by a factor (Zhang et al. 2019, arXiv 1901.08573)."""
+"""TRADES: a trade-off between clean accuracy and smoothness inside a ball (Zhang et al. 2019, arXiv 1901.08573)."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,17 @@ from boundarygeo.training.perturbation import check_ball, climb, evaluating
 
 @dataclass(frozen=True)
 class Trades:
-    r"""Cross-entropy of the images and β times the divergence of predictions at the worst points near them.
+    r"""Cross-entropy of the images plus β times the divergence of predictions at the worst points near them.
 
     .. math:: L = \mathrm{CE}(f(x), y) + \beta\,\mathrm{KL}(f(x)\,\|\,f(x'))
 
-    where x' climbs the divergence inside the L∞ ball, from x and a little noise (at x itself its gradient is zero).
+    where x' maximises the divergence inside the L∞ ball, from x plus a little noise (at x itself its gradient is zero).
 
     Attributes:
         eps: radius of the ball in L∞, in input units.
         beta: β, 6 in the paper's best row.
         steps: number of steps.
-        step_size: length of a step; by default 2.5 ε / steps. The paper has ε = 0.031 in 10 steps of 0.007.
+        step_size: length of a step; by default 2.5 ε / steps. The paper uses ε = 0.031 and 10 steps of 0.007.
         noise: standard deviation of the Gaussian start, in input units.
     """
 
@@ -38,7 +38,7 @@ class Trades:
         check_number(self.noise, "noise", above=0)
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As `Method`; the noise is drawn. The logits are those of the images themselves."""
+        """As `Method`; the noise is random. The logits are those of the unperturbed images."""
         with evaluating(module), torch.no_grad():
             clean = F.log_softmax(module(x), 1)
         nearby = climb(

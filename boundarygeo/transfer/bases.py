@@ -1,4 +1,4 @@
-"""Bases of adversarial subspaces that come from perturbations that were found, not from one gradient."""
+"""Bases of adversarial subspaces, computed from many perturbations instead of one gradient."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,25 +18,26 @@ from boundarygeo.subspace.sequential.sequential import SequentialDirections
 _MOST_RESTARTS = 1 << 20
 _STEPS_PER_RADIUS = 6
 _EXACT_COST = 4e9
-"""Largest n·d·min(n, d) of a singular value decomposition that is done exactly: seconds on one core."""
+"""Largest n·d·min(n, d) of an exact singular value decomposition: seconds on one core."""
 _OVERSAMPLING = 10
 _POWER_ITERATIONS = 6
 _ROWS_AT_ONCE = 4096
-_VALUES_AT_ONCE = 1 << 25  # of the perturbations of the examples that are attacked together: 128 MiB
+_VALUES_AT_ONCE = 1 << 25  # perturbation values of the examples attacked together: 128 MiB
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SubspaceBases(Result):
-    """Orthonormal bases of subspaces of the (flattened) input space, one per example or one for a whole set.
+    """Orthonormal bases of subspaces of the (flattened) input space, one per example or one for the whole set.
 
     Attributes:
-        vectors: orthonormal rows, float64 `[example, direction, coordinate]`; zero rows where there are no more.
-        singular_values: of the perturbations, each scaled to L2 length 1, float64 `[example, direction]`.
+        vectors: orthonormal rows, float64 `[example, direction, coordinate]`, padded with zero rows.
+        singular_values: singular values of the perturbations, each scaled to L2 length 1, float64 `[example,
+            direction]`.
         energy: share of those perturbations' squared length that lies in the basis, float64 `[example]`.
-        rank: number of rows that are not zero, int64 `[example]`.
-        samples: number of perturbations that the basis comes from, int64 `[example]`.
-        valid: whether the basis has as many rows as were wanted, bool `[example]`.
-        index: number of each example, int64 `[example]`; 0 for the one basis of a set.
+        rank: number of nonzero rows, int64 `[example]`.
+        samples: number of perturbations behind the basis, int64 `[example]`.
+        valid: whether the basis has as many rows as requested, bool `[example]`.
+        index: number of each example, int64 `[example]`; 0 for the basis of a set.
         kind: `"sequential"`, `"perturbations"` or `"set"`.
     """
 
@@ -98,12 +99,12 @@ def perturbation_bases(
     index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
 ) -> SubspaceBases:
-    """Bases of each example's leading directions among many adversarial perturbations of it.
+    """Bases of each example's leading directions among many of its adversarial perturbations.
 
-    The perturbations come from L2 PGD from random starts, all steps taken (`pgd(..., early_stop=False)`); those that
-    fool the classifier are scaled to length 1, and the leading right singular vectors of them (not centred: the mean
-    perturbation is a direction, too) make the basis. Random starts leave something of themselves in the perturbations:
-    bases of two models must be made with two seeds, or they share it.
+    The perturbations come from L2 PGD from random starts with all steps taken (`pgd(..., early_stop=False)`). Those
+    that fool the classifier are scaled to length 1, and their leading right singular vectors form the basis (not
+    centred: the mean perturbation is a direction, too). Random starts leave traces in the perturbations, so bases of
+    two models need different seeds.
 
     Args:
         clf: the classifier.
@@ -111,17 +112,17 @@ def perturbation_bases(
         y: true classes, int64 `[example]`.
         dimension: number of directions in each basis.
         eps: L2 radius of the ball, in input units.
-        restarts: perturbations looked for per example, at least `dimension`.
-        steps: steps of each.
-        step_size: length of a step (L2); by default ε / 6. Many steps of this size leave less of the random starts than
-            those of `pgd`: a model's bases from two seeds are more alike.
+        restarts: perturbations searched for per example, at least `dimension`.
+        steps: steps of each search.
+        step_size: length of a step (L2); by default ε / 6. Many such steps leave less of the random starts than the
+            steps of `pgd`: one model's bases from two seeds are more alike.
         seed: seed of the random starts.
-        index: number of each example, which decides its random starts; by default 0, 1, 2, ….
+        index: number of each example, which determines its random starts; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The bases. Examples that are misclassified to begin with, or of which fewer than `dimension` independent
-        perturbations were found, are marked in `valid`.
+        The bases. Misclassified examples, and those with fewer than `dimension` independent perturbations found, are
+        marked in `valid`.
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
@@ -138,7 +139,7 @@ def perturbation_bases(
     provenance = clf.record()
     parts = []
     for some in torch.arange(len(x)).split(max(1, _VALUES_AT_ONCE // (restarts * x[0].numel()))):
-        # Each start has a number of its own, which depends on neither the number of restarts nor the other examples.
+        # Each start has its own number, independent of the number of restarts and of the other examples.
         starts = (numbers[some, None] * _MOST_RESTARTS + torch.arange(restarts)).flatten()
         repeated = x[some].detach().cpu().repeat_interleave(restarts, 0)
         attacked = pgd(
@@ -167,10 +168,10 @@ def perturbation_bases(
 def set_basis(perturbations: Tensor, *, dimension: int, seed: int = 0) -> SubspaceBases:
     """One basis for a whole set: the leading directions among perturbations of many examples.
 
-    Perturbations are scaled to length 1 and not centred. Small problems are decomposed exactly, large ones by subspace
-    iteration from a random start (Halko, Martinsson & Tropp 2011, SIAM Review 53(2), Algorithms 4.4 and 5.1), block by
-    block: directions whose singular values are well above the next ones come out to many digits, while within a
-    plateau of equal singular values any directions are as good as any.
+    Perturbations are scaled to length 1 and not centred. Small problems are decomposed exactly, large ones by blockwise
+    subspace iteration from a random start (Halko, Martinsson & Tropp 2011, SIAM Review 53(2), Algorithms 4.4 and 5.1):
+    directions whose singular values are well separated are accurate to many digits; within a plateau of equal singular
+    values, any directions are equally good.
 
     Args:
         perturbations: perturbations of one model, one or more per example, `[n, *input]`, e.g. `x_adv - x` where
@@ -211,12 +212,12 @@ def set_basis(perturbations: Tensor, *, dimension: int, seed: int = 0) -> Subspa
 
 
 def check_dimension(dimension: int, most: int, what: str = "coordinates") -> None:
-    """Refuse dimensions that a subspace cannot have.
+    """Check the dimension of a subspace.
 
     Args:
-        dimension: of the subspace.
-        most: the largest possible.
-        what: what there are that many of.
+        dimension: dimension of the subspace.
+        most: largest possible dimension.
+        what: what `most` counts, for the message.
 
     Raises:
         ValueError: if it is not a whole number from 1 to `most`.
@@ -230,7 +231,7 @@ def _bases(
     rows: Tensor, dimension: int, index: Tensor, kind: str, provenance: Provenance | None = None
 ) -> SubspaceBases:
     """Leading directions of unit (or zero: unused) vectors `[example, sample, coordinate]`."""
-    # The vectors come from float32: what is below its rounding is not a direction.
+    # The vectors come from float32: anything below its rounding is not a direction.
     rcond = max(rows.shape[1:]) * torch.finfo(torch.float32).eps
     vectors, values, rank = row_space(rows, rcond=rcond)
     missing = max(0, dimension - values.shape[1])

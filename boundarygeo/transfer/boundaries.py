@@ -30,21 +30,21 @@ ADVERSARIAL = ("gradient", "fgsm")
 
 @dataclass(frozen=True)
 class BoundaryComparison:
-    """Is another model's boundary nearer to the source's boundary than the source's boundary is to the example?
+    """Whether another model's boundary is nearer to the source's boundary than the latter is to the example.
 
-    All averages are over the examples on which both models change their label within reach (`distance.n` of them); an
-    average over them is smaller than one over all examples would be.
+    All averages are over the `distance.n` examples on which both models change their label within `max_distance`; over
+    all examples they would be larger.
 
     Attributes:
-        n: number of examples that have the direction.
-        source_censored: number on which only the source does not change its label within reach.
-        target_censored: number on which only the target does not.
-        both_censored: number on which neither does.
+        n: number of examples for which the direction exists.
+        source_censored: number of examples on which only the source keeps its label up to `max_distance`.
+        target_censored: number on which only the target does.
+        both_censored: number on which both do.
         distance: mean of MD_d(source, x), in L2 input units, with its 95 % interval.
         inter: mean of ID_d(source, target, x), in L2 input units, with its 95 % interval.
         difference: mean of MD - ID of the same example, with its 95 % interval: positive where ID < MD on average.
         nearer: share of the examples with ID < MD among those where both are known, with its Wilson interval.
-        conservative: the same count as a share of all `n` examples: the censored ones count as ID ≥ MD.
+        conservative: the same number as a share of all `n` examples: the censored ones count as ID ≥ MD.
     """
 
     n: int
@@ -60,23 +60,23 @@ class BoundaryComparison:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class InterBoundaryDistance(Result):
-    """How far each model's boundary is along the same directions, on the examples that all models get right.
+    """Distance to each model's boundary along the same directions, on the examples that all models classify correctly.
 
-    The others have no distances, and are not counted anywhere.
+    All other examples are excluded throughout.
 
     Attributes:
-        distance: MD_d(f, x), the smallest ε at which the label of f at x + ε d differs from that at x, along the
-            directions that belong to each source; in L2 input units, float64 `[direction, source, classifier,
-            example]`; inf where no change was found within reach, NaN where there is no direction or some model gets
-            the example wrong.
-        correct: whether each model gets the example right, bool `[classifier, example]`.
+        distance: MD_d(f, x), the smallest ε at which the label of f at x + ε d differs from that at x, along each
+            source's directions; in L2 input units, float64 `[direction, source, classifier, example]`; inf where the
+            label does not change up to `max_distance`, NaN without a direction or where a model misclassifies the
+            example.
+        correct: whether each model classifies the example correctly, bool `[classifier, example]`.
         true_labels: int64 `[example]`.
-        index: number of each example, int64 `[example]`: decides its random direction.
+        index: number of each example, int64 `[example]`; determines its random direction.
         names: name of each model, the same for sources and classifiers.
         directions: names of the directions.
-        adversarial: what the adversarial directions are, `"gradient"` or `"fgsm"`.
-        max_distance: how far was looked, in L2 input units.
-        scan: number of equally spaced points looked at first.
+        adversarial: kind of adversarial directions, `"gradient"` or `"fgsm"`.
+        max_distance: largest distance searched, in L2 input units.
+        scan: number of equally spaced points evaluated first.
         tolerance: the change lies within this distance before `distance`, in L2 input units.
         clip: whether points were clipped to the bounds.
     """
@@ -95,34 +95,34 @@ class InterBoundaryDistance(Result):
 
     @property
     def found(self) -> Tensor:
-        """Whether a change was found within reach, bool `[direction, source, classifier, example]`."""
+        """Whether the label changes up to `max_distance`, bool `[direction, source, classifier, example]`."""
         return self.distance.isfinite()
 
     @property
     def shared(self) -> Tensor:
-        """Whether all models get the example right, bool `[example]`."""
+        """Whether all models classify the example correctly, bool `[example]`."""
         return self.correct.all(0)
 
     @property
     def valid(self) -> Tensor:
-        """Whether all models get the example right and the direction exists, bool `[direction, source, example]`."""
+        """Whether all models are correct and the direction exists, bool `[direction, source, example]`."""
         return ~self.distance[:, :, 0].isnan()
 
     @property
     def censored(self) -> Tensor:
-        """Share of the examples with a direction on which a model does not change its label within reach.
+        """Share of the examples with a direction on which a model keeps its label up to `max_distance`.
 
         Float64 `[direction, source, classifier]`; NaN where no example has a direction.
         """
         return self.distance.isinf().sum(3).double() / self.valid.sum(2)[:, :, None].double()
 
     def model_distance(self, direction: str, source: str | int, model: str | int) -> Tensor:
-        """MD_d(f, x) of one model.
+        """Distance MD_d(f, x) to one model's boundary, along a source's directions.
 
         Args:
             direction: one of `directions`.
-            source: name or number of the model that the directions belong to.
-            model: name or number of the model whose boundary is met.
+            source: name or number of the model whose directions are used.
+            model: name or number of the model whose boundary is measured.
 
         Returns:
             Distances in L2 input units, float64 `[example]`, inf where censored, NaN where not valid.
@@ -140,11 +140,11 @@ class InterBoundaryDistance(Result):
 
         Args:
             direction: one of `directions`.
-            source: name or number of the model that the directions belong to.
+            source: name or number of the model whose directions are used.
             target: name or number of the other model.
 
         Returns:
-            Distances in L2 input units, float64 `[example]`; NaN where one of the two is censored: there it is unknown.
+            Distances in L2 input units, float64 `[example]`; NaN where one of the two is censored.
 
         Raises:
             ValueError: if there is no such direction or model.
@@ -158,7 +158,7 @@ class InterBoundaryDistance(Result):
 
         Args:
             direction: one of `directions`.
-            source: name or number of the model that the directions belong to.
+            source: name or number of the model whose directions are used.
             target: name or number of the other model.
 
         Returns:
@@ -203,37 +203,35 @@ def inter_boundary_distance(
 ) -> InterBoundaryDistance:
     """Distances to and between the boundaries of several models, along unit L2 directions.
 
-    The examples are those that all models get right; along each direction the boundary of every model is sought with
-    `boundary_distance`. The directions are
+    The examples are those that all models classify correctly; along each direction `boundary_distance` finds the
+    boundary of every model. The directions are
 
-    - `"legitimate"`, towards the nearest (L2) point of the pool of another true class. They do not depend on a model:
-      the distances are the same for every source;
-    - `"adversarial"`, of each source its own: its loss gradient, or that one's sign (FGSM), of L2 length 1;
-    - `"random"`, towards a random point of the pool that the source classifies otherwise than the example. Which
-      points may be drawn is the source's matter; the draw itself is decided by the seed and the example's number.
+    - `"legitimate"`: towards the nearest (L2) point of the pool with another true class; the same for every source;
+    - `"adversarial"`: each source's loss gradient, or its sign (FGSM), scaled to L2 length 1;
+    - `"random"`: towards a random point of the pool that the source classifies differently from the example. The
+      eligible points depend on the source; the draw depends only on the seed and the example's number.
 
-    Distances are steps along the direction. With `clip`, points are clipped to the bounds on the way, and a point at
-    the distance ε may be nearer than ε to the example.
+    Distances are steps along the direction. With `clip`, points on the way are clipped to the bounds, so a point at
+    distance ε may be nearer than ε to the example.
 
     Args:
         classifiers: at least two with the same classes and bounds, in a list or by name.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        directions: any of the three.
-        max_distance: how far to look, in L2 input units.
+        directions: any of the three kinds.
+        max_distance: largest distance to search, in L2 input units.
         adversarial: `"gradient"` or `"fgsm"`.
-        pool: points `[candidate, *input]` and their true classes, int64 `[candidate]`, towards which legitimate and
-            random directions go, and the label that each model gives them, int64 `[classifier, candidate]`, if that is
-            known (`labelled_pool`). By default the examples themselves: then no example stands for itself, and a part
-            of them gives something else than all.
-        scan: number of equally spaced points looked at first; a region thinner than their spacing can be missed.
+        pool: points `[candidate, *input]` and their true classes, int64 `[candidate]`, as ends of the legitimate and
+            random directions; optionally with the label that each model gives them, int64 `[classifier, candidate]`
+            (see `labelled_pool`). By default the examples themselves; results then depend on which examples are given.
+        scan: number of equally spaced points evaluated first; a region thinner than their spacing can be missed.
         tolerance: how far a reported distance may lie beyond the change; by default a millionth of `max_distance`.
         clip: whether points are clipped to the bounds.
         seed: seed of the random directions.
-        index: number of each example, which decides its random direction; by default 0, 1, 2, ….
+        index: number of each example, which determines its random direction; by default 0, 1, 2, ….
 
     Returns:
-        The distances. Those not found within reach are inf.
+        The distances; inf where no change is found.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -263,7 +261,7 @@ def inter_boundary_distance(
         else:
             ways = (
                 towards(here, random_of_other_label(truth, candidates, seen, seed=seed, index=drawn), name=kind)
-                for seen in labels  # the examples' own labels are the true ones, for all models
+                for seen in labels  # on the examples themselves, all models predict the true class
             )
         for source, way in enumerate(ways):
             distance[number, source][:, keep] = torch.stack([along(clf, way) for clf in problem.classifiers])
@@ -290,13 +288,13 @@ def inter_boundary_distance(
 def _check(directions: Sequence[str], adversarial: str) -> tuple[str, ...]:
     kinds = (directions,) if isinstance(directions, str) else tuple(directions)
     if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(DIRECTIONS):
-        raise ValueError(f"directions must be different ones of {list(DIRECTIONS)}, got {list(kinds)}")
+        raise ValueError(f"directions must be distinct names from {list(DIRECTIONS)}, got {list(kinds)}")
     check_choice(adversarial, "adversarial", ADVERSARIAL)
     return kinds
 
 
 def labelled_pool(classifiers: Classifiers, points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A pool with the labels that each model gives its points, which would be found again in every call otherwise.
+    """A pool with every model's labels, so that repeated calls need not compute them again.
 
     Args:
         classifiers: in a list or by name.
@@ -316,7 +314,7 @@ def labelled_pool(classifiers: Classifiers, points: Tensor, classes: Tensor) -> 
 def _pool(
     problem: Problem, pool: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Points, their true classes, and the labels that each model gives them."""
+    """Points, their true classes, and each model's labels."""
     if pool is None:
         return problem.x, problem.y, problem.labels
     points, classes, *known = pool

@@ -1,4 +1,4 @@
-"""The direction in which the losses of several models grow fastest together."""
+"""The direction along which the losses of several models grow fastest together."""
 
 from itertools import combinations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 LARGEST_SET = 10
-"""Most models: the cone is searched subset by subset."""
+"""Largest number of models: the search enumerates all subsets."""
 
 _ROUNDING = 1e-12
 
@@ -16,7 +16,7 @@ def common_ascent(slopes: Tensor) -> tuple[Tensor, Tensor]:
 
     :math:`\max_{\|h\|=1}\min_m h^Ta_m` is the distance of the origin from the convex hull of the vectors a; h points to
     the hull's nearest point p: by duality :math:`\max_h\min_\lambda h^T\sum\lambda_ma_m
-    =\min_\lambda\|\sum\lambda_ma_m\|`, over weights λ that are not negative and sum to 1. At p all vectors of the
+    =\min_\lambda\|\sum\lambda_ma_m\|`, over weights λ that are nonnegative and sum to 1. At p all vectors of the
     support S have the same inner product with p: :math:`A_S\lambda_S=\mu 1` and :math:`1^T\lambda_S=1` for their Gram
     matrix A. The supports are tried one by one, for all examples at once.
 
@@ -24,8 +24,8 @@ def common_ascent(slopes: Tensor) -> tuple[Tensor, Tensor]:
         slopes: vectors a `[example, model, dimension]`, at most ten models.
 
     Returns:
-        Directions h, float64 `[example, dimension]`, zero where no direction helps all; and the smallest inner product,
-        float64 `[example]`.
+        Directions h, float64 `[example, dimension]`, zero where no direction increases all; and the smallest inner
+        product, float64 `[example]`.
 
     Raises:
         ValueError: if there are too many models.
@@ -37,9 +37,9 @@ def common_ascent(slopes: Tensor) -> tuple[Tensor, Tensor]:
     """
     models = slopes.shape[1]
     if models > LARGEST_SET:
-        raise ValueError(f"slopes must be of at most {LARGEST_SET} models, got {models}")
+        raise ValueError(f"at most {LARGEST_SET} models can be searched together, got {models}")
     a = slopes.double()
-    # Of vectors of very different length only the directions would survive in the Gram matrix.
+    # Normalised first: in the Gram matrix, vectors of very different length would lose their directions.
     scale = a.flatten(1).abs().amax(1).clamp_min(torch.finfo(torch.float64).tiny)[:, None, None]
     gram = (a / scale) @ (a / scale).mT
     best = torch.full((len(a),), torch.inf, dtype=torch.float64)
@@ -62,7 +62,7 @@ def common_ascent(slopes: Tensor) -> tuple[Tensor, Tensor]:
             weights[rows[:, None], torch.tensor(support)] = share[rows]
     nearest = (weights[:, :, None] * a).sum(1)
     length = nearest.norm(dim=1)
-    # A hull that holds the origin up to rounding has no common direction.
+    # A hull that contains the origin up to rounding has no common direction.
     real = length > 1e-7 * a.norm(dim=2).amax(1)
     h = torch.where(real[:, None], nearest / length.clamp_min(torch.finfo(torch.float64).tiny)[:, None], 0.0)
     return h, (a @ h[:, :, None])[:, :, 0].amin(1).clamp_min(0)

@@ -18,15 +18,15 @@ from boundarygeo.subspace.goal import Goal
 class TransferredDimension(Result):
     """How many of a source's orthogonal directions fool a target, per example (Tramèr et al. 2017, §4.1).
 
-    They are those of one frame, the best for the source: where its count is not `closed`, a larger frame may do better,
-    and another frame may transfer more of its directions.
+    The directions are those of one frame, the best for the source: where its count is not `closed`, a larger frame may
+    do better, and another frame may transfer more directions.
 
     Attributes:
         count: number of directions that fool the target, int64 `[example]`.
         source: number that fool the source, int64 `[example]`.
-        correct: whether both classify the example correctly, bool `[example]`; the counts of others are 0.
-        valid: whether the source has a direction in which its loss grows, bool `[example]`; without one the count is 0.
-        same: number that the target gives the label that the source gives them, int64 `[example]`.
+        correct: whether both classify the example correctly, bool `[example]`; the counts of other examples are 0.
+        valid: whether the source has a gradient, bool `[example]`; without one the count is 0.
+        same: number to which the target gives the same label as the source, int64 `[example]`.
         index: number of each example, int64 `[example]`.
         source_model: hash of the source's weights.
         max_dimension: the cap of the source's counts.
@@ -43,7 +43,7 @@ class TransferredDimension(Result):
 
     @property
     def verified(self) -> Tensor:
-        """The count, under the name that it has in `AdversarialDimension`: all directions were sent to the target."""
+        """`count`, under its name in `AdversarialDimension`: all directions were evaluated on the target."""
         return self.count
 
 
@@ -51,28 +51,28 @@ class TransferredDimension(Result):
 def transferred_dimension(
     target: Classifier, x: Tensor, dimension: AdversarialDimension, *, progress: bool = True
 ) -> TransferredDimension:
-    """Send a source's adversarial directions through another model.
+    """Evaluate a source's adversarial directions on another model.
 
     Args:
         target: the other model, with the same classes.
         x: the examples that `dimension` was computed for, in the same order, `[example, *input]`.
-        dimension: what `adversarial_dimension(..., keep_directions=True)` gave for the source.
+        dimension: result of `adversarial_dimension(..., keep_directions=True)` for the source.
         progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The counts. Success means what it meant for the source: another label than the true one, or the target class.
+        The counts. Success is defined as for the source: any other label than the true one, or the target class.
 
     Raises:
         TypeError: if `x` is not a float tensor.
-        ValueError: if directions were not kept, or `x` are not as many examples or of another shape.
+        ValueError: if `dimension` holds no directions, or `x` has another length or shape.
     """
     if dimension.perturbations is None or dimension.owner is None or dimension.adversarial_label is None:
-        raise ValueError("dimension must hold directions, got none: pass keep_directions=True to adversarial_dimension")
+        raise ValueError("dimension holds no directions: pass keep_directions=True to adversarial_dimension")
     if len(x) != len(dimension.verified):
         raise ValueError(f"x must be the {len(dimension.verified)} examples of dimension, got {len(x)}")
     if x.shape[1:] != dimension.perturbations.shape[1:]:
         expected, got = list(dimension.perturbations.shape[1:]), list(x.shape[1:])
-        raise ValueError(f"x must be inputs of the shape {expected} of dimension, got {got}")
+        raise ValueError(f"x must have the shape of the examples of dimension, {expected}, got {got}")
     target.check_inputs(x)
     provenance = target.record()
     perturbations, owner = dimension.perturbations, dimension.owner
@@ -117,15 +117,15 @@ def dimension_and_transfer(
     progress: bool = True,
     **settings: Any,
 ) -> tuple[Result, ...]:
-    """A source's adversarial directions, and how many of them fool each target; no direction is kept.
+    """A source's adversarial dimension, and how many of the directions fool each target; directions are not returned.
 
     Args:
         classifiers: the source, then the targets.
         x: examples `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show bars when it takes more than two seconds.
-        **settings: of `adversarial_dimension`.
+        progress: whether to show progress bars after two seconds.
+        **settings: settings of `adversarial_dimension`.
 
     Returns:
         The source's `AdversarialDimension`, and the `TransferredDimension` of each target.

@@ -20,29 +20,29 @@ from boundarygeo.results.statistics import Estimate, share
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
 
 OVER = ("shared", "fooled", "all")
-"""Over which examples success is counted, see `TransferMatrix.counted`."""
+"""Sets of examples over which success is counted, see `TransferMatrix.counted`."""
 
 SETTINGS = {
     "fgsm": (),
     "pgd": ("steps", "step_size", "restarts", "random_start", "early_stop"),
     "minimal_norm": ("steps",),
 }
-"""The attacks, and which of their own settings may be given."""
+"""The attacks and their own settings."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class TransferMatrix(Result):
-    """What each model predicts on the adversarial examples that were made for each model.
+    """Every model's predictions on the adversarial examples made for each model.
 
-    Every number is derived from the labels, by the properties and methods.
+    All rates are derived from these labels by the properties and methods.
 
     Attributes:
         predicted: class that a target predicts on the examples made for a source, int64 `[source, target, example]`.
         clean: class that each model predicts on the unperturbed examples, int64 `[classifier, example]`.
         true_labels: int64 `[example]`.
-        targets: the class to be reached on each example, int64 `[example]`, or None for any wrong class.
-        distance: norm of the perturbation, as it was sent to the models, float64 `[source, example]`.
-        index: number of each example, int64 `[example]`: decides its random starts.
+        targets: target class of each example, int64 `[example]`, or None for any wrong class.
+        distance: norm of the perturbationas evaluated, float64 `[source, example]`.
+        index: number of each example, int64 `[example]`; determines its random starts.
         names: name of each model, the same for sources and targets.
         attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
         norm: `"l2"` or `"linf"`.
@@ -64,36 +64,36 @@ class TransferMatrix(Result):
 
     @property
     def correct(self) -> Tensor:
-        """Whether each model is right on the unperturbed example, bool `[classifier, example]`."""
+        """Whether each model classifies the unperturbed example correctly, bool `[classifier, example]`."""
         return self.clean == self.true_labels
 
     @property
     def shared(self) -> Tensor:
-        """Whether all models are right on the unperturbed example, bool `[example]`."""
+        """Whether all models classify the unperturbed example correctly, bool `[example]`."""
         return self.correct.all(0)
 
     @property
     def success(self) -> Tensor:
-        """Whether the target's label is what the attack wants: wrong, or `targets`; bool `[source, target, example]`.
+        """Whether the target's label is a success: wrong, or equal to `targets`; bool `[source, target, example]`.
 
-        For an example that a model gets wrong without any attack the success is not the attack's.
+        Also True for examples that the model misclassifies without an attack.
         """
         return self.predicted != self.true_labels if self.targets is None else self.predicted == self.targets
 
     @property
     def fooled(self) -> Tensor:
-        """Whether all models are right on the example and the attack succeeds on its source, `[source, example]`."""
+        """Whether all models are correct without an attack that fools its source, bool `[source, example]`."""
         return self.success.diagonal(dim1=0, dim2=1).T & self.shared
 
     def counted(self, over: str = "shared") -> Tensor:
         """The examples over which success is counted.
 
         Args:
-            over: `"shared"`, those that all models get right without an attack: the same for all pairs, and success is
-                the attack's alone; `"fooled"`, those of them on which the attack succeeds on its source: the share of
-                the source's adversarial examples that transfer; or `"all"`, all that were given: one minus the
-                accuracy under transfer. Where the source itself is wrong without an attack there is no perturbation,
-                so that `"all"` counts the errors that the target makes there anyway.
+            over: `"shared"`: examples that all models classify correctly without an attack, the same for all pairs, so
+                that success is due to the attack; `"fooled"`: those of them on which the attack fools its source, for
+                the share of its adversarial examples that transfer; `"all"`: all examples, for one minus the accuracy
+                under transfer. Examples that the source misclassifies are not perturbed, so `"all"` counts the target's
+                own errors there.
 
         Returns:
             Bool `[source, example]`.
@@ -108,7 +108,7 @@ class TransferMatrix(Result):
         return rows.expand(len(self.names), -1)
 
     def counts(self, over: str = "shared") -> tuple[Tensor, Tensor]:
-        """Numbers of successes, and of the examples among which they are counted.
+        """Numbers of successes and of examples.
 
         Args:
             over: as in `counted`.
@@ -126,7 +126,7 @@ class TransferMatrix(Result):
             over: as in `counted`.
 
         Returns:
-            Shares, float64 `[source, target]`; NaN where there is no example to count.
+            Shares, float64 `[source, target]`; NaN without examples.
         """
         hits, n = self.counts(over)
         return hits.double() / n[:, None].double()
@@ -135,8 +135,8 @@ class TransferMatrix(Result):
         """Share of successes of one pair with its 95 % Wilson interval, over the draw of the examples.
 
         Args:
-            source: name or number of the model that the examples were made for.
-            target: name or number of the model that they are sent to.
+            source: name or number of the model for which the examples were made.
+            target: name or number of the model that is attacked.
             over: as in `counted`.
 
         Returns:
@@ -156,7 +156,7 @@ class TransferMatrix(Result):
             over: as in `counted`.
 
         Returns:
-            Low and high ends, float64 `[source, target, 2]`; NaN where there is no example to count.
+            Low and high ends, float64 `[source, target, 2]`; NaN without examples.
         """
         numbers = range(len(self.names))
         pairs = [[self.estimate(i, j, over) for j in numbers] for i in numbers]
@@ -179,32 +179,33 @@ def transfer_matrix(
     progress: bool = True,
     **settings: Any,
 ) -> TransferMatrix:
-    """Make adversarial examples once for each model, and send them to all of them.
+    """Make adversarial examples once for each model, and evaluate them on all models.
 
-    All targets get the same float32 inputs. An example that its source gets wrong without an attack (targeted: gives
-    the target class) is sent unperturbed. A matrix of S models costs S attacks, S² - S forward passes per example for
-    the targets, and S for the labels without an attack; with `eight_bit`, S more.
+    All targets get the same float32 inputs. An example that its source misclassifies without an attack (targeted:
+    already assigns to the target class) stays unperturbed. A matrix of S models costs S attacks, S² - S forward passes
+    per example for the targets, and S for the labels without an attack; with `eight_bit`, S more.
 
-    PGD takes all its steps here (`early_stop=False`, other than in `boundarygeo.pgd`): an example that stops at its
-    first success lies just behind its source's boundary and transfers worse. For the same reason examples of
-    `"minimal_norm"` hardly transfer: they measure how close boundaries are.
+    PGD takes all its steps here (`early_stop=False`, unlike `boundarygeo.pgd`): an example that stops at its first
+    success lies just beyond its source's boundary and transfers worse. For the same reason, examples of
+    `"minimal_norm"` hardly
+    transfer: they measure how close boundaries are.
 
     Args:
         classifiers: at least two with the same classes and bounds, in a list or by name.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
-        eps: largest perturbation in `norm`, in input units; only `"minimal_norm"` needs none.
+        eps: largest perturbation in `norm`, in input units; optional for `"minimal_norm"`.
         norm: `"linf"` or `"l2"`.
-        targets: the class to be reached on each example, int64 `[example]`, other than `y`; by default any wrong class.
+        targets: target class of each example, int64 `[example]`, other than `y`; by default any wrong class.
         eight_bit: whether to round the adversarial examples to the nearest of 256 equally spaced values between the
-            bounds, as an image file does; a perturbation may then be longer than ε by the rounding, and is reported as
-            it is.
+            bounds, as in an image file. Rounding can make a perturbation longer than ε; `distance` reports its actual
+            length.
         seed: seed of the random starts of PGD and minimal norm.
-        index: number of each example, which decides its random starts; by default 0, 1, 2, ….
-        progress: whether to show bars when it takes more than two seconds.
-        **settings: those of the attack: PGD's `steps`, `step_size`, `restarts`, `random_start` and `early_stop`, or the
-            `steps` of `"minimal_norm"`; FGSM has none.
+        index: number of each example, which determines its random starts; by default 0, 1, 2, ….
+        progress: whether to show progress bars after two seconds.
+        **settings: settings of the attack: PGD's `steps`, `step_size`, `restarts`, `random_start` and `early_stop`, or
+            the `steps` of `"minimal_norm"`; FGSM has none.
 
     Returns:
         The matrix.
@@ -222,7 +223,7 @@ def transfer_matrix(
         problem.classifiers[0].check_labels(targets, len(x), "targets")
         wanted = targets.detach().cpu().long()
         if bool((wanted == problem.y).any()):
-            raise ValueError(f"targets must differ from y, got {int((wanted == problem.y).sum())} that do not")
+            raise ValueError(f"targets must differ from y, got {int((wanted == problem.y).sum())} equal ones")
     shared: dict[str, Any] = {"norm": norm, "progress": progress, "index": numbers}
     if attack != "fgsm":
         shared["seed"] = seed
@@ -262,14 +263,14 @@ def transfer_matrix(
 def _check(
     attack: TransferAttack, eps: float | None, norm: Norm, targets: Tensor | None, settings: dict[str, Any]
 ) -> None:
-    """Refuse settings before any work."""
+    """Check the settings before any work."""
     check_choice(attack, "attack", SETTINGS)
     check_choice(norm, "norm", NORMS)
     unknown = sorted(set(settings) - set(SETTINGS[attack]))
     if unknown:
-        raise TypeError(f"settings of {attack!r} must be any of {list(SETTINGS[attack])}, got {unknown}")
+        raise TypeError(f"attack {attack!r} has no settings {unknown}: use any of {list(SETTINGS[attack])}")
     if eps is None and attack != "minimal_norm":
-        raise ValueError(f"eps must be given for {attack!r}, got None")
+        raise ValueError(f"attack {attack!r} needs eps")
     if eps is not None:
         check_eps(eps)
     if attack == "pgd":
@@ -277,7 +278,7 @@ def _check(
     if attack == "minimal_norm":
         check_count(settings.get("steps", 4), "steps", least=4)
         if targets is not None:
-            raise ValueError("targets must be None for 'minimal_norm', which is untargeted")
+            raise ValueError("'minimal_norm' is untargeted: pass targets=None")
 
 
 def _attack(
@@ -295,7 +296,7 @@ def _attack(
 
 
 def _rounded(x: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """The nearest of the 256 equally spaced values from bound to bound."""
+    """Round to the nearest of 256 equally spaced values between the bounds."""
     low, high = bounds
     step = (high - low) / 255
     return (((x.double() - low) / step).round() * step + low).float().clamp(low, high)

@@ -17,18 +17,18 @@ OUTCOMES = ("unfooled", "same", "different")
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class TransferMistakes(Result):
-    """What targets make of the adversarial examples that fool their source.
+    """Outcomes on the targets of the adversarial examples that fool their source.
 
-    Counted are the examples that all models get right without an attack and on which the attack succeeds on its source
-    (`TransferMatrix.fooled`). The target is *unfooled* where it is right, makes the *same* mistake where it gives the
-    label that the source gives, and a *different* mistake elsewhere. The three counts add up to `fooled`.
+    Counted over the examples that all models classify correctly without an attack and on which the attack fools its
+    source (`TransferMatrix.fooled`). The target is *unfooled* if its label is correct, makes the *same* mistake if its
+    label is the source's, and a *different* mistake otherwise. The three counts add up to `fooled`.
 
     Attributes:
-        unfooled: number of examples that the target gets right, int64 `[source, target]`.
-        same: number that get the same wrong label from both, int64 `[source, target]`.
-        different: number that get two different wrong labels, int64 `[source, target]`.
-        chance: number of same mistakes to be expected if which wrong label the target gives depends on the true class
-            alone, see `transfer_mistakes`; float64 `[source, target]`.
+        unfooled: number of examples that the target classifies correctly, int64 `[source, target]`.
+        same: number with the same wrong label from both, int64 `[source, target]`.
+        different: number with two different wrong labels, int64 `[source, target]`.
+        chance: expected number of same mistakes if the target's wrong label depends on the true class alone, see
+            `transfer_mistakes`; float64 `[source, target]`.
         chance_sd: standard deviation of that number, float64 `[source, target]`.
         names: name of each model, the same for sources and targets.
     """
@@ -49,8 +49,8 @@ class TransferMistakes(Result):
         """Shares of the three outcomes among the examples that fool the source, with 95 % Wilson intervals.
 
         Args:
-            source: name or number of the model that the examples were made for.
-            target: name or number of the model that they are sent to.
+            source: name or number of the model for which the examples were made.
+            target: name or number of the model that is attacked.
 
         Returns:
             An estimate for each of `"unfooled"`, `"same"` and `"different"`.
@@ -62,11 +62,11 @@ class TransferMistakes(Result):
         return {name: share(int(getattr(self, name)[i, j]), int(self.fooled[i])) for name in OUTCOMES}
 
     def same_share(self, source: str | int, target: str | int) -> Estimate:
-        """Share of the same mistake among the target's mistakes, with its 95 % Wilson interval.
+        """Share of same mistakes among the target's mistakes, with its 95 % Wilson interval.
 
         Args:
-            source: name or number of the model that the examples were made for.
-            target: name or number of the model that they are sent to.
+            source: name or number of the model for which the examples were made.
+            target: name or number of the model that is attacked.
 
         Returns:
             The estimate; n is the number of examples that fool both.
@@ -78,14 +78,14 @@ class TransferMistakes(Result):
         return share(int(self.same[i, j]), int(self.same[i, j] + self.different[i, j]))
 
     def chance_share(self, source: str | int, target: str | int) -> Estimate:
-        """Share of the same mistake among the target's mistakes to be expected by chance.
+        """Share of same mistakes among the target's mistakes expected by chance.
 
         Args:
-            source: name or number of the model that the examples were made for.
-            target: name or number of the model that they are sent to.
+            source: name or number of the model for which the examples were made.
+            target: name or number of the model that is attacked.
 
         Returns:
-            The exact expectation; its interval is where 95 % of the shares under the null lie, in the normal
+            The exact expectation; its interval is the range of 95 % of the shares under the null, in the normal
             approximation (±1.96 of the exact standard deviation, cut at 0 and 1).
 
         Raises:
@@ -104,33 +104,34 @@ class TransferMistakes(Result):
 
 @analysis
 def transfer_mistakes(matrix: TransferMatrix) -> TransferMistakes:
-    r"""Sort what the targets predict into unfooled, same mistake and different mistake.
+    r"""Classify the targets' predictions as unfooled, same mistake or different mistake.
 
-    With few classes, or one wrong class that everything falls into, two models often make the same mistake by chance.
-    The null hypothesis: among the examples that fool both source and target, *which* wrong label the target gives
-    depends on the true class alone, not on the label that the source gives. Then, given how often source and target
-    give each label to the examples of each true class y, all orders of the target's labels within a class are equally
-    likely, and of :math:`n_y` examples of the class, :math:`a_{yc}` of which the source and :math:`b_{yc}` of which
-    the target calls c,
+    With few classes, or one wrong class that attracts everything, two models often make the same mistake by chance. The
+    null hypothesis: among the examples that fool both source and target, *which* wrong label the target gives depends
+    on the true class alone, not on the source's label. Then, given how often source and target give each label to the
+    examples of each true class y, all orders of the target's labels within a class are equally likely, and for
+    :math:`n_y` examples of the class, :math:`a_{yc}` of which get label c from the source and :math:`b_{yc}` from the
+    target,
 
     .. math:: \mathrm E[\text{same}] = \sum_y \sum_c a_{yc} b_{yc} / n_y
 
-    with the variance of Hoeffding's permutation theorem (1951). A class of which one example alone fools both says
-    nothing: it counts in the expectation as it is in the data, without variance. Targeted attacks give all examples of
-    one class and target the same source label: the expectation is of use only if targets differ within a class.
+    with the variance of Hoeffding's permutation theorem (1951). A class with only one example that fools both carries
+    no
+    information: it enters the expectation as observed, without variance. In targeted attacks all examples of one class
+    and target have the same source label: the expectation is useful only if targets differ within a class.
 
     Args:
         matrix: result of `transfer_matrix`.
 
     Returns:
-        The counts, and those to be expected by chance.
+        The counts, and those expected by chance.
 
     Raises:
-        TypeError: if `matrix` is no `TransferMatrix`.
+        TypeError: if `matrix` is not a `TransferMatrix`.
     """
     if not isinstance(matrix, TransferMatrix):
         raise TypeError(f"matrix must be a TransferMatrix, got {type(matrix).__name__}")
-    given = matrix.predicted.diagonal(dim1=0, dim2=1).T  # what each source says about its own examples
+    given = matrix.predicted.diagonal(dim1=0, dim2=1).T  # each source's labels of its own examples
     counted, y = matrix.fooled[:, None], matrix.true_labels
     wrong = matrix.predicted != y
     same = counted & wrong & (matrix.predicted == given[:, None])
@@ -161,7 +162,7 @@ def _matches(first: Tensor, second: Tensor, strata: Tensor) -> tuple[float, floa
         a, b = (labels[inside].bincount(minlength=classes).double() for labels in (first, second))
         matches = float(a @ b)
         mean += matches / n
-        if n > 1:  # matches as a matrix of zeros and ones, centred in rows and columns
+        if n > 1:  # 0/1 matrix of matches, centred by rows and columns
             centred = torch.eye(classes, dtype=torch.float64) - (b[:, None] + a[None, :]) / n + matches / n**2
             variance += float(a @ centred.square() @ b) / (n - 1)
     return mean, math.sqrt(variance)

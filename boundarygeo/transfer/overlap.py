@@ -1,4 +1,4 @@
-"""Overlap of the adversarial subspaces of several models, beside what chance and what other examples give."""
+"""Overlap of the adversarial subspaces of several models, compared with chance and with other examples."""
 
 import itertools
 import math
@@ -17,13 +17,13 @@ from boundarygeo.results.statistics import Estimate, mean
 from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, check_shared, position
 
-_ROUNDING = 1e-9  # two energies that differ by less are equal
+_ROUNDING = 1e-9  # energies closer than this count as equal
 _VALUES_AT_ONCE = 1 << 24  # 128 MiB
 
 
 @dataclass(frozen=True)
 class PairOverlap:
-    """The overlap of one pair of models, over the examples at which both have a whole subspace.
+    """The overlap of one pair of models, over the examples at which both have a full subspace.
 
     Attributes:
         energy: mean energy, with its 95 % interval.
@@ -47,23 +47,23 @@ class SubspaceOverlap(Result):
     r"""Principal angles between the subspaces of pairs of models, with two nulls.
 
     The *energy* of two subspaces of dimensions k1 and k2 is :math:`\sum_i\cos^2\theta_i`, from 0 (orthogonal) to
-    min(k1, k2) (one holds the other). Its *share* is the energy divided by min(k1, k2).
+    min(k1, k2) (one contains the other). Its *share* is the energy divided by min(k1, k2).
 
-    **Random** null: subspaces of these dimensions, uniformly distributed in all d dimensions. It asks whether the
-    overlap is more than that of directions drawn blindly. On images that is easily so: perturbations of networks that
-    have nothing else in common share the smoothness, the pixels that matter at all, and the bounds.
+    **Random** null: subspaces of these dimensions, uniformly distributed in all d dimensions. It tests whether the
+    overlap exceeds that of blindly drawn directions. On images that is easily so: perturbations of otherwise unrelated
+    networks share their smoothness, the pixels that matter at all, and the bounds.
 
-    **Permuted** null: the first model's subspace at an example and the second model's at *another* example. It asks
+    **Permuted** null: the first model's subspace at an example and the second model's at *another* example. It tests
     whether the models share something at *this* example, beyond what their subspaces share everywhere. What belongs to
     the example counts as shared: its image, its class, and the bounds at its pixels.
 
-    P-values are one-sided, and :math:`(1+\#\{\text{null}\ge\text{observed}\})/(1+\#\text{null})`, right for any number
-    of draws (Phipson & Smyth 2010). For all examples together the statistic is the mean energy over the examples: under
-    the random null, of as many independent random pairs of subspaces; under the permuted null, after a random
-    permutation of the second model's examples.
+    P-values are one-sided, :math:`(1+\#\{\text{null}\ge\text{observed}\})/(1+\#\text{null})`, which is valid for any
+    number of draws (Phipson & Smyth 2010). For all examples together the statistic is the mean energy over the
+    examples: under the random null, of as many independent random pairs of subspaces; under the permuted null, after a
+    random permutation of the second model's examples.
 
     Attributes:
-        angles: principal angles in radians, smallest first, float64 `[pair, example, angle]`; NaN on examples that are
+        angles: principal angles in radians, smallest first, float64 `[pair, example, angle]`; NaN for examples that are
             not `valid`.
         random_energy: energy of pairs of random subspaces, float64 `[pair, draw]`.
         random_angles: their principal angles in radians, smallest first, float64 `[pair, draw, angle]`.
@@ -82,7 +82,7 @@ class SubspaceOverlap(Result):
         dimensions: dimension of each model's subspaces.
         input_size: dimension d of the input space.
         tolerance: angles of at most this many radians count as shared directions.
-        kind: where the bases come from, e.g. `"perturbations"`.
+        kind: origin of the bases, e.g. `"perturbations"`.
     """
 
     angles: Tensor = array("pair", "example", "angle", unit="rad")
@@ -125,7 +125,7 @@ class SubspaceOverlap(Result):
 
     @property
     def random_intersection(self) -> Tensor:
-        """The same for the pairs of random subspaces, int64 `[pair, draw]`."""
+        """As `intersection`, for the pairs of random subspaces, int64 `[pair, draw]`."""
         return (self.random_angles <= self.tolerance).sum(2)
 
     @property
@@ -155,10 +155,10 @@ class SubspaceOverlap(Result):
         return mean(self.share[pair][self.valid[pair]].numpy(), within=(0, 1))
 
     def excess(self, a: str | int, b: str | int) -> Estimate:
-        """Mean over the valid examples of the share minus the permuted null's, with its 95 % interval over examples.
+        """Mean of the share minus the permuted null's, over the valid examples, with its 95 % interval.
 
-        The examples' differences are taken as independent, though each is compared with all the others. That makes the
-        interval too long: what an example has in common with all others is in its difference, but not in the mean.
+        The examples' differences are treated as independent, though each is compared with all the others. This makes
+        the interval too wide: what an example has in common with all others is in its difference, but not in the mean.
 
         Args:
             a: name or number of one model.
@@ -175,7 +175,7 @@ class SubspaceOverlap(Result):
         return mean(difference[~difference.isnan()].numpy(), within=(-1, 1))
 
     def compare(self, a: str | int, b: str | int) -> PairOverlap:
-        """The overlap of one pair beside both nulls.
+        """The overlap of one pair, with both nulls.
 
         Args:
             a: name or number of one model.
@@ -213,7 +213,7 @@ class SubspaceOverlap(Result):
         """
         wanted = sorted((position(self.names, a, "a"), position(self.names, b, "b")))
         if wanted not in self.pairs.tolist():
-            raise ValueError(f"a and b must be two models, got {a!r} twice")
+            raise ValueError(f"a and b must be different models, got {a!r} twice")
         return self.pairs.tolist().index(wanted)
 
     @property
@@ -262,12 +262,12 @@ def random_overlap(k1: int, k2: int, d: int) -> tuple[float, float]:
 
 
 def random_subspace_angles(k1: int, k2: int, d: int, count: int, rng: np.random.Generator) -> Tensor:
-    """Principal angles between pairs of independent, uniformly random subspaces, in time that does not grow with d.
+    """Principal angles between pairs of independent, uniformly random subspaces; the cost does not grow with d.
 
-    The first subspace may be that of the first k1 coordinates, and the second be spanned by k2 normal vectors: their
-    coordinates inside and outside the first make two normal matrices A (k1 × k2) and B (d - k1 × k2), the angles depend
-    on AᵀA and BᵀB alone, and BᵀB is drawn by Bartlett's decomposition as a k2 × k2 triangular matrix (Muirhead 1982,
-    Theorem 3.2.14). The tangents of the angles are the singular values of B against A.
+    Without loss of generality the first subspace is that of the first k1 coordinates, and the second is spanned by k2
+    normal vectors: their coordinates inside and outside the first make two normal matrices A (k1 × k2) and B (d - k1 ×
+    k2), the angles depend on AᵀA and BᵀB alone, and BᵀB is drawn by Bartlett's decomposition as a k2 × k2 triangular
+    matrix (Muirhead 1982, Theorem 3.2.14). The tangents of the angles are the singular values of B against A.
 
     Args:
         k1: dimension of the first subspaces.
@@ -310,9 +310,9 @@ def subspace_overlap(
 ) -> SubspaceOverlap:
     """Overlap of the subspaces that many adversarial perturbations of each example span, for all pairs of models.
 
-    Each model gets random starts of its own, so that what two models share is not the noise of the starts. A model
-    listed twice is compared with itself from other starts: the most overlap that can be expected of two models. For
-    other bases (sequential directions, one basis for a set) use `basis_overlap`.
+    Each model gets its own random starts, so that two models do not share the noise of the starts. A model listed twice
+    is compared with itself from other starts: an upper limit of the overlap to expect. For other bases (sequential
+    directions, one basis for a set) use `basis_overlap`.
 
     Args:
         classifiers: at least two, in a list or by name.
@@ -320,22 +320,22 @@ def subspace_overlap(
         y: true classes, int64 `[example]`.
         dimension: number of directions per model and example.
         eps: L2 radius of the perturbations, in input units.
-        restarts: perturbations looked for per model and example.
+        restarts: perturbations searched for per model and example.
         steps: steps of each, see `perturbation_bases`.
         step_size: length of a step (L2); by default ε / 6.
         draws: number of draws of the nulls.
         tolerance: angles of at most this many radians count as shared directions.
         seed: seed of the random starts and the nulls.
-        index: number of each example, which decides its random starts; by default 0, 1, 2, ….
+        index: number of each example, which determines its random starts; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The overlap. Examples that a model of the pair gets wrong, or for which it has no full basis, are not valid.
+        The overlap. Examples that a model of the pair misclassifies, or without a full basis, are not valid.
 
     Raises:
         TypeError: if the classifiers, `x` or `y` are not of the right kind.
-        ValueError: if there are fewer than two classifiers, they do not fit together, no example is right in all, or a
-            setting is out of range.
+        ValueError: if there are fewer than two classifiers, they do not fit together, no example is classified
+            correctly by all, or a setting is out of range.
     """
     _check_settings(draws, tolerance)
     problem = check_classifiers(classifiers, x, y)
@@ -366,7 +366,7 @@ def basis_overlap(
     tolerance: float = math.pi / 6,
     seed: int = 0,
 ) -> SubspaceOverlap:
-    """Overlap of subspaces that were made before, for all pairs of models.
+    """Overlap of given subspaces, for all pairs of models.
 
     Args:
         bases: bases of at least two models for the same examples (or the same set), in a list or by name.
@@ -487,7 +487,7 @@ def random_energies(k1: int, k2: int, d: int, count: int, rng: np.random.Generat
         C_i \sim \mathrm{B}\big(\tfrac{k_1-m+i}2, \tfrac{d-k_1-m+i}2\big), \;
         C'_i \sim \mathrm{B}\big(\tfrac i2, \tfrac{d-2m+1+i}2\big), \; C'_m = 0.
 
-    Subspaces too large to be disjoint share k1 + k2 - d directions, and beyond them what their complements share.
+    Subspaces too large to be disjoint share k1 + k2 - d directions, plus the overlap of their complements.
 
     Args:
         k1: dimension of the first subspaces.
@@ -513,7 +513,7 @@ def _random_means(k1: int, k2: int, d: int, examples: int, draws: int, rng: np.r
     """Mean energy of as many random pairs of subspaces as there are examples, float64 `[draw]`."""
     if not examples:
         return torch.full((draws,), torch.nan, dtype=torch.float64)
-    at_once = max(1, _VALUES_AT_ONCE // (8 * examples * min(k1, k2)))  # with what is made on the way, 128 MiB
+    at_once = max(1, _VALUES_AT_ONCE // (8 * examples * min(k1, k2)))  # 128 MiB, including intermediate values
     means = [
         random_energies(k1, k2, d, some * examples, rng).reshape(some, examples).mean(1)
         for some in (min(at_once, draws - start) for start in range(0, draws, at_once))
@@ -541,21 +541,21 @@ def _permuted_means(crossed: Tensor, draws: int, rng: np.random.Generator) -> Te
 
 
 def _spread(values: Tensor, valid: Tensor) -> Tensor:
-    """Values of the valid examples among NaN for the others, float64 `[example]`."""
+    """Values of the valid examples, NaN for the others, float64 `[example]`."""
     whole = torch.full(valid.shape, torch.nan, dtype=torch.float64)
     whole[valid] = values.double()
     return whole
 
 
 def seed_of_model(seed: int, number: int) -> int:
-    """A seed for each model: models with one seed would share their random starts.
+    """A separate seed per model: models with the same seed would share their random starts.
 
     Args:
-        seed: seed of all.
+        seed: common seed.
         number: position of the model.
 
     Returns:
-        Its own seed.
+        The model's seed.
     """
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 

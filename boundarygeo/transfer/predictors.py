@@ -1,8 +1,8 @@
-r"""What predicts how well attacks transfer: properties of the models, beside the transfer rates of all ordered pairs.
+r"""Predictors of transferability: properties of the models, and the transfer rates of all ordered pairs.
 
 After Demontis et al. 2019 (arXiv 1809.02861), who relate transfer to the size of the target's input gradients, the
 alignment of the gradients of source and target, and the variability of the source's loss. The definitions below are
-this package's own, stated in full; they are not taken from the paper's formulas.
+this package's own, not the paper's formulas.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,35 +33,34 @@ PREDICTORS = (
     "target_dimension",
 )
 
-_HELD = 2**25  # numbers of the gradients of all models that are held at once: 256 MB
+_HELD = 2**25  # gradient values of all models held in memory at once: 256 MB
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class TransferPredictors(Result):
-    r"""Properties of models and pairs, on the examples that all models get right.
+    r"""Properties of models and pairs, on the examples that all models classify correctly.
 
     Attributes:
         gradient_cosine: mean over the examples of the cosine between the loss gradients of source and target at the
-            unperturbed example, float64 `[source, target]`; NaN where none has both gradients.
+            unperturbed example, float64 `[source, target]`; NaN if no example has both gradients.
         gradient_norm: mean L2 norm of each model's input gradient of the cross-entropy, in loss per input unit,
             float64 `[classifier]`.
         loss_variability: mean over the examples of the variance of each model's cross-entropy J(x + δ, y), over δ
             drawn uniformly from the ball of radius `radius` in `norm` (x + δ clipped to the bounds; the same δ for all
             models; sample variance of `draws` draws), in squared nats, float64 `[classifier]`.
-        boundary_distance: median over the examples of the distance to the nearest adversarial example that
-            `minimal_norm` finds, in `norm`, in input units, float64 `[classifier]`; inf where it finds none on half of
-            them.
-        dimension: number given for each model, e.g. the mean dimension of its adversarial subspaces, float64
+        boundary_distance: median over the examples of the distance to the nearest adversarial example found by
+            `minimal_norm`, in `norm`, in input units, float64 `[classifier]`; inf if it finds none on half of them.
+        dimension: a given number per model, e.g. the mean dimension of its adversarial subspaces, float64
             `[classifier]`, or None.
         rate: transfer rate of each pair, float64 `[source, target]`.
-        without_gradient: number of examples on which each model's gradient is zero, int64 `[classifier]`: they have no
+        without_gradient: number of examples on which each model's gradient is zero, int64 `[classifier]`; they have no
             cosine.
         n: number of examples.
         names: name of each model.
-        over: over which examples the rate is, see `TransferMatrix.counted`.
+        over: examples over which the rate is taken, see `TransferMatrix.counted`.
         norm: `"l2"` or `"linf"`, of the ball and the distances.
-        radius: of the ball, in input units.
-        draws: number of points drawn from it.
+        radius: radius of the ball, in input units.
+        draws: number of points drawn from the ball.
     """
 
     gradient_cosine: Tensor = array("source", "target")
@@ -106,21 +105,22 @@ class TransferPredictors(Result):
         side, name = predictor.split("_", 1)
         numbers = getattr(self, name)
         if numbers is None:
-            raise ValueError(f"predictor must be one that was measured, got {predictor!r}: pass dimensions=")
+            raise ValueError(f"{predictor!r} was not measured: pass dimensions= to transfer_predictors")
         return (numbers[:, None] if side == "source" else numbers[None, :]).expand(len(numbers), len(numbers))
 
     def correlation(self, predictor: str) -> Estimate:
         """Spearman's rank correlation of a predictor with the transfer rate, over ordered pairs of different models.
 
-        Pairs of the same models depend on each other, and a property of one model has M values only: the interval, of
-        `boundarygeo.results.statistics.rank_correlation_of_pairs`, is over the choice of the models. Of four models it
-        is nearly all of [-1, 1].
+        Pairs that share a model are dependent, and a property of one model has only M values, so the interval (see
+        `boundarygeo.results.statistics.rank_correlation_of_pairs`) is over the choice of models. With four models it
+        covers nearly all of [-1, 1].
 
         Args:
             predictor: one of `PREDICTORS`.
 
         Returns:
-            The estimate; n is the number of pairs for which both are known. The interval is NaN below four models.
+            The estimate; n is the number of pairs for which both are known. The interval is NaN with fewer than four
+            models.
 
         Raises:
             ValueError: as `values`.
@@ -128,7 +128,7 @@ class TransferPredictors(Result):
         return rank_correlation_of_pairs(self._square(predictor).numpy(), self.rate.numpy())
 
     def correlations(self) -> dict[str, Estimate]:
-        """The rank correlation of every predictor that was measured with the transfer rate."""
+        """The rank correlation of every measured predictor with the transfer rate."""
         measured = [name for name in PREDICTORS if self.dimension is not None or not name.endswith("dimension")]
         return {name: self.correlation(name) for name in measured}
 
@@ -148,32 +148,32 @@ def transfer_predictors(
     seed: int = 0,
     progress: bool = True,
 ) -> TransferPredictors:
-    """Measure what may predict the rates of a transfer matrix.
+    """Measure quantities that may predict the rates of a transfer matrix.
 
     The predictors are defined in `TransferPredictors`. Per example and model they cost one forward and one backward
     pass for the gradient, `draws` forward passes, and `steps` passes of `minimal_norm`.
 
     Args:
-        classifiers: those of the matrix, in the same order and under the same names.
+        classifiers: the classifiers of the matrix, in the same order and under the same names.
         x: the inputs of the matrix `[example, *input]`.
         y: their true classes, int64 `[example]`.
-        matrix: result of `transfer_matrix`; its norm is that of the ball and of the distances.
-        over: over which examples the transfer rate is, see `TransferMatrix.counted`.
+        matrix: result of `transfer_matrix`; its norm also defines the ball and the distances.
+        over: examples over which the transfer rate is taken, see `TransferMatrix.counted`.
         radius: radius of the ball in which the loss varies, in input units; by default the ε of the matrix.
         draws: number of points drawn from it, at least 2.
         steps: steps of `minimal_norm`, at least 4.
-        dimensions: a number for each model, by name or in the order of the models, e.g. the means of
+        dimensions: one number per model, by name or in the order of the models, e.g. the means of
             `dimension_summary`.
-        seed: seed of the points drawn; what is drawn for an example is decided by its number in the matrix, too.
-        progress: whether to show bars when it takes more than two seconds.
+        seed: seed of the points drawn; an example's points also depend on its number in the matrix.
+        progress: whether to show progress bars after two seconds.
 
     Returns:
         The predictors.
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of its range, no example is right in all models, or the matrix is one of
-            other models or examples.
+        ValueError: if an argument is out of range, no example is classified correctly by all models, or the matrix
+            belongs to other models or examples.
     """
     if not isinstance(matrix, TransferMatrix):
         raise TypeError(f"matrix must be a TransferMatrix, got {type(matrix).__name__}")
@@ -182,7 +182,7 @@ def transfer_predictors(
     check_count(steps, "steps", least=4)
     size = matrix.eps if radius is None else radius
     if size is None:
-        raise ValueError("radius must be given where the matrix has no eps, got None")
+        raise ValueError("pass radius=: the matrix has no eps to use instead")
     size = check_eps(size, "radius")
     problem = check_classifiers(classifiers, x, y)
     check_shared(problem)
@@ -261,7 +261,7 @@ def _gradients(classifiers: Sequence[Classifier], x: Tensor, y: Tensor) -> tuple
 
 
 def _differentiated(clf: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits, and gradients of the log-odds (float64, so that they divide well), on the CPU."""
+    """Logits, and gradients of the log-odds (float64, so that quotients are accurate), on the CPU."""
     logits: list[Tensor] = []
     gradients: list[Tensor] = []
 

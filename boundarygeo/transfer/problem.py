@@ -1,4 +1,4 @@
-"""What every comparison of classifiers begins with: the same classes and inputs, and what each of them predicts."""
+"""What every comparison of classifiers starts with: a check that they fit the same inputs, and their predictions."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from boundarygeo.results import Provenance
 from boundarygeo.results.statistics import Estimate, share
 
 Classifiers = Mapping[str, Classifier] | Sequence[Classifier]
-"""Several classifiers by name, or in a list: then their names are "0", "1", …."""
+"""Several classifiers, by name or in a list; in a list, their names are "0", "1", …."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,8 @@ class Problem:
         x: inputs, float32 on the CPU, clamped to the bounds, `[example, *input]`.
         y: true classes, int64 on the CPU `[example]`.
         labels: class predicted by each classifier, int64 `[classifier, example]`.
-        provenance: ends the record that began before the labels, of the cost of all classifiers together: a function
-            of the command and the keyword `seed`. A classifier that is listed twice is counted once.
+        provenance: function of the command and the keyword `seed` that ends the recording started before the labels,
+            with the cost of all classifiers. A classifier that is listed twice is counted once.
     """
 
     names: tuple[str, ...]
@@ -39,17 +39,17 @@ class Problem:
 
     @property
     def shared(self) -> Tensor:
-        """Whether every classifier gets the example right, bool `[example]`."""
+        """Whether every classifier is correct, bool `[example]`."""
         return (self.labels == self.y).all(0)
 
     def accuracy(self) -> dict[str, Estimate]:
-        """Share of the examples that each classifier gets right, and, as "all", that all do; with 95 % intervals."""
+        """Share of the examples that each classifier, and "all" at once, classify correctly, with 95 % intervals."""
         right = [*(self.labels == self.y), self.shared]
         return {name: share(int(each.sum()), len(each)) for name, each in zip([*self.names, "all"], right, strict=True)}
 
 
 def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> Problem:
-    """Refuse classifiers that cannot be compared on these examples; the labels of all, in one pass of each.
+    """Check that classifiers can be compared on these examples, and compute their labels in one pass each.
 
     Args:
         classifiers: at least two, in a list or by name.
@@ -60,7 +60,7 @@ def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> Problem
         The problem.
 
     Raises:
-        TypeError: if `classifiers` are no classifiers, or as `Classifier.logits`.
+        TypeError: if `classifiers` are not classifiers, or as `Classifier.logits`.
         ValueError: if there are fewer than two, two have the same name, their bounds or numbers of classes differ, or
             the inputs do not fit one of them.
     """
@@ -84,9 +84,9 @@ def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> Problem
 
 
 def check_shared(problem: Problem) -> None:
-    """Refuse examples of which none is right in all classifiers.
+    """Check that some example is classified correctly by every classifier.
 
-    That is for what begins with all examples: of those that belong to one part of a long run, none may be.
+    Only for whole data sets: a part of a long run may have no such example.
 
     Args:
         problem: result of `check_classifiers`.
@@ -103,12 +103,12 @@ def check_shared(problem: Problem) -> None:
 
 
 def position(names: Sequence[str], which: str | int, name: str) -> int:
-    """Position of a classifier that is given by name or number.
+    """Position of a classifier given by name or number.
 
     Args:
         names: name of each classifier.
         which: one of the names, or its position.
-        name: what to call it in the message.
+        name: the argument's name in the message.
 
     Returns:
         The position, not negative.
@@ -133,27 +133,27 @@ def _named(classifiers: Classifiers) -> tuple[tuple[str, ...], tuple[Classifier,
         raise TypeError(f"classifiers must be a list, or a dict of names, got {type(classifiers).__name__}")
     for clf in several:
         if not isinstance(clf, Classifier):
-            raise TypeError(f"classifiers must be Classifier, got {type(clf).__name__}")
+            raise TypeError(f"classifiers must be Classifier objects, got {type(clf).__name__}")
     if len(several) < 2:
-        raise ValueError(f"classifiers must be at least two, got {len(several)}")
+        raise ValueError(f"pass at least two classifiers, got {len(several)}")
     if len(set(names)) < len(names):
-        raise ValueError(f"names of classifiers must differ, got {list(names)}")
+        raise ValueError(f"classifiers must have different names, got {list(names)}")
     return names, several
 
 
 def _labels(name: str, clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
-    """Predicted classes; errors say which classifier they are about."""
+    """Predicted classes; errors name the classifier."""
     try:
         clf.check_inputs(x)
         clf.check_labels(y, len(x))
         labels = clf.predict(x)
-        clf.check_labels(y, len(x))  # again: now the number of classes is known
+        clf.check_labels(y, len(x))  # again, because now the number of classes is known
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         shape = list(x.shape)
-        raise ValueError(f"x must fit every classifier, got {shape}, which {name!r} refuses: {reason}") from error
+        raise ValueError(f"classifier {name!r} does not accept x of shape {shape}: {reason}") from error
     except (TypeError, ValueError) as error:
         raise type(error)(f"{error} (classifier {name!r})") from error
     return labels

@@ -1,4 +1,4 @@
-"""Reproducibility of decision regions: how far several models label the same random planes alike."""
+"""Reproducibility of decision regions: agreement of several models on the same random planes."""
 
 import itertools
 from dataclasses import dataclass
@@ -18,26 +18,26 @@ from boundarygeo.results.statistics import Estimate, mean
 from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
 
 CHECKED = 500
-"""Examples on which the classifiers are compared with the true classes before work."""
+"""Number of examples on which the classifiers are checked against the true classes first."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Reproducibility(Result):
-    """Agreement of models over planes through random triplets of examples, and how fragmented their regions are.
+    """Agreement of models on planes through random triplets of examples, and fragmentation of their regions.
 
     Attributes:
-        agreement: share of the whole map's pixels that both models label alike, float64 `[pair, plane]`: what
-            `agreement` gives; NaN on planes that do not exist.
-        window_agreement: the same among the pixels inside the rectangle around the three examples, with a tenth of its
+        agreement: share of the whole map's pixels to which both models give the same label, float64 `[pair, plane]`, as
+            computed by `agreement`; NaN on planes that do not exist.
+        window_agreement: the same for the pixels inside the rectangle around the three examples, with a tenth of its
             width and height as margin: the window of dbViz, `[pair, plane]`.
-        intersection: number of pixels, over all planes, that both models give to a class, int64 `[pair, class]`.
-        union: number of pixels that at least one of the models gives to it, int64 `[pair, class]`.
+        intersection: number of pixels, over all planes, that both models assign to a class, int64 `[pair, class]`.
+        union: number of pixels that at least one model assigns to it, int64 `[pair, class]`.
         fragments: number of 8-connected components of equal label in the same window, summed over classes, int64
             `[classifier, plane]`: result of `boundarygeo.fragmentation`; 0 on planes that do not exist.
-        evaluated: share of the pixels that were sent through each model, float64 `[classifier, plane]`.
-        triplets: examples that span each plane, int64 `[plane, 3]`: positions in `x`.
-        index: number of each plane, int64 `[plane]`: decides its triplet.
-        valid: whether the plane exists, bool `[plane]`: False where the three examples are on a line.
+        evaluated: share of pixels evaluated by each model, float64 `[classifier, plane]`.
+        triplets: examples that span each plane, as positions in `x`, int64 `[plane, 3]`.
+        index: number of each plane, int64 `[plane]`; determines its triplet.
+        valid: whether the plane exists, bool `[plane]`: False where the three examples are collinear.
         pairs: positions of the two models of each pair, in `names`, int64 `[pair, 2]`.
         names: name of each model.
         resolution: pixels per side.
@@ -62,9 +62,9 @@ class Reproducibility(Result):
 
     @property
     def iou(self) -> Tensor:
-        """Jaccard index of each class's regions, over all planes, float64 `[pair, class]`; NaN where neither has any.
+        """Jaccard index of each class's regions, over all planes, float64 `[pair, class]`; NaN without the class.
 
-        The true intersection over union; what dbViz calls IoU is the plain agreement.
+        This is the true intersection over union; dbViz calls the plain agreement IoU.
         """
         return self.intersection.double() / self.union.double()
 
@@ -72,7 +72,7 @@ class Reproducibility(Result):
     def score(self) -> Estimate:
         """Reproducibility score: agreement in dbViz's window, averaged over pairs and planes.
 
-        Its 95 % interval is over the draw of the planes; the models are given.
+        The 95 % interval is over the draw of the planes; the models are fixed.
         """
         return mean(self.window_agreement[:, self.valid].mean(0).numpy(), within=(0, 1))
 
@@ -92,7 +92,7 @@ class Reproducibility(Result):
         return mean(self.window_agreement[self.pair(a, b)][self.valid].numpy(), within=(0, 1))
 
     def mean_iou(self, a: str | int, b: str | int) -> float:
-        """Intersection over union of one pair's regions, averaged over the classes that either has.
+        """Intersection over union of one pair's regions, averaged over the classes that either model has.
 
         Args:
             a: name or number of one model.
@@ -107,7 +107,7 @@ class Reproducibility(Result):
         return float(self.iou[self.pair(a, b)].nanmean())
 
     def fragmentation(self, which: str | int) -> Estimate:
-        """Components in dbViz's window of one model, averaged over planes, with its 95 % interval.
+        """Number of components of one model in dbViz's window, averaged over planes, with its 95 % interval.
 
         Args:
             which: name or number of the model.
@@ -135,7 +135,7 @@ class Reproducibility(Result):
         """
         wanted = sorted((position(self.names, a, "a"), position(self.names, b, "b")))
         if wanted not in self.pairs.tolist():
-            raise ValueError(f"a and b must be two models, got {a!r} twice")
+            raise ValueError(f"a and b must be different models, got {a!r} twice")
         return self.pairs.tolist().index(wanted)
 
 
@@ -154,22 +154,22 @@ def reproducibility(
     seed: int = 0,
     progress: bool = True,
 ) -> Reproducibility:
-    """How far models agree on random planes: the reproducibility score of dbViz.
+    """Agreement of models on random planes: the reproducibility score of dbViz.
 
     Somepalli et al. 2022, "Can Neural Nets Learn the Same Model Twice?", arXiv 2203.08124, §3-4: 500 planes through
-    random triplets of test images, 50 × 50 points each, 10 % margin, points not clipped to the range of images. All
-    that here, with these differences: maps are square and isometric, so that the rectangle of dbViz is cut out of them
-    (for the score and the regions; IoU is of whole maps), with fewer points along its shorter side; and most pixels'
-    labels are interpolated, not evaluated (`boundary_maps`). Against dense float32 maps of 100 planes, 0 to 0.8 of
-    100,000 pixels were wrong for four networks of MNIST and 0.4 to 3.2 for seven of CIFAR-10, plain and robust, and at
-    most 3 of the 2,500 of one map (benchmarks/reproducibility_errors.py; 4 in another draw of planes).
-    `method="dense"` with `precision="float32"` evaluates all, in four to seven times the time.
+    random triplets of test images, 50 × 50 points each, 10 % margin, points not clipped to the range of images. This
+    function differs as follows: maps are square and isometric, so dbViz's rectangle is cut out of them (for the score
+    and the regions; IoU is of whole maps), with fewer points along its shorter side; and most pixels' labels are
+    interpolated, not evaluated (`boundary_maps`). Against dense float32 maps of 100 planes, 0 to 0.8 of 100,000 pixels
+    were wrong for four networks of MNIST and 0.4 to 3.2 for seven of CIFAR-10, plain and robust, and at most 3 of the
+    2,500 of one map (benchmarks/reproducibility_errors.py; 4 in another draw of planes). `method="dense"` with
+    `precision="float32"` evaluates all pixels, in four to seven times the time.
 
     Args:
         classifiers: at least two, in a list or by name.
-        x: at least three inputs `[example, *input]` within the bounds, right or wrong.
+        x: at least three inputs `[example, *input]` within the bounds, correctly classified or not.
         y: true classes, int64 `[example]`.
-        planes: number of planes. Each is decided by the seed and its number: more planes keep the first ones.
+        planes: number of planes. Each depends only on the seed and its number, so more planes extend the same sequence.
         resolution: pixels per side.
         clip: whether points are clipped to the bounds, as images are.
         method: `"adaptive"` or `"dense"`, as in `boundary_maps`.
@@ -197,7 +197,7 @@ def reproducibility(
     inputs = x.detach().float().cpu().clamp(*clf.bounds)
     through = planes_through(*(inputs[column] for column in triplets.T), margin=WINDOW_MARGIN)
     if not bool(through.valid.any()):
-        raise ValueError(f"x must hold three examples that are not on a line, got none in {planes} triplets")
+        raise ValueError(f"x must hold three examples that are not collinear, got none in {planes} triplets")
     maps = [
         boundary_maps(
             clf,
@@ -235,7 +235,7 @@ def reproducibility(
 
 
 def random_triplets(examples: int, count: int, *, seed: int = 0) -> Tensor:
-    """Random triplets of different examples, each decided by the seed and its number.
+    """Random triplets of different examples, each determined by the seed and its number.
 
     Args:
         examples: number of examples, at least three.
@@ -250,7 +250,7 @@ def random_triplets(examples: int, count: int, *, seed: int = 0) -> Tensor:
 
 
 def _agreement_in(window: Tensor, a: BoundaryMaps, b: BoundaryMaps) -> Tensor:
-    """Share of the window's pixels with equal labels, float64 `[plane]`; NaN on planes that do not exist."""
+    """Share of equal labels in the window, float64 `[plane]`; NaN on planes that do not exist."""
     equal = ((a.labels == b.labels) & window).sum((1, 2)).double() / window.sum((1, 2)).double()
     return equal.masked_fill(~(a.valid & b.valid), torch.nan)
 

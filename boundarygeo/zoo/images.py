@@ -1,4 +1,4 @@
-"""Image files as tensors: pixel formats, resizing, and decoding of only what is asked for."""
+"""Image files as tensors: pixel formats, resizing, and decoding on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 HEADERS_READ = 100
-"""How many headers of a folder decide whether its images are grey."""
+"""Number of headers that decide whether a folder's images are grey."""
 
 _WHOLE_NUMBERS_OF_16_BITS = ("PNG", "PPM")
-"""Formats of which Pillow opens 16 bits as mode `I`; in other formats that mode is of 32 bits."""
+"""Formats whose 16-bit images Pillow opens in mode `I`, which in other formats means 32 bits."""
 
 _TRANSPARENT = "it has transparent pixels, which have no colour of their own: save it without transparency"
 
@@ -23,12 +23,13 @@ _TIFF_BITS, _TIFF_PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
 
 @dataclass(frozen=True)
 class Crop:
-    """Resizing of the shorter side, then a crop from the centre, as the preprocessing of ImageNet's models.
+    """Resizing of the shorter side, then a centre crop, as in the preprocessing of ImageNet models.
 
     Attributes:
         rows: height after the crop, in pixels.
         cols: width after the crop, in pixels.
-        resize: length of the shorter side before the crop, in pixels; None for 256/224 of what just covers the crop.
+        resize: length of the shorter side before the crop, in pixels; None for 256/224 of the side that just covers the
+            crop.
     """
 
     rows: int
@@ -36,7 +37,7 @@ class Crop:
     resize: int | None = None
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Resize and crop, with Pillow's bilinear filter and its antialiasing, as torchvision does."""
+        """Resize and crop as torchvision does, with Pillow's bilinear filter and antialiasing."""
         short, long = min(image.size), max(image.size)
         covering = short * max(self.cols / image.width, self.rows / image.height)
         side = self.resize or round(covering * 256 / 224)
@@ -53,19 +54,19 @@ class Crop:
 
 
 class LazyImages:
-    """Images in files: indexed like a tensor `[example, channel, row, col]`, decoded when they are indexed.
+    """Images in files: indexed like a tensor `[example, channel, row, col]`, decoded on access.
 
-    An index of examples (a slice, list, mask or tensor of numbers) gives a float32 tensor in [0, 1]; `images[:]` reads
-    all of them. Pixels are value / 255 for 8 bits and value / 65535 for 16 bits of grey; floats must lie in [0, 1]. Of
-    16 bits of colour, Pillow keeps the upper 8. CMYK and palettes become RGB; transparent pixels are refused. The
-    orientation in EXIF is not applied, as in torchvision's `ImageFolder`.
+    Indexing examples (by a slice, list, mask or tensor of numbers) gives a float32 tensor in [0, 1]; `images[:]` reads
+    all. Pixels are value / 255 for 8 bits and value / 65535 for 16-bit grey; floats must lie in [0, 1]. For 16-bit
+    colour, Pillow returns the upper 8 bits. CMYK and palettes become RGB; transparent pixels are rejected. The EXIF
+    orientation is not applied, as in torchvision's `ImageFolder`.
 
     Args:
         files: paths of the images.
-        channels: 1 to refuse colour; 3 to repeat grey in three channels; by default 1 where the first 100 files are
-            all grey, by their headers, else 3.
-        crop: what images are resized and cropped to, or None for images that are all of one size.
-        progress: whether to show a bar where decoding takes more than two seconds.
+        channels: 1 to reject colour; 3 to repeat grey in three channels; by default 1 if the first 100 files are all
+            grey, by their headers, else 3.
+        crop: resizing and crop, or None for images of equal size.
+        progress: whether to show a progress bar after two seconds.
 
     Raises:
         ValueError: if one of the first 100 headers cannot be read or has another size.
@@ -94,9 +95,9 @@ class LazyImages:
 
     def __getitem__(self, index: Any) -> Tensor:
         first, *rest = index if isinstance(index, tuple) else (index,)
-        # A tensor behind another would be paired with it.
+        # Several tensors would be indexed jointly.
         if first is None or first is ... or not all(isinstance(part, int | slice) for part in rest):
-            raise IndexError("LazyImages are indexed by examples first, and then by numbers and slices")
+            raise IndexError("index LazyImages by examples first, then by numbers and slices")
         numbers = torch.arange(len(self))[first]
         images = torch.empty(numbers.numel(), *self.shape[1:])
         shown = tqdm(
@@ -110,13 +111,14 @@ class LazyImages:
         """One image.
 
         Args:
-            number: which.
+            number: its position.
 
         Returns:
-            `[row, col, channel]`, uint8, or float32 in [0, 1] where the file has more than 8 bits.
+            `[row, col, channel]`, uint8, or float32 in [0, 1] if the file has more than 8 bits.
 
         Raises:
-            ValueError: if the file cannot be read, its pixel format has no clear meaning, or it does not fit the rest.
+            ValueError: if the file cannot be read, its pixel format is ambiguous, or it does not match the other
+                images.
         """
         file = self._files[number]
         try:
@@ -126,7 +128,7 @@ class LazyImages:
                     image = self._crop(image)
         except ValueError as error:
             raise ValueError(f"image {file!r} cannot be used: {error}") from error
-        except Exception as error:  # Pillow's readers raise a dozen types for broken files
+        except Exception as error:  # Pillow raises many types for broken files
             raise _unreadable(file, error) from error
         self._check_size(file, image.size)
         pixels = np.array(image)
@@ -139,13 +141,13 @@ class LazyImages:
     def _check_size(self, file: str, size: tuple[int, int]) -> None:
         if self._crop is None and size != (self._cols, self._rows):
             raise ValueError(
-                f"images must all be of one size, got {size[0]}x{size[1]} for {file!r} and {self._cols}x{self._rows} "
-                f"for {self._files[0]!r}: give the size that all are to be resized and cropped to"
+                f"images must have the same size, got {size[0]}x{size[1]} for {file!r} and {self._cols}x{self._rows} "
+                f"for {self._files[0]!r}: pass size to resize and crop all of them"
             )
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
-    """Images as models take them.
+    """Images as tensors for models.
 
     Args:
         images: `[..., row, col, channel]`, uint8, or floating in [0, 1].
@@ -161,7 +163,7 @@ def _header(file: str) -> tuple[str, tuple[int, int]]:
     try:
         with Image.open(file) as image:
             return image.mode, image.size
-    except Exception as error:  # Pillow's readers raise a dozen types for broken files
+    except Exception as error:  # Pillow raises many types for broken files
         raise _unreadable(file, error) from error
 
 
@@ -187,15 +189,15 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _deep(image: Image.Image) -> Image.Image:
-    """A grey image of more than 8 bits."""
+    """A grey image with more than 8 bits."""
     tags = getattr(image, "tag_v2", {})
-    # Pillow leaves it to us that some TIFF files count from white, or have 12 bits of 16.
+    # Pillow does not handle TIFF files that count from white, or have 12 of 16 bits.
     if tags and tags.get(_TIFF_PHOTOMETRIC, _BLACK_IS_ZERO) != _BLACK_IS_ZERO:
         raise ValueError("its zero is white: save it as 8 or 16 bits of grey with zero for black")
     if image.mode == "F":
         values = np.asarray(image)
         low, high = values.min(), values.max()
-        if not (low >= 0 and high <= 1):  # so written because NaN fails it too
+        if not (low >= 0 and high <= 1):  # this form also rejects NaN
             raise ValueError(f"its floats must lie in [0, 1], got values from {low:.9g} to {high:.9g}")
         return Image.fromarray(values)
     has_16_bits = image.mode != "I" or image.format in _WHOLE_NUMBERS_OF_16_BITS

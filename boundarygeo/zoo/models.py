@@ -1,8 +1,8 @@
-"""Small classifiers of the literature, by name.
+"""Small classifiers from the literature, by name.
 
-A factory takes `num_classes` and `input_shape` (channels, rows, columns) and gives a module that maps images
-to logits; the normalisation of the images is outside. In evaluation mode all of them are piecewise affine in
-the input, and `torch.fx` can trace them.
+A factory takes `num_classes` and `input_shape` (channels, rows, columns) and returns a module that maps images to
+logits, without normalisation of the images. In eval mode all of them are piecewise affine in the input, and `torch.fx`
+can trace them.
 """
 
 import functools
@@ -55,9 +55,9 @@ def mlp(num_classes: int = 10, input_shape: Shape = (1, 28, 28)) -> nn.Module:
 def small_cnn(num_classes: int = 10, input_shape: Shape = (1, 28, 28)) -> nn.Module:
     """Three convolutions and a hidden layer, the network of the demo.
 
-    It has strides where others pool: faster, and all its affine pieces come from ReLUs. Trained for 8 epochs
-    on the 4,000 digits of `mnist5k` with the default settings of `boundarygeo.training.train`, it is right on
-    97.0 ± 0.2 % of the other 1,000 (mean ± sd over 3 seeds; 3 s on one CPU core; torch 2.15).
+    It uses strides instead of pooling: faster, and all its affine pieces come from ReLUs. Trained for 8 epochs on the
+    4,000 digits of `mnist5k` with the default settings of `boundarygeo.training.train`, its accuracy on the other 1,000
+    is 97.0 ± 0.2 % (mean ± sd over 3 seeds; 3 s on one CPU core; torch 2.15).
 
     Args:
         num_classes: number of logits.
@@ -92,7 +92,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vgg11": vgg11,
     "vgg16": vgg16,
 }
-"""Name of each architecture and its factory; `find_model` knows wide ResNets of other sizes, too."""
+"""Architectures and their factories, by name; `find_model` also knows wide ResNets of other sizes."""
 
 
 def find_model(name: str) -> Callable[..., nn.Module]:
@@ -118,7 +118,7 @@ def build_model(name: str, *, num_classes: int, input_shape: tuple[int, ...], se
     """Build a model whose initial weights depend on the seed alone.
 
     Args:
-        name: what `find_model` knows.
+        name: a name accepted by `find_model`.
         num_classes: number of logits.
         input_shape: channels, rows, columns.
         seed: seed of the initial weights.
@@ -135,6 +135,6 @@ def build_model(name: str, *, num_classes: int, input_shape: tuple[int, ...], se
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise ValueError(f"input_shape must be (channels, rows, columns), got {tuple(input_shape)}")
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would also reseed the accelerators, whose state is not restored here.
+        # Not torch.manual_seed, which would also reseed accelerators whose state is not restored here.
         torch.default_generator.manual_seed(seed)
         return factory(num_classes=num_classes, input_shape=tuple(input_shape))

@@ -11,7 +11,7 @@ class BasicBlock(nn.Module):
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the output; where they grow, the shortcut is padded with zero channels.
+        out_channels: channels of the output; if there are more, the shortcut is padded with zero channels.
         stride: stride of the first convolution, and of the subsampling in the shortcut.
     """
 
@@ -59,9 +59,9 @@ class CifarResNet(nn.Module):
 
 
 class PreActBlock(nn.Module):
-    """Normalisation and rectifier before each of two 3×3 convolutions; nothing after the sum.
+    """Normalisation and ReLU before each of two 3×3 convolutions; nothing after the sum.
 
-    Where the shape changes, the shortcut is a 1×1 convolution of what the first convolution sees.
+    If the shape changes, the shortcut is a 1×1 convolution of the first convolution's input.
 
     Args:
         in_channels: channels of the input.
@@ -134,7 +134,7 @@ def _initialise(network: nn.Module) -> None:
 def resnet20(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Module:
     """ResNet-20 for CIFAR-10 with shortcuts of option A, 0.27 million parameters.
 
-    The names of its parameters are those of the checkpoints of akamaster/pytorch_resnet_cifar10.
+    Its parameter names are those of the checkpoints of akamaster/pytorch_resnet_cifar10.
 
     Reference: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
 

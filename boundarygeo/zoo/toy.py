@@ -1,7 +1,7 @@
-"""Problems in two dimensions, whose whole input space can be drawn: two moons, and spirals.
+"""Two-dimensional problems, whose whole input space can be drawn: two moons, and spirals.
 
-Points lie in [0, 1]² and have the shape of images of one row with two pixels, `[example, 1, 1, 2]`: all that works on
-images works on them.
+Points lie in [0, 1]² and have the shape of one-row images with two pixels, `[example, 1, 1, 2]`, so that everything for
+images applies to them.
 """
 
 import math
@@ -19,10 +19,10 @@ INPUT_SHAPE = (1, 1, 2)
 
 
 def two_moons(count: int = 400, *, noise: float = 0.03, seed: int = 0) -> Split:
-    """Two half circles that reach into each other, one per class.
+    """Two interlocking half circles, one per class.
 
     Args:
-        count: number of points, alternately of class 0 and 1.
+        count: number of points, alternating between classes 0 and 1.
         noise: standard deviation of the Gaussian noise on both coordinates, in input units.
         seed: seed of the points.
 
@@ -41,12 +41,12 @@ def two_moons(count: int = 400, *, noise: float = 0.03, seed: int = 0) -> Split:
 
 
 def spirals(count: int = 400, *, classes: int = 2, turns: float = 1.5, noise: float = 0.01, seed: int = 0) -> Split:
-    """Interlocked spirals, one arm per class.
+    """Interlocking spirals, one arm per class.
 
     Args:
-        count: number of points, the classes taking turns.
+        count: number of points, cycling through the classes.
         classes: number of arms.
-        turns: how often each arm goes round the middle.
+        turns: number of turns of each arm around the centre.
         noise: standard deviation of the Gaussian noise on both coordinates, in input units.
         seed: seed of the points.
 
@@ -61,7 +61,7 @@ def spirals(count: int = 400, *, classes: int = 2, turns: float = 1.5, noise: fl
     if not 0 < turns < math.inf:
         raise ValueError(f"turns must be a positive number, got {turns}")
     rng, labels = _start(count, noise, classes, seed)
-    # Square roots of uniform numbers: points are about equally dense along the arm.
+    # Square roots of uniform numbers make points about equally dense along the arm.
     along = np.sqrt(rng.uniform(0.01, 1, count))
     angle = 2 * math.pi * (turns * along + labels / classes)
     radius = 0.45 * along

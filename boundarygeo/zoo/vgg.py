@@ -13,7 +13,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 class VGG(nn.Module):
     """Five blocks of convolutions with batch normalisation, each followed by max pooling.
 
-    The published network has three large linear layers on 7×7 features of 224×224 images; on small images one linear
+    The published network has three large linear layers on 7×7 features of 224×224 images; for small images, one linear
     layer on the mean of the last features is usual.
 
     Args:
@@ -30,7 +30,7 @@ class VGG(nn.Module):
             layers: list[nn.Module] = []
             for channels in (before, *(width for _ in range(depth - 1))):
                 layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            # Rounded up, so that images of any size are left with a pixel; the same for 32×32.
+            # Rounded up, so that images of any size keep at least one pixel; no difference for 32×32.
             self.add_module(f"block{number + 1}", nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True)))
         self.linear = nn.Linear(WIDTHS[-1], num_classes)
         for module in self.modules():

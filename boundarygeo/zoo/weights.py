@@ -1,4 +1,4 @@
-"""Weights from other people's files: read without executing what is in them, checked before being copied."""
+"""Weights from external files: read without executing code, and checked before being copied."""
 
 import argparse
 import os
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 WRAPPING_KEYS = ("state_dict", "model_state_dict", "model", "net", "state")
-"""Keys under which training scripts keep the state dict in a larger checkpoint, before any others."""
+"""Usual keys of the state dict in larger checkpoints, tried first."""
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""What `DataParallel`, `torch.compile` and others put into names, at the front or before a submodule's."""
+"""Name parts added by `DataParallel`, `torch.compile` and others, at the front or before a submodule's name."""
 
-# Plain data that checkpoints often hold beside the weights; making these runs no code of the file's.
+# Plain data often stored with weights; constructing these runs no code from the file.
 _PLAIN_DATA: list[Any] = [
     argparse.Namespace,
     types.SimpleNamespace,
@@ -32,11 +32,11 @@ _PLAIN_DATA: list[Any] = [
 
 
 class OtherClassesError(ValueError):
-    """Weights fit a model but for the number of its classes.
+    """The weights fit a model except for the number of classes.
 
     Args:
-        message: what is wrong.
-        classes: how many the weights have.
+        message: the error message.
+        classes: number of classes of the weights.
     """
 
     def __init__(self, message: str, classes: int) -> None:
@@ -47,30 +47,29 @@ class OtherClassesError(ValueError):
 def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
     """Copy the weights of a file into a module.
 
-    The file is a `.safetensors` file, a state dict written by `torch.save`, or a dict or list that holds one, at any
-    depth, under a usual key such as `state_dict` or as the only one. Names may have what `DataParallel` or
-    `torch.compile` add, and begin with parts that all of them share (`model.`), in any order and number; the counter
-    of `AveragedModel` is dropped.
+    The file is a `.safetensors` file, a state dict written by `torch.save`, or a dict or list that contains one, at any
+    depth, under a usual key such as `state_dict` or as the only one. Names may contain parts added by `DataParallel` or
+    `torch.compile`, and a common prefix (`model.`), in any order and number; the counter of `AveragedModel` is dropped.
 
     Args:
         module: the module, changed in place.
         path: the file; no code in it is run.
 
     Raises:
-        OtherClassesError: if it fits but for the number of classes.
-        ValueError: if the file cannot be read safely, holds no state dict, or does not fit the module, which
-            is then as it was.
+        OtherClassesError: if it fits except for the number of classes.
+        ValueError: if the file cannot be read safely, holds no state dict, or does not fit the module, which is then
+            not changed.
     """
     content = _read_safetensors(path) if str(path).endswith(".safetensors") else _read_torch(path)
     state = _find_state(content)
     if state is None:
         got = f"keys {_some(content)}" if isinstance(content, Mapping) else type(content).__name__
-        raise ValueError(f"weights must be a state dict, got {str(path)!r} with {got}")
+        raise ValueError(f"{str(path)!r} is not a state dict: it holds {got}")
     copy_state(module, _rename(state, module.state_dict()), source=str(path))
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a dict that `torch.save` wrote, without executing code.
+    """Read a dict written by `torch.save`, without executing code.
 
     Args:
         path: the file.
@@ -79,11 +78,11 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
         The dict, its tensors on the CPU.
 
     Raises:
-        ValueError: if the file is missing, broken, no dict, or holds anything but tensors and plain values.
+        ValueError: if the file is missing, broken, not a dict, or holds anything but tensors and plain values.
     """
     content = _read_torch(path)
     if not isinstance(content, dict):
-        raise ValueError(f"file must hold a dict, got {type(content).__name__} in {str(path)!r}")
+        raise ValueError(f"{str(path)!r} must hold a dict, got {type(content).__name__}")
     return content
 
 
@@ -92,41 +91,39 @@ def _read_torch(path: str | os.PathLike[str]) -> Any:
         with torch.serialization.safe_globals(_PLAIN_DATA), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*looks like a TorchScript archive")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers of torch raise a dozen types for files that are not theirs
+    except Exception as error:  # torch's readers raise many types for other files
         text = str(error)
         unknown = re.search(r"GLOBAL ([\w.]+) (?:was not an allowed global|whose module)", text)
         if unknown or "TorchScript" in text:
             held = unknown[1] if unknown else "a TorchScript module"
             raise ValueError(
-                f"file must be a whole torch file of tensors and plain values only, got {str(path)!r} with {held} in "
-                "it, which could run code: save the weights alone, torch.save(model.state_dict(), FILE)"
+                f"{str(path)!r} holds {held}, which could run code: save only the weights, "
+                "torch.save(model.state_dict(), FILE)"
             ) from error
-        # Its first sentence: the next ones advise to load the file with weights_only=False, which would run its code.
+        # First sentence only: the rest suggests weights_only=False, which would run the file's code.
         reason = re.split(r"\. |\n", text.rpartition("WeightsUnpickler error: ")[2])[0] or type(error).__name__
-        raise ValueError(
-            f"file must be a whole torch file of tensors and plain values only, got {str(path)!r}: {reason}"
-        ) from error
+        raise ValueError(f"{str(path)!r} is not an intact torch file of tensors and plain values: {reason}") from error
 
 
 def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
-        raise ValueError(f"{str(path)!r} can be read with safetensors only: pip install safetensors") from error
+        raise ValueError(f"reading {str(path)!r} needs safetensors: pip install safetensors") from error
     try:
         return load_file(path)
-    except Exception as error:  # broken files raise the package's own error, OSError and more
+    except Exception as error:  # broken files raise SafetensorError, OSError and more
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"weights must be a whole safetensors file, got {str(path)!r}: {reason}") from error
+        raise ValueError(f"{str(path)!r} is not an intact safetensors file: {reason}") from error
 
 
 def write_tensors(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write a dict of tensors and plain values that `read_tensors` reads.
+    """Write a dict of tensors and plain values for `read_tensors`.
 
-    The file is written beside its final place and moved there when it is whole.
+    The file is written next to its final path and moved there once complete.
 
     Args:
-        path: the file; what is there is replaced.
+        path: the file; an existing one is replaced.
         content: the dict.
     """
     path = Path(path)
@@ -145,14 +142,14 @@ def copy_state(module: nn.Module, state: Mapping[str, Any], *, source: str) -> N
     Args:
         module: the module, changed in place.
         state: the state dict; the step counters of batch normalisation may be missing.
-        source: where it came from, for the error.
+        source: where it came from, for the message.
 
     Raises:
-        OtherClassesError: if nothing but the number of classes differs; nothing is then copied.
-        ValueError: if names are missing or unexpected, or shapes differ; nothing is then copied.
+        OtherClassesError: if only the number of classes differs; nothing is copied then.
+        ValueError: if names are missing or unexpected, or shapes differ; nothing is copied then.
     """
     own = module.state_dict()
-    # Checkpoints from before PyTorch 0.4.1 have no such counters, and nothing in evaluation depends on them.
+    # Checkpoints from before PyTorch 0.4.1 have no such counters, which do not affect eval mode.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     shapes = [
@@ -162,15 +159,15 @@ def copy_state(module: nn.Module, state: Mapping[str, Any], *, source: str) -> N
     ]
     if not missing and not unexpected and (classes := _other_classes(own, state)):
         raise OtherClassesError(
-            f"weights must fit the model, got {source!r}: its last layer has {classes[0]} classes, the model "
-            f"{classes[1]}: build the model with {classes[0]} classes",
+            f"{source!r} does not fit the model: its last layer has {classes[0]} classes, the model has {classes[1]}: "
+            f"build the model with {classes[0]} classes",
             classes[0],
         )
     faults = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
     if any(faults.values()):
         found = "; ".join(f"{kind} {_some(names)}" for kind, names in faults.items() if names)
-        raise ValueError(f"weights must fit the model, got {source!r}: {found}")
-    # Into parameters of the meta device nothing can be copied.
+        raise ValueError(f"{source!r} does not fit the model: {found}")
+    # Nothing can be copied into parameters on the meta device.
     module.load_state_dict(state, strict=False, assign=any(value.is_meta for value in module.parameters()))
 
 
@@ -189,11 +186,11 @@ def _find_state(content: Any) -> dict[str, Any] | None:
 
 
 def _rename(state: Mapping[str, Any], own: Iterable[str]) -> dict[str, Any]:
-    """The state with the module's own names, as far as wrappers and a shared beginning explain the difference."""
+    """The state with the module's own names, where wrappers and a common prefix explain the difference."""
     aliases = {_unwrapped(name): name for name in own}
     names = {name: _unwrapped(name) for name in state}
     if len(aliases) < len(set(own)) or len(set(names.values())) < len(names):
-        return dict(state)  # without the wrappers, two weights would have one name
+        return dict(state)  # without the wrappers, two weights would share a name
     counters = {name for name in state if name.rpartition(".")[2] == "n_averaged"}
     best = names
     while len(shared := {_first_part(short) for name, short in names.items() if name not in counters}) == 1:
@@ -215,7 +212,7 @@ def _unwrapped(name: str) -> str:
 
 
 def _first_part(name: str) -> str:
-    """What a name has up to its first dot, which is included."""
+    """The part of a name up to and including its first dot."""
     return "".join(name.partition(".")[:2]) if "." in name else ""
 
 
@@ -224,7 +221,7 @@ def _hits(names: Mapping[str, str], aliases: Mapping[str, str]) -> int:
 
 
 def _other_classes(own: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Numbers of classes in a file and a model if they differ in nothing else, with the last layer among it."""
+    """Numbers of classes in a file and a model if they differ only in these, including the last layer."""
     shapes = {
         key: (_shape(state[key]), _shape(value)) for key, value in own.items() if key in state and not is_lazy(value)
     }

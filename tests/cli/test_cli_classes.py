@@ -176,7 +176,7 @@ def test_a_factory_s_classes_are_known_from_a_file(
     data = folder_of(tmp_path / "images", {"ant": 1, "dog": 3, "wasp": 0})
     model = ["--model", f"{factory}:four", "--weights", "four.pt"]
     said = refused(capsys, "accuracy", *model, "--data", data)
-    assert "the data has 3 classes (ant, dog, wasp), the model has 4, and their names are not known" in said
+    assert "the data has 3 classes (ant, dog, wasp), the model has 4 classes without names" in said
     assert "--classes FILE" in said
     (tmp_path / "names.txt").write_text("\ufeff" + "\n".join(NAMES) + "\n\n", encoding="utf-8")
     assert accuracy(capsys, *model, "--data", data, "--classes", tmp_path / "names.txt") == 100
@@ -184,7 +184,7 @@ def test_a_factory_s_classes_are_known_from_a_file(
     assert accuracy(capsys, *model, "--data", data, "--classes", tmp_path / "other.txt") == 0
     (tmp_path / "few.txt").write_text("dog\nPolar Bear\nant\n")
     said = refused(capsys, "accuracy", *model, "--data", data, "--classes", tmp_path / "few.txt")
-    assert "the model has 4 outputs, and names of 3 classes: dog, Polar Bear, ant" in said
+    assert "the model has 4 outputs, but names of 3 classes: dog, Polar Bear, ant" in said
 
 
 def test_as_many_folders_as_outputs_are_in_the_order_of_the_alphabet_where_nothing_is_known(
@@ -305,8 +305,8 @@ def test_files_of_names_are_given_once_or_for_each_model_that_needs_one(
     words = ["accuracy", "--model", net, "--model", f"{factory}:four", "--weights", "four.pt", "--data", data]
     said = refused(capsys, *words, "--classes", names, "--classes", names)
     assert "--classes must be given once, or once per model without class names of its own (1), got 2" in said
-    assert "got none in line 2" in refused(capsys, *words, "--classes", empty)
-    assert "text file with one name a line" in refused(capsys, *words, "--classes", tmp_path / "missing.txt")
+    assert "line 2 of" in refused(capsys, *words, "--classes", empty)
+    assert "text file with one name per line" in refused(capsys, *words, "--classes", tmp_path / "missing.txt")
     # Where all models know their classes, the file is another name for them.
     names.write_text("hornet\nant\nice bear\nhound\n")
     renamed = folder_of(tmp_path / "renamed", {"hound": 3, "hornet": 0})

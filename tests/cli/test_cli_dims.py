@@ -302,7 +302,7 @@ def test_the_seed_is_passed_on(folder: Path, tmp_path: Path, capsys: pytest.Capt
     ("words", "message"),
     [
         (["--eps", "0,1"], "--eps must be greater than 0, not '0,1'"),
-        (["--eps", "2,1"], "--eps must be in ascending order"),
+        (["--eps", "2,1"], "--eps must be strictly ascending"),
         (["--eps", "inf"], "--eps takes finite numbers"),
         (["--eps", "much"], "--eps takes numbers such as 0.5 or 16/255"),
         ([], "Missing option '--eps'"),
@@ -375,7 +375,7 @@ def test_a_model_that_gets_no_example_right_is_refused(
     words = dims(folder, "--model", "nets_of_dims:Opposite", "--eps", "1", "--out", "{model}.zarr")
     with pytest.warns(UserWarning, match="no --weights"):
         complaint = refused(capsys, *words)
-    assert "nets_of_dims:Opposite gets none of the 12 examples right" in complaint
+    assert "nets_of_dims:Opposite classifies none of the 12 examples correctly" in complaint
     assert not list(tmp_path.glob("*.zarr"))
 
 

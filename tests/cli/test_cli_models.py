@@ -120,7 +120,7 @@ def line(text: str, part: str) -> int:
         ("half", "needs arguments (width, scale;", "def sized"),
         ("fails", "failed with IndexError: list index out of range", "sizes[0]"),
         ("fails_in_a_library", "failed with ValueError: ", "return nn.Conv2d"),
-        ("number", "must give a torch.nn.Module, got int from ", "def number"),
+        ("number", "must make a torch.nn.Module, got int (", "def number"),
         ("parses", "failed with SystemExit: 2", "argparse.ArgumentParser()"),
     ],
 )
@@ -194,16 +194,16 @@ def test_files_that_are_no_checkpoints_are_told_the_way_out(tmp_path: Path, caps
     module = nn.Linear(2, 3)
     file = tmp_path / "own.pt"
     for content, said in (
-        (module.state_dict(), "got weights alone in"),
-        ({"epoch": 3, "model": module.state_dict()}, "got weights alone in"),
-        ({"epoch": 3, "loss": 0.5}, "got a dict with the keys epoch, loss in"),
+        (module.state_dict(), "it holds weights alone"),
+        ({"epoch": 3, "model": module.state_dict()}, "it holds weights alone"),
+        ({"epoch": 3, "loss": 0.5}, "it holds a dict with the keys epoch, loss"),
         ({"model": module.state_dict(), "options": Unknown()}, "Unknown"),
         (module, "torch.nn.modules.linear.Linear"),
         ([1, 2], "list"),
     ):
         torch.save(content, file)
         complaint = refused(capsys, "maps", "--model", file, "--data", "digits", "--extent", 1)
-        assert "must be a checkpoint of boundarygeo" in complaint
+        assert "not a checkpoint of boundarygeo" in complaint
         assert said in complaint
         assert "--model package.module:factory --weights FILE" in complaint
         assert "torch.save(module.state_dict(), FILE)" in complaint

@@ -167,14 +167,14 @@ BAD_WORDS = {
     ),
     "attack": (("accuracy",), ["--attack", "cw"], "--attack is one of fgsm, pgd, apgd, square, strongest, not 'cw'"),
     "norm": (("accuracy",), ["--norm", "l1"], "'--norm': "),
-    "eps unsorted": (("accuracy",), ["--eps", "0.2,0.1"], "--eps must be in ascending order, each number once"),
-    "eps twice": (("accuracy",), ["--eps", "0,0.1,0.1"], "--eps must be in ascending order, each number once"),
+    "eps unsorted": (("accuracy",), ["--eps", "0.2,0.1"], "--eps must be strictly ascending"),
+    "eps twice": (("accuracy",), ["--eps", "0,0.1,0.1"], "--eps must be strictly ascending"),
     "eps negative": (
         ("accuracy",),
         ["--eps", "-0.1,0"],
-        "--eps takes finite numbers that are not negative",
+        "--eps takes finite numbers >= 0",
     ),
-    "eps NaN": (("accuracy",), ["--eps", "0,nan"], "--eps takes finite numbers that are not negative, not '0,nan'"),
+    "eps NaN": (("accuracy",), ["--eps", "0,nan"], "--eps takes finite numbers >= 0, not '0,nan'"),
     "eps empty": (("accuracy",), ["--eps", ""], "--eps takes numbers such as 0.5 or 16/255"),
     "steps zero": (("accuracy",), ["--attack", "pgd", "--steps", "0"], "--steps must be at least 1, not 0"),
     "steps of FGSM": (

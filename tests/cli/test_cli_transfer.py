@@ -205,7 +205,7 @@ def test_bases_that_are_kept_in_chunks_overlap_as_at_once(
 def test_the_same_file_twice_needs_names(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*start(folder, "model.pt", "model.pt"), "--eps", "64/255"]
     complaint = refused(capsys, *words)
-    assert "2 models are called 'model': tell them apart with --name" in complaint
+    assert "2 models have the name 'model': give each its own --name" in complaint
     status, _, _ = run(capsys, *words, "--name", "one", "--name", "two", "--out", tmp_path / "r.zarr")
     assert status == 0
     kept = bg.load(tmp_path / "r.zarr")
@@ -217,7 +217,7 @@ BAD_WORDS = {
     "chunks of planes": ("agreement", [], ["--chunk-size", "3", "--out", "never.zarr"], "No such option: --chunk-size"),
     "one model": ("matrix", ["model.pt"], ["--eps", "1"], "nothing to compare: give --model at least twice"),
     "names": ("matrix", [], ["--eps", "1", "--name", "a"], "give --name once for each of the 2 models, not 1 times"),
-    "names alike": ("matrix", [], ["--eps", "1", "--name", "a", "--name", "a"], "2 models are called 'a'"),
+    "names alike": ("matrix", [], ["--eps", "1", "--name", "a", "--name", "a"], "2 models have the name 'a'"),
     "no eps": ("matrix", [], [], "--attack pgd needs --eps"),
     "no eps for overlap": ("overlap", [], [], "Missing option '--eps'"),
     "eps zero": ("matrix", [], ["--eps", "0"], "--eps must be a positive number, not '0'"),

@@ -228,7 +228,7 @@ def test_wide_resnets_of_any_size(folder: Path, tmp_path: Path, capsys: pytest.C
         (["--method", "pgd", "--set", "steps=1.5"], "--set steps must be one whole number, got '1.5'"),
         (["--method", "fgsm", "--set", "random_start=perhaps"], "random_start must be true or false, got 'perhaps'"),
         (["--method", "layerwise", "--set", "memory=1"], "a setting of layerwise (eps, product, layers, replays)"),
-        (["--method", "batchout", "--set", "layers=9"], "layers must be any of input, 0, 1, 2, 3, 4, 5, got '9'"),
+        (["--method", "batchout", "--set", "layers=9"], "module has no layer '9': use any of input, 0, 1, 2, 3, 4, 5"),
         (["--seeds", 0], "--seeds must be at least 1, not 0"),
         (["--validation", -1], "--validation must be at least 0, not -1"),
         (["--validation", 60], "count must be from 1 to 59"),

@@ -382,13 +382,13 @@ def test_other_versions_devices_and_plans_are_refused(tmp_path: Path) -> None:
         ({"device": "cuda"}, r"\(device: cuda, now cpu\)"),
         ({"format": 99}, "format 99, newer than this version"),
         ({"format": 1}, "was started by an earlier version of boundarygeo and cannot be resumed by this one"),
-        ({"new": 1}, "must hold the plan of a run, got something else: pass overwrite to start again"),
+        ({"new": 1}, "is not the plan of a run: pass overwrite to start again"),
     ):
         file.write_text(json.dumps(plan | change))
         with pytest.raises(ValueError, match=message):
             compared(out, instruments=["spectrum"])
     file.write_text("{")
-    with pytest.raises(ValueError, match="must hold the plan of a run"):
+    with pytest.raises(ValueError, match="is not the plan of a run"):
         compared(out, instruments=["spectrum"])
     compared(out, instruments=["spectrum"], overwrite=True)
     assert (out / "table.md").is_file()
@@ -430,7 +430,7 @@ def test_one_process_at_a_time_writes(tmp_path: Path, called: Called) -> None:
 
 def test_names_that_are_no_part_of_a_file_name_are_refused_before_any_work(tmp_path: Path, called: Called) -> None:
     for name in ("a/b", "a\\b", ""):
-        with pytest.raises(ValueError, match="names of subjects must be parts of file names"):
+        with pytest.raises(ValueError, match="its name must be usable in a file name"):
             compared(tmp_path / "out", subjects=[subject(name, network(0))])
     assert called == []
     assert list(tmp_path.iterdir()) == []
@@ -473,7 +473,7 @@ def test_what_is_damaged_is_named_and_measured_again(
     root = out if finished else tmp_path / "out.partial"
     shutil.copytree(few / ("whole" if finished else "begun.partial"), root)
     damage(root / file)
-    with pytest.warns(UserWarning, match=f"is damaged .{file}.: this is measured again"):
+    with pytest.warns(UserWarning, match=f"is damaged .{file}.: measuring that part again"):
         compared(out, instruments=FEW)
     again = [call for call in called if call[1]]
     assert again[: len(measured)] == measured
@@ -522,7 +522,7 @@ def test_the_command_says_what_is_kept_and_goes_on(
         "boundarygeo: error: interrupted",
     ]
     for place in (out, tmp_path / "out.partial"):
-        assert "path must be the store of a run" in refused(capsys, "status", place)
+        assert "there is no run at" in refused(capsys, "status", place)
     assert "(settings.seed: 0, now 1; " in refused(capsys, *words, "--out", out, "--seed", 1)
     called.clear()
     status, resumed, complaint = run(capsys, *words, "--out", out)
@@ -533,6 +533,6 @@ def test_the_command_says_what_is_kept_and_goes_on(
     assert again.startswith(resumed)  # its seconds, too: they are those of what was measured
     assert [path.name for path in figures.iterdir()] == ["accuracy.png"]
     (out / "journal" / "000000.json").write_text("")
-    with pytest.warns(UserWarning, match=r"is damaged \(journal/000000.json\): this is measured again"):
+    with pytest.warns(UserWarning, match=r"is damaged \(journal/000000.json\): measuring that part again"):
         status, _, _ = run(capsys, *words, "--out", out)
     assert status == 0

@@ -170,9 +170,9 @@ def test_settings_that_make_no_sense(settings: dict, message: str) -> None:
 def test_pools_that_make_no_sense() -> None:
     x, y = pool()
     clf = bg.Classifier(balanced_net())
-    with pytest.raises(ValueError, match=r"every class the module knows, got none of \[3, 4\]"):
+    with pytest.raises(ValueError, match=r"every class of the module, got none of \[3, 4\]"):
         MixupInference(balanced_net(), x[y < 3], y[y < 3], mode="pl")
-    with pytest.raises(ValueError, match=r"at least two classes, got \[2\] alone"):
+    with pytest.raises(ValueError, match=r"at least two classes, got only \[2\]"):
         MixupInference(balanced_net(), x[y == 2], y[y == 2], mode="ol")
     with pytest.raises(ValueError, match=r"pool_y must be in \[0, 5\), got values up to 5"):
         MixupInference(balanced_net(), x, y + 1)

@@ -147,7 +147,7 @@ def test_given_axes_are_used_and_global_settings_kept() -> None:
             [curve(HITS, LEVELS), curve(HITS, LEVELS, norm="l2")],
             None,
             ValueError,
-            r"curves must be in one norm, got \['l2', 'linf'\]",
+            r"curves must have the same norm, got \['l2', 'linf'\]",
         ),
         ([curve(HITS, LEVELS)], ["a", "b"], ValueError, "names must have 1 entries, one per result, got 2"),
         ([curve(HITS, LEVELS)], "a", TypeError, "names must be a sequence of names, got 'a'"),

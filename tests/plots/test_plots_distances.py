@@ -130,7 +130,7 @@ def test_curves_of_one_panel_end_at_their_own_reach() -> None:
             result([NAN, NAN]),
             None,
             ValueError,
-            r"results must have an example with a direction, got none along '\+ ran",
+            r"no example has a direction along '\+ ran",
         ),
         ([result([0.1])], ["a", "b"], ValueError, "names must have 1 entries, one per result, got 2"),
         ([result([0.1])], "a", TypeError, "names must be a sequence of names, got 'a'"),

@@ -300,7 +300,7 @@ def test_outlines_of_models_without_a_boundary_are_named() -> None:
         (lambda maps: map_grid(maps, cells=[7]), ValueError, "cells must be between 0 and 6, got 7"),
         (lambda maps: map_grid(maps, cells=[-1]), ValueError, "cells must be between 0 and 6, got -1"),
         (lambda maps: map_grid(maps, cells=[0.5]), TypeError, r"cells must be integers, got \[0\.5\]"),
-        (lambda maps: map_grid(maps, cells=[]), ValueError, "at least one cell to draw, got none"),
+        (lambda maps: map_grid(maps, cells=[]), ValueError, "there is no cell to draw"),
         (lambda maps: map_grid(maps, columns=0), ValueError, "columns must be >= 1, got 0"),
         (lambda maps: map_grid(maps, class_names=["a"]), ValueError, "a name for class 4, got 1 names"),
         (lambda maps: map_grid(maps, class_names="abcde"), TypeError, "a sequence of names, got 'abcde'"),
@@ -319,7 +319,7 @@ def test_outlines_of_models_without_a_boundary_are_named() -> None:
         (
             lambda maps: map_outlines([make_maps(maps.labels, valid=[False] * 7)]),
             ValueError,
-            "cell must be of a plane that exists, got 0: zero gradient",
+            "the plane of cell 0 does not exist: zero gradient",
         ),
     ],
 )

@@ -251,19 +251,19 @@ def test_agreement_is_a_symmetric_heat_map() -> None:
         (
             lambda: plots.overlap(overlaps(), pairs=[("a", "a")]),
             ValueError,
-            "a and b must be two models, got 'a' twice",
+            "a and b must be different models, got 'a' twice",
         ),
         (lambda: plots.principal_angles(3), TypeError, "result must be SubspaceOverlap results"),
         (
             lambda: plots.principal_angles(overlaps(), pairs=[("a", "c")]),
             ValueError,
-            "pairs must have one of which both models have a subspace at an example, got none",
+            "pairs must include one with both subspaces at some example",
         ),
         (lambda: plots.shared_dimension(3), TypeError, "result must be SharedDimension results"),
         (
             lambda: plots.shared_dimension(shared(correct=(False,) * 4)),
             ValueError,
-            "result must have an example that all models classify correctly, got none",
+            "no example is classified correctly by all models",
         ),
         (lambda: plots.reproducibility(3), TypeError, "result must be Reproducibility results"),
         (lambda: plots.one_plane(plane(7)), TypeError, "list_of_maps must be a list of BoundaryMaps"),

@@ -88,7 +88,7 @@ def test_given_axes_are_used() -> None:
             [cosines(FIVE), cosines(FIVE, unit="L2")],
             None,
             ValueError,
-            r"cosines must be in one unit, got \['ε \(L∞\)', 'L2'\]",
+            r"cosines must have the same unit, got \['ε \(L∞\)', 'L2'\]",
         ),
         ([cosines(FIVE)], [], ValueError, "names must have 1 entries, one per result, got 0"),
     ],

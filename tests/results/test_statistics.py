@@ -206,7 +206,7 @@ def test_means_of_few_or_equal_values() -> None:
     rare = mean(np.r_[np.zeros(99), 1.0])  # one in a hundred: up to 5.4 % by Clopper & Pearson
     assert rare.low < 0.01 < 0.054 < rare.high < 0.1
     for censored in (np.inf, -np.inf, np.nan):
-        with pytest.raises(ValueError, match="values must be finite: censored values have a median, but no mean"):
+        with pytest.raises(ValueError, match="values must be finite: use the median for censored values"):
             mean(np.array([1.0, censored]))
 
 

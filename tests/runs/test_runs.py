@@ -235,7 +235,7 @@ def test_several_classifiers_have_their_stores_filled_in_one_run(tmp_path: Path)
     planes = bg.fgsm_random_planes(clf, x, y)
     for result, one in ((first, clf), (second, other)):
         assert torch.equal(result.labels, bg.boundary_maps(one, planes, extent=0.4, resolution=9).labels)
-    with pytest.raises(ValueError, match="out must be a different path for each result"):
+    with pytest.raises(ValueError, match="two results have the same store"):
         run_jobs([jobs[0], jobs[0]])
 
 
@@ -284,7 +284,7 @@ def test_an_analysis_may_give_several_results_each_with_a_store(tmp_path: Path) 
     assert sum(seconds) == pytest.approx(30, abs=0.01)
     with pytest.raises(ValueError, match="was started with other settings .*result: 1, now 0"):
         run_jobs([replace(job, stores=stores[::-1])], chunk_size=4)
-    with pytest.raises(ValueError, match="analysis must give 1 results, one for each store, got 2"):
+    with pytest.raises(ValueError, match="analysis must return 1 results, one per store, got 2"):
         run_jobs([replace(job, stores=(tmp_path / "one.zarr",))], chunk_size=4)
 
 
@@ -477,14 +477,16 @@ def test_directions_that_do_not_go_with_the_others_are_refused(
         return bg.run(changing, clf, x, y, out=tmp_path / name, **DIRECTIONS)
 
     monkeypatch.setenv("FAULT", "other dtype")
-    with pytest.raises(ValueError, match=r"analysis must give every part the same 'perturbations'.*float32.*float64"):
+    with pytest.raises(
+        ValueError, match=r"analysis must return the same 'perturbations' for every part.*float32.*float64"
+    ):
         go("types.zarr")
     monkeypatch.setenv("FAULT", "")
     (go("run.zarr") / "adversarial_label" / "c" / "0").write_bytes(b"nothing")
     monkeypatch.setenv("FAULT", "fewer")
     with (
         pytest.warns(UserWarning, match="is damaged"),
-        pytest.raises(ValueError, match=r"analysis must give part 0 the sizes that it had before \(.*\), got"),
+        pytest.raises(ValueError, match=r"analysis must return the same sizes for part 0 as before \(.*\), got"),
     ):
         go("run.zarr")
 
@@ -955,7 +957,7 @@ def test_a_disk_that_is_really_full_or_read_only(small_disk: Path) -> None:
     assert 0 < done.done < 12
     assert done.damaged == {}
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(OSError, match="out must be in a folder that can be written to, got .*Read-only file system"):
+    with pytest.raises(OSError, match="out must be in a writable folder, got .*Read-only file system"):
         whole_run(out)
     assert len(bg.load(out.with_name("run.zarr.partial")).labels) == done.examples_done  # type: ignore[attr-defined]
     subprocess.run(["mount", "-o", "remount,rw,size=64m", str(small_disk)], check=True)
@@ -1058,7 +1060,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no index": (
         {"analysis": drawn_alike},
         TypeError,
-        "analysis must take index=, the numbers of its examples",
+        "cannot be run in parts: it has no argument index=, the numbers of its examples",
     ),
     "no classifier": ({"clf": network()}, TypeError, "clf must be a Classifier, or several, got Sequential"),
     "labels": ({"y": torch.zeros(3, dtype=torch.int64)}, ValueError, r"y must have shape \[45\]"),
@@ -1083,7 +1085,7 @@ def test_an_analysis_that_depends_on_the_other_examples_is_refused(tmp_path: Pat
         reach = float(x.max())
         return bg.boundary_distance(clf, x, y, direction="random", max_distance=reach, index=index)
 
-    with pytest.raises(ValueError, match="analysis must give every part the same 'max_distance', got"):
+    with pytest.raises(ValueError, match="analysis must return the same 'max_distance' for every part, got"):
         bg.run(of_all, clf, x, y, out=tmp_path / "run.zarr", chunk_size=4)
 
 

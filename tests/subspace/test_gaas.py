@@ -104,9 +104,13 @@ def test_a_gradient_along_the_random_frame_does_not_cancel() -> None:
 @pytest.mark.parametrize(
     ("gradient", "count", "match"),
     [
-        (torch.ones(2, 4), 5, "count must be from 1 to the 4 dimensions of the inputs, got 5"),
-        (torch.ones(2, 4), 0, "count must be from 1 to the 4 dimensions of the inputs, got 0"),
-        (torch.tensor([[1.0, 0.0], [0.0, 0.0]]), 1, "gradient must not be zero, got 1 gradients of length zero"),
+        (torch.ones(2, 4), 5, "count must be from 1 to the number of input dimensions, 4, got 5"),
+        (torch.ones(2, 4), 0, "count must be from 1 to the number of input dimensions, 4, got 0"),
+        (
+            torch.tensor([[1.0, 0.0], [0.0, 0.0]]),
+            1,
+            "gradient must not be zero, got 1 zero gradients: leave those examples out",
+        ),
     ],
 )
 def test_impossible_frames_are_refused(gradient: Tensor, count: int, match: str) -> None:

@@ -541,23 +541,23 @@ def test_the_figure_is_that_of_the_directions() -> None:
     for one, other in zip(*lines, strict=True):
         torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other), rtol=1e-3, atol=0, equal_nan=True)
     assert figures[0].axes[0].get_title() == figures[1].axes[0].get_title()
-    with pytest.raises(ValueError, match="results must be of the sequential method, got one of method='gaas'"):
+    with pytest.raises(ValueError, match="results must have method='sequential', got method='gaas'"):
         bg.plots.sequential_distances(count_of(clf, x, y, eps=2.0, method="gaas", max_dimension=3))
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"norm": "linf"}, "norm must be 'l2' for method='sequential', got 'linf'"),
-        ({"rule": "count"}, "rule must be 'all' for method='sequential', got 'count'"),
-        ({"box": "clip"}, r"box must be one of \['feasible', 'ignore'\] for method='sequential', got 'clip'"),
-        ({"restarts": 2}, "restarts must be 1 for method='sequential', got 2"),
-        ({"grid": [1, 2]}, r"grid must be None for method='sequential', got \[1, 2\]"),
-        ({"targets": torch.tensor([1, 2, 0])}, "targets must be None for method='sequential', got some"),
+        ({"norm": "linf"}, "method='sequential' allows norm='l2' only, got 'linf'"),
+        ({"rule": "count"}, "method='sequential' allows rule='all' only, got 'count'"),
+        ({"box": "clip"}, r"method='sequential' needs box in \['feasible', 'ignore'\], got 'clip'"),
+        ({"restarts": 2}, "method='sequential' allows restarts=1 only, got 2"),
+        ({"grid": [1, 2]}, r"method='sequential' allows grid=None only, got \[1, 2\]"),
+        ({"targets": torch.tensor([1, 2, 0])}, "method='sequential' takes no targets: pass targets=None"),
         ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
         ({"steps": 3}, "steps must be a whole number, at least 4, got 3"),
         ({"max_dimension": 0}, "max_dimension must be a whole number, at least 1, got 0"),
-        ({"max_dimension": 193}, "max_dimension must be at most the 192 dimensions of the inputs, got 193"),
+        ({"max_dimension": 193}, "max_dimension must be at most the number of input dimensions, 192, got 193"),
     ],
 )
 def test_what_the_method_cannot_do_is_refused_before_work(change: dict, match: str) -> None:

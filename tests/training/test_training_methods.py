@@ -511,14 +511,18 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("module", "method", "message"),
     [
-        (mlp(), ManifoldMixup(layers=("1", "magic")), "layers must be any of input, 0, 1, 2, 3, 4, 5, got 'magic'"),
-        (mlp(), BatchOut(layers=("magic",)), "layers must be any of input, 0, 1, 2, 3, 4, 5, got 'magic'"),
-        (mlp(), Layerwise(layers=("2",)), "layers must be linear or convolutions, got ReLU for '2'"),
-        (Twice(), ManifoldMixup(layers=("act",)), "must be used once in a forward pass, got 'act', used 2 times"),
-        (Twice(), ManifoldMixup(layers=("unused",)), "must be used once in a forward pass, got 'unused', used 0 times"),
-        (nn.Sequential(Pair()), BatchOut(layers=("0",)), "layers must give tensors, got tuple from '0'"),
+        (
+            mlp(),
+            ManifoldMixup(layers=("1", "magic")),
+            "module has no layer 'magic': use any of input, 0, 1, 2, 3, 4, 5",
+        ),
+        (mlp(), BatchOut(layers=("magic",)), "module has no layer 'magic': use any of input, 0, 1, 2, 3, 4, 5"),
+        (mlp(), Layerwise(layers=("2",)), "layer '2' must be linear or a convolution, got ReLU"),
+        (Twice(), ManifoldMixup(layers=("act",)), "layer 'act' must be used once in a forward pass, got 2 times"),
+        (Twice(), ManifoldMixup(layers=("unused",)), "layer 'unused' must be used once in a forward pass, got 0 times"),
+        (nn.Sequential(Pair()), BatchOut(layers=("0",)), "layer '0' must return a tensor, got tuple"),
         (mlp(), BatchOut(eta=(0.1, 0.2, 0.3)), r"eta must have 1 value or one per layer \(2\), got 3"),
-        (nn.Sequential(nn.Linear(3, 3)), BatchOut(), "layers must be named for a module with a single"),
+        (nn.Sequential(nn.Linear(3, 3)), BatchOut(), "the module has a single linear or convolution layer"),
     ],
 )
 def test_layers_that_cannot_be_meant(module: nn.Module, method: Method, message: str) -> None:
@@ -532,8 +536,8 @@ def test_layers_that_cannot_be_meant(module: nn.Module, method: Method, message:
     [
         ("mixup", {"alpha": 0}, "alpha must be a finite number > 0, got 0"),
         ("manifold_mixup", {"alpha": math.nan}, "alpha must be a finite number > 0, got nan"),
-        ("manifold_mixup", {"layers": ("1", "1")}, "layers must be a tuple of different names"),
-        ("manifold_mixup", {"layers": "1"}, "layers must be a tuple of different names, got '1'"),
+        ("manifold_mixup", {"layers": ("1", "1")}, "layers must be a tuple of distinct names"),
+        ("manifold_mixup", {"layers": "1"}, "layers must be a tuple of distinct names, got '1'"),
         ("batchout", {"eta": ()}, "eta must be a tuple of numbers"),
         ("batchout", {"eta": (math.inf,)}, "eta must be a finite number, got inf"),
         ("batchout", {"draw": "normal"}, r"draw must be one of \['fixed', 'uniform', 'choice'\], got 'normal'"),

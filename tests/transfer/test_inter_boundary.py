@@ -230,8 +230,8 @@ def test_saved_distances_come_back(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
-        ({"directions": ()}, ValueError, "directions must be different ones of"),
-        ({"directions": ("random", "random")}, ValueError, "directions must be different ones of"),
+        ({"directions": ()}, ValueError, "directions must be distinct names from"),
+        ({"directions": ("random", "random")}, ValueError, "directions must be distinct names from"),
         ({"directions": ("upwards",)}, ValueError, r"got \['upwards'\]"),
         ({"adversarial": "pgd"}, ValueError, r"adversarial must be one of \['gradient', 'fgsm'\], got 'pgd'"),
         ({"max_distance": 0.0}, ValueError, "max_distance must be a positive number, got 0.0"),

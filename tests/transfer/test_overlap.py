@@ -399,7 +399,7 @@ def test_bad_settings_are_refused(change: dict, message: str) -> None:
 def test_fewer_than_two_models_are_refused() -> None:
     clf = bg.Classifier(SmallNet())
     x = images(4)
-    with pytest.raises(ValueError, match="at least two, got 1"):
+    with pytest.raises(ValueError, match="at least two classifiers, got 1"):
         subspace_overlap([clf], x, clf.predict(x), dimension=2, eps=0.5)
     with pytest.raises(ValueError, match="at least two models, got 1"):
         basis_overlap([bases_of(normal(2, 2, 5))])
@@ -416,7 +416,7 @@ def test_bases_that_do_not_match_are_refused() -> None:
         basis_overlap([a, bases_of(normal(3, 2, 6))])
     with pytest.raises(TypeError, match="bases must be SubspaceBases, got Tensor"):
         basis_overlap([a, a.vectors])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="a and b must be two models, got 0 twice"):
+    with pytest.raises(ValueError, match="a and b must be different models, got 0 twice"):
         basis_overlap([a, a], draws=9).estimate(0, 0)
 
 

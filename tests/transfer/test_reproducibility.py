@@ -156,7 +156,7 @@ def test_planes_that_do_not_exist_are_marked(models: dict[str, bg.Classifier], l
     assert result.score.n == int((~twice).sum())
     pixels = int(result.valid.sum()) * 11**2
     assert (result.intersection + result.union).sum(1).tolist() == [2 * pixels] * 3
-    with pytest.raises(ValueError, match="not on a line"):
+    with pytest.raises(ValueError, match="not collinear"):
         reproducibility(models, x[some[[0, 0, 0]]], y[some[[0, 0, 0]]], planes=2)
 
 
@@ -189,7 +189,7 @@ def test_bad_settings_are_refused(
 
 def test_models_that_cannot_be_compared_are_refused(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
     x, y = PIXELS, labels
-    with pytest.raises(ValueError, match="at least two, got 1"):
+    with pytest.raises(ValueError, match="at least two classifiers, got 1"):
         reproducibility([models["a"]], x, y)
     four = bg.Classifier(nn.Sequential(SmallNet(), nn.Linear(5, 4)))
     with pytest.raises(ValueError, match="same number of classes"):
@@ -197,5 +197,5 @@ def test_models_that_cannot_be_compared_are_refused(models: dict[str, bg.Classif
     right = (torch.stack([clf.predict(x) for clf in models.values()]) == y).all(0).nonzero()[:1, 0]
     with pytest.raises(ValueError, match="at least three examples, got 1"):
         reproducibility(models, x[right], y[right])
-    with pytest.raises(ValueError, match="a and b must be two models, got 'a' twice"):
+    with pytest.raises(ValueError, match="a and b must be different models, got 'a' twice"):
         reproducibility(models, x, y, planes=1, resolution=5).estimate("a", 0)

@@ -50,7 +50,7 @@ def test_common_ascent_against_a_general_solver(scale: float) -> None:
 
 
 def test_too_many_models_for_the_search_are_refused() -> None:
-    with pytest.raises(ValueError, match="at most 10 models, got 11"):
+    with pytest.raises(ValueError, match="at most 10 models can be searched together, got 11"):
         common_ascent(torch.zeros(1, 11, 3))
 
 
@@ -154,9 +154,9 @@ def test_the_null_is_chance_for_parallel_hyperplanes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"norm": "linf"}, "norm must be 'l2', got 'linf'"),
+        ({"norm": "linf"}, "shared_dimension works in L2 only: pass norm='l2', got 'linf'"),
         ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
-        ({"classifiers": [linear([1.0, 0, 0], 0.5)]}, "classifiers must be at least two, got 1"),
+        ({"classifiers": [linear([1.0, 0, 0], 0.5)]}, "pass at least two classifiers, got 1"),
         ({"method": "sequential"}, "method must be one of"),
     ],
 )

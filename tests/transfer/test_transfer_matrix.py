@@ -294,14 +294,18 @@ FINE = bg.Classifier(nn.Linear(4, 2))
 @pytest.mark.parametrize(
     ("classifiers", "error", "match"),
     [
-        ([FINE], ValueError, "classifiers must be at least two, got 1"),
+        ([FINE], ValueError, "pass at least two classifiers, got 1"),
         (FINE, TypeError, "classifiers must be a list, or a dict of names, got Classifier"),
-        ([FINE, nn.Linear(4, 2)], TypeError, "classifiers must be Classifier, got Linear"),
-        ({1: FINE, "1": FINE}, ValueError, r"names of classifiers must differ, got \['1', '1'\]"),
+        ([FINE, nn.Linear(4, 2)], TypeError, "classifiers must be Classifier objects, got Linear"),
+        ({1: FINE, "1": FINE}, ValueError, r"classifiers must have different names, got \['1', '1'\]"),
         ([FINE, bg.Classifier(nn.Linear(4, 3))], ValueError, r"same number of classes, got 2 \('0'\), 3 \('1'\)"),
         ([FINE, bg.Classifier(nn.Linear(4, 2), bounds=(-1, 1))], ValueError, r"same bounds, got \(0.0, 1.0\) \('0'\)"),
-        ({"a": FINE, "b": bg.Classifier(nn.Linear(5, 2))}, ValueError, r"got \[4, 4\], which 'b' refuses: .*mat1"),
-        ([FINE, bg.Classifier(nn.Linear(4, 2), num_classes=3)], ValueError, r"num_classes is 3 \(classifier '1'\)"),
+        (
+            {"a": FINE, "b": bg.Classifier(nn.Linear(5, 2))},
+            ValueError,
+            r"classifier 'b' does not accept x of shape \[4, 4\]: .*mat1",
+        ),
+        ([FINE, bg.Classifier(nn.Linear(4, 2), num_classes=3)], ValueError, r"but num_classes is 3 \(classifier '1'\)"),
     ],
 )
 def test_classifiers_that_cannot_be_compared(classifiers, error: type, match: str) -> None:
@@ -328,14 +332,14 @@ def test_no_example_that_all_get_right() -> None:
     [
         ({"attack": "cw"}, ValueError, "attack must be one of"),
         ({"norm": "l1"}, ValueError, "norm must be one of"),
-        ({"eps": None}, ValueError, "eps must be given for 'pgd', got None"),
+        ({"eps": None}, ValueError, "attack 'pgd' needs eps"),
         ({"eps": -1.0}, ValueError, "eps must be a finite number >= 0"),
-        ({"attack": "fgsm", "steps": 3}, TypeError, r"settings of 'fgsm' must be any of \[\], got \['steps'\]"),
-        ({"max_norm": 3}, TypeError, r"got \['max_norm'\]"),
+        ({"attack": "fgsm", "steps": 3}, TypeError, r"attack 'fgsm' has no settings \['steps'\]: use any of \[\]"),
+        ({"max_norm": 3}, TypeError, r"no settings \['max_norm'\]"),
         ({"steps": 0}, ValueError, "steps must be a whole number, at least 1, got 0"),
         ({"attack": "minimal_norm", "steps": 3}, ValueError, "steps must be a whole number, at least 4, got 3"),
-        ({"attack": "minimal_norm", "targets": 1 - Y}, ValueError, "targets must be None for 'minimal_norm'"),
-        ({"targets": Y}, ValueError, "targets must differ from y, got 4 that do not"),
+        ({"attack": "minimal_norm", "targets": 1 - Y}, ValueError, "'minimal_norm' is untargeted: pass targets=None"),
+        ({"targets": Y}, ValueError, "targets must differ from y, got 4 equal ones"),
         ({"targets": Y + 5}, ValueError, r"targets must be in \[0, 2\)"),
         ({"index": [0, 1]}, ValueError, "index must be 4 integers"),
     ],

@@ -186,10 +186,10 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="x must be the 2 examples of dimension, got 1"):
         bg.transferred_dimension(clf, x[:1], found)
     # Broadcast over the perturbations, these would be other points without an error.
-    with pytest.raises(ValueError, match=rf"x must be inputs of the shape \[{D}\] of dimension, got \[1\]"):
+    with pytest.raises(ValueError, match=rf"x must have the shape of the examples of dimension, \[{D}\], got \[1\]"):
         bg.transferred_dimension(clf, x[:, :1], found)
     with pytest.raises(TypeError, match="x must"):
         bg.transferred_dimension(clf, x.long(), found)
     bare = bg.adversarial_dimension(clf, x, y, eps=1.0, box="ignore")
-    with pytest.raises(ValueError, match="dimension must hold directions, got none: pass keep_directions=True"):
+    with pytest.raises(ValueError, match="dimension holds no directions: pass keep_directions=True"):
         bg.transferred_dimension(clf, x, bare)

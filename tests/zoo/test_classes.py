@@ -68,17 +68,21 @@ def test_any_order_and_any_choice_of_many_names() -> None:
             "no class zant .the data's classes: ant, zant; the model's: dog, ant, Great white_sha",
         ),
         (("dog", "Dog"), ANIMALS, "no class Dog "),
-        (("Cat",), ("cat", "CAT", "dog"), "'Cat' of the data could be each of the model's classes 0, 1"),
-        (("crane", "dog"), ("crane", "dog", "crane"), "'crane' of the data could be each of the model's classes 0, 2"),
+        (("Cat",), ("cat", "CAT", "dog"), "'Cat' of the data matches several of the model's classes, 0, 1"),
+        (
+            ("crane", "dog"),
+            ("crane", "dog", "crane"),
+            "'crane' of the data matches several of the model's classes, 0, 2",
+        ),
         (("0", "4"), (), "no class 4 .the data's classes: 0, 4; the model's: 0, 1, 2, 3"),
         (("1", "2", "3", "4"), (), "no class 4"),  # counted from 1
         (("7",), ("0", "1", "2", "8"), "no class 7"),
-        (("1", "01"), (), "are one class of the model"),
+        (("1", "01"), (), "match the same class of the model"),
         (("ant", "bee", "cat", "dog"), ("0", "1", "2", "3"), "no class ant, bee, cat, dog"),
-        (("ant", "1"), (), "has 2 classes .ant, 1., the model has 4, and their names are not known"),
+        (("ant", "1"), (), "has 2 classes .ant, 1., the model has 4 classes without names"),
         (("a", "b", "c", "d", "e"), (), "has 5 classes .a, b, c, d, e., the model has 4"),
         (("n01440764", "n02084071"), (), "n02084071"),  # no id of ImageNet's, and 4 outputs
-        (("ant",), ("ant", "bee"), "has 4 outputs, and names of 2 classes: ant, bee"),
+        (("ant",), ("ant", "bee"), "has 4 outputs, but names of 2 classes: ant, bee"),
     ],
 )
 def test_what_is_no_class_of_the_model_or_could_be_several_is_refused(

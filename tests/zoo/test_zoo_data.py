@@ -188,7 +188,7 @@ def test_offline_says_what_failed_and_what_to_do(name: str, monkeypatch: pytest.
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    with pytest.raises(ValueError, match=rf"data '{name}' must be downloaded once .*give a copy") as caught:
+    with pytest.raises(ValueError, match=rf"data '{name}' could not be downloaded to .*give a copy") as caught:
         load_data(name)
     assert "\n" not in str(caught.value)
 
@@ -390,7 +390,7 @@ def test_archives_have_what_folders_have(tmp_path: Path) -> None:
     content = write_grey(tmp_path / "images", {f"val/{name}/{number}.png": 51 for name in "ab" for number in range(5)})
     Image.fromarray(np.full((5, 5), 13107, np.uint16)).save(content / "val" / "a" / "16.png")
     path = as_tar(content)
-    with pytest.raises(ValueError, match=rf"must all be of one size, got .*'{path}/val/a/16.png'"):
+    with pytest.raises(ValueError, match=rf"must have the same size, got .*'{path}/val/a/16.png'"):
         load_data(f"folder:{path}")
     for options in ({}, {"channels": 3}, {"resize": 3}):
         data = load_data(f"folder:{path}", size=2, **options)
@@ -474,7 +474,7 @@ def make_empty(root: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (make_other_size, r"must all be of one size, got .*9x4.*cow/2.png|one size, got 5x4 for .* and 9x4"),
+        (make_other_size, r"must have the same size, got .*9x4.*cow/2.png|the same size, got 5x4 for .* and 9x4"),
         (make_broken, r"must be readable images, got '.*ant/0.png'"),
         (make_empty_class, "Found no valid file for the classes dog"),
         (make_one_class, r"two or more class folders, got \['cow'\]"),

@@ -321,7 +321,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_sizes_of_a_data_set(folder: Path) -> None:
     spec = f"folder:{folder}"
-    with pytest.raises(ValueError, match=r"must all be of one size, got .*: give the size that all are to be resized"):
+    with pytest.raises(ValueError, match=r"must have the same size, got .*: pass size to resize"):
         load_data(spec)
     data = load_data(spec, size=4, channels=3)
     assert data.input_shape == (3, 4, 4)
@@ -333,10 +333,10 @@ def test_sizes_of_a_data_set(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resize": 8}, "resize applies with size only"),
+        ({"resize": 8}, "resize needs size"),
         ({"size": 0}, "size must be positive, got 0"),
         ({"size": (4, -1)}, r"size must be positive, got \(4, -1\)"),
-        ({"size": 8, "resize": 7}, "resize must be at least the size 8 .* got 7"),
+        ({"size": 8, "resize": 7}, "resize must be at least size, .*8.*, got 7"),
         ({"channels": 2}, "channels must be 1 or 3, got 2"),
     ],
     ids=str,

@@ -176,7 +176,7 @@ def test_safetensors_files(tmp_path: Path) -> None:
         load_weights(target, path)
         assert all(torch.equal(value, STATE[name]) for name, value in target.state_dict().items())
     path.write_bytes(safetensors(STATE)[:-8])
-    with pytest.raises(ValueError, match=r"must be a whole safetensors file, got '.*model.safetensors': ") as caught:
+    with pytest.raises(ValueError, match=r"model.safetensors' is not an intact safetensors file: ") as caught:
         load_weights(net(), path)
     assert "\n" not in str(caught.value)
 
@@ -197,7 +197,7 @@ class TwoHeads(nn.Module):
 def test_another_number_of_classes_is_said(make: Callable[[int], nn.Module], tmp_path: Path) -> None:
     torch.save({"state_dict": make(7).state_dict()}, tmp_path / "weights")
     with pytest.raises(
-        ValueError, match="its last layer has 7 classes, the model 1000: build the model with 7 classes"
+        ValueError, match="its last layer has 7 classes, the model has 1000: build the model with 7 classes"
     ):
         load_weights(make(1000), tmp_path / "weights")
 
@@ -214,7 +214,7 @@ def test_another_width_is_no_other_number_of_classes(tmp_path: Path) -> None:
 
 def test_two_state_dicts_are_not_guessed_between(tmp_path: Path) -> None:
     torch.save({"student": STATE, "teacher": STATE}, tmp_path / "weights")
-    with pytest.raises(ValueError, match="must be a state dict, got .* with keys student, teacher"):
+    with pytest.raises(ValueError, match="is not a state dict: it holds keys student, teacher"):
         load_weights(net(), tmp_path / "weights")
 
 
@@ -259,7 +259,7 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_copied(tmp_path: Path)
     for number in range(5):
         state[f"extra{number}"] = torch.zeros(1)
     torch.save(state, tmp_path / "weights")
-    with pytest.raises(ValueError, match="weights must fit the model") as caught:
+    with pytest.raises(ValueError, match="does not fit the model") as caught:
         load_weights(model, tmp_path / "weights")
     message = str(caught.value)
     assert "missing 1.bias;" in message
@@ -294,16 +294,18 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     (tmp_path / "truncated").write_bytes((tmp_path / "whole").read_bytes()[:-5000])
     (tmp_path / "text").write_text("text")
     (tmp_path / "empty").touch()
-    messages = dict.fromkeys(("code", "module", "pickle", "truncated", "text", "empty"), "must be a whole torch file")
-    way_out = "which could run code: save the weights alone, torch.save.model.state_dict"
+    messages = dict.fromkeys(
+        ("code", "module", "pickle", "truncated", "text", "empty"), "could run code|not an intact torch file"
+    )
+    way_out = "which could run code: save only the weights, torch.save.model.state_dict"
     messages |= {
-        "module": f"with .*Sequential in it, {way_out}",
-        "code": f"with .*remove in it, {way_out}",
-        "scripted": f"with a TorchScript module in it, {way_out}",
-        "list": "must be a state dict, got .* with list",
-        "numbers": "state dict, got .* with keys epoch, accuracy",
+        "module": f"holds .*Sequential, {way_out}",
+        "code": f"holds .*remove, {way_out}",
+        "scripted": f"holds a TorchScript module, {way_out}",
+        "list": "is not a state dict: it holds list",
+        "numbers": "is not a state dict: it holds keys epoch, accuracy",
     }
-    messages |= {"nothing": "weights must be a state dict", "absent": "No such file"}
+    messages |= {"nothing": "is not a state dict", "absent": "No such file"}
     for name, message in messages.items():
         with pytest.raises(ValueError, match=message) as caught:
             load_weights(mlp(), tmp_path / name)

@@ -1,4 +1,4 @@
-"""`boundarygeo transfer`: what adversarial examples, subspaces and boundaries of several models have in common."""
+"""`boundarygeo transfer`: what adversarial examples, subspaces and boundaries of several models share."""
 
 import typer
 
@@ -15,6 +15,6 @@ app.command("agreement")(agreement.agreement)
 
 @app.callback(invoke_without_command=True)
 def transfer(context: typer.Context) -> None:
-    """Compare two or more models, on the test examples that all of them get right."""
+    """Compare two or more models, on the test examples that all of them classify correctly."""
     if context.invoked_subcommand is None:
         print(context.get_help())

@@ -1,4 +1,4 @@
-"""`boundarygeo transfer agreement`: how far models label random planes alike."""
+"""`boundarygeo transfer agreement`: agreement of models on random planes."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ def agreement(
     triplets: Annotated[int, typer.Option(help="Number of planes, each through three examples.")] = 500,
     resolution: Annotated[int, typer.Option(help="Pixels per side of the planes.")] = 51,
 ) -> None:
-    """How far models label random planes alike, and how fragmented their regions are."""
+    """Agreement of models on random planes, and fragmentation of their regions."""
     at_least(triplets, 1, "--triplets")
     at_least(resolution, 5, "--resolution")
     stores = named_stores(options, each_model=False)

@@ -26,8 +26,8 @@ def dimension(
 ) -> None:
     """How many of each model's orthogonal adversarial directions fool each of the others.
 
-    --out must hold {source} and {target}, which count models: it keeps the directions' counts of each pair, and each
-    model's own. The figure is of the first model as the source, or of each where {model} is in its name.
+    --out must contain {source} and {target}, which count models: it stores the counts of each pair, and each model's
+    own. The figure is for the first model as the source, or for each if its name contains {model}.
     """
     settings = frame_settings(method, norm, box, max_dimension, grid)
     settings |= {"eps": positive_number(eps, "--eps"), "seed": options.seed}
@@ -61,7 +61,7 @@ def dimension(
 def dimension_text(
     own: "dict[str, bg.AdversarialDimension]", sent: "dict[tuple[str, str], bg.TransferredDimension]"
 ) -> str:
-    """What each model's own directions are, and what becomes of them in the others."""
+    """Each model's own directions, and their success on the others."""
     heads = ("claimed to first order", "verified", "none", "at the cap", "frames tried", "proven the most of all sizes")
     rows: list[tuple[str, ...]] = [("model", "n", *heads)]
     for name, result in own.items():
@@ -84,6 +84,6 @@ def dimension_text(
 
 
 def search_cells(summary: "bg.DimensionSummary") -> tuple[str, str]:
-    """How many frames were tried, and for how many examples no size can be better."""
+    """Number of frames tried, and share of examples for which no size can be better."""
     assert summary.tried is not None
     return summary.tried.plain(1), "-" if summary.closed is None else summary.closed.percent()

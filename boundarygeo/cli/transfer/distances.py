@@ -25,11 +25,11 @@ _POOL_VALUES = 2**29  # 2 GB; 3,566 images of 224 by 224
 @study_command(examples=200)
 def distances(
     options: TransferOptions,
-    max_distance: Annotated[str, typer.Option(help="How far to look for boundaries, in L2 input units.")],
+    max_distance: Annotated[str, typer.Option(help="Largest distance to search for boundaries, in L2 input units.")],
 ) -> None:
-    """How far it is to each model's boundary, and from there to those of the others.
+    """Distance to each model's boundary, and from there to those of the others.
 
-    The figure is of the first model as the source, or of each where {model} is in its name.
+    The figure is for the first model as the source, or for each if its name contains {model}.
     """
     reach = positive_number(max_distance, "--max-distance")
     stores = resumable_stores(options, each_model=False)
@@ -50,15 +50,17 @@ def distances(
 
 
 def _pool(study: "Study", seed: int) -> "tuple[Tensor, Tensor]":
-    """The test split, or as much of it as fits."""
+    """The test split, or the part of it that fits in memory."""
     import torch
 
     split = study.data.test
     most = max(len(study.examples.index), _POOL_VALUES // math.prod(study.data.input_shape))
     if len(split) <= most:
         return split.x[:], split.y
-    warnings.warn(f"neighbours are looked for among {most:,} of the {len(split):,} test images", stacklevel=2)
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))  # examples come from its start
+    warnings.warn(f"neighbours are searched for among {most:,} of the {len(split):,} test images", stacklevel=2)
+    order = torch.randperm(
+        len(split), generator=torch.Generator().manual_seed(seed)
+    )  # the examples are its first elements
     rows = order[:most].sort().values
     return split.x[rows], split.y[rows]
 

@@ -1,4 +1,4 @@
-"""`boundarygeo transfer matrix`: who is fooled by whose adversarial examples, and with which mistake."""
+"""`boundarygeo transfer matrix`: whose adversarial examples fool whom, and with which mistake."""
 
 from collections.abc import Sequence
 from itertools import permutations
@@ -52,7 +52,7 @@ def matrix(
 
 
 def matrix_text(result: "bg.TransferMatrix") -> str:
-    """Success with both denominators, sources as rows and targets as columns; and what the targets make of it."""
+    """Success with both denominators, sources as rows and targets as columns; and the targets' mistakes."""
     from boundarygeo.plots.transfer import OVER_NAMES
     from boundarygeo.transfer.mistakes import OUTCOMES
 

@@ -1,4 +1,4 @@
-"""From the options of a comparison to models that fit together."""
+"""Matching models from the options of a comparison."""
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.cli.outputs import table
@@ -8,7 +8,7 @@ from boundarygeo.transfer.problem import check_classifiers, check_shared
 
 
 def open_models(options: ModelOptions) -> tuple[dict[str, Classifier], Study]:
-    """Models by name, and data and examples; prints how many of the examples each gets right."""
+    """Models by name, data and examples; prints each model's accuracy on the examples."""
     study = open_study(options, correct_only=False)
     classifiers = dict(zip(options.names, study.classifiers, strict=True))
     problem = check_classifiers(classifiers, study.examples.x, study.examples.y)

@@ -13,10 +13,10 @@ from boundarygeo.cli.words import short_names
 
 @dataclass(frozen=True)
 class ModelOptions(StudyOptions):
-    """At least two models, no two called alike."""
+    """At least two models with distinct names."""
 
     name: Annotated[
-        list[str] | None, typer.Option(help="What to call each model, once for each; by default by its file.")
+        list[str] | None, typer.Option(help="Name of each model, once for each; by default its file name.")
     ] = None
 
     def __post_init__(self) -> None:
@@ -27,22 +27,22 @@ class ModelOptions(StudyOptions):
             raise ValueError(f"give --name once for each of the {len(self.model)} models, not {len(self.name)} times")
         called, times = Counter(self.names).most_common(1)[0]
         if times > 1:
-            raise ValueError(f"{times} models are called {called!r}: tell them apart with --name, once for each")
+            raise ValueError(f"{times} models have the name {called!r}: give each its own --name")
 
     @property
     def names(self) -> list[str]:
-        """What each model is called."""
+        """Name of each model."""
         return list(self.name or short_names(self.model))
 
 
 @dataclass(frozen=True)
 class TransferOptions(ModelOptions, RunOptions):
-    """The same, of a comparison whose examples are computed in chunks."""
+    """`ModelOptions` for commands that compute examples in chunks."""
 
 
 Eps = Annotated[str, typer.Option(help="Norm of the perturbations, in input units, e.g. 0.1 or 8/255.")]
 
 
 def setting(eps: float, norm: str) -> str:
-    """The size of perturbations, for a note below a table."""
+    """The size of perturbations, as a note below a table."""
     return f"ε = {eps:.4g} in {NORM_NAMES[norm]}"

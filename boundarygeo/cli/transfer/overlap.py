@@ -25,7 +25,7 @@ def overlap(
         typer.Option(help=f"Perturbations that span each subspace; by default {RESTARTS}, or as many as dimensions."),
     ] = None,
 ) -> None:
-    """How far the adversarial subspaces (L2) of each two models overlap, beside two nulls."""
+    """Overlap of the adversarial subspaces (L2) of each pair of models, with two nulls."""
     at_least(dimension, 1, "--dimension")
     spanning = max(RESTARTS, dimension) if restarts is None else restarts
     if spanning < dimension:

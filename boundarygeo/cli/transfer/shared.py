@@ -22,7 +22,7 @@ def shared(
     max_dimension: MaxDimension = None,
     grid: Grid = None,
 ) -> None:
-    """How many orthogonal directions of an L2 norm fool all models at once, and how many would by chance."""
+    """How many orthogonal directions of an L2 norm fool all models at once, and how many by chance."""
     settings = frame_settings(method, "l2", box, max_dimension, grid)
     settings |= {"eps": positive_number(eps, "--eps"), "seed": options.seed}
     stores = resumable_stores(options, each_model=False)
@@ -39,7 +39,7 @@ def shared(
 
 
 def shared_text(result: "bg.SharedDimension") -> str:
-    """The counts beside those of chance."""
+    """The counts, and those by chance."""
     rows = [("directions that fool all models", "as they are", "others rotated at random")]
     for label, counts, null in (
         ("claimed to first order", result.claimed, result.null_claimed),

@@ -2,7 +2,7 @@ r"""Gradient-aligned adversarial subspaces in L2 (Tramèr et al. 2017, arXiv 170
 
 The largest number k of orthogonal vectors with :math:`\|r_i\|_2\le\varepsilon` and :math:`r_i^Tg\ge\gamma` is
 :math:`\min(d, \lfloor\varepsilon^2\|g\|^2/\gamma^2\rfloor)`: by Bessel's inequality no more fit, and k orthonormal
-vectors whose sum is :math:`\sqrt k\,g/\|g\|` all have the inner product :math:`\|g\|/\sqrt k` with g.
+vectors whose sum is :math:`\sqrt k\,g/\|g\|` each have the inner product :math:`\|g\|/\sqrt k` with g.
 """
 
 import numpy as np
@@ -27,8 +27,8 @@ def claimed_dimension(gradient_norm: Tensor, eps: float, gamma: Tensor | float, 
     Args:
         gradient_norm: dual norms of the gradients, `[example]`.
         eps: norm of the perturbations, in input units.
-        gamma: increase of the loss that is wanted; where it is not positive, every direction will do.
-        dimension: number of dimensions d of the input space, the most that can be.
+        gamma: required increase of the loss; every direction reaches it where it is not positive.
+        dimension: number of dimensions d of the input space, the largest possible count.
 
     Returns:
         Counts, int64 `[example]`; zero where the gradient is zero.
@@ -39,23 +39,23 @@ def claimed_dimension(gradient_norm: Tensor, eps: float, gamma: Tensor | float, 
     """
     g = gradient_norm.double()
     wanted = torch.as_tensor(gamma, dtype=torch.float64).expand_as(g)
-    # A hair is added before rounding down: 25 dimensions must not become 24.999….
+    # A tiny amount is added before rounding down, so that 24.999… becomes 25.
     count = ((eps * g / wanted).square() * (1 + 1e-9)).clamp_max(dimension).nan_to_num(0.0)
     count = torch.where(wanted > 0, count, float(dimension))
     return torch.where(g > 0, count, 0.0).long()
 
 
 def random_orthonormal(count: int, dimension: int, *, seed: int, draw: int = 0) -> Tensor:
-    """Random orthonormal vectors, decided by the seed alone.
+    """Random orthonormal vectors, determined by the seed alone.
 
     Args:
         count: number of vectors, at most the dimension.
         dimension: of the space.
         seed: seed.
-        draw: which of several independent frames.
+        draw: number of the independent frame.
 
     Returns:
-        Float64 `[vector, dimension]`; the first k do not depend on how many there are.
+        Float64 `[vector, dimension]`; the first k do not depend on `count`.
     """
     normal = torch.from_numpy(np.random.default_rng((seed, draw)).standard_normal((count, dimension)))
     q, r = torch.linalg.qr(normal.T)
@@ -65,17 +65,17 @@ def random_orthonormal(count: int, dimension: int, *, seed: int, draw: int = 0) 
 
 @analysis
 def gaas_frame(gradient: Tensor, count: int, *, seed: int = 0, draw: int = 0) -> Tensor:
-    r"""Orthonormal vectors with equal inner products with each gradient, as large as they can be.
+    r"""Orthonormal vectors with equal, maximal inner products with each gradient.
 
     A random orthonormal frame h is reflected by the Householder map that takes its normalised sum
-    :math:`\bar h=\frac1{\sqrt k}\sum h_i` to :math:`\hat g=g/\|g\|`. That costs O(d·k) per example. All frames of this
-    kind differ by rotations that leave g where it is, and a random h draws one of them.
+    :math:`\bar h=\frac1{\sqrt k}\sum h_i` to :math:`\hat g=g/\|g\|`. That costs O(d·k) per example. Such frames
+    differ by rotations that fix g, and a random h draws one of them.
 
     Args:
-        gradient: gradients `[example, *input]`, of any scale, not zero.
+        gradient: gradients `[example, *input]`, of any length but zero.
         count: number k of vectors, at most the number of input dimensions.
         seed: seed of the random frame.
-        draw: which of several frames.
+        draw: number of the frame.
 
     Returns:
         Frames `[example, k, *input]` in the gradients' dtype.
@@ -90,10 +90,10 @@ def gaas_frame(gradient: Tensor, count: int, *, seed: int = 0, draw: int = 0) ->
     """
     dimension = gradient[0].numel()
     if not 1 <= count <= dimension:
-        raise ValueError(f"count must be from 1 to the {dimension} dimensions of the inputs, got {count}")
+        raise ValueError(f"count must be from 1 to the number of input dimensions, {dimension}, got {count}")
     zero = int((norms(gradient) == 0).sum())
     if zero:
-        raise ValueError(f"gradient must not be zero, got {zero} gradients of length zero")
+        raise ValueError(f"gradient must not be zero, got {zero} zero gradients: leave those examples out")
     base = random_orthonormal(count, dimension, seed=seed, draw=draw)
     unit = scaled_to(gradient.cpu(), torch.ones(len(gradient))).flatten(1)
     frame = aligned(base.expand(len(unit), -1, -1), unit)
@@ -111,7 +111,7 @@ def aligned(frame: Tensor, unit: Tensor) -> Tensor:
         Orthonormal vectors of the same shape, whose inner products with the direction are all 1/√k.
     """
     mean = frame.sum(1) / frame.shape[1] ** 0.5
-    # Of the directions ± the one that is farther away: no cancellation.
+    # Uses the one of ±direction that is farther away, to avoid cancellation.
     sign = torch.where((mean * unit).sum(1) > 0, -1.0, 1.0).to(frame)[:, None]
     mirror = sign * unit - mean
     inner = (frame @ mirror[:, :, None]) / mirror.square().sum(1)[:, None, None]
@@ -119,18 +119,18 @@ def aligned(frame: Tensor, unit: Tensor) -> Tensor:
 
 
 class GaasFrames:
-    """Frames of norm ε around examples, in the theory's setting: the bounds are ignored, or points clipped to them.
+    """Frames of norm ε around examples, as in the theory: bounds are ignored, or points are clipped to them.
 
     Args:
         clf: the classifier.
         x: examples `[example, *input]`.
         gradient: their gradients, of the same shape, not zero.
         eps: L2 norm of the perturbations, before clipping.
-        largest: most vectors in a frame.
+        largest: largest number of vectors in a frame.
         clip: whether points are clipped to the bounds.
-        seed: seed of the random frame, which all examples share.
-        draw: which of several frames.
-        turn: rotation of the perturbations that `points` shows, or None; only without clipping.
+        seed: seed of the random frame, shared by all examples.
+        draw: number of the frame.
+        turn: rotation of the perturbations applied by `points`, or None; only without clipping.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class _Reflection:
 
     Args:
         base: orthonormal vectors h `[vector, dimension]`.
-        unit: gradients of length 1, `[example, dimension]`, float64 likewise.
+        unit: gradients of length 1, `[example, dimension]`, float64.
     """
 
     def __init__(self, base: Tensor, unit: Tensor) -> None:
@@ -213,7 +213,7 @@ class _Reflection:
         return sign.expand_as(along), along
 
     def targets(self, example: Tensor, size: Tensor) -> Tensor:
-        """The vectors ĝ - σh̄ of examples and sizes `[job]`, `[job, dimension]`."""
+        """The vectors ĝ - σh̄ of examples and sizes `[job]`: `[job, dimension]`."""
         sign, _ = self._sign(example, size)
         return self._unit[example] - (sign / size.double().sqrt())[:, None] * self._base_sums[size - 1]
 

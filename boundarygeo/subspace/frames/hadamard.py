@@ -1,4 +1,4 @@
-r"""Regular Hadamard matrices and the L∞ frames made of them. No model anywhere.
+r"""Regular Hadamard matrices and the L∞ frames built from them, independent of any model.
 
 A Hadamard matrix has entries ±1 and orthogonal rows; it is *regular* if all rows have the same sum, which is then
 :math:`\sqrt k` (up to its sign), so that its order is :math:`k = 4s^2`. The frame is that of Tramèr et al. 2018,
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Orders as Kronecker products of the matrices of order 4s²: a product of regular Hadamard matrices is one, too.
+# Orders as Kronecker products of the matrices of order 4s², which are regular Hadamard matrices again.
 _FACTORS = {1: (), 4: (1,), 16: (1, 1), 36: (3,), 64: (1, 1, 1), 100: (5,), 144: (1, 3), 256: (1, 1, 1, 1)}
 
 REGULAR_ORDERS = tuple(_FACTORS)
@@ -59,14 +59,14 @@ def regular_hadamard(order: int) -> Tensor:
 
 
 def sign_frame(order: int, size: int, *, seed: int = 0, restart: int = 0) -> Tensor:
-    r"""Orthogonal rows of signs, to be multiplied by ε·sign(g): orthogonal directions in the L∞ ball.
+    r"""Orthogonal rows of signs, which times ε·sign(g) are orthogonal directions in the L∞ ball.
 
     Row i is row i of a regular Hadamard matrix of order k, each entry repeated :math:`\lfloor d/k \rfloor` times and
     the rest zero, its d coordinates permuted at random, by one permutation for all rows. With
-    :math:`r_i = \varepsilon\,\mathrm{sign}(g) \odot \text{row}_i` (`signs` takes sign(0) for 1):
+    :math:`r_i = \varepsilon\,\mathrm{sign}(g) \odot \text{row}_i` (`signs` uses sign(0) = 1):
 
     - :math:`r_i^T r_j = 0` and :math:`\|r_i\|_\infty = \varepsilon`, exactly;
-    - since the columns of the matrix sum to :math:`\sqrt k`, too, the mean over i of :math:`g^T r_i` is exactly
+    - since the columns of the matrix also sum to :math:`\sqrt k`, the mean over i of :math:`g^T r_i` is exactly
       :math:`\varepsilon \sum_{c \in C} |g_c| / \sqrt k`, with C the coordinates that are not zero. That is
       :math:`\varepsilon \|g\|_1 / \sqrt k` where k divides d; otherwise the share of :math:`\|g\|_1` on C, which is
       :math:`k \lfloor d/k \rfloor / d` on average over the permutations, enters as a factor.
@@ -78,17 +78,17 @@ def sign_frame(order: int, size: int, *, seed: int = 0, restart: int = 0) -> Ten
         order: number of directions k, one of `REGULAR_ORDERS`.
         size: number of coordinates d of one input, at least k.
         seed: seed of the permutation.
-        restart: which of several independent permutations; seed, restart and d alone decide it.
+        restart: number of the independent permutation; seed, restart and d alone determine it.
 
     Returns:
         The frame, float32 `[order, size]`, with entries -1, 0 and 1.
 
     Raises:
-        ValueError: if there is no construction for this order, or `size` is smaller than it.
+        ValueError: if there is no construction for this order, or `size` is smaller than the order.
     """
     matrix = regular_hadamard(order)
     if size < order:
-        raise ValueError(f"size must be at least order ({order}): there are no more orthogonal rows, got {size}")
+        raise ValueError(f"size must be at least order ({order}), the number of orthogonal rows, got {size}")
     rows = matrix.float().repeat_interleave(size // order, dim=1)
     padded = torch.nn.functional.pad(rows, (0, size - rows.shape[1]))
     return padded[:, torch.from_numpy(np.random.default_rng((seed, restart)).permutation(size))]

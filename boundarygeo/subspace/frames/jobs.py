@@ -9,34 +9,34 @@ from torch import Tensor
 from boundarygeo.subspace.goal import Opponent
 
 PointMaker = Callable[[int, int], Tensor]
-"""Gives the inputs `[stop - start, *input]` of rows number start to stop, normalised, on the device."""
+"""Makes the inputs `[stop - start, *input]` of rows start to stop, normalised, on the device."""
 
-_WORKING_BYTES = 1 << 26  # of what jobs prepare beside their rows
-_ROUNDINGS = 4  # by which (bound - x) + x can differ from the bound; one or two do
-_FIRST_BLOCK = 1  # directions looked at before a frame can be given up
+_WORKING_BYTES = 1 << 26  # for what jobs prepare besides their rows
+_ROUNDINGS = 4  # float spacings by which (bound - x) + x may differ from the bound; one or two suffice
+_FIRST_BLOCK = 1  # directions checked before a frame can be abandoned
 
 
 class Frames(Protocol):
-    """A family of orthogonal perturbations around examples: one frame for each example and size."""
+    """A family of orthogonal perturbations around examples: one frame per example and size."""
 
     def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
-        """What makes the perturbed inputs of jobs.
+        """A function that makes the perturbed inputs of jobs.
 
         Args:
             example: example of each job, int64 `[job]`.
             size: size of its frame, int64 `[job]`.
             job: job of each row, int64 `[row]`.
-            row: which vector of its job's frame each row is, int64 `[row]`.
+            row: position of each row in its job's frame, int64 `[row]`.
         """
         ...
 
     def perturbations(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> Tensor:
-        """The perturbations as they are applied, float32 `[row, *input]` on the CPU; arguments as of `points`."""
+        """The perturbations as applied, float32 `[row, *input]` on the CPU; arguments as of `points`."""
         ...
 
 
 def rows_of(size: Tensor) -> tuple[Tensor, Tensor]:
-    """Job and place in its frame of each row.
+    """Job of each row and its position in the job's frame.
 
     Args:
         size: number of rows of each job, int64 `[job]`.
@@ -53,11 +53,11 @@ def rows_of(size: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def applied(x: Tensor, delta: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """Perturbations cut off at the bounds, so that x + δ does not leave them in float32 either.
+    """Perturbations cut off at the bounds, so that x + δ stays within them in float32, too.
 
     Args:
         x: inputs within the bounds.
-        delta: perturbations of a shape that broadcasts with theirs.
+        delta: perturbations, of a shape that broadcasts with x.
         bounds: lowest and highest value of an input.
 
     Returns:
@@ -75,10 +75,10 @@ def applied(x: Tensor, delta: Tensor, bounds: tuple[float, float]) -> Tensor:
 
 
 class Failures:
-    """In frames that failed, a direction that did: in a frame of nearly the same size it mostly fails, too.
+    """Directions that failed, by frame: the same direction mostly fails in frames of similar size, too.
 
     Args:
-        examples: how many there are.
+        examples: number of examples.
         largest: largest size of a frame.
     """
 
@@ -86,11 +86,11 @@ class Failures:
         self._row = torch.full((examples, largest + 1), -1)
 
     def add(self, example: Tensor, size: Tensor, row: Tensor) -> None:
-        """Take note of jobs: example, size, and the direction that failed or -1, all int64 `[job]`."""
+        """Record jobs: example, size, and the direction that failed, or -1; all int64 `[job]`."""
         self._row[example, size] = row
 
     def near(self, example: Tensor, size: Tensor) -> Tensor:
-        """What failed in the frame of the nearest size, int64 `[job]`; -1 where nothing did that there is in this."""
+        """The failed direction of the nearest size that this size has, too, int64 `[job]`; -1 if there is none."""
         sizes = torch.arange(self._row.shape[1])
         far = 2 * len(sizes)
         below = torch.where(self._row >= 0, sizes, -far).cummax(1).values[example, size]
@@ -109,11 +109,11 @@ def successes(
     input_size: int,
     progress: bool,
 ) -> Tensor:
-    """How many directions of each frame fool all networks. The opponents' sessions must be open.
+    """How many directions of each frame fool all networks.
 
     Args:
         opponents: the networks.
-        families: the same frames for each of them.
+        families: the same frames, one family per network.
         example: example of each job, int64 `[job]`.
         size: size of its frame, int64 `[job]`.
         input_size: number of dimensions of an input.
@@ -137,22 +137,22 @@ def successes_until_failure(
     input_size: int,
     progress: bool,
 ) -> Tensor:
-    """The same, but a frame is given up soon after its first failure: enough to know whether all of it succeeds.
+    """As `successes`, but a frame is abandoned soon after its first failure: enough to decide whether all succeed.
 
-    The direction that failed in the frame of the nearest size is looked at first, then all in blocks that double in
-    length. A frame that is too large mostly fails at once, so that this takes far fewer forward passes.
+    The direction that failed in the frame of the nearest size is checked first, then all in blocks that double in
+    length. A frame that is too large mostly fails at once, so this takes far fewer forward passes.
 
     Args:
         opponents: as in `successes`.
         families: as in `successes`.
         example: as in `successes`.
         size: as in `successes`.
-        known: what failed in other frames; what fails here is added.
+        known: failures in other frames; updated with those found here.
         input_size: as in `successes`.
         progress: as in `successes`.
 
     Returns:
-        Counts, int64 `[job]`: of the whole frame where all of it succeeds, else of the blocks that were looked at.
+        Counts, int64 `[job]`: of the whole frame if all of it succeeds, else of the blocks that were checked.
     """
 
     def look(jobs: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,16 +187,14 @@ def _hits(
     input_size: int,
     progress: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Successes among directions number first to last of each frame, and the first that fails, or -1."""
+    """Successes among directions first to last of each frame, and the first that fails, or -1."""
     counts, failed = torch.zeros_like(size), torch.full_like(size, -1)
     at_once = max(1, _WORKING_BYTES // (4 * input_size))
     for jobs in torch.arange(len(example)).split(at_once):
         job, row = rows_of((last - first)[jobs])
         row = row + first[jobs][job]
         lost = torch.full_like(jobs, torch.iinfo(torch.int64).max)
-        for opponent, frames in zip(
-            opponents, families, strict=True
-        ):  # what one network withstands is not shown to the next
+        for opponent, frames in zip(opponents, families, strict=True):  # only what fools one network goes to the next
             labels: list[Tensor] = []
             opponent.session.run(
                 frames.points(example[jobs], size[jobs], job, row),

@@ -11,21 +11,21 @@ from boundarygeo.subspace.frames.jobs import applied
 from boundarygeo.subspace.frames.stiefel import BoxWalk, SphereWalk, Walk
 from boundarygeo.subspace.goal import Opponent
 
-_GROWTH = 1.4  # from one size of frame to the next, at least by one
-_REACH = 2.5  # sizes that are tried, in the most successes so far plus one
+_GROWTH = 1.4  # factor from one frame size to the next; at least one more
+_REACH = 2.5  # largest size tried, as a multiple of the most successes so far plus one
 _LAST_STEP = 0.1  # of a search, as a share of the first
-_SLACK = 0.1  # by how many margins of the example a direction should be beyond the boundary
-_COPIES = 8  # of a frame that a search holds at a time
+_SLACK = 0.1  # how far beyond the boundary a direction should be, in margins of the example
+_COPIES = 8  # of a frame that a search holds in memory
 _WORKING_BYTES = 1 << 29
 
 
 @dataclass(frozen=True, eq=False)
 class FoundFrames:
-    """What optimised frames showed.
+    """Results of optimised frames.
 
     Attributes:
-        tried: sizes of the frames, int64 `[example, attempt]`, 0 where an example was done.
-        hits: most successes among the steps of each, of the same shape.
+        tried: sizes of the frames, int64 `[example, attempt]`, 0 after an example was done.
+        hits: most successes at any step of each, same shape.
         rows: perturbations that succeeded in the best attempt of each example, float32 `[direction, dimension]`.
     """
 
@@ -35,10 +35,10 @@ class FoundFrames:
 
 
 def sizes_of(cap: int) -> tuple[int, ...]:
-    """Sizes of the frames that are tried.
+    """Frame sizes to try.
 
     Args:
-        cap: the largest.
+        cap: largest size.
 
     Returns:
         Ascending sizes.
@@ -67,25 +67,25 @@ def optimised_frames(
 ) -> FoundFrames:
     """Optimise frames of growing size. The opponents' sessions must be open.
 
-    Each frame starts at that of the first-order theory. Every step is one forward and one backward pass for each of its
-    directions: those that have not crossed the boundary climb the log-odds, and the frame is brought back to its set
-    (see `boundarygeo.subspace.frames.stiefel`). Of all steps the frame with the most successes counts. With several
-    networks a direction has to cross the boundaries of all; it climbs where it is farthest behind, relative to the
-    margins.
+    Each frame starts as that of the first-order theory. Every step takes one forward and one backward pass per
+    direction: directions that have not crossed the boundary ascend the log-odds, and the frame is projected back onto
+    its set (see `boundarygeo.subspace.frames.stiefel`). The step with the most successes counts. With several networks
+    a direction has to cross the boundaries of all; it ascends the log-odds of the network that is farthest behind,
+    relative to the margins.
 
     Args:
         opponents: the networks.
         x: examples `[example, *input]`.
-        gradient: direction with which the first frames are aligned, of the same shape, not zero.
+        gradient: directions to align the first frames with, same shape, not zero.
         eps: L2 norm of a perturbation.
         box: `"ignore"`, `"clip"` or `"feasible"`.
         cap: largest frame.
         steps: steps of each search.
         seed: seed of the first frames.
-        advance: told how many examples are done.
+        advance: called with the number of examples that are done.
 
     Returns:
-        What was found.
+        The frames found.
     """
     dimension = x[0].numel()
     tried, hits, rows = [], [], []
@@ -127,7 +127,7 @@ class _Search:
         self._x, self._gradient = (v.detach().to(device).float().flatten(1) for v in (x, gradient))
 
     def best(self, size: int, steps: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Most successes, the perturbations of that step, and which of them succeeded; on the CPU."""
+        """Most successes, that step's perturbations, and which of them succeeded; on the CPU."""
         walk = self._walk(size, seed)
         frame = walk.frame
         best = torch.full((len(self._x),), -1, device=frame.device)
@@ -156,9 +156,9 @@ class _Search:
         return applied(self._x[:, None], frame, self._bounds)
 
     def _look(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Successes and gains `[example, direction]`, and unit directions of growth of the shape of the frame.
+        """Successes and gains `[example, direction]`, and unit ascent directions of the shape of the frame.
 
-        Gains are in margins of the example, and those of the network that is farthest behind.
+        Gains are in margins of the example, for the network that is farthest behind.
         """
         examples, size, dimension = frame.shape
         moved = (self._x[:, None] + frame).flatten(0, 1)
@@ -191,7 +191,7 @@ class _Search:
 
 
 def _seen(opponent: Opponent, x: Tensor, inputs: Tensor, example: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Successes, gains in margins, and uphill gradients of one network at points of examples."""
+    """Successes, gains in margins, and ascent gradients of one network at points of examples."""
     goal = opponent.goal
     if opponent.turn is not None:
         inputs = x + opponent.turn(inputs - x)

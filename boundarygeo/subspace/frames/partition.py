@@ -1,10 +1,10 @@
-r"""Orthogonal perturbations inside the bounds: every input dimension belongs to one of them.
+r"""Orthogonal perturbations inside the bounds: every input dimension belongs to exactly one of them.
 
 Where an example lies on a bound (the black background of a digit), perturbations can go one way only, and such
 perturbations are orthogonal only if no two of them share a dimension. Disjoint supports are orthogonal whatever the
-values, so that every perturbation can be clipped. To first order nothing is lost: with groups S of equal
+values, so every perturbation can be clipped. To first order nothing is lost: with groups S of equal
 :math:`\|g_S\|^2=\|g\|^2/k`, each perturbation along :math:`g_S` gains :math:`\varepsilon\|g\|/\sqrt k`, as much as in
-a frame of Tramèr et al. 2017; what is lost are the dimensions that cannot move, and those that meet their bound.
+a frame of Tramèr et al. 2017; only dimensions that cannot move, or that reach their bound, are lost.
 """
 
 import torch
@@ -15,18 +15,18 @@ from boundarygeo.directions import random_directions
 from boundarygeo.layout import FlatInputs
 from boundarygeo.subspace.frames.jobs import PointMaker, applied, rows_of
 
-_JITTER = 0.3  # spread of log |g| by which the draws after the first are shuffled
-_FILLING_STEPS = 50  # each but the last fills another dimension up to its bound; it takes three to ten
+_JITTER = 0.3  # spread of log |g| used to shuffle the draws after the first
+_FILLING_STEPS = 50  # each but the last fills another dimension up to its bound; three to ten are typical
 
 
 def room_towards(x: Tensor, gradient: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """How far each dimension can go along its gradient before it meets a bound; zero where the gradient is zero."""
+    """How far each dimension can go along its gradient before reaching a bound; zero where the gradient is zero."""
     room = torch.where(gradient > 0, bounds[1] - x, x - bounds[0]).clamp_min(0)
     return torch.where(gradient != 0, room, 0.0)
 
 
 def places(weight: Tensor) -> Tensor:
-    """Place of each dimension in the order from the heaviest to the lightest, int64 `[job, dimension]`."""
+    """Rank of each dimension, from the heaviest to the lightest, int64 `[job, dimension]`."""
     order = weight.argsort(dim=1, descending=True, stable=True)
     return torch.empty_like(order).scatter_(
         1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -34,7 +34,7 @@ def places(weight: Tensor) -> Tensor:
 
 
 def shuffled(weight: Tensor, index: Tensor, *, seed: int, draw: int) -> Tensor:
-    """Weights that differ from draw to draw, but for the first, so that dealing by them gives other groups.
+    """Randomised weights: all draws but the first differ, so that dealing by them gives different groups.
 
     Args:
         weight: `[example, dimension]`, not negative.
@@ -52,23 +52,23 @@ def shuffled(weight: Tensor, index: Tensor, *, seed: int, draw: int) -> Tensor:
 
 
 class Worth:
-    r"""What each dimension is worth to frames: what it adds to the gain of all their perturbations together.
+    r"""Worth of each dimension to a frame: its contribution to the total gain of all perturbations.
 
-    As one step, k groups have the norm :math:`\varepsilon\sqrt k`, and the best such step inside the bounds is
-    :math:`|\delta_j|=\min(t|g_j|, room_j)` (see `fill_rows`), of which each dimension gains :math:`|g_j||\delta_j|`.
-    Gradients alone would make heavy what soon meets its bound.
+    Taken as one step, k groups have the norm :math:`\varepsilon\sqrt k`, and the best such step inside the bounds is
+    :math:`|\delta_j|=\min(t|g_j|, room_j)` (see `fill_rows`), to which each dimension contributes
+    :math:`|g_j||\delta_j|`. Weights from gradients alone would overrate dimensions that soon reach their bound.
 
     Args:
         gradient: `[example, dimension]`.
         room: how far each dimension can go along its gradient, of the same shape.
-        eps: L2 norm of a perturbation; one number, or one for each example, `[example, 1]`.
+        eps: L2 norm of a perturbation; one number, or one per example, `[example, 1]`.
     """
 
     def __init__(self, gradient: Tensor, room: Tensor, eps: Tensor | float) -> None:
         slope = torch.where(room > 0, gradient.abs(), 0.0)
         self._slope = slope / slope.amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
         self._room, self._eps = room, torch.as_tensor(eps).to(slope).expand(len(slope), 1)
-        # From one t at which a dimension meets its bound to the next: what is used up, and what goes on with t.
+        # Between successive t where a dimension reaches its bound: squared norm used up, and what grows with t.
         meets, order = torch.where(self._slope > 0, room / self._slope, torch.inf).sort(dim=1)
         used = room.square().gather(1, order)
         self._used = used.cumsum(1) - used
@@ -76,7 +76,7 @@ class Worth:
         self._square = (self._used + meets.square() * self._pull).nan_to_num(torch.inf, posinf=torch.inf)
 
     def of(self, example: Tensor, size: Tensor) -> Tensor:
-        """Weights `[job, dimension]` for frames of sizes `[job]` around examples `[job]`; 0 where it cannot move."""
+        """Weights `[job, dimension]` for frames of sizes `[job]` around examples `[job]`; 0 if it cannot move."""
         square = size[:, None] * self._eps[example].square()
         at = torch.searchsorted(self._square[example], square).clamp_max(self._square.shape[1] - 1)
         left, pull = (square - self._used[example].gather(1, at)).clamp_min(0), self._pull[example].gather(1, at)
@@ -86,10 +86,10 @@ class Worth:
 
 
 def deal(place: Tensor, size: Tensor) -> Tensor:
-    """Deal dimensions into groups, to and fro: of nearly equal total weight if they are dealt from the heaviest on.
+    """Deal dimensions into groups, back and forth: groups have nearly equal weight if dealt from the heaviest.
 
     Args:
-        place: place of each dimension in the order of dealing, int64 `[job, dimension]`.
+        place: rank of each dimension in the order of dealing, int64 `[job, dimension]`.
         size: number of groups of each job, int64 `[job]`.
 
     Returns:
@@ -105,17 +105,17 @@ def deal(place: Tensor, size: Tensor) -> Tensor:
 
 
 def fill(gradient: Tensor, room: Tensor, group: Tensor, groups: int, eps: Tensor | float) -> Tensor:
-    r"""In each group the step of norm ε that a linear function with this gradient likes best, inside the bounds.
+    r"""In each group, the step of norm ε that increases a linear function with this gradient most, inside the bounds.
 
     Args:
         gradient: `[job, dimension]`.
-        room: of the same shape.
+        room: how far each dimension can go along its gradient, same shape.
         group: group of each dimension, int64 of the same shape.
         groups: number of groups.
-        eps: L2 norm of the perturbation of each group; one number, or one for each job, `[job, 1]`.
+        eps: L2 norm of the perturbation of each group; one number, or one per job, `[job, 1]`.
 
     Returns:
-        Perturbations of all groups in one, `[job, dimension]`.
+        Perturbations of all groups combined, `[job, dimension]`.
     """
     jobs = len(gradient)
     row = group + groups * torch.arange(jobs, device=group.device)[:, None]
@@ -124,10 +124,10 @@ def fill(gradient: Tensor, room: Tensor, group: Tensor, groups: int, eps: Tensor
 
 
 def fill_rows(gradient: Tensor, room: Tensor, row: Tensor, eps: Tensor) -> Tensor:
-    r"""The same for entries that belong to rows.
+    r"""As `fill`, for entries assigned to rows.
 
     :math:`\max g^T\delta` such that :math:`\|\delta\|\le\varepsilon` and :math:`|\delta_j|\le room_j` is solved by
-    :math:`|\delta_j|=\min(t|g_j|, room_j)`, with the t at which the norm is ε, or all room is used.
+    :math:`|\delta_j|=\min(t|g_j|, room_j)`, with the t at which the norm is ε, or at which all room is used.
 
     Args:
         gradient: `[entry]`.
@@ -170,8 +170,8 @@ class PartitionFrames:
         gradient: their gradients, of the same shape.
         eps: L2 norm of a perturbation.
         seed: seed of the shuffling.
-        draw: which of several frames; the first is not shuffled.
-        index: number of each example, int64 `[example]`, which decides its shuffling.
+        draw: number of the frame; the first is not shuffled.
+        index: number of each example, int64 `[example]`, which determines its shuffling.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class PartitionFrames:
         self._shuffle = shuffled(torch.ones_like(self._room), index, seed=seed, draw=draw)
         self._layout = FlatInputs(clf, self._shape)
         self._origin = self._layout.points(x)
-        # Where a dimension is in the layout, and what a step of one is worth there.
+        # Position of each dimension in the memory layout, and the size of a unit step there.
         numbers = torch.arange(self._x.shape[1]).view(1, *self._shape)
         position = torch.empty(self._x.shape[1], dtype=torch.int64)
         position[self._layout.rearranged(numbers)[0].cpu()] = torch.arange(self._x.shape[1])
@@ -217,20 +217,20 @@ class PartitionFrames:
         return applied(self._x[example[job]], delta, self._clf.bounds).view(-1, *self._shape)
 
     def _steps(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the rows change: entries of row i are number first[i] to first[i + 1].
+        """Changes made by the rows: entries first[i] to first[i + 1] belong to row i.
 
         Args:
             example: example of each job.
             size: size of its frame.
             job: job of each row.
-            row: which vector of the frame it is.
+            row: position of each row in its frame.
 
         Returns:
-            First entries int64 `[row + 1]`; dimension, and step, of each entry `[entry]`.
+            First entries, int64 `[row + 1]`; dimension and step of each entry, `[entry]`.
         """
         weight = self._worth.of(example, size) * self._shuffle[example]
         order = weight.argsort(dim=1, descending=True, stable=True)
-        # Dealt to and fro, as by `deal`: the last turn may not reach everybody. Who cannot move stays out.
+        # Dealt back and forth as in `deal`, without dimensions that cannot move; the last round may be incomplete.
         k, movable = size[job], (weight > 0).sum(1)[job]
         whole, rest = movable // k, movable % k
         counts = whole + (torch.where(whole % 2 == 0, row, k - 1 - row) < rest)

@@ -1,4 +1,4 @@
-"""Which sizes of frames are tried: a grid, then sizes near the best and above it, or all."""
+"""Which frame sizes are tried: a grid, then sizes near and above the best, or all."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,16 +8,16 @@ from torch import Tensor
 from boundarygeo.choices import Rule
 
 Attempt = Callable[[Tensor, Tensor], Tensor]
-"""Of examples and sizes `[job]`, the number of successes of each frame `[job]`."""
+"""Maps examples and sizes `[job]` to the number of successes of each frame `[job]`."""
 
 NEAR = 10
-"""All sizes are tried that differ by so much, or less, from the best."""
+"""All sizes within this distance of the best are tried."""
 
 REACH = 4
-"""By the rule `"all"`, all sizes are tried up to so many times the best and `NEAR` more."""
+"""With `rule="all"`, all sizes up to this multiple of the best, plus `NEAR`, are tried."""
 
 SPARE = {"all": 1.0, "count": 0.25}
-"""All other sizes are tried, too, where that takes at most this share of the forward passes until then, by the rule."""
+"""All remaining sizes are tried if they cost at most this share of the forward passes so far, by rule."""
 
 _LARGE = torch.iinfo(torch.int64).max
 
@@ -26,7 +26,7 @@ GRID = (1, 2, 3, 4, 5, 7, 10, 15, 20, 25, 35, 50, 75, 100, 125, 150, 175)
 
 
 def default_grid(cap: int) -> tuple[int, ...]:
-    """Sizes that are tried when none are given.
+    """Sizes that are tried by default.
 
     Args:
         cap: largest size.
@@ -42,7 +42,7 @@ def default_grid(cap: int) -> tuple[int, ...]:
 
 
 def dimension_of(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
-    """The dimension that attempts show.
+    """The dimension shown by attempts.
 
     Args:
         tried: sizes of frames, int64 `[example, attempt]`; 0 where there was no attempt.
@@ -60,18 +60,18 @@ def dimension_of(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
 
 
 def best_attempt(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
-    """The attempt that shows the dimension, int64 `[example]`; arguments as of `dimension_of`."""
+    """The attempt that shows the dimension, int64 `[example]`; arguments as in `dimension_of`."""
     return _scores(tried, hits, rule).argmax(1)
 
 
 def is_closed(tried: Tensor, hits: Tensor, count: Tensor, sizes: Tensor, *, rule: Rule) -> Tensor:
-    """Whether counts are the best of all sizes: no size that could be better was left out.
+    """Whether counts are the best over all sizes: no size that could be better was left out.
 
     Args:
         tried: sizes of frames, int64 `[example, attempt]`; 0 where there was no attempt.
         hits: how many of their directions succeeded, of the same shape.
         count: dimension of each example, int64 `[example]`.
-        sizes: all sizes that there are, int64 `[size]`.
+        sizes: all possible sizes, int64 `[size]`.
         rule: as in `dimension_of`.
 
     Returns:
@@ -91,7 +91,7 @@ def try_sizes(attempt: Attempt, examples: int, grid: Sequence[int]) -> tuple[Ten
     """Try the sizes of a grid.
 
     Args:
-        attempt: of examples and sizes `[job]`, the number of successes of each frame `[job]`.
+        attempt: maps examples and sizes `[job]` to the number of successes of each frame `[job]`.
         examples: number of examples.
         grid: ascending sizes.
 
@@ -99,7 +99,7 @@ def try_sizes(attempt: Attempt, examples: int, grid: Sequence[int]) -> tuple[Ten
         Sizes tried and their successes, int64 `[example, attempt]`.
     """
     everyone = torch.arange(examples)
-    # One size after another: frames of the same size make even batches.
+    # One size at a time: frames of the same size make even batches.
     hits = torch.stack([attempt(everyone, torch.full((examples,), size)) for size in grid], 1)
     return torch.tensor(grid).expand(examples, -1), hits
 
@@ -107,23 +107,23 @@ def try_sizes(attempt: Attempt, examples: int, grid: Sequence[int]) -> tuple[Ten
 def close_gaps(
     attempt: Attempt, tried: Tensor, hits: Tensor, *, rule: Rule, spare: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Try more sizes until none that is near the best is left out, and all of them where that costs little.
+    """Try more sizes: all near the best, and all remaining ones if that costs little.
 
-    The gaps beside the best are halved until they are closed: where success ends at one size, that finds it. But it
-    need not be monotone: a larger frame can succeed where a smaller one fails. So all sizes within `NEAR` of the best
-    are tried, too, and by the rule `"all"`, by which a frame mostly fails with its first direction, all up to `REACH`
-    times the best and `NEAR` more; and again around what that finds.
+    The gaps on either side of the best are bisected until they are closed, which is enough if success ends at one size.
+    But success need not be monotone: a larger frame can succeed where a smaller one fails. So all sizes within `NEAR`
+    of the best are tried, too, and with `rule="all"`, where a frame mostly fails at its first direction, all sizes up
+    to `REACH` times the best plus `NEAR`. This repeats around any better size found.
 
     Args:
         attempt: as in `try_sizes`.
-        tried: sizes of a grid, of which the last is the largest that may be tried, int64 `[example, attempt]`.
+        tried: sizes of a grid, the last of which is the largest allowed, int64 `[example, attempt]`.
         hits: their successes, of the same shape.
         rule: `"all"` or `"count"`.
-        spare: largest cost of all sizes that are left, as a share of that of those tried, for which they are tried; by
-            default that of `SPARE`, with infinity all.
+        spare: largest cost of the remaining sizes, as a share of the cost so far, at which they are all tried; by
+            default from `SPARE`, and infinity tries all.
 
     Returns:
-        Sizes tried and their successes, int64 `[example, attempt]`, ascending; 0 where there was none.
+        Sizes tried and their successes, int64 `[example, attempt]`, ascending; 0 padding.
     """
     cap = int(tried.max())
     spare = SPARE[rule] if spare is None else spare
@@ -148,7 +148,7 @@ def _scores(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
 
 
 def _best_size(tried: Tensor, hits: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
-    """Size of the best attempt, 0 if all were in vain, and the dimension that it shows, both int64 `[example, 1]`."""
+    """Size of the best attempt, 0 if none succeeded, and the dimension it shows, both int64 `[example, 1]`."""
     reached = dimension_of(tried, hits, rule)[:, None]
     return tried.gather(1, best_attempt(tried, hits, rule)[:, None]) * (reached > 0), reached
 
@@ -156,7 +156,7 @@ def _best_size(tried: Tensor, hits: Tensor, rule: Rule) -> tuple[Tensor, Tensor]
 def _middles(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
     """The middles of the gaps above and below the best, int64 `[example, 2]`; 0 where there is no size between.
 
-    A smaller frame can have more successes by the rule `"count"`, but not more than its size.
+    With `rule="count"` a smaller frame can have more successes, but not more than its size.
     """
     best, reached = _best_size(tried, hits, rule)
     above = torch.where(tried > best, tried, _LARGE).amin(1, keepdim=True)
@@ -167,7 +167,7 @@ def _middles(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
 
 
 def _neighbours(tried: Tensor, hits: Tensor, rule: Rule, cap: int) -> Tensor:
-    """Sizes near the best that were not tried and can be better, int64 `[example, size]`, 0 for others."""
+    """Untried sizes near the best that could be better, int64 `[example, size]`, 0 elsewhere."""
     best, _ = _best_size(tried, hits, rule)
     left = _left_out(tried, hits, rule, cap)
     last = (REACH * best if rule == "all" else best) + NEAR
@@ -175,9 +175,9 @@ def _neighbours(tried: Tensor, hits: Tensor, rule: Rule, cap: int) -> Tensor:
 
 
 def _affordable(tried: Tensor, hits: Tensor, rule: Rule, cap: int, spare: float) -> Tensor:
-    """All sizes that were not tried and can be better, where they cost little, int64 `[example, size]`, 0 for others.
+    """All untried sizes that could be better, where they cost little, int64 `[example, size]`, 0 elsewhere.
 
-    The costs are in forward passes: by the rule `"all"` one for each size that fails.
+    Costs are in forward passes: with `rule="all"`, one per size that fails.
     """
     left = _left_out(tried, hits, rule, cap)
     each, passes = ((left > 0), hits + (hits < tried)) if rule == "all" else (left, tried)
@@ -185,20 +185,20 @@ def _affordable(tried: Tensor, hits: Tensor, rule: Rule, cap: int, spare: float)
 
 
 def _left_out(tried: Tensor, hits: Tensor, rule: Rule, cap: int) -> Tensor:
-    """Sizes up to the cap that were not tried and can be better, int64 `[example, size]`, 0 for others."""
+    """Untried sizes up to the cap that could be better, int64 `[example, size]`, 0 elsewhere."""
     sizes = torch.arange(1, cap + 1)
     return torch.where((sizes > dimension_of(tried, hits, rule)[:, None]) & ~_among(sizes, tried), sizes, 0)
 
 
 def _among(sizes: Tensor, tried: Tensor) -> Tensor:
-    """Which of sizes `[size]` each example tried, bool `[example, size]`."""
+    """Which of the sizes `[size]` each example has tried, bool `[example, size]`."""
     last = int(max(sizes.max(), tried.max())) if tried.numel() else int(sizes.max())
     table = torch.zeros(len(tried), last + 1, dtype=torch.bool).scatter_(1, tried, torch.ones_like(tried).bool())
     return table[:, sizes]
 
 
 def _ascending(tried: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
-    """The tables sorted by size: where there was no attempt, the size is 0 and goes to the end."""
+    """The tables sorted by size, with padding (size 0) at the end."""
     order = torch.where(tried > 0, tried, _LARGE).argsort(dim=1, stable=True)
     tried, hits = tried.gather(1, order), hits.gather(1, order)
     used = (tried > 0).any(0)

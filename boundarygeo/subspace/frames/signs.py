@@ -1,9 +1,9 @@
 r"""Orthogonal perturbations in L∞ from regular Hadamard matrices (Tramèr et al. 2018, arXiv 1705.07204, Appendix).
 
-A regular Hadamard matrix of order k has entries ±1, orthogonal rows, and the sum √k in each. Its columns are repeated
+A regular Hadamard matrix of order k has entries ±1, orthogonal rows, each with sum √k. Its columns are repeated
 over the input dimensions in a random order and multiplied by ε·sign(g): k orthogonal vectors of L∞ norm exactly ε whose
-mean inner product with g is ε‖g‖₁/√k. Inside the bounds that works where an input has room on both sides; the other
-dimensions are dealt to one vector each, as in `boundarygeo.subspace.frames.partition`.
+mean inner product with g is ε‖g‖₁/√k. Inside the bounds this works for dimensions with room on both sides; each other
+dimension is dealt to one vector, as in `boundarygeo.subspace.frames.partition`.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ class SignFrames:
         eps: L∞ norm of a perturbation.
         box: `"ignore"`, `"clip"` or `"feasible"`.
         seed: seed of the order of the dimensions.
-        draw: which of several frames.
+        draw: number of the frame.
         index: number of each example, int64 `[example]`.
     """
 
@@ -89,7 +89,7 @@ class SignFrames:
         return delta.view(-1, *self._shape)
 
     def _plan(self, example: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What each dimension of a job is multiplied with: a column of a table that has one line per direction.
+        """What each dimension of a job is multiplied by: a column of a table with one line per direction.
 
         The columns for frames of order k: k of a Hadamard matrix, k of the identity, and one of zeros.
 

@@ -1,7 +1,7 @@
-"""Sets of frames that an optimiser walks on: orthonormal frames, and orthogonal ones inside the bounds.
+"""Sets of frames for an optimiser: orthonormal frames, and orthogonal frames inside the bounds.
 
-A frame is held as the perturbations `[example, direction, dimension]` themselves. A walk starts somewhere and takes
-steps along gradients; every frame it visits is a member of its set.
+A frame is represented by the perturbations `[example, direction, dimension]` themselves. A walk takes steps along
+gradients; every frame it visits is a member of its set.
 """
 
 from typing import Protocol
@@ -13,12 +13,12 @@ from boundarygeo.linalg import scaled_to
 from boundarygeo.subspace.frames.gaas import aligned, gaas_frame, random_orthonormal
 from boundarygeo.subspace.frames.partition import Worth, deal, fill, places
 
-_SPREAD = 2.5  # a dimension is free if it has room for so many times the rms value of a dense perturbation
-_FEWEST_FREE = 4  # free dimensions per direction, under which none is treated as free
+_SPREAD = 2.5  # a dimension is free if its room is at least this many times the rms value of a dense perturbation
+_FEWEST_FREE = 4  # free dimensions per direction, below which none is treated as free
 _MOMENTUM = 0.7
-_RATE = 0.75  # first weight of the newest gradient where dimensions that are not free are dealt
-_LOYALTY = 0.9  # weight of older gradients on the dimensions of others: without it, what changes hands comes back
-_PRICE = 0.2  # first step of the logarithm of what a perturbation bids for them
+_RATE = 0.75  # first weight of the newest gradient when dealing dimensions that are not free
+_LOYALTY = 0.9  # weight of older gradients on others' dimensions; without it, reassigned dimensions come straight back
+_PRICE = 0.2  # first step of the logarithm of a perturbation's bid for them
 
 
 class Walk(Protocol):
@@ -33,15 +33,15 @@ class Walk(Protocol):
         """Move the frame.
 
         Args:
-            gradient: direction of growth for each perturbation, of L2 length 1, `[example, direction, dimension]`.
-            need: 1 where a perturbation has to gain, 0 where it has succeeded, `[example, direction]`.
-            size: length of the step, 1 at the beginning of a search and less later.
+            gradient: ascent direction of each perturbation, of L2 length 1, `[example, direction, dimension]`.
+            need: 1 if a perturbation still has to succeed, else 0, `[example, direction]`.
+            size: length of the step, from 1 at the start of a search, decreasing.
         """
         ...
 
 
 def _orthonormal(frame: Tensor) -> Tensor:
-    """Orthonormal rows near those given (which are nearly orthonormal): Cholesky QR."""
+    """Orthonormalise rows that are nearly orthonormal: Cholesky QR."""
     factor = torch.linalg.cholesky(frame @ frame.mT)
     return torch.linalg.solve_triangular(factor, frame, upper=False)
 
@@ -56,7 +56,7 @@ class SphereWalk:
     """Orthogonal perturbations of L2 norm ε on the Stiefel manifold: gradient ascent with momentum, QR retraction.
 
     Args:
-        gradient: gradients at the examples `[example, dimension]`: the walk starts at the frame aligned with them.
+        gradient: gradients at the examples `[example, dimension]`; the first frame is aligned with them.
         count: number of directions.
         eps: L2 norm of a perturbation.
         seed: seed of the first frame.
@@ -81,15 +81,16 @@ class SphereWalk:
 class BoxWalk:
     r"""Orthogonal perturbations inside the bounds, of L2 norm at most ε.
 
-    Dimensions with room on both sides are *free*: on them the perturbations form an orthogonal frame. Every other
-    dimension belongs to one perturbation at a time. They are dealt anew after every step, to the perturbation with the
+    Dimensions with room on both sides are *free*: on them the perturbations form an orthogonal frame. Each other
+    dimension belongs to one perturbation at a time. After every step it is reassigned to the perturbation with the
     largest gradient there, averaged over its steps, times a price that rises while it has not crossed the boundary: an
-    auction, as for a linear problem, but with gradients that change as the frame moves. Each fills its own up to the
-    bounds (see `boundarygeo.subspace.frames.partition.fill`). The sum of the two parts is orthogonal.
+    auction, as for a linear problem, but with gradients that change as the frame moves. Each perturbation fills its own
+    dimensions up to the bounds (see `boundarygeo.subspace.frames.partition.fill`). The sum of the two parts is
+    orthogonal.
 
     Args:
         x: examples `[example, dimension]`.
-        gradient: gradients there, of the same shape: the walk starts at perturbations aligned with them.
+        gradient: gradients there, same shape; the first perturbations are aligned with them.
         count: number of directions.
         eps: L2 norm of a perturbation.
         bounds: lowest and highest value of an input.
@@ -107,11 +108,11 @@ class BoxWalk:
         self._free = free & (free.sum(1, keepdim=True) >= _FEWEST_FREE * count)
         movable = torch.where((gradient > 0) & (self._up > 0) | (gradient < 0) & (self._down < 0), gradient, 0.0)
         inside, pinned = torch.where(self._free, movable, 0.0), torch.where(self._free, 0.0, movable)
-        # The two parts share the norm as they share the gradient.
+        # The two parts share the norm in proportion to the gradient.
         total = movable.square().sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
         self._share = eps * (pinned.square().sum(1, keepdim=True) / total).sqrt()
         self._share[~self._free.any(1)] = eps
-        # Dimensions are dealt by what they are worth; from then on they go to the highest bidder.
+        # Dimensions are first dealt by their worth; from then on they go to the highest bidder.
         room = torch.where(pinned > 0, self._up, -self._down)
         everyone = torch.arange(len(x), device=x.device)
         size = torch.full_like(everyone, count)
@@ -121,7 +122,7 @@ class BoxWalk:
         self._price = torch.zeros(len(x), count, device=x.device)
         self._pinned = self._dealt()
         self._unit = torch.zeros_like(self._pinned)
-        self._dense = self._free.any(1).nonzero()[:, 0]  # examples that have a free part
+        self._dense = self._free.any(1).nonzero()[:, 0]  # examples with a free part
         if len(self._dense):
             drawn = random_orthonormal(count, x.shape[1], seed=seed).to(x) * self._free[self._dense, None]
             unit = scaled_to(inside[self._dense], torch.ones(len(self._dense), device=x.device)).to(x)
@@ -154,7 +155,7 @@ class BoxWalk:
         self._pinned = self._dealt()
 
     def _dealt(self) -> Tensor:
-        """Perturbations on the dimensions that are not free: each goes to who bids most, and all fill their own."""
+        """Perturbations on the dimensions that are not free: each belongs to the highest bidder."""
         room = torch.where(self._slope > 0, self._up[:, None], -self._down[:, None])
         bid = self._price.exp()[:, :, None] * torch.where(room > 0, self._slope.abs(), 0.0)
         owner = bid.argmax(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The nearest adversarial points that a search has met, seen on the network in float32."""
+"""The nearest adversarial points found by a search, checked on the network in float32."""
 
 import torch
 from torch import Tensor
@@ -10,18 +10,18 @@ from boundarygeo.subspace.sequential.orthogonal import products
 TOLERANCE = 1e-5
 """Largest |cos| between two directions of an example."""
 
-_SHRINKING = 0.01  # share of its length by which a perturbation could be shorter along its own ray
-_ROUNDING = 1e-6  # of the largest logit: a margin this small is no proof of another label; likewise of lengths
+_SHRINKING = 0.01  # share of its length that a perturbation may be too long along its own ray
+_ROUNDING = 1e-6  # of the largest logit: smaller margins prove no change of label; also used for lengths
 
 
 class Candidates:
-    """The nearest adversarial points that one search has met.
+    """The nearest adversarial points found by one search.
 
     Attributes:
-        delta: perturbations to them, float32 `[batch, d]`; zero where there are none.
-        distance: their L2 norms, float64 `[batch]`; inf where there are none.
+        delta: perturbations float32 `[batch, d]`; zero where none was found.
+        distance: their L2 norms, float64 `[batch]`; inf where none was found.
         adversarial_label: classes predicted there, int64 `[batch]`, once the search is concluded.
-        sloped: whether a gradient was met, bool `[batch]`.
+        sloped: whether any nonzero gradient was seen, bool `[batch]`.
     """
 
     def __init__(self, session: Session, inputs: Tensor, classes: Tensor, *, inside: bool) -> None:
@@ -33,24 +33,24 @@ class Candidates:
 
     @property
     def found(self) -> Tensor:
-        """Whether there is one, bool `[batch]`."""
+        """Whether a point was found, bool `[batch]`."""
         return self.distance.isfinite()
 
     def rows(self, chosen: Tensor) -> "Candidates":
-        """Those of some rows, int64, or of some rows several times: searches of their own from now on."""
+        """A copy with the given rows, int64, possibly repeated; each continues as its own search."""
         others = Candidates(self.session, self.inputs[chosen], self.classes[chosen], inside=self.inside)
         others.delta, others.distance = self.delta[chosen], self.distance[chosen]
         others.adversarial_label, others.sloped = self.adversarial_label[chosen], self.sloped[chosen]
         return others
 
     def look(self, delta: Tensor, allowed: Tensor, loss: str, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Look at a point of each example, and keep what is adversarial and nearer.
+        """Evaluate one point per example, and store it if it is adversarial and nearer than the best.
 
         Args:
             delta: perturbations, float64 `[batch, d]`.
-            allowed: whether they may be kept, bool `[batch]`.
-            loss: whose gradient is wanted: `"log_odds"` or `"margin"`.
-            targets: classes to head for, int64 `[batch]`, -1 for any but the true one; by default for any.
+            allowed: whether the points may be stored, bool `[batch]`.
+            loss: loss to differentiate: `"log_odds"` or `"margin"`.
+            targets: classes to head for, int64 `[batch]`, -1 for any but the true class; by default -1.
 
         Returns:
             Margins (negative: misclassified) `[batch]` and gradients `[batch, d]`, float64.
@@ -63,7 +63,7 @@ class Candidates:
             logits, uphill = differentiate(self.session, points, torch.where(aimed, targets, self.classes), loss)
             uphill = torch.where(aimed[:, None], -uphill, uphill)
         size = moved.double().norm(dim=1)
-        # Points on one ball are equally near: which of them is kept must not depend on rounding.
+        # Points on one ball are equally near: the choice among them must not depend on rounding.
         nearer = allowed & _fooled(logits, self.classes) & (size < (1 - _ROUNDING) * self.distance)
         self.delta = torch.where(nearer[:, None], moved, self.delta)
         self.distance = torch.where(nearer, size, self.distance)
@@ -71,15 +71,15 @@ class Candidates:
         return true_margin(logits, self.classes).double(), uphill
 
     def offer(self, delta: Tensor, allowed: Tensor) -> None:
-        """Begin with perturbations `[batch, d]` that another search found, where bool `[batch]` allows it."""
+        """Start from perturbations `[batch, d]` of another search, where bool `[batch]` allows it."""
         rows = allowed.nonzero()[:, 0]
         self._keep(rows, delta[rows])
 
     def conclude(self, basis: Tensor) -> None:
-        """Shorten what was found along its own ray, and drop what does not stand a last check.
+        """Shorten the results along their own rays, and drop those that fail a last check.
 
         Args:
-            basis: of the directions before, orthonormal, float64 `[batch, k, d]`.
+            basis: orthonormal basis of the earlier directions, float64 `[batch, k, d]`.
         """
         live, whole = self.found.nonzero()[:, 0], self.delta.double()
         self.distance = torch.full_like(self.distance, torch.inf)
@@ -93,11 +93,11 @@ class Candidates:
             live = live[step[live] >= _SHRINKING]
         if basis.shape[1]:
             product = products(basis, self.delta.double()).abs().amax(1)
-            # Half: the basis is that of the directions but for rounding.
+            # Half the tolerance, because the basis matches the directions up to rounding only.
             self.distance = torch.where(product <= TOLERANCE / 2 * self.distance, self.distance, torch.inf)
 
     def _keep(self, rows: Tensor, delta: Tensor) -> Tensor:
-        """Take perturbations of some rows where they are adversarial; returns where they are."""
+        """Store perturbations of some rows where they are adversarial; returns where they are."""
         if not len(rows):
             return rows.bool()
         points, moved = self._points(delta, self.inputs[rows])
@@ -130,7 +130,7 @@ def differentiate(session: Session, points: Tensor, classes: Tensor, loss: str) 
     def work(start: int, stop: int) -> None:
         there, slope = session.differentiate(points[start:stop], classes[start:stop], loss)
         slope = slope.flatten(1).double()
-        logits.append(there)  # after what may run out of memory: then this is done again
+        logits.append(there)  # last, because a batch that runs out of memory is repeated
         gradients.append(slope)
 
     session.in_batches(work, len(points), points.shape[1:], kind="gradient")
@@ -150,5 +150,5 @@ def _evaluate(session: Session, points: Tensor) -> Tensor:
 
 
 def _fooled(logits: Tensor, classes: Tensor) -> Tensor:
-    """Where another class wins by more than rounding, so that it does in a batch of another size, too."""
+    """Where another class wins by more than rounding, so that the label does not depend on the batch size."""
     return true_margin(logits, classes) < -_ROUNDING * logits.abs().amax(1)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 PRECISE = 1e-7
-"""Largest |cos| to a given perturbation that `nearest` and `nearest_beyond` call precise."""
+"""Largest |cos| to a given perturbation at which `nearest` and `nearest_beyond` count as precise."""
 
 _SEARCH_STEPS = 5
-_FLAT_ENOUGH = 0.3  # of the first slope: where the search along a Newton step may stop
+_FLAT_ENOUGH = 0.3  # of the first slope: at which the line search along a Newton step stops
 _DAMPING = (1e-10, 1e-6, 1.0)  # least, first and most; the rows that are damped have length 1
 _STEEPEST = 1e2  # largest multiplier of a half-space, in widths of the bounds: it may be out of reach
 _NOTHING = 1e-6  # share of a vector: what is left after a projection and shorter than this is rounding
@@ -18,7 +18,7 @@ _TINY = 1e-300  # keeps quotients finite
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far each coordinate of each example may move.
+    """How far each coordinate of each example can move.
 
     Attributes:
         low: smallest change, at most 0, float64 `[batch, d]`.
@@ -35,15 +35,13 @@ class Bounds:
         return Bounds(self.low[chosen], self.high[chosen], self.width)
 
     def clip(self, delta: Tensor) -> Tensor:
-        """The nearest perturbations inside."""
+        """The nearest perturbations within the bounds."""
         return torch.clamp(delta, self.low, self.high)
 
 
 def products(rows: Tensor, v: Tensor) -> Tensor:
     """Scalar products of each example's rows `[batch, k, d]` with its vector `[batch, d]`: `[batch, k]`."""
-    return torch.bmm(v[:, None], rows.mT)[
-        :, 0
-    ]  # a row times a matrix: a matrix times a column takes seven times as long
+    return torch.bmm(v[:, None], rows.mT)[:, 0]  # row times matrix: matrix times column is seven times slower
 
 
 def combinations(weights: Tensor, rows: Tensor) -> Tensor:
@@ -52,7 +50,7 @@ def combinations(weights: Tensor, rows: Tensor) -> Tensor:
 
 
 def orthogonal_unit(v: Tensor, basis: Tensor) -> Tensor:
-    """Unit vector along the part of each vector that is orthogonal to a basis; zero where only rounding is left.
+    """Unit vector of each vector's component orthogonal to a basis; zero where only rounding is left.
 
     Args:
         v: float64 `[batch, d]`.
@@ -74,9 +72,9 @@ def nearest(
     Args:
         anchor: float64 `[batch, d]`.
         basis: orthonormal rows (or zeros), float64 `[batch, k, d]`.
-        bounds: the bounds, or None for none; then the anchor must be orthogonal to the basis.
-        multipliers: those of a problem nearby `[batch, k]`, to start from.
-        newton_steps: most steps; two to six are enough from the multipliers of a problem nearby.
+        bounds: the bounds, or None; without bounds the anchor must be orthogonal to the basis.
+        multipliers: starting values `[batch, k]`, from a similar problem.
+        newton_steps: maximum number of steps; two to six suffice when starting from a similar problem.
 
     Returns:
         Perturbations `[batch, d]`, their multipliers `[batch, k]`, and whether they are orthogonal to the basis to
@@ -104,22 +102,22 @@ def nearest_beyond(
     Solves :math:`\min \|\delta - a\|^2` such that :math:`n^T\delta \ge c`, :math:`D\delta = 0` and
     :math:`l \le \delta \le h`. The solution is :math:`\delta = \mathrm{clip}(a + \lambda n + D^T\mu, l, h)` with the
     multipliers λ >= 0 and μ that minimise the dual, a convex, piecewise quadratic function whose gradient is
-    :math:`[n^T\delta - c, D\delta]`: a semismooth Newton method finds them, for a batch at once. λ is limited, so that
-    a half-space out of reach gives the perturbation that goes nearly as far as it can.
+    :math:`[n^T\delta - c, D\delta]`: a semismooth Newton method finds them for the whole batch. λ is bounded, so
+    that a half-space out of reach gives the perturbation that goes almost as far as possible.
 
     Args:
         anchor: float64 `[batch, d]`.
         normal: normals n of the half-spaces, float64 `[batch, d]`.
-        gain: how far, c, in units of n, `[batch]`.
+        gain: offset c of the half-space, in units of n, `[batch]`.
         basis: orthonormal rows (or zeros), float64 `[batch, k, d]`.
-        bounds: the bounds, or None for none; then the anchor must be orthogonal to the basis.
-        multipliers: those of a problem nearby `[batch, 1 + k]`, to start from.
+        bounds: the bounds, or None; without bounds the anchor must be orthogonal to the basis.
+        multipliers: starting values `[batch, 1 + k]`, from a similar problem.
         newton_steps: as in `nearest`.
 
     Returns:
         Perturbations `[batch, d]`, their multipliers `[batch, 1 + k]` (λ for a normal of length 1), and whether they
-        are orthogonal to the basis to `PRECISE`, bool `[batch]`. Where no perturbation reaches the half-space, they are
-        some that do not.
+        are orthogonal to the basis to `PRECISE`, bool `[batch]`. Where the half-space is out of reach, the
+        perturbations do not reach it.
     """
     if multipliers is None:
         multipliers = anchor.new_zeros(len(anchor), 1 + basis.shape[1])
@@ -161,7 +159,7 @@ def _solve(
         slope = products(rows, delta) - target
         size = delta.norm(dim=1).clamp_min(_TINY)
         free = torch.ones_like(size)
-        if steepest is not None:  # a multiplier at its limit may be where it is, however the dual falls beyond
+        if steepest is not None:  # a multiplier at its limit counts as solved even if the dual falls beyond
             first, fall = multipliers[:, 0], slope[:, 0]
             free = (~((first <= 0) & (fall > 0) | (first >= steepest) & (fall < 0))).to(slope)
             slope[:, 0] *= free
@@ -192,7 +190,7 @@ def _solve(
             change, most = _limited_step(curvature, slope, multipliers[:, 0], free, steepest)
         moved = combinations(change, rows)
         length = _along(unclipped, moved, bounds, (target * change).sum(1), (slope * change).sum(1), most)
-        # Steps far shorter than Newton's mean that coordinates reach the bounds at once: then go more the way of the
+        # Steps far shorter than Newton's mean that coordinates reach the bounds at once: then move towards the
         # gradient, which cannot stall.
         full, short = (length >= 0.5) | (length >= most), length < 0.1
         damping = torch.where(full, 0.1 * damping, torch.where(short, 10 * damping, damping))
@@ -207,7 +205,7 @@ def _solve(
 def _limited_step(
     curvature: Tensor, slope: Tensor, first: Tensor, free: Tensor, steepest: float
 ) -> tuple[Tensor, Tensor]:
-    """Newton step that leaves the first multiplier where it is at its limit, and how often it may be taken."""
+    """Newton step that holds the first multiplier at its limit, and the largest multiple of it that may be taken."""
     change = -torch.linalg.solve(_without_first(curvature, free), slope)
     outward = ((first >= steepest) & (change[:, 0] > 0)) | ((first <= 0) & (change[:, 0] < 0))
     if bool(outward.any()):
@@ -220,7 +218,7 @@ def _limited_step(
 
 
 def _without_first(curvature: Tensor, free: Tensor) -> Tensor:
-    """The matrix with its first row and column those of the identity, where the first unknown is not free."""
+    """The matrix with its first row and column replaced by the identity's where the first unknown is not free."""
     curvature = curvature.clone()
     curvature[:, 0] *= free[:, None]
     curvature[:, :, 0] *= free[:, None]
@@ -229,11 +227,11 @@ def _without_first(curvature: Tensor, free: Tensor) -> Tensor:
 
 
 def _along(unclipped: Tensor, moved: Tensor, bounds: Bounds, offset: Tensor, fall: Tensor, most: Tensor) -> Tensor:
-    """How much of a step to take: where the dual's slope along it, which grows from `fall` < 0, is nearly zero."""
+    """Step length at which the dual's slope along the step, which grows from `fall` < 0, is nearly zero."""
     length = most.clamp_max(1.0)
     slope = torch.linalg.vecdot(moved, bounds.clip(torch.addcmul(unclipped, length[:, None], moved))) - offset
     rest = ((slope.abs() > -_FLAT_ENOUGH * fall) & ((length < most) | (slope > 0))).nonzero()[:, 0]
-    if len(rest):  # most whole steps will do
+    if len(rest):  # most full steps suffice
         unclipped, moved, offset, fall, most = (values[rest] for values in (unclipped, moved, offset, fall, most))
         length[rest] = _bracketed(length[rest], unclipped, moved, bounds.rows(rest), offset, fall, most)
     return length
@@ -242,7 +240,7 @@ def _along(unclipped: Tensor, moved: Tensor, bounds: Bounds, offset: Tensor, fal
 def _bracketed(
     length: Tensor, unclipped: Tensor, moved: Tensor, bounds: Bounds, offset: Tensor, fall: Tensor, most: Tensor
 ) -> Tensor:
-    """The same by Newton's method in a bracket, from a first length."""
+    """As `_along`, by Newton's method in a bracket from an initial length."""
     near, far = torch.zeros_like(length), torch.full_like(length, torch.inf)
     square = moved.square()
     for _ in range(_SEARCH_STEPS):

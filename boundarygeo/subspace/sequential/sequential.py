@@ -1,4 +1,4 @@
-"""Adversarial directions one after another, each the shortest found that is orthogonal to all before it."""
+"""Adversarial directions found one after another, each the shortest orthogonal to all before it."""
 
 import math
 from collections.abc import Sequence
@@ -22,36 +22,36 @@ BOXES = ("feasible", "ignore")
 STOPS = ("max_directions", "failures", "eps", "misclassified", "no_gradient")
 
 _CANDIDATES = 10  # classes whose boundaries are linearised at the input, as in `minimal_norm`
-_REACHED = 1e-3  # share of the way to a linearised boundary that may be missing
-_WIDER = 1.3  # first radius of a search, in distances of the direction before
+_REACHED = 1e-3  # share of the way to a linearised boundary that may remain
+_WIDER = 1.3  # first radius of a search, in lengths of the previous direction
 _BLIND = 0.05  # first radius where the input has no gradient, in diagonals of the bounds
-_WORKING_BYTES = 1 << 28  # of the vectors of the examples that are searched together, in float64
+_WORKING_BYTES = 1 << 28  # of the vectors of the examples searched together, in float64
 _TINY = 1e-30  # keeps quotients finite
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SequentialDirections(Result):
-    """Orthogonal adversarial perturbations of each example, in the order in which they were found.
+    """Orthogonal adversarial perturbations of each example, in the order of finding.
 
     Attributes:
-        distance: L2 norm of each perturbation, float64 `[example, direction]`; inf where none was found. Were each the
-            shortest, they would ascend: one that is shorter than one before it was missed by the earlier search.
+        distance: L2 norm of each perturbation, float64 `[example, direction]`; inf where none was found. Shortest
+            perturbations would ascend: one shorter than its predecessor was missed by the earlier search.
         adversarial_label: class predicted there, int64 `[example, direction]`; -1 where none was found.
-        count: how many were found, int64 `[example]`.
-        stopped: why there are no more, int64 `[example]`: an index into `stops`.
-        attempts: how many searches (of several starts each) were made, int64 `[example]`.
-        orthogonality: largest |cos| between two perturbations of the example, measured on the float32 perturbations in
-            float64, `[example]`; 0 with fewer than two.
+        count: number found, int64 `[example]`.
+        stopped: why the search ended, int64 `[example]`: an index into `stops`.
+        attempts: number of searches (of several starts each), int64 `[example]`.
+        orthogonality: largest |cos| between two perturbations of the example, computed in float64 from the float32
+            perturbations, `[example]`; 0 with fewer than two.
         perturbations: all of them, float32 `[row, *input]`: by example, then in the order of finding.
         owner: example of each row, int64 `[row]`.
-        rank: which of its example's directions each row is, from 0, int64 `[row]`.
+        rank: position of each row among its example's directions, from 0, int64 `[row]`.
         true_labels: int64 `[example]`.
-        index: number of each example, int64 `[example]`: decides its random starts.
-        valid: whether the example is classified correctly to begin with, bool `[example]`; no others are searched.
-        stops: names of the reasons: `"max_directions"` (or as many as the input has dimensions); `"failures"`, so many
-            attempts in a row found none; `"eps"`, the same, but some found longer ones; `"misclassified"` to begin
-            with; `"no_gradient"`, none was found, and no gradient at any point looked at.
-        max_directions: most directions that were wanted.
+        index: number of each example, int64 `[example]`; determines its random starts.
+        valid: whether the example is correctly classified, bool `[example]`; others are not searched.
+        stops: names of the reasons: `"max_directions"` (or the number of input dimensions) was reached; `"failures"`:
+            `failures` searches in a row found nothing; `"eps"`: likewise, but some found longer perturbations;
+            `"misclassified"`; `"no_gradient"`: nothing was found, and no point had a gradient.
+        max_directions: largest number of directions searched for.
         eps: longest perturbation accepted, in input units, or None.
         box: `"feasible"`, inside the bounds, or `"ignore"`.
         tolerance: |cos| between two directions is at most this.
@@ -103,52 +103,52 @@ def sequential_directions(
     .. math:: \min \|\delta_i\|_2 \text{ such that } f(x + \delta_i) \ne y,\ \delta_i^T\delta_j = 0 \text{ for } j < i,
         \text{ and } x + \delta_i \text{ inside the bounds}
 
-    approximately: distances are upper bounds. They solve it with a general solver, one image at a time; here examples
-    are searched together, each for its own next direction, and the constraints hold at every step.
+    approximately: distances are upper bounds. The paper uses a general solver, one image at a time; here examples are
+    searched together, each for its own next direction, and the constraints hold at every step.
 
-    A search has several starts. Half of them head for a class each: the boundaries to the ten most likely classes are
-    linearised at the input, and those come first whose nearest point inside the constraints is nearest. The others are
-    random, as what is orthogonal to the directions before often has little gradient at the input, and the gradients of
-    robust networks tell little of where the boundary is; but for one, which goes where another start of the search
-    before found a point. All parts keep the nearest adversarial point that they meet:
+    Each search has several starts. Half of them head for one class each: the boundaries to the ten most likely classes
+    are linearised at the input, and taken in order of the distance to their nearest feasible point. The other starts
+    are random, because what is orthogonal to the earlier directions often has little gradient at the input, and because
+    the gradients of robust networks say little about where the boundary is; one of them instead heads for a point that
+    another start of the previous search found. All phases store the nearest adversarial point that they encounter:
 
-    1. A shortest adversarial perturbation is itself the farthest that a perturbation of its length can go along the
-       gradient there. From each start, 30 % of the steps go along the gradient on a ball whose radius shrinks where
-       the point is adversarial and grows where it is not, as in DDN (Rony et al. 2019, arXiv 1811.09600).
-    2. From the nearest point of all starts (and, for the first direction, of `minimal_norm`), 40 % go on so with
-       shorter steps.
-    3. The others linearise the boundary at the current point and go to a point of that hyperplane between the nearest
-       to the current point and the nearest to the input, as in FAB (Croce & Hein 2020, arXiv 1907.02044).
+    1. A shortest adversarial perturbation is also the one that goes farthest along its gradient among those of its
+    length. From each start, 30 % of the steps follow the gradient on a ball whose radius shrinks where the point is
+    adversarial and grows where it is not, as in DDN (Rony et al. 2019, arXiv 1811.09600).
+    2. From the nearest point of all starts (and, for the first direction, of `minimal_norm`), 40 % continue in the same
+    way with shorter steps.
+    3. The rest linearise the boundary at the current point and move to a point of that hyperplane between the nearest
+    to the current point and the nearest to the input, as in FAB (Croce & Hein 2020, arXiv 1907.02044).
 
-    What is found is shortened along its own ray, as long as it stays adversarial when shortened by one in a hundred,
-    and checked once more on the network in float32.
+    The result is shortened along its own ray for as long as shortening by 1 % leaves it adversarial, and checked once
+    more on the network in float32.
 
-    Each direction depends on those before it alone, so the first few are the same however many are wanted.
+    Each direction depends only on those before it, so the first few do not change with `max_directions`.
 
-    Inside the bounds, a coordinate that lies on a bound can only move one way: two perturbations that move it are
-    orthogonal only if others make up for it. Images with many such pixels (MNIST) have far fewer directions.
+    Inside the bounds, a coordinate that lies on a bound can move one way only: two perturbations that move it are
+    orthogonal only if other coordinates compensate. Images with many such pixels (MNIST) have far fewer directions.
 
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
-        y: true classes, int64 `[example]`. Examples that are classified otherwise are marked, and not searched.
-        eps: longest perturbation to accept, in input units (L2).
-        max_directions: most directions per example.
+        y: true classes, int64 `[example]`. Misclassified examples are marked and not searched.
+        eps: longest perturbation accepted, in input units (L2).
+        max_directions: maximum number of directions per example.
         box: `"feasible"`: each perturbed input is inside the bounds; `"ignore"`: anywhere (no farther than the diagonal
             of the bounds).
-        steps: points looked at from a start to the end, each one forward and one backward pass, at least 4; what is
-            found takes two to about a dozen forward passes more.
+        steps: points evaluated from a start to the end, each with one forward and one backward pass, at least 4; the
+            final checks take two to about a dozen more forward passes.
         starts: starts of each search, each of which takes 30 % of the steps: a search costs (0.7 + 0.3 `starts`)
             `steps` forward and backward passes.
-        failures: an example is done after so many searches in a row that found no new direction; all but the first of
-            them have random starts only.
-        index: number of each example, which decides its random starts; by default 0, 1, 2, ….
+        failures: number of searches in a row without a new direction after which an example is done; all but the first
+            of them use random starts only.
+        index: number of each example, which determines its random starts; by default 0, 1, 2, ….
         seed: seed of the random starts.
         progress: whether to show a progress bar after two seconds.
 
     Returns:
-        The directions. They depend on neither the batch size nor the order of the examples, but for float32 rounding of
-        the network, which can lead a search to another local minimum, and all after it with it.
+        The directions. They depend on neither the batch size nor the order of the examples, except that float32
+        rounding of the network can lead a search to another local minimum, and with it all later searches.
 
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
@@ -202,7 +202,7 @@ class _Chains:
     """The directions found so far for a batch of examples, and which examples are still searched.
 
     Attributes:
-        live: those that are, int64 `[live]`.
+        live: examples still being searched, int64 `[live]`.
     """
 
     def __init__(
@@ -218,16 +218,16 @@ class _Chains:
         self.reach = (high - low) * math.sqrt(flat.shape[1])
         self.bounds = Bounds(low - flat, high - flat, high - low) if box == "feasible" else None
         self.basis = flat.new_zeros(count, 0, flat.shape[1])
-        self.spare = torch.zeros_like(flat)  # what another start of the last search found
+        self.spare = torch.zeros_like(flat)  # found by another start of the last search
         self.failed, self.attempts, self.found = torch.zeros(3, count, dtype=torch.int64, device=device)
-        # Since the last direction: whether one too long was found, and whether a gradient was met.
+        # Since the last direction: whether one that is too long was found, and whether a gradient was seen.
         self.beyond, self.sloped = torch.zeros(2, count, dtype=torch.bool, device=device)
         self.distance = torch.full((count, width), torch.inf, dtype=torch.float64, device=device)
         self.adversarial_label = torch.full((count, width), -1, device=device)
         right = logits.argmax(1) == self.classes
         self.stopped = torch.where(right, -1, STOPS.index("misclassified"))
         self.live = right.nonzero()[:, 0]
-        # Of each direction: its example, its place among those found, the perturbation. None so far.
+        # Of each direction: its example, its rank and the perturbation.
         self.rows = [(self.live[:0], self.live[:0], self.inputs.flatten(1)[:0])]
 
     def _linearise(self) -> Tensor:
@@ -246,7 +246,7 @@ class _Chains:
         return logits
 
     def extend(self, *, steps: int, starts: int, limit: float, failures: int, seed: int) -> None:
-        """A search for each live example, and the next direction of those that found one."""
+        """Run one search per live example, and append the directions found."""
         live = self.live
         basis = self.basis[live, : int(self.found[live].max())]
         bounds = None if self.bounds is None else self.bounds.rows(live)
@@ -265,19 +265,19 @@ class _Chains:
         self.live = live[reason[live] < 0]
 
     def _offer_minimal(self, best: Candidates, seed: int) -> None:
-        """Let the first search of each example know what `minimal_norm` finds."""
+        """Offer the result of `minimal_norm` to the first search of each example."""
         inputs, classes = self.inputs[self.live], self.classes[self.live]
         numbers = self.numbers[self.live.cpu()]
         known = minimal_norm(self.clf, inputs, classes, index=numbers, seed=seed, progress=False)
         best.offer((known.x_adv.to(inputs) - inputs).flatten(1), known.found.to(inputs.device))
 
     def _starts(self, basis: Tensor, bounds: Bounds | None, starts: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Where each live example's searches go first.
+        """Starts of each live example's searches.
 
         Returns:
-            Unit vectors, float64 `[live, start, d]`, every other one towards a class, the nearest first, the second
-            towards what was left over, the others random; the classes, int64 `[live, start]`, -1 for any; and the
-            first radius, float64 `[live]`.
+            Unit vectors, float64 `[live, start, d]`: every other one towards a class, the nearest first; the second
+            towards the perturbation found by another start; the rest random. The classes, int64 `[live, start]`, -1 for
+            any. The first radius, float64 `[live]`.
         """
         live = self.live
         guesses, rivals, shortest = self._nearest_boundaries(basis, bounds, (starts + 1) // 2)
@@ -303,11 +303,11 @@ class _Chains:
         return ahead, targets, radius
 
     def _nearest_boundaries(self, basis: Tensor, bounds: Bounds | None, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Ways to the nearest of the boundaries as linearised at the input, orthogonal to the directions before.
+        """Directions to the nearest boundaries linearised at the input, orthogonal to the earlier directions.
 
         Returns:
             Unit vectors, float64 `[live, rank, d]`, the nearest first, zero for boundaries out of reach; their
-            classes, int64 `[live, rank]`; and the distance of the nearest one, inf if none is in reach, `[live]`.
+            classes, int64 `[live, rank]`; and the distance to the nearest one, inf if none is in reach, `[live]`.
         """
         live = self.live
         guesses, lengths = [], []
@@ -325,7 +325,7 @@ class _Chains:
         return ahead, self.rivals[live].gather(1, chosen), length[:, 0]
 
     def _keep(self, best: Candidates, basis: Tensor, limit: float) -> None:
-        """Take what was found for the live examples, where it is not too long."""
+        """Append what was found for the live examples, unless it is too long."""
         live = self.live
         self.sloped[live] |= best.sloped | self.normals[live].flatten(1).any(1)
         self.beyond[live] |= best.found & (best.distance > limit)
@@ -345,7 +345,7 @@ class _Chains:
         """The result's fields, on the CPU; the batch's examples are numbered from `first`."""
         owner, place, perturbations = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
         cosines = self.basis.new_zeros(len(self.basis))
-        if self.basis.shape[1]:  # of the perturbations themselves, which float32 rounded before they became the basis
+        if self.basis.shape[1]:  # measured on the perturbations, which differ from the basis by float32 rounding
             size = perturbations.double().norm(dim=1, keepdim=True)
             self.basis[owner, place] = perturbations.double() / size
             products = torch.bmm(self.basis, self.basis.mT).abs()
@@ -367,7 +367,7 @@ class _Chains:
 
 
 def _random(shape: torch.Size, numbers: Tensor, attempts: Tensor, seed: int) -> Tensor:
-    """Random vectors decided by the seed, the example's number and its attempt: float64 `[batch, d]`, on the CPU."""
+    """Random vectors determined by the seed, the example's number and its attempt: float64 `[batch, d]`, on the CPU."""
     drawn = torch.empty(len(numbers), shape.numel(), dtype=torch.float64)
     for attempt in attempts.unique().tolist():
         rows = attempts == attempt

@@ -1,4 +1,4 @@
-"""The shortest adversarial perturbation that is orthogonal to given ones and inside bounds, for a batch of examples."""
+"""The shortest adversarial perturbation orthogonal to given ones and inside bounds, for a batch of examples."""
 
 import math
 
@@ -8,21 +8,21 @@ from torch import Tensor
 from boundarygeo.subspace.sequential.candidates import Candidates
 from boundarygeo.subspace.sequential.orthogonal import Bounds, nearest, nearest_beyond, orthogonal_unit
 
-# What follows was chosen on networks on MNIST and CIFAR-10, plain and robust ones, with and without bounds.
+# The following values were tuned on MNIST and CIFAR-10 networks, plain and robust, with and without bounds.
 _FROM_STARTS = 0.3  # share of the steps that each start takes
-_IN_BALL = 0.4  # share of those that the best of them goes on in the ball
+_IN_BALL = 0.4  # share of the steps that the best start continues in the ball
 _STRIDES = (1.5, 0.1), (0.3, 0.01)  # first and last step inside the ball, in radii: of the starts, of the best
 _CHANGES = (0.3, 0.01), (0.1, 1e-3)  # first and last share by which the radius changes: likewise
-_SHORTCUT = 0.9, 0.5  # share of the way to the boundary, to first order, by which it shrinks at once; and most
+_SHORTCUT = 0.9, 0.5  # share of the first-order way to the boundary to shrink by; and the most
 _ALL_CLASSES = 0.6  # share of the steps along the gradient of the log-odds of all other classes, not of the nearest one
-_STRETCH = 10.0  # most by which a step is stretched to make up for what the bounds take away
+_STRETCH = 10.0  # largest factor by which a step is stretched to compensate for the bounds
 _BOLDNESS = (0.5, 0.05)  # first and last share of the way along the boundary to the point nearest the input
 _OVERSHOOT = (2e-2, 1e-4)  # first and last share of the distance by which a linearised boundary is crossed
-_FARTHER = 1.3  # longest perturbation after a linearisation, in distances of the best found
-_NEWTON_STEPS = 4  # of each projection: where that is not enough, the next one goes on
+_FARTHER = 1.3  # longest perturbation after a linearisation, in lengths of the best found
+_NEWTON_STEPS = 4  # per projection; the next projection continues where that is too few
 _LAST_NEWTON_STEPS = 30
-_SAME = 1e-5  # share of a distance by which two may differ and be called equal
-_APART = 0.7  # cosine of the angle beyond which what another start found is another perturbation
+_SAME = 1e-5  # share of a distance within which two distances count as equal
+_APART = 0.7  # cosine below which another start's result counts as a different perturbation
 _TINY = 1e-30  # keeps quotients finite
 
 
@@ -40,17 +40,18 @@ def search_shortest(
     """Short searches from several starts, and a longer one from the best: see `sequential_directions`.
 
     Args:
-        best: what is known before, if anything.
-        ahead: unit vectors along which to go first, orthogonal to the basis, float64 `[batch, start, d]`.
+        best: results so far, updated in place.
+        ahead: unit vectors of the first steps, orthogonal to the basis, float64 `[batch, start, d]`.
         targets: class that each start heads for, int64 `[batch, start]`; -1 for any.
-        basis: of the perturbations before, orthonormal, float64 `[batch, k, d]`.
-        bounds: the bounds, or None for none.
+        basis: orthonormal basis of the earlier perturbations, float64 `[batch, k, d]`.
+        bounds: the bounds, or None.
         radius: first guess of the length, float64 `[batch]`.
-        reach: longest perturbation to look at.
-        steps: number of points to look at from a start to the end, at least 4.
+        reach: longest perturbation to try.
+        steps: number of points to evaluate from a start to the end, at least 4.
 
     Returns:
-        What was found, and the nearest that another start found elsewhere, float64 `[batch, d]`, zero if none did.
+        The results, and the nearest different perturbation of another start, float64 `[batch, d]`, zero if there is
+        none.
     """
     batch, starts = targets.shape
     short, on = round(_FROM_STARTS * steps), round(_IN_BALL * steps)
@@ -70,7 +71,7 @@ def search_shortest(
         targets=targets.flatten(),
     )
     distance = several.distance.view(batch, starts)
-    # Starts often meet in one point: which of them goes on must not depend on rounding.
+    # Starts often converge to one point: the choice among them must not depend on rounding.
     shortest = distance <= (1 + _SAME) * distance.amin(1, keepdim=True)
     chosen = rows[::starts] * starts + shortest.byte().argsort(dim=1, descending=True, stable=True)[:, 0]
     found = several.delta.double()
@@ -104,23 +105,23 @@ def _search_in_ball(
     changes: tuple[float, float],
     targets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Go along the gradient on the surface of a ball that shrinks where the point is adversarial and grows where not.
+    """Follow the gradient on a ball that shrinks where the point is adversarial and grows where it is not.
 
     Args:
-        best: takes what is found.
+        best: results so far, updated in place.
         delta: where to start, float64 `[batch, d]`.
-        ahead: unit vectors along which to go first, orthogonal to the basis, float64 `[batch, d]`.
-        basis: of the directions before, orthonormal, float64 `[batch, k, d]`.
-        bounds: the bounds, or None for none.
-        radius: of the balls at first, float64 `[batch]`.
+        ahead: unit vectors of the first steps, orthogonal to the basis, float64 `[batch, d]`.
+        basis: orthonormal basis of the earlier directions, float64 `[batch, k, d]`.
+        bounds: the bounds, or None.
+        radius: first radius, float64 `[batch]`.
         reach: largest radius.
-        steps: number of points to look at.
+        steps: number of points to evaluate.
         strides: first and last step, in radii.
         changes: first and last share by which the radius changes.
         targets: classes to head for, int64 `[batch]`, as in `Candidates.look`.
 
     Returns:
-        The last perturbations and the unit vectors along which to go on, float64 `[batch, d]`.
+        The last perturbations and the next unit directions, float64 `[batch, d]`.
     """
     multipliers, stretch = None, torch.ones_like(radius)
     for step in range(steps):
@@ -128,18 +129,18 @@ def _search_in_ball(
         anchor *= (stretch * radius / anchor.norm(dim=1).clamp_min(_TINY))[:, None]
         delta, multipliers, precise = nearest(anchor, basis, bounds, multipliers, newton_steps=_NEWTON_STEPS)
         size = delta.norm(dim=1).clamp_min(_TINY)
-        # The bounds cut the perturbation short: the next one is stretched by what this one lacks.
+        # The bounds shorten the perturbation: the next one is stretched to compensate.
         stretch = (stretch * (radius / size).clamp(0.5, 2)).clamp(1, _STRETCH)
         delta = delta * (radius / size).clamp_max(1)[:, None]
         margin, uphill = best.look(delta, precise, "log_odds" if step < _ALL_CLASSES * steps else "margin", targets)
         ahead = orthogonal_unit(uphill, basis)
         change = _cosine(changes, step, steps)
-        # Deep in the other class it shrinks by more: nearly to where the boundary is to first order.
+        # Deep in the other class it shrinks by more: almost to the boundary, to first order.
         depth = -margin / ((uphill * ahead).sum(1) * size).clamp_min(_TINY)
         smaller = torch.minimum(radius, best.distance) * (1 - (_SHORTCUT[0] * depth).clamp(change, _SHORTCUT[1]))
         larger = torch.minimum(radius * (1 + change), best.distance)
         radius = torch.where(margin < 0, smaller, larger).clamp_max(reach)
-        # Where there is no gradient, straight on.
+        # Without a gradient, go straight on.
         ahead = torch.where(ahead.any(1)[:, None], ahead, delta / size[:, None])
     return delta, ahead
 
@@ -147,22 +148,22 @@ def _search_in_ball(
 def _search_linearised(
     best: Candidates, delta: Tensor, basis: Tensor, bounds: Bounds | None, reach: float, steps: int
 ) -> None:
-    """Linearise the boundary and go to a point of it between the nearest and the one nearest to the input.
+    """Linearise the boundary and move to a point of it between the nearest point and the one nearest to the input.
 
     Args:
-        best: takes what is found, and says where to start.
-        delta: where to start where nothing was found, float64 `[batch, d]`.
-        basis: of the directions before, orthonormal, float64 `[batch, k, d]`.
-        bounds: the bounds, or None for none.
+        best: results so far, which give the starting points; updated in place.
+        delta: starting points where nothing was found, float64 `[batch, d]`.
+        basis: orthonormal basis of the earlier directions, float64 `[batch, k, d]`.
+        bounds: the bounds, or None.
         reach: longest perturbation.
-        steps: number of points to look at.
+        steps: number of points to evaluate.
     """
     delta = torch.where(best.found[:, None], best.delta.double(), delta)
     multipliers, precise = None, torch.zeros_like(best.found)
     for step in range(steps - 1):
         margin, uphill = best.look(delta, precise, "margin")
-        # The last one all the way: inside bounds, a trace of earlier steps in a coordinate that lies on a bound would
-        # take that coordinate from all further directions.
+        # The last step goes all the way: a trace of earlier steps in a coordinate that lies on a bound would take that
+        # coordinate from all further directions.
         last = step == steps - 2
         boldness = 1.0 if last else _cosine(_BOLDNESS, step, steps - 2)
         overshoot = _OVERSHOOT[0] * (_OVERSHOOT[1] / _OVERSHOOT[0]) ** (step / max(1, steps - 2))
