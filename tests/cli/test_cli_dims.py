@@ -344,7 +344,7 @@ def test_the_seed_is_passed_on(folder: Path, tmp_path: Path, capsys: pytest.Capt
         (["--eps", "1", "--box", "open"], "--box"),
         (["--eps", "1", "--rule", "none"], "--rule"),
         (["--eps", "1", "--max-dimension", "0"], "--max-dimension must be at least 1, not 0"),
-        (["--eps", "1", "--max-dimension", "193"], "max_dimension must be at most the 192 dimensions"),
+        (["--eps", "1", "--max-dimension", "193"], "max_dimension must be at most the number of input dimensions, 192"),
         (["--eps", "1", "--restarts", "0"], "--restarts must be at least 1, not 0"),
         (
             ["--eps", "1,2", "--out", "d.zarr"],

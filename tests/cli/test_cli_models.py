@@ -218,7 +218,7 @@ def test_weights_of_another_number_of_classes_are_said_to_be_that(
     complaint = refused(
         capsys, "maps", "--model", f"{nets}:fine", "--weights", "w.pt", "--data", "digits", "--extent", 1
     )
-    assert re.search(r"7 classes, the model 4", complaint)
+    assert re.search(r"7 classes, the model has 4", complaint)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def _command(options: StudyOptions) -> None:
 def test_commands_that_cannot_be_expanded_are_refused() -> None:
     with pytest.raises(TypeError, match=r"defaults must be of fields of StudyOptions, got \['colour'\]"):
         study_command(colour="red")(_command)
-    with pytest.raises(TypeError, match="command must have one parameter of type StudyOptions, got 0"):
+    with pytest.raises(TypeError, match="command must have exactly one parameter of type StudyOptions, got 0"):
         study_command()(lambda extent: None)
 
 

@@ -101,7 +101,7 @@ def test_fewer_examples_than_asked_for_are_a_warning_and_none_an_error(data: Dat
         warnings.simplefilter("error")
         draw_examples(clf, data, 200, correct_only=True, seed=0)
     wrong = dataset(data.test.x[::5], data.test.y[::5])
-    with pytest.raises(ValueError, match="classifies correctly, got none of 50"):
+    with pytest.raises(ValueError, match="classifies none of the 50 examples of --data correctly"):
         draw_examples(clf, wrong, 5, correct_only=True, seed=0)
 
 

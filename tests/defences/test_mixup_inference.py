@@ -176,7 +176,7 @@ def test_pools_that_make_no_sense() -> None:
         MixupInference(balanced_net(), x[y == 2], y[y == 2], mode="ol")
     with pytest.raises(ValueError, match=r"pool_y must be in \[0, 5\), got values up to 5"):
         MixupInference(balanced_net(), x, y + 1)
-    with pytest.raises(ValueError, match="one class for each"):
+    with pytest.raises(ValueError, match="one class per example"):
         MixupInference(balanced_net(), x, y[:3])
     with pytest.raises(TypeError, match="pool_y must be an integer tensor"):
         MixupInference(balanced_net(), x, y.float())

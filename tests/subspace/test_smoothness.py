@@ -384,7 +384,7 @@ def test_bad_arguments(change: dict, message: str) -> None:
     ("change", "message"),
     [
         ({"perturbations": torch.zeros(2, 6)}, r"perturbations must have shape \[2, direction, 6\], got \[2, 6\]"),
-        ({"count": torch.tensor([1, 5])}, "count must be 2 numbers from 0 to 3"),
+        ({"count": torch.tensor([1, 5])}, "count must hold 2 numbers from 0 to 3"),
         ({"loss": "hinge"}, "loss must be one of"),
         ({"y": torch.tensor([0, 7])}, "y must be in"),
     ],

@@ -234,7 +234,7 @@ def test_files_that_are_no_states(tmp_path: Path) -> None:
     other = nn.Linear(16, 3).state_dict()
     cases: dict[str, tuple[object, str]] = {
         "code": (content | {"memory": Bomb(victim)}, "could run code|not an intact torch file"),
-        "weights": (network().state_dict(), "must be a state of a training"),
+        "weights": (network().state_dict(), "is not a training state of boundarygeo"),
         "newer": (
             content | {"training_state": json.dumps(described | {"format": 2})},
             "has format 2, but this version reads format 1 only",

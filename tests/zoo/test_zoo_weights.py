@@ -183,7 +183,7 @@ def test_safetensors_files(tmp_path: Path) -> None:
 
 def test_safetensors_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(ValueError, match=r"model.safetensors' can be read with .*: pip install safetensors"):
+    with pytest.raises(ValueError, match=r"model.safetensors' needs safetensors: pip install safetensors"):
         load_weights(net(), tmp_path / "model.safetensors")
 
 
