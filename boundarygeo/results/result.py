@@ -60,7 +60,7 @@ class Result:
         Result.registry[cls.__name__] = cls
 
     @staticmethod
-    def kind(name: str) -> type["Result"]:
+    def named(name: str) -> type["Result"]:
         """The result type with a given name, importing types of the package on demand.
 
         Raises:

@@ -102,7 +102,7 @@ def load(path: str | os.PathLike[str], *, examples: slice | Sequence[int] | None
             this version reads, or it has no such examples.
     """
     dataset = open_store(path)
-    kind = Result.kind(dataset.attrs["boundarygeo_type"])
+    kind = Result.named(dataset.attrs["boundarygeo_type"])
     if (Path(path) / LOG).is_file():
         seconds = sum(line["seconds"] for line in read_log(Path(path)))
         dataset.attrs["provenance"] = json.dumps(json.loads(dataset.attrs["provenance"]) | {"seconds": seconds})
@@ -151,7 +151,7 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
         raise ValueError(f"path must be a Zarr store, got {str(path)!r}: {reason}") from error
     kind = dataset.attrs.get("boundarygeo_type")
     try:
-        Result.kind(str(kind))
+        Result.named(str(kind))
     except KeyError:
         raise ValueError(f"path must hold a result of boundarygeo, got {str(path)!r} of type {kind!r}") from None
     check_format(path, dataset.attrs["boundarygeo_format"], FORMAT_VERSION)

@@ -162,7 +162,7 @@ class RunStore:
         delete(folder)
         facts = [self._facts(part) for part in range(self.plan.parts)]
         first = self._dataset(0).load()
-        kind = Result.kind(first.attrs["boundarygeo_type"])
+        kind = Result.named(first.attrs["boundarygeo_type"])
         padded = paddings(kind)
         start: dict[Any, int] = {dim: 0 for dim in ("example", list_dimension(kind)) if dim in first.dims}
         sizes = {dim: (sum if dim in start else max)(each["sizes"][dim] for each in facts) for dim in first.sizes}
@@ -304,7 +304,7 @@ def _parts_in(array: Path, place: list[str], sealed: dict[str, Any], plan: Plan)
 
 def _common(dataset: xr.Dataset) -> dict[str, Any]:
     """What all parts have in common, as JSON; arrays without an example dimension by their digest."""
-    kind = Result.kind(dataset.attrs["boundarygeo_type"])
+    kind = Result.named(dataset.attrs["boundarygeo_type"])
     varying = {"example", list_dimension(kind), *(dim for dim, _ in paddings(kind).values())}
     common: dict[str, Any] = {"type": kind.__name__}
     common |= {name: value for name, value in dataset.attrs.items() if name not in (*kind.pooled, "provenance")}
