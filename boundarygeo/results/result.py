@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from boundarygeo.results.provenance import Provenance, sum_of_provenances
+from boundarygeo.results.upgrade import RENAMED
 
 OWNER = "owner"
 """Field with the example of each entry of a list; lists are the fields with the same dimension."""
@@ -70,6 +72,14 @@ class Result:
         if name not in Result.registry and name in package.__all__:
             getattr(package, name)
         return Result.registry[name]
+
+    def __getattr__(self, name: str) -> Any:
+        """Fields by the names that they had in version 0.1, with a warning."""
+        new = RENAMED.get(type(self).__name__, {}).get(name)
+        if new is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        warnings.warn(f"{type(self).__name__}.{name} is {new!r} since version 0.2", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)
 
     def __repr__(self) -> str:
         parts = []

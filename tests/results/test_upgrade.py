@@ -78,3 +78,16 @@ def test_a_process_that_has_computed_nothing_reads_every_kind(kind: str, tmp_pat
     code = f"import boundarygeo as bg; print(type(bg.load({str(path)!r})).__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == kind
+
+
+def test_names_of_version_0_1_still_work_and_warn() -> None:
+    matrix = result_of("TransferMatrix")
+    with pytest.warns(DeprecationWarning, match="TransferMatrix.labels is 'predicted' since version 0.2"):
+        assert matrix.labels is matrix.predicted  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        matrix.nothing  # type: ignore[attr-defined]  # noqa: B018
+    clf, x = classifier("cpu"), torch.rand(2, 3, 8, 8)
+    with pytest.warns(DeprecationWarning, match="direction= by name"):
+        old = bg.linear_pieces(clf, x, torch.ones_like(x), extent=0.01)  # type: ignore[arg-type]
+    new = bg.linear_pieces(clf, x, torch.zeros(2, dtype=torch.int64), direction=torch.ones_like(x), extent=0.01)
+    assert torch.equal(old.breakpoints, new.breakpoints)

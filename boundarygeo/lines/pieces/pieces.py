@@ -1,5 +1,6 @@
 """Exact partition of segments into pieces on which a piecewise affine classifier is affine."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -216,6 +217,13 @@ def linear_pieces(
         >>> pieces.breakpoints.tolist(), pieces.count.tolist()
         ([[-0.5, 0.0, 0.5]], [2])
     """
+    if isinstance(y, Directions) or (isinstance(y, Tensor) and y.is_floating_point()):
+        warnings.warn(
+            "linear_pieces takes the classes third, and direction= by name, since version 0.2",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        direction, y = y, torch.zeros(len(x), dtype=torch.int64, device=x.device)
     low, high = reach(extent)
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
