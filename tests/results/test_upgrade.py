@@ -90,4 +90,4 @@ def test_names_of_version_0_1_still_work_and_warn() -> None:
     with pytest.warns(DeprecationWarning, match="direction= by name"):
         old = bg.linear_pieces(clf, x, torch.ones_like(x), extent=0.01)  # type: ignore[arg-type]
     new = bg.linear_pieces(clf, x, torch.zeros(2, dtype=torch.int64), direction=torch.ones_like(x), extent=0.01)
-    assert torch.equal(old.breakpoints, new.breakpoints)
+    torch.testing.assert_close(old.breakpoints, new.breakpoints, rtol=0, atol=0, equal_nan=True)
