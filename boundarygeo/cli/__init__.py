@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: always: 0 after success, 1 if `status` finds damage, 2 after an error, 130 after an interrupt.
     """
-    said = warnings.formatwarning
+    usual_format = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"boundarygeo: warning: {message}\n"
     try:
         status = app(args=arguments, prog_name="boundarygeo", standalone_mode=False)
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
             _fail("interrupted", _INTERRUPTED)
         raise SystemExit(status if isinstance(status, int) else 0)
     finally:
-        warnings.formatwarning = said
+        warnings.formatwarning = usual_format
 
 
 def _fail(message: str, status: int) -> None:

@@ -179,8 +179,8 @@ def _method(checkpoint: "Checkpoint") -> str:
     method = checkpoint.method or "unknown method"
     given: Mapping[str, Any] = checkpoint.training.config.get("settings", {}) if checkpoint.training else {}
     usual = settings_of(METHODS[method]()) if method in METHODS else {}
-    told = [f"{key} {_plain(value)}" for key, value in given.items() if _plain(usual.get(key)) != _plain(value)]
-    return f"{method} ({', '.join(told)})" if told else method
+    changed = [f"{key} {_plain(value)}" for key, value in given.items() if _plain(usual.get(key)) != _plain(value)]
+    return f"{method} ({', '.join(changed)})" if changed else method
 
 
 def _plain(value: Any) -> str:
@@ -275,8 +275,8 @@ def _print(found: "Comparison") -> None:
     from boundarygeo.comparison.tables import instrument_table, overview, remarks
 
     for instrument in found.instruments:
-        told = "\n".join(remarks(found, instrument))
-        print(f"{instrument}\n{table(instrument_table(found, instrument))}\n{told}\n")
+        notes = "\n".join(remarks(found, instrument))
+        print(f"{instrument}\n{table(instrument_table(found, instrument))}\n{notes}\n")
     # Groups as columns, because there are more quantities than fit side by side.
     print(f"overview\n{table(list(zip(*overview(found), strict=True)))}")
     print(f"{found.forwards:,} forwards, {found.backwards:,} backwards, {found.seconds:.1f} s")

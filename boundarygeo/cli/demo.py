@@ -100,12 +100,12 @@ def _compare(classifiers: "dict[str, bg.Classifier]", data: "Dataset", out: Path
     from boundarygeo.cli.sources import draw_examples
 
     drawn = draw_examples(next(iter(classifiers.values())), data, COMPARED, correct_only=False, seed=seed)
-    these, told = (classifiers, drawn.x, drawn.y), {"seed": seed, "index": drawn.index}
+    these, common = (classifiers, drawn.x, drawn.y), {"seed": seed, "index": drawn.index}
     overlap = {"dimension": OVERLAP_DIMENSION, "eps": OVERLAP_EPS, "restarts": OVERLAP_RESTARTS}
     pool = (data.test.x[:], data.test.y)
-    matrix = bg.transfer_matrix(*these, eps=TRANSFER_EPS, **told)
-    subspaces = bg.subspace_overlap(*these, **overlap, **told)
-    boundaries = bg.inter_boundary_distance(*these, max_distance=REACH, pool=pool, **told)
+    matrix = bg.transfer_matrix(*these, eps=TRANSFER_EPS, **common)
+    subspaces = bg.subspace_overlap(*these, **overlap, **common)
+    boundaries = bg.inter_boundary_distance(*these, max_distance=REACH, pool=pool, **common)
     for title, result, text, drawings in (
         (
             "transfer",

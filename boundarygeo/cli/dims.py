@@ -125,19 +125,19 @@ def _measure(
     problems: list[Problem] = []
     keys: list[tuple[int, int, str]] = []
 
-    def ask(analysis: Any, classifiers: Any, told: dict[str, Any], *gives: tuple[int, int, str]) -> None:
-        problems.append(Problem(analysis, classifiers, told, tuple(stores.get(key) for key in gives)))
+    def ask(analysis: Any, classifiers: Any, arguments: dict[str, Any], *gives: tuple[int, int, str]) -> None:
+        problems.append(Problem(analysis, classifiers, arguments, tuple(stores.get(key) for key in gives)))
         keys.extend(gives)
 
     for size, eps in enumerate(sizes):
-        told = {**settings, "eps": eps}
+        arguments = {**settings, "eps": eps}
         sent = [(model, size, "transferred") for model in range(1, len(study.classifiers))]
         if others:
-            ask(dimension_and_transfer, study.classifiers, told, (0, size, "own"), *sent)
+            ask(dimension_and_transfer, study.classifiers, arguments, (0, size, "own"), *sent)
         else:
-            ask(bg.adversarial_dimension, first, told, (0, size, "own"))
+            ask(bg.adversarial_dimension, first, arguments, (0, size, "own"))
         for model, clf in enumerate(others, 1):
-            ask(bg.adversarial_dimension, clf, told, (model, size, "own"))
+            ask(bg.adversarial_dimension, clf, arguments, (model, size, "own"))
         for model, clf in enumerate(study.classifiers):
             ask(bg.noise_success, clf, {**noise, "eps": eps}, (model, size, "noise"))
     found = dict(zip(keys, results_of(problems, study.examples, options), strict=True))

@@ -71,14 +71,22 @@ def load_models(models: Sequence[str], *, weights: Sequence[Path], classes: Sequ
 
 def _checkpoint(model: str) -> Model:
     try:
-        module, said = load_checkpoint(model)
+        module, checkpoint = load_checkpoint(model)
     except NoCheckpointError as error:
         raise ValueError(
             f"{error}; for a model of your own, pass --model package.module:factory --weights FILE, "
             "where FILE is from torch.save(module.state_dict(), FILE)"
         ) from error
-    words = bool(said.class_names) and not are_numbers(said.class_names)
-    return Model(model, module, said.mean, said.std, said.class_names, words, channels=said.input_shape[0])
+    words = bool(checkpoint.class_names) and not are_numbers(checkpoint.class_names)
+    return Model(
+        model,
+        module,
+        checkpoint.mean,
+        checkpoint.std,
+        checkpoint.class_names,
+        words,
+        channels=checkpoint.input_shape[0],
+    )
 
 
 def _bare(model: str, weights: Path | None) -> Model:

@@ -104,8 +104,8 @@ def load_images(spec: str, models: Sequence[Model], *, resize: int | None, size:
     if resize is None and size is None:
         known = {(model.resize, model.size): model.word for model in models if model.size is not None}
         if len(known) > 1:
-            said = ", ".join(f"{word} (--resize {side} --size {crop})" for (side, crop), word in known.items())
-            raise ValueError(f"--size must be given for models that take images of different sizes: {said}")
+            choices = ", ".join(f"{word} (--resize {side} --size {crop})" for (side, crop), word in known.items())
+            raise ValueError(f"--size must be given for models that take images of different sizes: {choices}")
         if known:
             ((resize, size),) = known
     channels = {model.channels for model in models if model.channels is not None}

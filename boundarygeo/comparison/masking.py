@@ -95,8 +95,8 @@ def masking_checks(
     checks += [_compare(names[2], longer, name, outcome) for name, outcome in blind.items()]
     if transferred:
         source = min(transferred, key=lambda name: int(transferred[name].sum()))
-        told = f"{names[1]} sent from {source}"
-        checks.append(_compare(names[1], pgd, told, transferred[source], choices=len(transferred)))
+        sent = f"{names[1]} sent from {source}"
+        checks.append(_compare(names[1], pgd, sent, transferred[source], choices=len(transferred)))
     return checks
 
 

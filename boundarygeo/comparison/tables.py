@@ -96,8 +96,8 @@ def markdown(comparison: Comparison) -> str:
     """
     blocks = [f"### Overview\n\n{_piped(overview(comparison))}\n\n{_LEGEND}"]
     for instrument in comparison.instruments:
-        told = "\n".join(f"- {line}" for line in remarks(comparison, instrument))
-        blocks.append(f"### {instrument.capitalize()}\n\n{_piped(instrument_table(comparison, instrument))}\n\n{told}")
+        notes = "\n".join(f"- {line}" for line in remarks(comparison, instrument))
+        blocks.append(f"### {instrument.capitalize()}\n\n{_piped(instrument_table(comparison, instrument))}\n\n{notes}")
     return "\n\n".join(blocks) + "\n"
 
 

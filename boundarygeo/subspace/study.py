@@ -237,14 +237,14 @@ class Study:
     def _searched(self, draw: int, progress: bool) -> tuple[Tensor, Tensor]:
         """Sizes tried with the frames of one draw, and their successes."""
         rule = self._settings.rule
-        told = {"input_size": self._x[0].numel(), "progress": progress}
+        common = {"input_size": self._x[0].numel(), "progress": progress}
         known = Failures(len(self._x), self._settings.grid[-1])
 
         def attempt(example: Tensor, sizes: Tensor) -> Tensor:
             frames = self._families(draw)
             if rule == "count":
-                return successes(self._opponents, frames, example, sizes, **told)
-            return successes_until_failure(self._opponents, frames, example, sizes, known=known, **told)
+                return successes(self._opponents, frames, example, sizes, **common)
+            return successes_until_failure(self._opponents, frames, example, sizes, known=known, **common)
 
         tried, hits = try_sizes(attempt, len(self._x), self._settings.grid)
         if self._settings.norm == "linf":  # the grid has all orders

@@ -162,8 +162,8 @@ def _labels(name: str, clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
 def _record(classifiers: Sequence[Classifier]) -> Callable[..., Provenance]:
     records = {id(clf): clf.record() for clf in classifiers}
 
-    def provenance(**told: Any) -> Provenance:
-        each = {key: record(**told) for key, record in records.items()}
+    def provenance(**arguments: Any) -> Provenance:
+        each = {key: record(**arguments) for key, record in records.items()}
         parts = list(each.values())
         return dataclasses.replace(
             parts[0],
