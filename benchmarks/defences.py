@@ -64,7 +64,7 @@ def main() -> None:
             print(f"| {path} | {name} | {' | '.join(cells)} |", flush=True)
         if not (count := arguments.certified):
             continue
-        radii = bg.certify(clf, x[:count], y[:count], sigma=SIGMA, n=arguments.votes)
+        radii = bg.defences.certify(clf, x[:count], y[:count], sigma=SIGMA, n=arguments.votes)
         accuracies = [estimate.percent() for estimate in radii.accuracy_at(RADII)]
         certificates.append(f"| {path} | {' | '.join(accuracies)} | {int(radii.abstained.sum())} |")
     print(f"\nn = {len(x)} digits, 95 % Wilson intervals; PGD, {settings}; {machine(torch.device(device))}")
@@ -80,14 +80,14 @@ def _defences(
 ) -> dict[str, Callable[[bg.Classifier, int], bg.Classifier]]:
     shape = tuple(pool_x.shape[1:])
     made: dict[str, Callable[[bg.Classifier, int], bg.Classifier]] = {
-        f"mixup inference, {mode}": lambda clf, seed, mode=mode: bg.with_mixup_inference(
+        f"mixup inference, {mode}": lambda clf, seed, mode=mode: bg.defences.with_mixup_inference(
             clf, pool_x, pool_y, mode=mode, seed=seed
         )
         for mode in chosen
         if mode != "smoothing"
     }
     if "smoothing" in chosen:
-        made[f"smoothing, σ = {SIGMA}, {samples} samples"] = lambda clf, seed: bg.with_smoothing(
+        made[f"smoothing, σ = {SIGMA}, {samples} samples"] = lambda clf, seed: bg.defences.with_smoothing(
             clf, sigma=SIGMA, input_shape=shape, samples=samples, seed=seed
         )
     return made

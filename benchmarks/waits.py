@@ -54,7 +54,7 @@ def gaas(clf: bg.Classifier, frames: int) -> Any:
 
 def noise(clf: bg.Classifier, vectors: int) -> Any:
     clf = clf.with_batch_size(1000)
-    return bg.certify(clf, POOL, POOL_Y, sigma=0.1, n0=1, n=vectors, **QUIET)
+    return bg.defences.certify(clf, POOL, POOL_Y, sigma=0.1, n0=1, n=vectors, **QUIET)
 
 
 STEPS: dict[str, tuple[Work, int, int]] = {

@@ -61,10 +61,8 @@ from boundarygeo.subspace.dimension import (
     AdversarialDimension as AdversarialDimension,
     adversarial_dimension as adversarial_dimension,
 )
-from boundarygeo.subspace.frames.gaas import claimed_dimension as claimed_dimension, gaas_frame as gaas_frame
 from boundarygeo.subspace.noise import (
     NoiseSuccess as NoiseSuccess,
-    cone_probability as cone_probability,
     noise_success as noise_success,
 )
 from boundarygeo.subspace.sequential.sequential import (
@@ -73,9 +71,7 @@ from boundarygeo.subspace.sequential.sequential import (
 )
 from boundarygeo.subspace.smoothness import (
     LocalSmoothness as LocalSmoothness,
-    best_second_order_count as best_second_order_count,
     local_smoothness as local_smoothness,
-    second_order_count as second_order_count,
 )
 from boundarygeo.subspace.summary import DimensionSummary as DimensionSummary, dimension_summary as dimension_summary
 
@@ -99,7 +95,6 @@ from boundarygeo.transfer.mistakes import TransferMistakes as TransferMistakes, 
 from boundarygeo.transfer.overlap import (
     SubspaceOverlap as SubspaceOverlap,
     basis_overlap as basis_overlap,
-    random_overlap as random_overlap,
     subspace_overlap as subspace_overlap,
 )
 from boundarygeo.transfer.predictors import (
@@ -112,20 +107,10 @@ from boundarygeo.transfer.shared import SharedDimension as SharedDimension, shar
 # Hidden layers
 from boundarygeo.representations import HiddenSpectrum as HiddenSpectrum, hidden_spectrum as hidden_spectrum
 
-# Defences
-from boundarygeo.defences import (
-    CertifiedRadii as CertifiedRadii,
-    MixupInference as MixupInference,
-    RandomisedSmoothing as RandomisedSmoothing,
-    SmoothedPredictions as SmoothedPredictions,
-    certify as certify,
-    predict_smoothed as predict_smoothed,
-    with_mixup_inference as with_mixup_inference,
-    with_smoothing as with_smoothing,
-)
+# Many models
+from boundarygeo.comparison import Comparison as Comparison, compare as compare
 
-# Results, long runs and figures
-from boundarygeo import plots as plots
+# Results and long runs
 from boundarygeo._version import __version__ as __version__
 from boundarygeo.results import Provenance as Provenance, Result as Result, load as load, open_store as open_store
 from boundarygeo.runs import (
@@ -134,4 +119,14 @@ from boundarygeo.runs import (
     RunStatus as RunStatus,
     run as run,
     run_status as run_status,
+)
+
+# Rooms with names of their own
+from boundarygeo import (
+    comparison as comparison,
+    defences as defences,
+    plots as plots,
+    theory as theory,
+    training as training,
+    zoo as zoo,
 )

@@ -75,7 +75,7 @@ ONE: dict[str, Callable[[bg.Classifier], Any]] = {
     "sequential": lambda clf: bg.sequential_directions(clf, X, Y, max_directions=2, steps=10, **QUIET),
     "smoothness": lambda clf: bg.local_smoothness(clf, X, Y, eps=0.5, points=2, iterations=3, **QUIET),
     "noise": lambda clf: bg.noise_success(clf, X, Y, eps=1.0, **QUIET),
-    "certificates": lambda clf: bg.certify(clf, X, Y, sigma=0.1, n=50, **QUIET),
+    "certificates": lambda clf: bg.defences.certify(clf, X, Y, sigma=0.1, n=50, **QUIET),
 }
 SEVERAL: dict[str, Callable[[Classifiers], Any]] = {
     "matrix": lambda these: bg.transfer_matrix(these, X, Y, eps=EPS, **QUIET),

@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
         "attacks", "checks", "classifier", "directions", "evaluation", "layout", "linalg", "lines", "losses", "maps",
         "results", "subspace",
     },
+    "theory": {"subspace", "transfer"},
     # Defences make classifiers of classifiers; what certifies one is a result like any other.
     "defences": {"checks", "attacks", "classifier", "directions", "evaluation", "results"},
     # Everything that measures, on many classifiers: it stands above all instruments, and knows no checkpoints.
@@ -56,8 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "__main__": {"cli"},
     "__init__": {
-        "_version", "attacks", "classifier", "defences", "directions", "lines", "maps", "plots", "representations",
-        "results", "runs", "subspace", "transfer",
+        "_version", "attacks", "classifier", "comparison", "defences", "directions", "lines", "maps", "plots",
+        "representations", "results", "runs", "subspace", "theory", "training", "transfer", "zoo",
     },
 }  # fmt: skip
 
@@ -104,9 +105,9 @@ SLOW = {"torch", "numpy", "scipy", "xarray", "zarr", "matplotlib", "seaborn", "t
 
 def test_importing_the_package_loads_nothing_and_computing_loads_neither_drawing_nor_training() -> None:
     assert loaded_after("import boundarygeo; dir(boundarygeo)") & SLOW == set()
-    loaded = loaded_after("from boundarygeo import *")  # all public names, the figures' among them
+    loaded = loaded_after("from boundarygeo import *")  # all public names, rooms among them
     assert {"torch", "boundarygeo.plots", "boundarygeo.transfer"} <= loaded
-    assert not loaded & {"boundarygeo.training", "boundarygeo.zoo", "boundarygeo.cli", "typer"}
+    assert not loaded & {"boundarygeo.cli", "typer"}
     loaded = loaded_after("from boundarygeo import Classifier, boundary_maps, transfer_matrix, run, load")
     assert not loaded & {"matplotlib", "seaborn", "boundarygeo.plots", "boundarygeo.training", "boundarygeo.zoo"}
 
@@ -116,3 +117,12 @@ def test_what_is_not_public_is_no_attribute() -> None:
 
     assert not hasattr(boundarygeo, "no_such_name")
     assert {"Classifier", "plots", "__version__"} <= set(dir(boundarygeo))
+
+
+def test_names_that_have_moved_warn_and_still_work() -> None:
+    import boundarygeo
+
+    with pytest.warns(DeprecationWarning, match=r"boundarygeo.certify is now boundarygeo.defences.certify"):
+        assert boundarygeo.certify is boundarygeo.defences.certify
+    with pytest.warns(DeprecationWarning, match=r"is now boundarygeo.theory.gaas_frame"):
+        assert boundarygeo.gaas_frame is boundarygeo.theory.gaas_frame

@@ -354,7 +354,7 @@ def all_results(clf: bg.Classifier, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         "noise": bg.noise_success(clf, x, y, eps=1.0, draws=20).share,
         "pieces": bg.linear_pieces(clf, x, no_labels(x), direction=x.float() - 0.5, extent=0.1).breakpoints,
         "matrix": bg.transfer_matrix([clf, clf], x, y, eps=0.1).predicted,
-        "certify": bg.certify(clf, x, y, sigma=0.1, n=100).radius,
+        "certify": bg.defences.certify(clf, x, y, sigma=0.1, n=100).radius,
     }
 
 

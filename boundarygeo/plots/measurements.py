@@ -29,7 +29,7 @@ def measurements(comparison: Comparison, instrument: str) -> Figure:
     medians (beyond the search range) are arrows at the right edge; signs of masked gradients have a red ring.
 
     Args:
-        comparison: result of `boundarygeo.comparison.compare`.
+        comparison: result of `boundarygeo.compare`.
         instrument: one of its instruments.
 
     Returns:

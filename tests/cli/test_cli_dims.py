@@ -160,7 +160,7 @@ def test_the_first_models_directions_are_sent_through_the_others(
     noise = load(tmp_path / "2-noise.zarr", bg.NoiseSuccess).share[right]
     assert 0 < float(noise.mean()) < 1
     assert table["random noise of norm ε changes the label"] == [mean(noise.numpy()).percent()]
-    predicted = bg.cone_probability(own.gradient_norm, 6, own.gamma, 192)[right]
+    predicted = bg.theory.cone_probability(own.gradient_norm, 6, own.gamma, 192)[right]
     assert 0.05 < float(predicted.mean()) < 0.5
     assert table["predicted to first order, bounds ignored"] == [mean(predicted.numpy()).percent()]
     for name, of in (("claimed", own.claimed), ("verified", own.verified)):

@@ -138,7 +138,7 @@ def test_the_other_numbers_are_those_of_the_instruments(
     spectra = hidden_spectrum(clf, x, y, layers=["1"])
     name = "all singular values but the largest, last hidden layer"
     assert found.value("other", "spectrum", name) == mean(spectra.rest[0].numpy(), within=(0, np.inf))
-    radii = bg.certify(clf, x[:FEW], y[:FEW], sigma=0.02, n=50, seed=5, index=index[:FEW])
+    radii = bg.defences.certify(clf, x[:FEW], y[:FEW], sigma=0.02, n=50, seed=5, index=index[:FEW])
     assert float(radii.radius[~radii.correct].max()) > 0  # certified, but wrong: counts as zero
     average = mean((radii.radius * radii.correct).numpy(), within=(0, np.inf))
     assert found.value("other", "certified", "average certified radius") == average

@@ -11,8 +11,10 @@ from torch import Tensor
 import boundarygeo as bg
 
 DEFENCES: dict[str, Callable[[bg.Classifier], bg.Classifier]] = {
-    "mixup inference": lambda clf: bg.with_mixup_inference(clf, images(30, seed=7), torch.arange(30) % 5, samples=6),
-    "smoothing": lambda clf: bg.with_smoothing(clf, sigma=0.05, input_shape=(3, 8, 8), samples=8),
+    "mixup inference": lambda clf: bg.defences.with_mixup_inference(
+        clf, images(30, seed=7), torch.arange(30) % 5, samples=6
+    ),
+    "smoothing": lambda clf: bg.defences.with_smoothing(clf, sigma=0.05, input_shape=(3, 8, 8), samples=8),
 }
 
 INSTRUMENTS: dict[str, Callable[[bg.Classifier, Tensor, Tensor], bg.Result]] = {

@@ -179,7 +179,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     clf, x, y, _ = half_space(5)
     radii = certify(clf, x, y, sigma=0.3, n=50)
     again = bg.load(radii.save(tmp_path / "radii.zarr"))
-    assert isinstance(again, bg.CertifiedRadii)
+    assert isinstance(again, bg.defences.CertifiedRadii)
     assert torch.equal(again.radius, radii.radius)
     assert (again.sigma, again.n, again.provenance) == (0.3, 50, radii.provenance)
     predicted = predict_smoothed(clf, x, sigma=0.3, n=50)

@@ -93,7 +93,7 @@ def drawn_alike(clf: bg.Classifier, x: Tensor, y: Tensor, *, seed: int = 0) -> b
         (bg.pgd, {"eps": 0.1, "seed": 1, "steps": 2}),
         (bg.minimal_norm, {}),
         (bg.fgsm, {"eps": 0.1}),
-        (bg.certify, {"sigma": 0.2, "n": 100}),
+        (bg.defences.certify, {"sigma": 0.2, "n": 100}),
         (bg.exact_boundary_distance, {"direction": "fgsm", "max_distance": 0.2}),
         (bg.noise_success, {"eps": 0.5, "draws": 5}),
         (bg.local_smoothness, {"eps": 0.1}),

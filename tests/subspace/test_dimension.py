@@ -432,7 +432,7 @@ def test_gamma_decides_the_claim_alone() -> None:
     first = count_of(clf, x, y, eps=1.0, max_dimension=20)
     result = count_of(clf, x, y, eps=1.0, max_dimension=20, gamma=0.5)
     assert (result.gamma == 0.5).all()
-    assert torch.equal(result.claimed, bg.claimed_dimension(first.gradient_norm, 1.0, 0.5, 192))
+    assert torch.equal(result.claimed, bg.theory.claimed_dimension(first.gradient_norm, 1.0, 0.5, 192))
     assert torch.equal(result.verified, first.verified)
 
 

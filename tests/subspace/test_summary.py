@@ -106,7 +106,7 @@ def test_noise_stands_beside_the_counts_of_the_same_examples() -> None:
     right = torch.arange(12) >= 2
     summary = noise_summary(result, noise, input_size=x[0].numel())
     assert summary.success == mean(noise.share[right].numpy(), within=(0, 1))
-    expected = bg.cone_probability(result.gradient_norm, 2.0, result.gamma, x[0].numel())[right]
+    expected = bg.theory.cone_probability(result.gradient_norm, 2.0, result.gamma, x[0].numel())[right]
     assert summary.predicted == mean(expected.numpy(), within=(0, 1))
     for found, counts in ((summary.rank_claimed, result.claimed), (summary.rank_verified, result.verified)):
         assert found == rank_correlation(counts[right].double().numpy(), noise.share[right].numpy())
