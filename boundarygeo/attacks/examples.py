@@ -33,24 +33,24 @@ class AdversarialExamples(Result):
         predicted: class predicted at `x_adv`, int64 `[example]`.
         distance: norm of `x_adv - x`, float64 `[example]`; 0 for examples that needed no change (misclassified to
             begin with), inf where the attack failed.
-        classes: the classes that were given: the true ones, or the targets, int64 `[example]`.
+        true_labels: int64 `[example]`.
+        targets: the classes to be reached, int64 `[example]`, or None if any other class is a success.
         index: number of each example, int64 `[example]`: decides its random starts.
         attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
         norm: `"l2"` or `"linf"`.
         eps: largest norm allowed, in input units, or None without limit.
-        targeted: whether `classes` are targets.
     """
 
     x_adv: Tensor = array("example", "*input", unit="input units")
     found: Tensor = array("example")
     predicted: Tensor = array("example")
     distance: Tensor = array("example", unit="input units")
-    classes: Tensor = array("example")
+    true_labels: Tensor = array("example")
+    targets: Tensor | None = array("example")
     index: Tensor = array("example", coordinate=True)
     attack: str
     norm: Norm
     eps: float | None
-    targeted: bool
 
 
 def attack_examples(
@@ -62,7 +62,7 @@ def attack_examples(
     attack: str,
     norm: Norm,
     eps: float | None,
-    targeted: bool,
+    targets: Tensor | None = None,
     resolved: Mapping[str, Any] = MappingProxyType({}),
     seed: int | None = None,
     index: Sequence[int] | Tensor | None = None,
@@ -73,12 +73,12 @@ def attack_examples(
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
-        y: classes, int64 `[example]`.
+        y: true classes, int64 `[example]`.
         search: what the attack does with one batch.
         attack: name of the attack.
         norm: `"l2"` or `"linf"`.
         eps: largest norm allowed, or None.
-        targeted: whether `y` are target classes.
+        targets: classes to be reached, int64 `[example]`; the search is given these, and otherwise `y`.
         resolved: arguments of the attack whose value was worked out, for the record.
         seed: seed of the random starts, or None where nothing is drawn.
         index: number of each example; by default 0, 1, 2, ….
@@ -94,9 +94,11 @@ def attack_examples(
     check_choice(norm, "norm", NORMS)
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
+    if targets is not None:
+        clf.check_labels(targets, len(x), name="targets")
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
-    inputs, classes = x.detach().float().clamp(*clf.bounds), y.detach().long()
+    inputs, classes = x.detach().float().clamp(*clf.bounds), (y if targets is None else targets).detach().long()
     x_adv = torch.empty(inputs.shape)
     labels = torch.empty(len(x), dtype=torch.int64)
     found = torch.empty(len(x), dtype=torch.bool)
@@ -115,10 +117,10 @@ def attack_examples(
         found=found,
         predicted=labels,
         distance=torch.where(found, distance, torch.inf),
-        classes=classes.cpu(),
+        true_labels=y.detach().cpu().long(),
+        targets=None if targets is None else classes.cpu(),
         index=numbers,
         attack=attack,
         norm=norm,
         eps=eps,
-        targeted=targeted,
     )

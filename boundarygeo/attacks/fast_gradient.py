@@ -20,7 +20,7 @@ def fgsm(
     *,
     eps: float,
     norm: Norm = "linf",
-    targeted: bool = False,
+    targets: Tensor | None = None,
     index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
 ) -> AdversarialExamples:
@@ -35,10 +35,10 @@ def fgsm(
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
-        y: true classes (targeted: the classes to reach), int64 `[example]`.
+        y: true classes, int64 `[example]`.
         eps: length of the step in `norm`, in input units.
         norm: `"linf"` or `"l2"`.
-        targeted: whether `y` are classes to reach.
+        targets: classes to be reached, int64 `[example]`; by default any other than the true one is a success.
         index: number of each example, by which the result names them; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
@@ -50,6 +50,7 @@ def fgsm(
         ValueError: as `attack_examples`, or if `eps` is negative or not finite.
     """
     radius = check_eps(eps)
+    targeted = targets is not None
 
     def search(session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, uphill = session.differentiate(inputs, classes, "log_odds")
@@ -70,7 +71,7 @@ def fgsm(
         attack="fgsm",
         norm=norm,
         eps=radius,
-        targeted=targeted,
+        targets=targets,
         index=index,
         progress=progress,
     )

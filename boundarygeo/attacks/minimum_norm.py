@@ -161,7 +161,6 @@ def minimal_norm(
         attack="minimal_norm",
         norm=norm,
         eps=eps,
-        targeted=False,
         seed=seed,
         index=index,
         progress=progress,

@@ -29,7 +29,7 @@ def pgd(
     restarts: int = 1,
     random_start: bool = True,
     early_stop: bool = True,
-    targeted: bool = False,
+    targets: Tensor | None = None,
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
     draw: Callable[..., Tensor] = random_in_ball,
@@ -45,7 +45,7 @@ def pgd(
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
-        y: true classes (targeted: the classes to reach), int64 `[example]`.
+        y: true classes, int64 `[example]`.
         eps: radius of the ball in `norm`, in input units.
         norm: `"linf"` or `"l2"`.
         steps: number of steps, each one forward and one backward pass.
@@ -54,7 +54,7 @@ def pgd(
         random_start: whether to start at a uniformly random point of the ball, not at the input.
         early_stop: whether an example stops at its first success. Without, every search takes all its steps: such
             examples lie deeper in the wrong region and transfer better.
-        targeted: whether `y` are classes to reach.
+        targets: classes to be reached, int64 `[example]`; by default any other than the true one is a success.
         seed: seed of the random starts.
         index: number of each example; by default 0, 1, 2, ….
         draw: draws the random starts, called as `random_in_ball`; a `DrawnOnce` shares them between several attacks.
@@ -69,6 +69,7 @@ def pgd(
     """
     radius = check_eps(eps)
     check_settings(steps=steps, step_size=step_size, restarts=restarts, random_start=random_start)
+    targeted = targets is not None
     stride = _REACH * radius / steps if step_size is None else float(step_size)
 
     def climb(session: Session, inputs: Tensor, classes: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,7 +132,7 @@ def pgd(
         attack="pgd",
         norm=norm,
         eps=radius,
-        targeted=targeted,
+        targets=targets,
         resolved={"step_size": stride},
         seed=seed,
         index=index,

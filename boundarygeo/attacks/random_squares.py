@@ -119,7 +119,6 @@ def square(
         attack="square",
         norm=norm,
         eps=radius,
-        targeted=False,
         seed=seed,
         index=index,
         progress=progress,

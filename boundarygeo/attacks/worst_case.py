@@ -94,12 +94,12 @@ def strongest(
         found=found,
         predicted=labels,
         distance=distance,
-        classes=y.detach().long().cpu(),
+        true_labels=y.detach().cpu().long(),
+        targets=None,
         index=numbers,
         attack="strongest",
         norm=norm,
         eps=radius,
-        targeted=False,
     )
 
 

@@ -1,4 +1,4 @@
-"""Logits along lines: every class's logit against ε, for many examples at once."""
+"""Logits along lines: every class's logit against t, for many examples at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ class LogitLines(Result):
 
     Attributes:
         logits: float32 `[example, point, class]`.
-        eps: coordinate of each point, float64 `[point]`, in `unit`; 0 is the example.
+        t: coordinate of each point, float64 `[point]`, in `unit`; 0 is the example.
         true_labels: int64 `[example]`.
         index: number of each example, int64 `[example]`.
         valid: whether the line exists, bool `[example]`: False where the direction is zero.
         origin: the examples, float32 `[example, *input]`.
         direction: the directions, float32 `[example, *input]`, in input units per `unit`.
         name: name of the directions.
-        unit: unit of `eps`.
+        unit: unit of `t`.
         clip: whether points were clipped to the bounds.
         bounds: the classifier's bounds.
     """
 
     logits: Tensor = array("example", "point", "class", unit="logits")
-    eps: Tensor = array("point", unit="direction units", coordinate=True)
+    t: Tensor = array("point", unit="direction units", coordinate=True)
     true_labels: Tensor = array("example")
     index: Tensor = array("example", coordinate=True)
     valid: Tensor = array("example")
@@ -76,8 +76,8 @@ class LogitLines(Result):
         Returns:
             Inputs, float32 `[n, *input]`.
         """
-        eps = self.eps[points].float().view(-1, *(1,) * (self.origin.ndim - 1))
-        inputs = self.origin[example] + eps * self.direction[example]
+        t = self.t[points].float().view(-1, *(1,) * (self.origin.ndim - 1))
+        inputs = self.origin[example] + t * self.direction[example]
         return inputs.clamp(*self.bounds) if self.clip else inputs
 
 
@@ -126,12 +126,12 @@ def logit_lines(
     provenance = clf.record()
     directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
     vectors = directions.vectors.detach().float().cpu()
-    eps = torch.linspace(low, high, points, dtype=torch.float64)
+    t = torch.linspace(low, high, points, dtype=torch.float64)
     rows: list[Tensor] = []
     with clf.session(x, y) as session:
         line = AffinePoints(clf, x.detach().float(), [vectors], clip=clip)
         make = line.exact if precision == "float64" else line.fast
-        steps = eps.to(clf.device)
+        steps = t.to(clf.device)
 
         def points_of(start: int, stop: int) -> Tensor:
             number = torch.arange(start, stop, device=clf.device)
@@ -142,7 +142,7 @@ def logit_lines(
     return LogitLines(
         provenance=provenance(seed=seed, precision=precision, direction=directions, extent=(low, high)),
         logits=logits,
-        eps=eps,
+        t=t,
         true_labels=y.detach().cpu().long(),
         index=numbers,
         valid=vectors.flatten(1).any(1),

@@ -131,9 +131,9 @@ def _draw_curves(
 ) -> None:
     """Draw one example's curves."""
     values = _values(result, cell, probabilities=probabilities)
-    draw_logits(axes, result.eps.numpy(), values, int(result.true_labels[cell]), shown=shown, colors=colors)
+    draw_logits(axes, result.t.numpy(), values, int(result.true_labels[cell]), shown=shown, colors=colors)
     axes.axvline(0.0, color="0.6", lw=0.8, ls=":")
-    axes.set(xlim=(float(result.eps[0]), float(result.eps[-1])), ylabel="probability" if probabilities else "logit")
+    axes.set(xlim=(float(result.t[0]), float(result.t[-1])), ylabel="probability" if probabilities else "logit")
     few_ticks(axes)
     clipped = "clipped to the bounds" if result.clip else "not clipped"
     axes.set_xlabel(f"{result.name}, in {result.unit}; inputs {clipped}")
@@ -141,11 +141,11 @@ def _draw_curves(
 
 def _draw_strip(axes: Axes, result: LogitLines, cell: int, thumbnails: int) -> None:
     """The inputs along the line, below their ε."""
-    low, high = float(result.eps[0]), float(result.eps[-1])
+    low, high = float(result.t[0]), float(result.t[-1])
     edges = np.linspace(low, high, thumbnails + 1)
     middles = (edges[:-1] + edges[1:]) / 2
-    nearest = np.abs(result.eps.numpy()[None, :] - middles[:, None]).argmin(axis=1)
-    positions = result.eps.new_tensor(nearest).long()
+    nearest = np.abs(result.t.numpy()[None, :] - middles[:, None]).argmin(axis=1)
+    positions = result.t.new_tensor(nearest).long()
     inputs = result.inputs(cell, positions)
     least, most = result.bounds
     pictures = ((inputs - least) / (most - least)).clamp(0, 1).movedim(1, -1).numpy()

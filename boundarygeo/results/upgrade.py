@@ -7,9 +7,10 @@ import xarray as xr
 
 RENAMED = {
     "AdversarialDimension": {"met": "adversarial_label", "labels": "true_labels"},
-    "AdversarialExamples": {"labels": "predicted"},
+    "AdversarialExamples": {"labels": "predicted", "classes": "true_labels"},
     "BoundaryDistances": {"met": "adversarial_label", "label": "predicted"},
     "CertifiedRadii": {"label": "predicted", "votes": "hits"},
+    "LogitLines": {"eps": "t"},
     "SegmentCurves": {"labels": "predicted"},
     "SequentialDirections": {"met": "adversarial_label", "found": "count"},
     "SharedDimension": {"labels": "true_labels"},
@@ -32,8 +33,8 @@ def upgraded(dataset: xr.Dataset) -> xr.Dataset:
         ValueError: if a field's meaning cannot be recovered.
     """
     kind = dataset.attrs["boundarygeo_type"]
-    if kind == "AdversarialDimension" and json.loads(dataset.attrs["targeted"]):
-        raise ValueError("targeted counts of version 0.1 lack the true classes: compute them again")
+    if json.loads(dataset.attrs.get("targeted", "false")):
+        raise ValueError("targeted results of version 0.1 lack the true classes: compute them again")
     names = {old: new for old, new in RENAMED.get(kind, {}).items() if old in dataset}  # some may be None
     dataset = dataset.rename(names)
     if kind in ("LinearPieces", "GradientCosines"):

@@ -75,14 +75,14 @@ def non_robust_dataset(
     moved = pgd(
         clf,
         split.x,
-        wanted,
+        split.y,
         eps=eps,
         norm=norm,
         steps=steps,
         step_size=step_size,
         random_start=False,
         early_stop=False,
-        targeted=True,
+        targets=wanted,
         seed=seed,
         progress=progress,
     )

@@ -218,12 +218,11 @@ def transfer_matrix(
     _check(attack, eps, norm, targets, settings)
     problem = check_classifiers(classifiers, x, y)
     numbers = numbers_of(index, len(x))
-    wanted = problem.y
     if targets is not None:
         problem.classifiers[0].check_labels(targets, len(x), "targets")
-        wanted = targets.detach().cpu().long()
-        if bool((wanted == problem.y).any()):
-            raise ValueError(f"targets must differ from y, got {int((wanted == problem.y).sum())} equal ones")
+        targets = targets.detach().cpu().long()
+        if bool((targets == problem.y).any()):
+            raise ValueError(f"targets must differ from y, got {int((targets == problem.y).sum())} equal ones")
     shared: dict[str, Any] = {"norm": norm, "progress": progress, "index": numbers}
     if attack != "fgsm":
         shared["seed"] = seed
@@ -234,7 +233,7 @@ def transfer_matrix(
     labels = torch.empty(count, count, len(x), dtype=torch.int64)
     distance = torch.empty(count, len(x), dtype=torch.float64)
     for i, source in enumerate(problem.classifiers):
-        found = _attack(source, problem.x, wanted, attack, eps, targets is not None, shared)
+        found = _attack(source, problem.x, problem.y, attack, eps, targets, shared)
         points = _rounded(found.x_adv, source.bounds) if eight_bit else found.x_adv
         distance[i] = length(points.double() - problem.x.double(), norm)
         for j, target in enumerate(problem.classifiers):
@@ -249,7 +248,7 @@ def transfer_matrix(
         predicted=labels,
         clean=problem.labels,
         true_labels=problem.y,
-        targets=None if targets is None else wanted,
+        targets=targets,
         distance=distance,
         index=numbers,
         names=problem.names,
@@ -287,12 +286,12 @@ def _attack(
     y: Tensor,
     attack: TransferAttack,
     eps: float | None,
-    targeted: bool,
+    targets: Tensor | None,
     settings: dict[str, Any],
 ) -> AdversarialExamples:
     if eps is None or attack == "minimal_norm":
         return minimal_norm(clf, x, y, eps=eps, **settings)
-    return (fgsm if attack == "fgsm" else pgd)(clf, x, y, eps=eps, targeted=targeted, **settings)
+    return (fgsm if attack == "fgsm" else pgd)(clf, x, y, eps=eps, targets=targets, **settings)
 
 
 def _rounded(x: Tensor, bounds: tuple[float, float]) -> Tensor:

@@ -161,7 +161,11 @@ def test_curves_are_saved_and_loaded(tmp_path) -> None:
         ),
         ({"norm": "l1"}, ValueError, r"norm must be one of \['l2', 'linf'\], got 'l1'"),
         ({"steps": 3}, TypeError, r"settings of 'fgsm' must be any of \[\], got \['steps'\]"),
-        ({"attack": "pgd", "targeted": True}, TypeError, r"settings of 'pgd' must be any of .*, got \['targeted'\]"),
+        (
+            {"attack": "pgd", "targets": torch.tensor([1])},
+            TypeError,
+            r"settings of 'pgd' must be any of .*, got \['targets'\]",
+        ),
         ({"attack": "apgd", "queries": 9}, TypeError, r"settings of 'apgd' must be any of \['steps', 'restarts'\]"),
         ({"attack": "strongest", "queries": 0}, ValueError, "queries must be a whole number, at least 1, got 0"),
         ({"attack": "strongest", "steps": 0}, ValueError, "steps must be a whole number, at least 1, got 0"),

@@ -204,7 +204,7 @@ def test_what_is_reported_is_so(attack: str, norm: str) -> None:
     assert 3 < result.found.sum() < 24
     assert torch.equal(result.x_adv[:3], x[:3])
     torch.testing.assert_close(result.distance, torch.where(result.found, moved, torch.inf))
-    assert (result.attack, result.eps, result.targeted) == (attack, EPS[norm], False)
+    assert (result.attack, result.eps, result.targets) == (attack, EPS[norm], None)
 
 
 def test_bounds_hold_where_they_are_active() -> None:

@@ -192,15 +192,16 @@ def test_targets_are_reached(attack: str) -> None:
     clf, x, y = small_net()
     target = (y + 1) % 5
     target[0] = y[0]  # there already
-    result = ATTACKS[attack](clf, x, target, eps=0.3, targeted=True)
-    assert result.targeted
+    result = ATTACKS[attack](clf, x, y, eps=0.3, targets=target)
+    assert torch.equal(result.targets, target)
+    assert torch.equal(result.true_labels, y)
     assert 0.2 < result.found.float().mean() < 1 or attack == "pgd"
     assert torch.equal(result.found, clf.predict(result.x_adv) == target)
     assert result.distance[0] == 0
-    tiny = ATTACKS[attack](clf, x, target, eps=1e-5, targeted=True)
+    tiny = ATTACKS[attack](clf, x, y, eps=1e-5, targets=target)
     assert tiny.found.nonzero()[:, 0].tolist() == [0]
     # Towards the target, not merely away from the label: its log-odds grow for every example.
-    step = ATTACKS[attack](clf, x, target, eps=1e-3, targeted=True)
+    step = ATTACKS[attack](clf, x, y, eps=1e-3, targets=target)
     assert (clf.margin(step.x_adv, target)[1:] > clf.margin(x, target)[1:]).float().mean() > 0.9
 
 
@@ -449,11 +450,11 @@ def test_examples_are_saved_and_loaded(tmp_path) -> None:
     result = pgd(clf, x, y, eps=0.01, steps=2, index=[4, 5, 6, 7])
     loaded = bg.load(result.save(tmp_path / "examples.zarr"))
     assert isinstance(loaded, AdversarialExamples)
-    for name in ("x_adv", "found", "predicted", "distance", "classes", "index"):
+    for name in ("x_adv", "found", "predicted", "distance", "true_labels", "index"):
         assert torch.equal(getattr(loaded, name), getattr(result, name)), name
     assert loaded.provenance == result.provenance
     assert "pgd(eps=0.01, norm='linf'" in loaded.provenance.command
-    assert (loaded.attack, loaded.norm, loaded.eps, loaded.targeted) == ("pgd", "linf", 0.01, False)
+    assert (loaded.attack, loaded.norm, loaded.eps, loaded.targets) == ("pgd", "linf", 0.01, None)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

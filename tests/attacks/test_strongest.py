@@ -112,7 +112,7 @@ def test_the_worst_of_its_attacks_and_what_is_reported_is_so(norm: str) -> None:
     assert torch.equal(result.found, result.predicted != y)
     assert torch.equal(result.x_adv[~result.found], x[~result.found])
     torch.testing.assert_close(result.distance, torch.where(result.found, moved, torch.inf))
-    assert (result.attack, result.norm, result.eps, result.targeted) == ("strongest", norm, eps, False)
+    assert (result.attack, result.norm, result.eps, result.targets) == ("strongest", norm, eps, None)
 
 
 def test_only_what_is_left_is_attacked_and_all_passes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ def test_logits_are_those_of_the_points(direction: str, clip: bool) -> None:
     result = bg.logit_lines(clf, X, Y, direction=direction, extent=0.8, points=7, clip=clip)
     module = clf.module.eval()
     for example in range(5):
-        for point, eps in enumerate(result.eps.tolist()):
-            x = X[example] + eps * result.direction[example]
+        for point, t in enumerate(result.t.tolist()):
+            x = X[example] + t * result.direction[example]
             x = x.clamp(0, 1) if clip else x
             with torch.no_grad():
                 expected = module(clf.normalise(x[None]))[0]
@@ -34,9 +34,9 @@ def test_a_linear_classifier_has_straight_lines_by_hand() -> None:
     x, y = torch.full((1, 3), 0.5), torch.tensor([1])
     result = bg.logit_lines(clf, x, y, extent=(-0.1, 0.3), points=5)
     # FGSM climbs the loss of class 1: against sign(w), so that the score falls by ε‖w‖₁.
-    score = float(x[0] @ weight) - 0.2 - result.eps.float() * 4.5
+    score = float(x[0] @ weight) - 0.2 - result.t.float() * 4.5
     torch.testing.assert_close(result.logits[0, :, 1], score / 2, rtol=0, atol=1e-6)
-    torch.testing.assert_close(result.eps, torch.tensor([-0.1, 0.0, 0.1, 0.2, 0.3], dtype=torch.float64))
+    torch.testing.assert_close(result.t, torch.tensor([-0.1, 0.0, 0.1, 0.2, 0.3], dtype=torch.float64))
 
 
 def test_units_of_the_named_directions() -> None:
@@ -79,7 +79,7 @@ def test_saved_lines_come_back(tmp_path) -> None:
     result = bg.logit_lines(clf_of(), X, Y, extent=0.1, points=5)
     again = bg.load(result.save(tmp_path / "lines.zarr"))
     assert isinstance(again, bg.LogitLines)
-    for name in ("logits", "eps", "origin", "direction", "index"):
+    for name in ("logits", "t", "origin", "direction", "index"):
         assert torch.equal(getattr(again, name), getattr(result, name)), name
     assert again.bounds == result.bounds
     assert result.to_xarray().origin.dims == ("example", "input_0", "input_1", "input_2")
@@ -112,7 +112,7 @@ def test_figure_boxes_the_inputs_that_are_still_right() -> None:
     figure = draw_lines(result, cells=[1], class_names=list("abcde"), thumbnails=5)
     curves, strip = figure.subfigs[0].axes
     assert len(curves.lines) == 5 + 1  # the classes, and the line at the example
-    nearest = [(result.eps - middle).abs().argmin() for middle in torch.linspace(-0.64, 0.64, 5)]
+    nearest = [(result.t - middle).abs().argmin() for middle in torch.linspace(-0.64, 0.64, 5)]
     right = [bool(result.labels()[1, point] == 1) for point in nearest]
     assert len(strip.patches) == sum(right)
     assert len(strip.images) == 5

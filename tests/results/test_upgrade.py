@@ -15,8 +15,9 @@ from boundarygeo.results.upgrade import RENAMED
 
 NAMES = {
     "AdversarialDimension": "gaas",
-    "AdversarialExamples": "fgsm",
     "BoundaryDistances": "distances",
+    "AdversarialExamples": "pgd",
+    "LogitLines": "lines",
     "CertifiedRadii": "certificates",
     "LinearPieces": "pieces",
     "SegmentCurves": "segments",
@@ -43,7 +44,7 @@ def as_of_version_0_1(result: bg.Result, path: Path, **attributes: object) -> Pa
     dataset = dataset.rename(before)
     if kind == "LinearPieces":
         dataset = dataset.drop_vars("index")
-    if kind == "AdversarialDimension":
+    if kind in ("AdversarialDimension", "AdversarialExamples"):
         dataset.attrs["targeted"] = "false"
     if kind == "SequentialDirections":
         dataset.attrs["max_norm"] = dataset.attrs.pop("eps")
@@ -66,8 +67,9 @@ def test_stores_of_version_0_1_have_todays_names(kind: str, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:.*onsolidated")
-def test_counts_towards_targets_of_version_0_1_are_refused(tmp_path: Path) -> None:
-    path = as_of_version_0_1(result_of("AdversarialDimension"), tmp_path / "old.zarr", targeted=True)
+@pytest.mark.parametrize("kind", ["AdversarialDimension", "AdversarialExamples"])
+def test_targeted_results_of_version_0_1_are_refused(kind: str, tmp_path: Path) -> None:
+    path = as_of_version_0_1(result_of(kind), tmp_path / "old.zarr", targeted=True)
     with pytest.raises(ValueError, match="lack the true classes: compute them again"):
         bg.load(path)
 
