@@ -54,6 +54,7 @@ from boundarygeo.attacks import (
     square as square,
     strongest as strongest,
 )
+from boundarygeo.attacks.external import external_attack as external_attack
 from boundarygeo.attacks.accuracy import AccuracyCurve as AccuracyCurve, accuracy_curve as accuracy_curve
 
 # Adversarial subspaces
