@@ -5,6 +5,7 @@
 from boundarygeo.classifier import Classifier as Classifier
 
 # Maps
+from boundarygeo.maps.audit import MapAudit as MapAudit, audit_maps as audit_maps
 from boundarygeo.maps.example_maps import example_maps as example_maps
 from boundarygeo.maps.maps import BoundaryMaps as BoundaryMaps, boundary_maps as boundary_maps
 from boundarygeo.maps.planes import (
