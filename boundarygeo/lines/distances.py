@@ -139,19 +139,7 @@ def boundary_distance(
 
 
 def check_reach(max_distance: float, scan: int, tolerance: float | None) -> float:
-    """Raise if settings of the search are out of range.
-
-    Args:
-        max_distance: as in `boundary_distance`.
-        scan: as in `boundary_distance`.
-        tolerance: as in `boundary_distance`.
-
-    Returns:
-        The tolerance.
-
-    Raises:
-        ValueError: if a setting is out of range.
-    """
+    """Check the settings of a search along rays; returns the tolerance."""
     check_positive(max_distance, "max_distance")
     check_count(scan, "scan")
     return check_positive(1e-6 * max_distance if tolerance is None else tolerance, "tolerance")

@@ -10,6 +10,7 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, numbers_of
 from boundarygeo.evaluation import analysis, current_call
+from boundarygeo.linalg import like
 from boundarygeo.lines.pieces.pieces import TOLERANCE, LinearPieces
 from boundarygeo.lines.rays import resolve_direction
 from boundarygeo.results import Provenance, Result, array
@@ -178,7 +179,7 @@ def gradient_cosines(
     def work(start: int, stop: int) -> None:
         number = torch.arange(start, stop)
         example, point = number // len(t), number % len(t)
-        step = t[point].view(-1, *(1,) * (x.ndim - 1)) * directions.vectors[example].double().cpu()
+        step = like(t[point], x) * directions.vectors[example].double().cpu()
         inputs = x[example].double().cpu() + step
         inputs = inputs.clamp(*clf.bounds) if clip else inputs
         gradient = session.differentiate(inputs, y[example], "margin")[1].cpu().double().flatten(1)
@@ -198,12 +199,9 @@ def gradient_cosines(
 
 
 def _integral(f: Tensor, g: Tensor | None, widths: Tensor) -> Tensor:
-    """Integral over t of f, or of f·g, which are affine between breakpoints: `[example, class]`.
+    """Integral over t of f·g (of f if g is None), `[example, class]`.
 
-    Args:
-        f: at the breakpoints, `[example, breakpoint, class]`.
-        g: likewise, or None for 1.
-        widths: of the pieces, `[example, breakpoint - 1]`.
+    Both are affine between breakpoints and given there, `[example, breakpoint, class]`.
     """
     g = torch.ones_like(f[:, :, :1]) if g is None else g
     middle = (f[:, 1:] + f[:, :-1]) * (g[:, 1:] + g[:, :-1])  # four times the product half way

@@ -15,7 +15,7 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import gradient_directions, numbers_of, random_directions
 from boundarygeo.evaluation import analysis
-from boundarygeo.linalg import norms, orthogonal_part, scaled_to
+from boundarygeo.linalg import like, norms, orthogonal_part, scaled_to
 
 _PARALLEL = 1e-6  # an orthogonal part below this share of its vector is rounding
 
@@ -53,14 +53,7 @@ class Planes:
     seed: int | None
 
     def select(self, which: Tensor) -> "Planes":
-        """Some of the planes.
-
-        Args:
-            which: positions (or a mask) of the planes.
-
-        Returns:
-            These planes.
-        """
+        """Some of the planes, given by positions or a mask."""
         selected = {
             field.name: getattr(self, field.name)[which]
             for field in dataclasses.fields(self)
@@ -132,7 +125,7 @@ def fgsm_adversarial_planes(
     gradient = gradient_directions(clf, x, y)
     u = gradient.sign()
     v = orthogonal_part(gradient, u)
-    v = torch.where(_column(norms(v) > _PARALLEL * norms(gradient), v), v, 0.0)
+    v = torch.where(like(norms(v) > _PARALLEL * norms(gradient), v), v, 0.0)
     return _fgsm_planes(x, y, u, v, numbers, "fgsm_adversarial", "gradient, orthogonal part", None)
 
 
@@ -226,11 +219,11 @@ def planes_through(
     half = (high - low).amax(1) * (0.5 + margin)
     half = torch.where(valid, half, 1.0)
     keep = valid.double()
-    origin = x1.double() + _column(middle[:, 0], x1) * unit_u + _column(middle[:, 1], x1) * unit_v
+    origin = x1.double() + like(middle[:, 0], x1) * unit_u + like(middle[:, 1], x1) * unit_v
     return Planes(
         origin=_stored(origin),
-        u=_stored(unit_u * _column(half * keep, x1)),
-        v=_stored(unit_v * _column(half * keep, x1)),
+        u=_stored(unit_u * like(half * keep, x1)),
+        v=_stored(unit_v * like(half * keep, x1)),
         index=numbers,
         labels=None,
         valid=valid,
@@ -248,7 +241,7 @@ def _fgsm_planes(
 ) -> Planes:
     """Planes with a sign vector as first axis, and the second rescaled to its length."""
     valid = (norms(u) > 0) & (norms(v) > 0)
-    keep = _column(valid, x)
+    keep = like(valid, x)
     return Planes(
         origin=_stored(x),
         u=_stored(torch.where(keep, u, 0.0)),
@@ -267,8 +260,3 @@ def _fgsm_planes(
 
 def _stored(x: Tensor) -> Tensor:
     return x.detach().float().cpu().contiguous()
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    """`[example]` values shaped to multiply `[example, *input]`."""
-    return values.view(-1, *(1,) * (like.ndim - 1))

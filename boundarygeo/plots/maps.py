@@ -128,7 +128,7 @@ def map_single(
         maps: boundary maps.
         cell: position of the example.
         class_names: name of each class, for legend and title.
-        ax: axes to draw on; by default those of a new pyplot figure.
+        ax: axes to draw on; by default new ones.
 
     Returns:
         The axes.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import Directions, numbers_of
 from boundarygeo.evaluation import analysis, frozen_copy, has_hooks, progress_bar, unwrapped
-from boundarygeo.linalg import norms
+from boundarygeo.linalg import like, norms
 from boundarygeo.lines.pieces import (
     Program,
     Rows,
@@ -104,17 +104,7 @@ class LinearPieces(Result):
         return self.breakpoints.isfinite().sum(1) - 1
 
     def at(self, t: Tensor) -> Tensor:
-        """Logits at any points of the segments.
-
-        Args:
-            t: coordinates within the extent, `[point]` for all examples or `[example, point]`.
-
-        Returns:
-            Logits, float64 `[example, point, class]`.
-
-        Raises:
-            ValueError: if a point is outside the extent.
-        """
+        """Logits at t within the extent, `[point]` or `[example, point]`: float64 `[example, point, class]`."""
         low, high = self.extent
         if not bool(((t >= low) & (t <= high)).all()):
             raise ValueError(f"t must be within the extent [{low:g}, {high:g}], got {t.min():g} to {t.max():g}")
@@ -138,13 +128,7 @@ class LinearPieces(Result):
         return least, self.breakpoints.gather(1, where_least), most, self.breakpoints.gather(1, where_most)
 
     def boundaries(self) -> DecisionBoundaries:
-        """The exact decision boundaries: where another logit becomes the largest.
-
-        Logits that only touch the largest one do not count.
-
-        Returns:
-            Boundaries of all examples.
-        """
+        """The exact decision boundaries: where another logit becomes the largest, not where it only touches it."""
         example, piece = self.breakpoints[:, 1:].isfinite().nonzero(as_tuple=True)
         start, end = self.logits[example, piece], self.logits[example, piece + 1]
         scale = torch.maximum(start.abs().amax(1), end.abs().amax(1))
@@ -278,7 +262,7 @@ class _Segments:
     def points(self, t: Tensor, example: Tensor) -> Tensor:
         """Inputs at coordinates t of examples, `[row, *input]`."""
         x = self._rows(self.x, example)
-        return x + t.view(-1, *(1,) * (x.ndim - 1)) * self.directions(example)
+        return x + like(t, x) * self.directions(example)
 
     def directions(self, example: Tensor) -> Tensor:
         """Directions of examples, `[row, *input]`."""
