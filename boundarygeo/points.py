@@ -6,7 +6,6 @@ from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 from boundarygeo.layout import FlatInputs
-from boundarygeo.linalg import like
 
 
 class AffinePoints:
@@ -36,8 +35,9 @@ class AffinePoints:
         """The same points in float64, from the origin and axes before normalisation."""
         where = section.cpu()
         points, *axes = (given[where].to(self._clf.device).double() for given in self._given)
+        column = (-1, *(1,) * (points.ndim - 1))
         for coefficient, axis in zip(coefficients, axes, strict=True):
-            points += like(coefficient.double(), axis) * axis
+            points += coefficient.double().view(column) * axis
         if self._clip:
             points.clamp_(*self._clf.bounds)
         return self._clf.normalise(points)

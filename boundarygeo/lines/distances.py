@@ -9,9 +9,9 @@ from torch import Tensor
 
 from boundarygeo.checks import check_count, check_positive
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import Session, analysis
-from boundarygeo.lines.rays import resolve_direction
+from boundarygeo.lines.rays import prepare
 from boundarygeo.points import AffinePoints
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, median, share
@@ -106,11 +106,7 @@ def boundary_distance(
         ValueError: if an argument is out of range.
     """
     tolerance = check_reach(max_distance, scan, tolerance)
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    numbers = numbers_of(index, len(x))
-    provenance = clf.record()
-    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    directions, numbers, provenance = prepare(clf, x, y, direction, seed=seed, index=index)
     vectors = directions.vectors.detach().float().cpu()
     valid = vectors.flatten(1).any(1)
     with clf.session(x, y) as session:

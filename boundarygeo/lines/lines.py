@@ -8,10 +8,10 @@ from torch import Tensor
 
 from boundarygeo.checks import check_count
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import like
-from boundarygeo.lines.rays import reach, resolve_direction
+from boundarygeo.lines.rays import prepare, reach
 from boundarygeo.points import AffinePoints
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, share
@@ -105,11 +105,7 @@ def logit_lines(
     """
     low, high = reach(extent)
     check_count(points, "points", least=2)
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    numbers = numbers_of(index, len(x))
-    provenance = clf.record()
-    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    directions, numbers, provenance = prepare(clf, x, y, direction, seed=seed, index=index)
     vectors = directions.vectors.detach().float().cpu()
     t = torch.linspace(low, high, points, dtype=torch.float64)
     rows: list[Tensor] = []

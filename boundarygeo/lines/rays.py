@@ -1,21 +1,36 @@
-"""Checked directions and extents, for lines and distances."""
+"""What all measurements along lines begin with: checked examples, directions and extents."""
+
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, named_directions
+from boundarygeo.directions import Directions, named_directions, numbers_of
 from boundarygeo.linalg import norms
+from boundarygeo.results import Provenance
 
 
-def resolve_direction(
-    clf: Classifier, x: Tensor, y: Tensor, direction: str | Tensor | Directions, *, seed: int, index: Tensor
-) -> Directions:
-    """Directions by name (`named_directions`), from vectors `[example, *input]`, or given, checked against the inputs.
-
-    Given directions may be zero, vectors must not. Float64 stays float64.
-    """
+def prepare(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    direction: str | Tensor | Directions,
+    *,
+    seed: int,
+    index: Sequence[int] | Tensor | None,
+) -> tuple[Directions, Tensor, Callable[..., Provenance]]:
+    """Check the examples and start the record: their directions, their numbers, and `Classifier.record`'s function."""
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    numbers = numbers_of(index, len(x))
+    provenance = clf.record()
     if isinstance(direction, str):
-        return named_directions(clf, x, y, direction, seed=seed, index=index)
+        return named_directions(clf, x, y, direction, seed=seed, index=numbers), numbers, provenance
+    return _given(direction, x), numbers, provenance
+
+
+def _given(direction: Tensor | Directions, x: Tensor) -> Directions:
+    """Directions checked against the inputs; they may be zero, plain vectors must not. Float64 stays float64."""
     vectors = direction.vectors if isinstance(direction, Directions) else direction
     if not isinstance(vectors, Tensor) or not vectors.dtype.is_floating_point:
         got = f"a tensor of {vectors.dtype}" if isinstance(vectors, Tensor) else type(vectors).__name__

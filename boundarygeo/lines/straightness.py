@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import analysis, current_call
 from boundarygeo.linalg import like
 from boundarygeo.lines.pieces.pieces import TOLERANCE, LinearPieces
-from boundarygeo.lines.rays import resolve_direction
+from boundarygeo.lines.rays import prepare
 from boundarygeo.results import Provenance, Result, array
 
 CONSTANT = 1e-12
@@ -164,14 +164,10 @@ def gradient_cosines(
         TypeError: as `Classifier.input_gradient`, or if `direction` is not a float tensor.
         ValueError: as `Classifier.input_gradient`, or if `direction` or `at` is invalid.
     """
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    numbers = numbers_of(index, len(x))
     t = torch.as_tensor(at, dtype=torch.float64)
     if t.ndim != 1 or not len(t) or not bool(t.isfinite().all()):
         raise ValueError(f"at must be a list of finite coordinates, got {at!r}")
-    provenance = clf.record()
-    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    directions, numbers, provenance = prepare(clf, x, y, direction, seed=seed, index=index)
     reference = clf.input_gradient(x, y, loss="margin").double().flatten(1)
     reference = reference / reference.norm(dim=1, keepdim=True)
     cosines: list[Tensor] = []

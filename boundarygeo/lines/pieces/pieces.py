@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import analysis, frozen_copy, has_hooks, progress_bar, unwrapped
 from boundarygeo.linalg import like, norms
 from boundarygeo.lines.pieces import (
@@ -21,7 +21,7 @@ from boundarygeo.lines.pieces import (
     slope_jumps,
     walk,
 )
-from boundarygeo.lines.rays import reach, resolve_direction
+from boundarygeo.lines.rays import prepare, reach
 from boundarygeo.results import Result, array
 
 TOLERANCE = 1e-12
@@ -209,15 +209,11 @@ def linear_pieces(
         )
         direction, y = y, torch.zeros(len(x), dtype=torch.int64, device=x.device)
     low, high = reach(extent)
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    numbers = numbers_of(index, len(x))
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or max_bytes < 1):
         raise ValueError(f"max_bytes must be a positive number of bytes, got {max_bytes!r}")
     # Apple's accelerators have no float64.
     device = torch.device("cpu") if clf.device.type == "mps" else clf.device
-    provenance = clf.record()
-    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    directions, numbers, provenance = prepare(clf, x, y, direction, seed=seed, index=index)
     segments = _Segments(x, directions.vectors, (low, high), device)
     with clf.session(x, y):
         bounds = clf.bounds if clip else None
