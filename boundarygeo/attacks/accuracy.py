@@ -106,9 +106,6 @@ def accuracy_curve(
             `restarts` of `boundarygeo.apgd`; `queries` of `boundarygeo.square`; `steps`, `queries` and `restarts` of
             `boundarygeo.strongest`; FGSM has none.
 
-    Returns:
-        The curve.
-
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind, or a setting is unknown.
         ValueError: if an argument or the module's output is invalid.

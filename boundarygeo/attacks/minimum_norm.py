@@ -128,9 +128,6 @@ def minimal_norm(
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The adversarial examples.
-
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument is out of its range, or the module's output is invalid.

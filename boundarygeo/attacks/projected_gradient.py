@@ -60,9 +60,6 @@ def pgd(
         draw: draws the random starts, called as `random_in_ball`; a `DrawnOnce` shares them between several attacks.
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The adversarial examples.
-
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument is out of its range, or the module's output is invalid.

@@ -126,9 +126,6 @@ def segment_curves(
         index: number of each pair; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The curves.
-
     Raises:
         TypeError: if an input is not a float tensor, or a class not an integer.
         ValueError: if shapes, ranges or the module's output are invalid.
@@ -194,9 +191,6 @@ def random_pairs(x: Tensor, y: Tensor, *, pairs: int, kind: str = "any", seed: i
         pairs: number of pairs.
         kind: `"same"`, both of one class; `"different"`, of two classes; or `"any"`.
         seed: seed of the draw; the first pairs do not depend on the number of pairs.
-
-    Returns:
-        The pairs.
 
     Raises:
         ValueError: if an argument is out of range, or there is no pair of the kind.

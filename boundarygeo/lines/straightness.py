@@ -81,9 +81,6 @@ def straightness(pieces: LinearPieces) -> Straightness:
     Args:
         pieces: result of `linear_pieces`.
 
-    Returns:
-        The measures, in the order of the pieces.
-
     Examples:
         >>> from boundarygeo.lines.pieces.pieces import linear_pieces
         >>> clf = Classifier(torch.nn.Linear(3, 2))
@@ -156,9 +153,6 @@ def gradient_cosines(
         seed: seed of random directions.
         index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
-
-    Returns:
-        The cosines, in the order of the examples.
 
     Raises:
         TypeError: as `Classifier.input_gradient`, or if `direction` is not a float tensor.

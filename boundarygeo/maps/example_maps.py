@@ -54,9 +54,6 @@ def example_maps(
         index: number of each example, which seeds its random directions; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The maps.
-
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument or the module's output is invalid.

@@ -132,9 +132,6 @@ def boundary_maps(
             that decided its label, and `"planes"`, which `BoundaryMaps.inputs` needs.
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The maps, in the order of the planes.
-
     Raises:
         TypeError: if the module does not return a tensor.
         ValueError: if an argument is out of range, the planes do not fit the classifier, or its logits are NaN.

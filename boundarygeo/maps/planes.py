@@ -141,9 +141,6 @@ def random_planes(x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] |
         seed: seed of the random directions.
         index: number of each example; by default 0, 1, 2, ….
 
-    Returns:
-        The planes.
-
     Raises:
         ValueError: if shapes or index are invalid.
     """

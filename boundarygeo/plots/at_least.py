@@ -36,9 +36,6 @@ def dimension_at_least(
         names: name of the model of each result, as in `accuracy_curves`.
         ax: axes to draw on; by default new ones.
 
-    Returns:
-        The axes.
-
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if there are no results, one has no correctly classified example, or `names` has another length.

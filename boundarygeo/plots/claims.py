@@ -35,9 +35,6 @@ def claimed_verified(result: AdversarialDimension, *, ax: Axes | None = None) ->
         result: result of `adversarial_dimension`.
         ax: axes to draw on; by default new ones.
 
-    Returns:
-        The axes.
-
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if no example is classified correctly.

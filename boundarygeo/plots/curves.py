@@ -30,9 +30,6 @@ def accuracy_curves(
             on, by the weights of the models.
         ax: axes to draw on; by default those of a new pyplot figure.
 
-    Returns:
-        The axes.
-
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if there are no curves, their norms differ, or `names` has another length.

@@ -28,9 +28,6 @@ def distances(
         results: one result, or several of any models and directions.
         names: name of the model of each result, as in `accuracy_curves`.
 
-    Returns:
-        The figure, not registered with pyplot.
-
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if there are no results, one has no example with a direction, or `names` has another length.

@@ -43,9 +43,6 @@ def lines(
         columns: number of examples in a row.
         probabilities: whether to draw the softmax instead of the logits.
 
-    Returns:
-        The figure, not registered with pyplot.
-
     Raises:
         TypeError: if `result` is not a `LogitLines`.
         ValueError: if a position does not exist, or `columns` or `thumbnails` is not positive.

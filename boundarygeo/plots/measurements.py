@@ -33,9 +33,6 @@ def measurements(comparison: Comparison, instrument: str) -> Figure:
         comparison: result of `boundarygeo.compare`.
         instrument: one of its instruments.
 
-    Returns:
-        The figure, not registered with pyplot.
-
     Raises:
         ValueError: if the instrument was not used, or measured nothing.
     """

@@ -44,9 +44,6 @@ def map_outlines(
         class_names: name of each class, for the title.
         ax: axes to draw on; by default new ones.
 
-    Returns:
-        The axes.
-
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if there are no maps, their planes or true labels differ or are missing, the plane does
@@ -86,9 +83,6 @@ def outline_grid(
         class_names: name of each class, for the cells' titles.
         cells: positions of the examples to draw; by default the first 12 whose plane exists.
         columns: number of cells in a row.
-
-    Returns:
-        The figure, not registered with pyplot.
 
     Raises:
         TypeError: as `map_outlines`.

@@ -63,9 +63,6 @@ def pieces(
         class_names: name of each class, for titles and legend.
         columns: number of examples in a row.
 
-    Returns:
-        The figure, not registered with pyplot.
-
     Raises:
         TypeError: if `result` is not a `LinearPieces`.
         ValueError: if a position does not exist, `columns` is not positive, or there are not as many labels or numbers

@@ -31,9 +31,6 @@ def segments(curves: SegmentCurves | Sequence[SegmentCurves], *, names: Sequence
         curves: one result, or several of any models and kinds of pairs.
         names: name of the model of each result, as in `accuracy_curves`.
 
-    Returns:
-        The figure, not registered with pyplot.
-
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if there are no results, or `names` has another length.

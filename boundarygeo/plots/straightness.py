@@ -27,9 +27,6 @@ def straightness(
         names: name of the model of each result, as in `accuracy_curves`.
         ax: axes to draw on; by default new ones.
 
-    Returns:
-        The axes.
-
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if there are no results, their units differ, or `names` has another length.

@@ -196,9 +196,6 @@ def check_figure_path(path: str | os.PathLike[str]) -> Path:
     Args:
         path: file to write.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: if the suffix is unknown.
     """
@@ -216,9 +213,6 @@ def save_figure(figure: Figure | Axes, path: str | os.PathLike[str]) -> Path:
     Args:
         figure: a figure or axes.
         path: file to write, whose suffix determines the format.
-
-    Returns:
-        The path.
 
     Raises:
         TypeError: if `figure` is neither.

@@ -185,9 +185,6 @@ def linear_pieces(
         index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The pieces, in the order of the examples.
-
     Raises:
         TypeError: if `x`, `y` or `direction` is not a tensor of the right kind, or the module does not return one.
         ValueError: if an argument is out of range, a direction tensor has a zero vector, or the module cannot be
