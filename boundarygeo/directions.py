@@ -39,12 +39,11 @@ def named_directions(
     """
     if name == "fgsm":
         return Directions(gradient_directions(clf, x, y).sign(), "ε (L∞)", "FGSM sign direction")
-    one = torch.ones(len(x))
     if name == "gradient":
-        return Directions(scaled_to(gradient_directions(clf, x, y), one).float(), "L2", "loss gradient")
+        return Directions(scaled_to(gradient_directions(clf, x, y), 1).float(), "L2", "loss gradient")
     if name == "random":
-        numbers = torch.arange(len(x)) if index is None else index
-        return Directions(scaled_to(random_directions(x.shape[1:], numbers, seed=seed), one).float(), "L2", "random")
+        drawn = random_directions(x.shape[1:], torch.arange(len(x)) if index is None else index, seed=seed)
+        return Directions(scaled_to(drawn, 1).float(), "L2", "random")
     raise ValueError(f"direction must be one of {list(DIRECTIONS)} or a tensor, got {name!r}")
 
 
@@ -62,7 +61,7 @@ def towards(x: Tensor, targets: Tensor, *, name: str = "towards a target") -> Di
     if x.shape != targets.shape:
         raise ValueError(f"targets must have the shape of x, {list(x.shape)}, got {list(targets.shape)}")
     difference = targets.double().cpu() - x.double().cpu()
-    return Directions(scaled_to(difference, torch.ones(len(x))).float(), "L2", name)
+    return Directions(scaled_to(difference, 1).float(), "L2", name)
 
 
 @analysis
@@ -103,7 +102,7 @@ def random_of_other_label(
 def class_directions(clf: Classifier, x: Tensor, targets: Tensor) -> Directions:
     """Unit L2 directions of steepest increase of a target class's log-odds; zero where the gradient is zero."""
     uphill = -clf.input_gradient(x, targets, loss="log_odds")
-    return Directions(scaled_to(uphill, torch.ones(len(x))).float(), "L2", "towards a class")
+    return Directions(scaled_to(uphill, 1).float(), "L2", "towards a class")
 
 
 @analysis

@@ -31,10 +31,11 @@ def norms(v: Tensor) -> Tensor:
     return v.double().flatten(1).norm(dim=1)
 
 
-def scaled_to(v: Tensor, length: Tensor) -> Tensor:
-    """Each vector `[example, *input]` rescaled to an L2 length `[example]`, in float64; a zero vector stays zero."""
+def scaled_to(v: Tensor, length: Tensor | float) -> Tensor:
+    """Vectors `[example, *input]` rescaled to one L2 length or one each, in float64; a zero vector stays zero."""
     size = norms(v)
-    factor = torch.where(size > 0, length.double() / size.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+    wanted = torch.as_tensor(length, dtype=torch.float64)
+    factor = torch.where(size > 0, wanted / size.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
     return v.double() * like(factor, v)
 
 

@@ -49,9 +49,9 @@ def apgd(
 
     Projected gradient ascent with momentum whose steps begin at 2 ε. At checkpoints that grow denser, the step of an
     example is halved, and its search goes on from the best point so far, if at most three quarters of the steps since
-    the last checkpoint raised its loss, or neither its step nor its largest loss has changed since then. No step size
-    is to be chosen. Where the paper and its authors' code differ (both conditions at the first checkpoint, "at most"),
-    the code is followed.
+    the last checkpoint raised its loss, or neither its step nor its largest loss has changed since then. No step
+    size needs to be chosen. Where the paper and its authors' code differ (both conditions at the first checkpoint, "at
+    most"), the code is followed.
 
     An example stops at its first success, and one that is misclassified to begin with is left as it is: found,
     distance 0. Random starts are decided by (seed, index of the example, restart): results do not depend on the batch

@@ -26,8 +26,8 @@ class AdversarialExamples(Result):
     """What an attack found. An attack that fails on an example is a result, too: `found` is False there.
 
     Attributes:
-        x_adv: perturbed inputs within the bounds, float32 `[example, *input]`; where the attack failed, the best
-            try (FGSM, PGD) or the input itself (minimal norm).
+        x_adv: perturbed inputs within the bounds, float32 `[example, *input]`; where the attack failed, its best try,
+            or the input itself (minimal norm, strongest).
         found: whether the label is what the attack wants: another than the true class, or the target; bool
             `[example]`.
         predicted: class predicted at `x_adv`, int64 `[example]`.
@@ -36,7 +36,7 @@ class AdversarialExamples(Result):
         true_labels: int64 `[example]`.
         targets: the classes to be reached, int64 `[example]`, or None if any other class is a success.
         index: number of each example, int64 `[example]`: decides its random starts.
-        attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
+        attack: name of the attack, e.g. `"pgd"`.
         norm: `"l2"` or `"linf"`.
         eps: largest norm allowed, in input units, or None without limit.
     """

@@ -100,11 +100,11 @@ def minimal_norm(
     each round, steps against the gradient of the margin stay inside a ball round the input, and inside the bounds. The
     ball shrinks where the point is adversarial and grows where it is not, as in DDN (Rony et al. 2019, arXiv
     1811.09600) and FMN (Pintor et al. 2021, arXiv 2102.12827); its changes and the steps get smaller until the round
-    ends. What decides, most of all for robust networks, are the starts:
+    ends. What matters most, above all for robust networks, is where they start:
 
     1. on the boundary to the nearest class, linearised at the input as in DeepFool (Moosavi-Dezfooli et al. 2016, arXiv
        1511.04599), but exactly inside the bounds; then at the nearest point met;
-    2. then, in turn: six times far from the nearest point met so far at random, by 4 to 32 of its distances, cut off at
+    2. then, in turn: six times at the nearest point met so far, moved at random by 4 to 32 times its distance and into
        the bounds; close to that point; and on the boundary to the next of ten classes.
 
     After each search close to it, the nearest point is moved onto the boundary that is linearised there, which makes it
@@ -122,8 +122,7 @@ def minimal_norm(
         y: true classes, int64 `[example]`.
         norm: `"l2"` or `"linf"`.
         steps: number of forward passes per example, at least 4.
-        eps: longest perturbation to accept, in input units: where none that is as short is found, `found` is
-            False.
+        eps: longest perturbation to accept, in input units; where only longer ones are met, `found` is False.
         seed: seed of the random starts.
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.

@@ -44,8 +44,8 @@ def square(
     In L∞ a perturbation is ±ε everywhere, at first in vertical stripes, and each query gives one random square a new
     sign per channel. In L2 each query moves the perturbation of one random square into another, as a bump and a dent.
     What does not raise the margin of the true class is kept. The squares become smaller with the number of queries,
-    by AutoAttack's schedule. Since it uses no gradient, it is a check of attacks that do: where it finds more than
-    they, gradients are masked; it is the weaker attack otherwise.
+    by AutoAttack's schedule. Without gradients, it is a check of attacks that use them: where it finds more, gradients
+    are masked; otherwise it is the weaker attack.
 
     An example stops at its first success, and one that is misclassified to begin with is left as it is: found,
     distance 0. Random draws are decided by (seed, index of the example, query): results do not depend on the batch

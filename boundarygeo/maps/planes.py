@@ -147,7 +147,7 @@ def random_planes(x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] |
     if x.ndim < 2 or len(x) != len(y):
         raise ValueError(f"y must have shape [{len(x)}], one class per example, got {list(y.shape)}")
     numbers = numbers_of(index, len(x))
-    length = torch.full((len(x),), math.sqrt(x[0].numel()), dtype=torch.float64)
+    length = math.sqrt(x[0].numel())
     u = random_directions(x.shape[1:], numbers, seed=seed, axis=0)
     v = orthogonal_part(random_directions(x.shape[1:], numbers, seed=seed, axis=1), u)
     return Planes(
@@ -207,7 +207,7 @@ def planes_through(
     across = orthogonal_part(second, first)
     width, height = norms(first), norms(across)
     valid = (width > 0) & (height > _PARALLEL * norms(second))
-    unit_u, unit_v = scaled_to(first, torch.ones_like(width)), scaled_to(across, torch.ones_like(width))
+    unit_u, unit_v = scaled_to(first, 1), scaled_to(across, 1)
     along = (second.flatten(1) * unit_u.flatten(1)).sum(1)  # coordinate of x3 on the first axis
     zero = torch.zeros_like(width)
     corners = torch.stack([torch.stack([zero, width, along], 1), torch.stack([zero, zero, height], 1)], 2)
