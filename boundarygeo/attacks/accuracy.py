@@ -133,10 +133,8 @@ def accuracy_curve(
 def _shares(correct: Tensor) -> dict[str, Tensor]:
     """Share of the examples that are right at each size, and the ends of its interval, float64 `[eps]`."""
     estimates = [share(int(right.sum()), correct.shape[1]) for right in correct]
-    return {
-        name: torch.tensor([getattr(estimate, of) for estimate in estimates], dtype=torch.float64)
-        for name, of in (("accuracy", "value"), ("low", "low"), ("high", "high"))
-    }
+    rows = torch.tensor([(one.value, one.low, one.high) for one in estimates], dtype=torch.float64)
+    return dict(zip(("accuracy", "low", "high"), rows.T.contiguous(), strict=True))
 
 
 def _right_under_fgsm(

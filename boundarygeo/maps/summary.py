@@ -38,38 +38,28 @@ def map_summary(parts: Iterable[BoundaryMaps]) -> MapSummary:
 
     The maps have true classes and planes of one kind; all examples may come at once or in parts.
     """
-    columns: dict[str, list[Tensor]] = {}
+    rows: list[tuple[Tensor, ...]] = []
     names: tuple[str, ...] = ()
     for maps in parts:
         assert maps.true_labels is not None
-        regions = region_summary(maps)
+        correct, regions = maps.center_labels == maps.true_labels, region_summary(maps)
+        rows.append((correct, maps.valid, maps.evaluated, regions.found, regions.axis_distance, regions.true_share))
         names = maps.axis_names
-        for name, values in (
-            ("correct", maps.center_labels == maps.true_labels),
-            ("valid", maps.valid),
-            ("evaluated", maps.evaluated),
-            ("found", regions.found),
-            ("distance", regions.axis_distance),
-            ("true_share", regions.true_share),
-        ):
-            columns.setdefault(name, []).append(values)
-    all_of = {name: torch.cat(values) for name, values in columns.items()}
-    correct, valid = all_of["correct"], all_of["valid"]
+    correct, valid, evaluated, found, distance, true_share = map(torch.cat, zip(*rows, strict=True))
     counted = valid & correct
     n = int(counted.sum())
     signed = [f"{sign} {name}" for name in names for sign in "+-"]
     halves = tuple(
         HalfAxis(
             name,
-            share(int(all_of["found"][counted, half].sum()), n),
-            median(all_of["distance"][counted, half].numpy()),
-            float(all_of["true_share"][counted, half].mean()),
+            share(int(found[counted, half].sum()), n),
+            median(distance[counted, half].numpy()),
+            float(true_share[counted, half].mean()),
         )
         for half, name in enumerate(signed)
     )
-    return MapSummary(
-        halves, n, int((valid & ~correct).sum()), int((~valid).sum()), len(valid), float(all_of["evaluated"].mean())
-    )
+    misclassified, missing = int((valid & ~correct).sum()), int((~valid).sum())
+    return MapSummary(halves, n, misclassified, missing, len(valid), float(evaluated.mean()))
 
 
 def mean_agreement(first: Iterable[BoundaryMaps], second: Iterable[BoundaryMaps]) -> float:
