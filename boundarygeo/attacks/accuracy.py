@@ -162,12 +162,7 @@ def _right_under_fgsm(
 
 
 def _right_under(
-    search: Callable[..., AdversarialExamples],
-    clf: Classifier,
-    x: Tensor,
-    y: Tensor,
-    sizes: list[float],
-    index: Tensor,
+    search: Callable[..., AdversarialExamples], clf: Classifier, x: Tensor, y: Tensor, sizes: list[float], index: Tensor
 ) -> Tensor:
     """Whether each example is right at each size, `[eps, example]`: only those that still are, are attacked again."""
     right = clf.predict(x).eq(y.cpu())
