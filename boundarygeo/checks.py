@@ -9,66 +9,26 @@ import numpy as np
 
 
 def check_choice(value: Any, name: str, choices: Collection[Any]) -> None:
-    """Raise unless the value is one of the choices.
-
-    Args:
-        value: value of the argument.
-        name: name of the argument.
-        choices: valid values.
-
-    Raises:
-        ValueError: if the value is anything else.
-    """
+    """Raise unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}")
 
 
 def check_count(value: int, name: str, least: int = 1) -> None:
-    """Raise unless the value is a whole number of at least `least`.
-
-    Args:
-        value: value of the argument.
-        name: name of the argument.
-        least: smallest valid value.
-
-    Raises:
-        ValueError: if the value is anything else.
-    """
+    """Raise unless the value is a whole number of at least `least`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
 
 
 def check_positive(value: float, name: str) -> float:
-    """Raise unless the value is a positive, finite number.
-
-    Args:
-        value: value of the argument.
-        name: name of the argument.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: if the value is anything else.
-    """
+    """The value as a float; raise unless it is a positive, finite number."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number, got {value!r}")
     return float(value)
 
 
 def check_eps(eps: float, name: str = "eps") -> float:
-    """Raise unless a radius is finite and not negative.
-
-    Args:
-        eps: radius of a ball, in input units.
-        name: name of the argument.
-
-    Returns:
-        The radius.
-
-    Raises:
-        ValueError: if the radius is anything else.
-    """
+    """The radius, in input units, as a float; raise unless it is finite and not negative."""
     if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 <= eps < math.inf:
         raise ValueError(f"{name} must be a finite number >= 0, in input units, got {eps!r}")
     return float(eps)

@@ -100,8 +100,9 @@ class Classifier:
             self._std = _channels(std, "std")
         if self._std is not None and not bool((self._std > 0).all()):
             raise ValueError(f"std must be positive, got {self._std.tolist()}")
-        if self._mean is not None and self._std is not None and min(len(self._mean), len(self._std)) > 1:
-            _check_equal(len(self._std), len(self._mean), "number of values in std", "that in mean")
+        means, stds = (1 if values is None else len(values) for values in (self._mean, self._std))
+        if min(means, stds) > 1 and means != stds:
+            raise ValueError(f"number of values in std must match that in mean ({means}), got {stds}")
         self._clear_cache()
 
     def _clear_cache(self) -> None:
@@ -125,72 +126,29 @@ class Classifier:
         )
 
     def with_module(self, module: nn.Module) -> "Classifier":
-        """A classifier for another module, with the same bounds, normalisation and device.
-
-        Args:
-            module: maps normalised inputs to logits; often a wrapper around this classifier's module.
-
-        Returns:
-            The new classifier; this one is not changed.
-
-        Raises:
-            TypeError: if the module is not an `nn.Module`.
-        """
+        """A classifier for another module, often a wrapper around this one, with the same bounds and normalisation."""
         return self._like(module, device=self.device, batch_size=self.batch_size)
 
     def with_batch_size(self, batch_size: int | None) -> "Classifier":
-        """The same classifier with another batch size.
-
-        Args:
-            batch_size: examples per batch (fewer if memory runs out), or None to find the fastest size.
-
-        Returns:
-            The new classifier; this one is not changed.
-
-        Raises:
-            ValueError: if the size is not positive.
-        """
+        """The same classifier with another batch size (fewer if memory runs out), or None to find the fastest."""
         return self._like(self.module, device=self.device, batch_size=batch_size)
 
     def on(self, device: str | torch.device) -> "Classifier":
-        """The same classifier on another device, with a copy of the module in that device's memory.
-
-        Args:
-            device: where to compute.
-
-        Returns:
-            The new classifier; this one is not changed.
-
-        Raises:
-            ValueError: if there is no such device.
-        """
+        """The same classifier on another device, with a copy of the module in that device's memory."""
         moved = self._like(self.module, device=device, batch_size=self.batch_size)
         moved.module = copy.deepcopy(self.module).to(moved.device)
         return moved
 
     def settings(self) -> dict[str, Any]:
-        """What besides the module decides its logits: bounds, normalisation, batch size, compilation.
-
-        Returns:
-            Plain values, by their names in `Classifier(...)`.
-        """
+        """What besides the module decides its logits, as plain values by their names in `Classifier(...)`."""
         mean, std = (None if values is None else values.tolist() for values in (self._mean, self._std))
         settings = {"bounds": list(self.bounds), "mean": mean, "std": std, "batch_size": self.batch_size}
         return settings | ({"compile": True} if self.compile else {})
 
     def steady_batch_size(self, x: Tensor, *, device: str | None = None) -> int:
-        """A good batch size that does not depend on timing: a batch costs a fixed number of operations.
+        """A power of two that does not depend on timing: a batch of inputs like `x` costs a fixed number of operations.
 
-        Args:
-            x: a few inputs `[example, *input]` within the bounds.
-            device: kind of device, `"cpu"` or `"cuda"`; by default the classifier's.
-
-        Returns:
-            A power of two.
-
-        Raises:
-            TypeError: as in `logits`.
-            ValueError: as in `logits`.
+        It is the one for a kind of device, `"cpu"` or `"cuda"`, by default the classifier's.
         """
         self.check_inputs(x)
         with self.session(x) as session:
@@ -202,15 +160,12 @@ class Classifier:
 
     @analysis
     def logits(self, x: Tensor, *, precision: str = "float32", progress: bool = False) -> Tensor:
-        """Logits of a batch of any size.
+        """Logits of a batch of any size, `[example, class]` on the CPU: float64 in that precision, else float32.
 
         Args:
             x: inputs `[example, *input]` within the bounds.
             precision: `"bfloat16"`, `"float32"` or `"float64"`.
             progress: whether to show a progress bar after two seconds.
-
-        Returns:
-            Logits `[example, class]` on the CPU: float64 for `"float64"`, else float32.
 
         Raises:
             TypeError: if `x` is not a float tensor, or the module does not return a tensor.
@@ -227,18 +182,9 @@ class Classifier:
 
     @analysis
     def margin(self, x: Tensor, y: Tensor) -> Tensor:
-        """Logit of the true class minus the largest other logit: positive where the classifier is right.
+        """Logit of the true class minus the largest other logit, float32 `[example]`: positive where `clf` is right.
 
-        Args:
-            x: inputs `[example, *input]` within the bounds.
-            y: true classes, int64 `[example]`.
-
-        Returns:
-            Margins in logits, float32 `[example]`.
-
-        Raises:
-            TypeError: as in `logits`, or if `y` is not an integer tensor.
-            ValueError: as in `logits`, or if `y` has the wrong shape or range.
+        Arguments and errors as in `logits`, with true classes `y`, int64 `[example]`.
         """
         self.check_inputs(x)
         self.check_labels(y, len(x))
@@ -248,7 +194,7 @@ class Classifier:
 
     @analysis
     def input_gradient(self, x: Tensor, y: Tensor, *, loss: str = "cross_entropy") -> Tensor:
-        r"""Gradient of a loss with respect to each input.
+        r"""Gradient of a loss with respect to each input, in loss per input unit (before normalisation).
 
         Losses are computed without the cancellation that makes the textbook cross-entropy gradient vanish on
         confidently classified inputs: with :math:`z = \log\sum_{c\ne y} e^{l_c} - l_y`, the cross-entropy is
@@ -262,7 +208,7 @@ class Classifier:
                 vanishing factor; or `"margin"`, the largest other logit minus the true one.
 
         Returns:
-            Gradients, float32 `[example, *input]` on the CPU, in loss per input unit (before normalisation).
+            Gradients, float32 `[example, *input]` on the CPU.
 
         Raises:
             TypeError: as in `logits`, or if `y` is not an integer tensor.
@@ -293,11 +239,10 @@ class Classifier:
         return self.normalise(v) - self.normalise(torch.zeros_like(v))
 
     def record(self) -> Callable[..., Provenance]:
-        """Start recording the time and cost of an analysis.
+        """Start recording the time and cost of an analysis; returns a function that ends it and gives the provenance.
 
-        Returns:
-            A function that ends the recording and returns the provenance. It takes the `seed`, the `precision`, and any
-            arguments of the analysis whose value was worked out (such as defaults that depend on the inputs).
+        It takes the `seed`, the `precision`, and arguments of the analysis whose value was worked out (such as defaults
+        that depend on the inputs).
         """
         began, forwards, backwards = time.perf_counter(), self.counts.forwards, self.counts.backwards
         call = current_call()
@@ -325,9 +270,8 @@ class Classifier:
     def identity(self) -> dict[str, str]:
         """Digests of what decides the module's output, as far as it can be identified.
 
-        Returns:
-            `"weights"`: of parameters and buffers. `"module"`: of the layers, their attributes and hooks, and the code
-            of classes outside installed packages.
+        `"weights"` is that of parameters and buffers; `"module"`, of the layers, their attributes and hooks, and the
+        code of classes outside installed packages.
         """
         return {"weights": state_digest(self.module), "module": structure_digest(self.module)}
 
@@ -336,16 +280,7 @@ class Classifier:
         return hashlib.sha256("".join(self.identity().values()).encode()).hexdigest()[:16]
 
     def check_inputs(self, x: Tensor, name: str = "x") -> None:
-        """Raise if inputs have the wrong type or shape, or leave the bounds.
-
-        Args:
-            x: inputs `[example, *input]`.
-            name: the argument's name in the message.
-
-        Raises:
-            TypeError: if `x` is not a float tensor.
-            ValueError: if `x` is empty, not finite, outside the bounds, or has the wrong number of channels.
-        """
+        """Raise unless inputs are finite floats `[example, *input]` within the bounds, with the expected channels."""
         low, high = self.bounds
         if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
             got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
@@ -364,17 +299,7 @@ class Classifier:
             )
 
     def check_labels(self, y: Tensor, count: int, name: str = "y") -> None:
-        """Raise if labels do not fit the inputs.
-
-        Args:
-            y: labels `[example]`.
-            count: number of inputs.
-            name: the argument's name in the message.
-
-        Raises:
-            TypeError: if `y` is not an integer tensor.
-            ValueError: if its shape or range is wrong.
-        """
+        """Raise unless labels are integer classes, one for each of `count` inputs; their range, once it is known."""
         if not isinstance(y, Tensor) or y.dtype == torch.bool or y.is_floating_point() or y.is_complex():
             got = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
             raise TypeError(f"{name} must be an integer tensor of classes, got {got}")
@@ -389,18 +314,9 @@ class Classifier:
     def session(self, x: Tensor, y: Tensor | None = None) -> Iterator[Session]:
         """Compute with the module as it is now, with the caller's global state set aside.
 
-        Logits that are not finite raise: at once if seen in the check of the module, else at the end of the analysis.
-
-        Args:
-            x: inputs `[example, *input]`; the module is checked on the first few.
-            y: their classes `[example]`, checked against the number of logits.
-
-        Yields:
-            The session. Nested analyses share one, and so see one state of the module.
-
-        Raises:
-            TypeError: if the module does not return a tensor.
-            ValueError: if its output has the wrong shape, is not finite, or mixes the samples of a batch.
+        The module is checked on the first few inputs, and classes `y` against the number of logits. Nested analyses
+        share one session, and so see one state of the module. Logits that are not finite raise: at once if seen in the
+        check of the module, else at the end of the analysis.
         """
         with own_world(), contextlib.ExitStack() as stack:
             if self._session is None:
@@ -435,8 +351,3 @@ def _channels(values: float | Sequence[float] | None, name: str) -> Tensor | Non
     if not len(tensor) or not bool(tensor.isfinite().all()):
         raise ValueError(f"{name} must be one finite number per channel, got {values!r}")
     return tensor
-
-
-def _check_equal(got: int, expected: int, name: str, other: str) -> None:
-    if got != expected:
-        raise ValueError(f"{name} must match {other} ({expected}), got {got}")

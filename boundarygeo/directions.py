@@ -32,47 +32,23 @@ class Directions:
 def named_directions(
     clf: Classifier, x: Tensor, y: Tensor, name: str, *, seed: int = 0, index: Tensor | None = None
 ) -> Directions:
-    """Directions by name.
+    """Directions by name, for examples `[example, *input]`; zero where a gradient is zero.
 
-    Args:
-        clf: the classifier.
-        x: inputs `[example, *input]` within the bounds.
-        y: true classes, int64 `[example]`.
-        name: `"fgsm"`, the sign of the loss gradient (a step of ε is ε in L∞); `"gradient"`, the loss gradient with
-            L2 length 1; or `"random"`, an isotropic direction with L2 length 1.
-        seed: seed of random directions.
-        index: number of each example, int64 `[example]`, which seeds its random direction; by default 0, 1, ….
-
-    Returns:
-        The directions; zero where a gradient is zero.
-
-    Raises:
-        ValueError: if the name is unknown, or as `Classifier.input_gradient`.
+    "fgsm" is the sign of the loss gradient (a step of ε is ε in L∞); "gradient", the loss gradient with L2 length 1;
+    "random", an isotropic direction with L2 length 1, decided by `seed` and the example's number in `index`.
     """
     if name == "fgsm":
         return Directions(gradient_directions(clf, x, y).sign(), "ε (L∞)", "FGSM sign direction")
-    one = torch.ones(len(x))
     if name == "gradient":
-        return Directions(scaled_to(gradient_directions(clf, x, y), one).float(), "L2", "loss gradient")
+        return Directions(scaled_to(gradient_directions(clf, x, y), 1).float(), "L2", "loss gradient")
     if name == "random":
-        numbers = torch.arange(len(x)) if index is None else index
-        return Directions(scaled_to(random_directions(x.shape[1:], numbers, seed=seed), one).float(), "L2", "random")
+        drawn = random_directions(x.shape[1:], torch.arange(len(x)) if index is None else index, seed=seed)
+        return Directions(scaled_to(drawn, 1).float(), "L2", "random")
     raise ValueError(f"direction must be one of {list(DIRECTIONS)} or a tensor, got {name!r}")
 
 
 def numbers_of(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
-    """Checked numbers of the examples; by default 0, 1, 2, ….
-
-    Args:
-        index: integers >= 0, one per example, or None.
-        count: number of examples.
-
-    Returns:
-        Int64 `[example]`.
-
-    Raises:
-        ValueError: if `index` is anything else.
-    """
+    """Checked numbers of the examples, int64 `[example]`; by default 0, 1, 2, …."""
     numbers = torch.arange(count) if index is None else torch.as_tensor(index).detach().cpu()
     if numbers.shape != (count,) or numbers.dtype.is_floating_point or bool((numbers < 0).any()):
         raise ValueError(f"index must be {count} integers >= 0, one per example, got {index!r}")
@@ -81,41 +57,16 @@ def numbers_of(index: Sequence[int] | Tensor | None, count: int) -> Tensor:
 
 @analysis
 def towards(x: Tensor, targets: Tensor, *, name: str = "towards a target") -> Directions:
-    """Unit L2 directions from each example to its target point.
-
-    Args:
-        x: inputs `[example, *input]`.
-        targets: points of the same shape, e.g. other examples or adversarial examples.
-        name: name of the directions.
-
-    Returns:
-        The directions, in L2; zero where an example is its own target.
-
-    Raises:
-        ValueError: if the shapes differ.
-    """
+    """Unit L2 directions from each example to its target point; zero where an example is its own target."""
     if x.shape != targets.shape:
         raise ValueError(f"targets must have the shape of x, {list(x.shape)}, got {list(targets.shape)}")
     difference = targets.double().cpu() - x.double().cpu()
-    return Directions(scaled_to(difference, torch.ones(len(x))).float(), "L2", name)
+    return Directions(scaled_to(difference, 1).float(), "L2", name)
 
 
 @analysis
 def nearest_of_other_class(x: Tensor, y: Tensor, pool_x: Tensor, pool_y: Tensor) -> Tensor:
-    """The nearest candidate (in L2) of another class for each example: Tramèr et al. 2017, §4, *legitimate* target.
-
-    Args:
-        x: inputs `[example, *input]`.
-        y: their classes `[example]`.
-        pool_x: candidates `[candidate, *input]`.
-        pool_y: their classes `[candidate]`.
-
-    Returns:
-        Nearest candidates `[example, *input]`.
-
-    Raises:
-        ValueError: if some example has no candidate of another class.
-    """
+    """The nearest candidate (in L2) of another class for each example: Tramèr et al. 2017, §4, *legitimate* target."""
     other = y.cpu()[:, None] != pool_y.cpu()[None, :]
     if not bool(other.any(1).all()):
         raise ValueError(
@@ -133,21 +84,7 @@ def nearest_of_other_class(x: Tensor, y: Tensor, pool_x: Tensor, pool_y: Tensor)
 def random_of_other_label(
     labels: Tensor, pool_x: Tensor, pool_labels: Tensor, *, seed: int = 0, index: Tensor | None = None
 ) -> Tensor:
-    """A random candidate of another predicted class for each example: Tramèr et al. 2017, §4, *random* target.
-
-    Args:
-        labels: predicted class of each example `[example]`.
-        pool_x: candidates `[candidate, *input]`.
-        pool_labels: their predicted classes `[candidate]`.
-        seed: seed of the choice, together with the example's number.
-        index: number of each example; by default 0, 1, ….
-
-    Returns:
-        The chosen candidates `[example, *input]`.
-
-    Raises:
-        ValueError: if some example has no candidate of another class.
-    """
+    """A random candidate of another predicted class for each example: Tramèr et al. 2017, §4, *random* target."""
     other = labels.cpu()[:, None] != pool_labels.cpu()[None, :]
     if not bool(other.any(1).all()):
         only = pool_labels.unique().tolist()
@@ -163,42 +100,16 @@ def random_of_other_label(
 
 @analysis
 def class_directions(clf: Classifier, x: Tensor, targets: Tensor) -> Directions:
-    """Unit L2 directions of steepest increase of a target class's log-odds.
-
-    Args:
-        clf: the classifier.
-        x: inputs `[example, *input]` within the bounds.
-        targets: target classes, int64 `[example]`.
-
-    Returns:
-        The directions, in L2; zero where the gradient is zero.
-
-    Raises:
-        TypeError: as `Classifier.input_gradient`.
-        ValueError: as `Classifier.input_gradient`.
-    """
+    """Unit L2 directions of steepest increase of a target class's log-odds; zero where the gradient is zero."""
     uphill = -clf.input_gradient(x, targets, loss="log_odds")
-    return Directions(scaled_to(uphill, torch.ones(len(x))).float(), "L2", "towards a class")
+    return Directions(scaled_to(uphill, 1).float(), "L2", "towards a class")
 
 
 @analysis
 def gradient_directions(clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
-    """Input gradient of the cross-entropy, up to a positive factor per example.
+    """Input gradient of the log-odds: that of the cross-entropy, up to a positive factor per example.
 
-    With `loss="log_odds"` of `Classifier.input_gradient`, the direction does not vanish where the classifier is
-    confident.
-
-    Args:
-        clf: the classifier.
-        x: inputs `[example, *input]` within the bounds.
-        y: true classes, int64 `[example]`.
-
-    Returns:
-        Directions, float32 `[example, *input]`; zero where the logits do not depend on the input.
-
-    Raises:
-        TypeError: as `Classifier.input_gradient`.
-        ValueError: as `Classifier.input_gradient`.
+    It does not vanish where the classifier is confident, only where the logits do not depend on the input.
     """
     return clf.input_gradient(x, y, loss="log_odds")
 
@@ -206,14 +117,7 @@ def gradient_directions(clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
 def random_directions(shape: torch.Size, index: Tensor, *, seed: int, axis: int = 0) -> Tensor:
     """Isotropic random directions (standard normal vectors), each of which depends on seed, example and axis alone.
 
-    Args:
-        shape: shape of one input.
-        index: number of each example, int64 `[example]`.
-        seed: seed of all examples.
-        axis: number of the direction, for several independent ones per example.
-
-    Returns:
-        Directions, float32 `[example, *input]`.
+    `shape` is that of one input; axes number several independent directions per example.
     """
     size = int(np.prod(shape))
     drawn = np.empty((len(index), size), dtype=np.float32)

@@ -7,12 +7,7 @@ from boundarygeo.classifier import Classifier
 
 
 class FlatInputs:
-    """Inputs of one shape as rows of a matrix, in the memory layout of a module's fast forms.
-
-    Args:
-        clf: the classifier.
-        shape: shape of one input.
-    """
+    """Inputs of one shape as rows of a matrix, in the memory layout of a module's fast forms."""
 
     def __init__(self, clf: Classifier, shape: torch.Size) -> None:
         self._clf, self._shape = clf, shape

@@ -5,21 +5,13 @@ from torch import Tensor
 
 
 def orthogonal_part(v: Tensor, u: Tensor) -> Tensor:
-    r"""Part of each vector that is orthogonal to another: :math:`v - \frac{v^T u}{u^T u} u`, example by example.
+    r"""Part of each vector that is orthogonal to another: :math:`v - \frac{v^T u}{u^T u} u`; v itself where u is zero.
 
     Computed twice, in float64, so that the result is orthogonal up to rounding even if v is nearly parallel to u
     (Gram-Schmidt with re-orthogonalisation).
 
-    Args:
-        v: vectors `[example, *input]`.
-        u: vectors of the same shape; where u is zero, v is returned.
-
-    Returns:
-        Float64 vectors of the same shape.
-
-    Examples:
-        >>> orthogonal_part(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 2.0]]))
-        tensor([[1., 0.]], dtype=torch.float64)
+    >>> orthogonal_part(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 2.0]]))
+    tensor([[1., 0.]], dtype=torch.float64)
     """
     rest, onto = v.double().flatten(1), u.double().flatten(1)
     square = (onto * onto).sum(1, keepdim=True)
@@ -29,44 +21,34 @@ def orthogonal_part(v: Tensor, u: Tensor) -> Tensor:
     return rest.view(v.shape)
 
 
+def like(values: Tensor, v: Tensor) -> Tensor:
+    """One value per example, shaped to be combined with vectors `[example, *input]`."""
+    return values.view(-1, *(1,) * (v.ndim - 1))
+
+
 def norms(v: Tensor) -> Tensor:
     """L2 length of each vector `[example, *input]`, float64 `[example]`."""
     return v.double().flatten(1).norm(dim=1)
 
 
-def scaled_to(v: Tensor, length: Tensor) -> Tensor:
-    """Each vector rescaled to a length; a zero vector stays zero.
-
-    Args:
-        v: vectors `[example, *input]`.
-        length: L2 lengths `[example]`.
-
-    Returns:
-        Float64 vectors of the same shape.
-    """
+def scaled_to(v: Tensor, length: Tensor | float) -> Tensor:
+    """Vectors `[example, *input]` rescaled to one L2 length or one each, in float64; a zero vector stays zero."""
     size = norms(v)
-    factor = torch.where(size > 0, length.double() / size.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
-    return v.double() * factor.view(-1, *(1,) * (v.ndim - 1))
+    wanted = torch.as_tensor(length, dtype=torch.float64)
+    factor = torch.where(size > 0, wanted / size.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+    return v.double() * like(factor, v)
 
 
 def row_space(v: Tensor, *, rcond: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Orthonormal bases of the spans of sets of vectors, by the singular value decomposition.
+    """Orthonormal bases of the spans of sets of vectors `[*set, k, d]`, by the singular value decomposition.
 
-    Args:
-        v: sets of k vectors, the rows of matrices `[*set, k, d]`.
-        rcond: singular values of at most this share of the largest count as rounding; by default max(k, d) times the
-            machine epsilon of the vectors' own dtype, as in `numpy.linalg.matrix_rank`.
+    Returns right singular vectors, largest singular value first, float64 `[*set, min(k, d), d]`, of which the first
+    *rank* are an orthonormal basis and the others zero; singular values `[*set, min(k, d)]`; and ranks `[*set]`.
+    Singular values of at most `rcond` times the largest count as rounding; by default max(k, d) times the machine
+    epsilon of the vectors' own dtype, as in `numpy.linalg.matrix_rank`.
 
-    Returns:
-        Right singular vectors, largest singular value first, float64 `[*set, min(k, d), d]`: the first *rank* are an
-        orthonormal basis, the others are zero; singular values `[*set, min(k, d)]`; ranks, int64 `[*set]`.
-
-    Raises:
-        ValueError: if there are no vectors, or they are not finite.
-
-    Examples:
-        >>> row_space(torch.tensor([[0.0, 3.0], [0.0, -4.0]]))[1:]
-        (tensor([5., 0.], dtype=torch.float64), tensor(1))
+    >>> row_space(torch.tensor([[0.0, 3.0], [0.0, -4.0]]))[1:]
+    (tensor([5., 0.], dtype=torch.float64), tensor(1))
     """
     if v.ndim < 2 or not v.shape[-1] or not v.shape[-2]:
         raise ValueError(f"v must hold vectors [*set, k, d], got {list(v.shape)}")
@@ -79,28 +61,20 @@ def row_space(v: Tensor, *, rcond: float | None = None) -> tuple[Tensor, Tensor,
 
 
 def principal_angles(a: Tensor, b: Tensor, *, rcond: float | None = None) -> Tensor:
-    r"""Principal angles between pairs of subspaces, accurate to rounding both near 0 and near π/2.
+    """Principal angles between pairs of subspaces, accurate to rounding both near 0 and near π/2.
 
     With orthonormal bases A and B, the singular values of :math:`AB^T` are the cosines of the principal angles, and
     those of :math:`B - BA^TA` the sines (the smallest ones if B is larger). A cosine near 1 does not resolve small
     angles (in float64, all below 1e-8 look alike), so angles below π/4 come from the sines, the others from the
     cosines: Knyazev & Argentati 2002, SIAM J. Sci. Comput. 23(6), Algorithm 3.1, as in `scipy.linalg.subspace_angles`.
 
-    Args:
-        a: vectors that span the first subspace of each pair, `[*pair, k1, d]`; they need not be orthonormal.
-        b: vectors that span the second, `[*pair, k2, d]`; leading dimensions are broadcast.
-        rcond: threshold for linear dependence, as in `row_space`.
+    The subspaces are spanned by vectors `[*pair, k1, d]` and `[*pair, k2, d]`, which need not be orthonormal; leading
+    dimensions are broadcast. Angles are in radians, smallest first, float64 `[*pair, min(k1, k2)]`. Subspaces of
+    dimensions r1 and r2 have min(r1, r2) of them; if vectors are dependent (`rcond` as in `row_space`), the rest is
+    NaN.
 
-    Returns:
-        Angles in radians, smallest first, float64 `[*pair, min(k1, k2)]`. Subspaces of dimensions r1 and r2 have
-        min(r1, r2) angles; if vectors are dependent, the rest is NaN.
-
-    Raises:
-        ValueError: if the vectors do not have the same d, or are not finite.
-
-    Examples:
-        >>> principal_angles(torch.eye(3)[:2], torch.tensor([[1.0, 0.0, 1.0]])) / torch.pi
-        tensor([0.2500], dtype=torch.float64)
+    >>> principal_angles(torch.eye(3)[:2], torch.tensor([[1.0, 0.0, 1.0]])) / torch.pi
+    tensor([0.2500], dtype=torch.float64)
     """
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-1]:
         raise ValueError(f"a and b must be vectors [*pair, k, d] of the same d, got {list(a.shape)}, {list(b.shape)}")

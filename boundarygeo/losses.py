@@ -14,16 +14,8 @@ Loss = str | Callable[[Tensor, Tensor], Tensor]
 def true_margin(logits: Tensor, y: Tensor) -> Tensor:
     """Logit of class `y` minus the largest other logit.
 
-    Args:
-        logits: `[example, class]`.
-        y: int64 `[example]`.
-
-    Returns:
-        Margins `[example]`.
-
-    Examples:
-        >>> true_margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
-        tensor([1.])
+    >>> true_margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
+    tensor([1.])
     """
     column = y.long()[:, None]
     others = logits.scatter(1, column, -torch.inf).amax(1)
@@ -33,20 +25,12 @@ def true_margin(logits: Tensor, y: Tensor) -> Tensor:
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     r"""Difference of logits ratio (Croce & Hein 2020, arXiv 2003.01690, eq. 6), invariant to the scale of the logits.
 
-    With the logits in descending order :math:`l_{\pi_1} \ge l_{\pi_2} \ge \dots`, it is
-    :math:`(\max_{c\ne y} l_c - l_y) / (l_{\pi_1} - l_{\pi_3})`: positive where the classifier is wrong. For two classes
-    there is no third logit, and the loss is the numerator.
+    With the logits in descending order :math:`l_{\pi_1} \ge l_{\pi_2} \ge \dots`, it is :math:`(\max_{c\ne y} l_c -
+    l_y) / (l_{\pi_1} - l_{\pi_3})`: positive where the classifier is wrong. For two classes there is no third logit,
+    and the loss is the numerator.
 
-    Args:
-        logits: `[example, class]`.
-        y: classes, int64 `[example]`.
-
-    Returns:
-        Losses `[example]`.
-
-    Examples:
-        >>> dlr(torch.tensor([[4.0, 3.0, 2.0, 0.0]]), torch.tensor([0]))
-        tensor([-0.5000])
+    >>> dlr(torch.tensor([[4.0, 3.0, 2.0, 0.0]]), torch.tensor([0]))
+    tensor([-0.5000])
     """
     return -true_margin(logits, y) / _spread(logits, (2,))
 
@@ -57,17 +41,8 @@ def targeted_dlr(logits: Tensor, y: Tensor, targets: Tensor) -> Tensor:
     It is :math:`(l_t - l_y) / (l_{\pi_1} - \tfrac12(l_{\pi_3} + l_{\pi_4}))`. For fewer than four classes it is the
     numerator: without a fourth logit, the ratio of the most and the least likely of three classes is always -1.
 
-    Args:
-        logits: `[example, class]`.
-        y: true classes, int64 `[example]`.
-        targets: classes to reach, int64 `[example]`.
-
-    Returns:
-        Losses `[example]`.
-
-    Examples:
-        >>> targeted_dlr(torch.tensor([[4.0, 3.0, 2.0, 0.0]]), torch.tensor([0]), torch.tensor([3]))
-        tensor([-1.3333])
+    >>> targeted_dlr(torch.tensor([[4.0, 3.0, 2.0, 0.0]]), torch.tensor([0]), torch.tensor([3]))
+    tensor([-1.3333])
     """
     gain = logits.gather(1, targets.long()[:, None]) - logits.gather(1, y.long()[:, None])
     return gain[:, 0] / _spread(logits, (2, 3)) if logits.shape[1] > 3 else gain[:, 0]
@@ -84,19 +59,11 @@ def _spread(logits: Tensor, ranks: tuple[int, ...]) -> Tensor:
 
 
 def loss_of(logits: Tensor, y: Tensor, loss: Loss) -> Tensor:
-    r"""Loss of each example.
+    r"""Loss of each example: one of `LOSSES`, or a function of `logits` and `y`.
 
-    With :math:`z = \log\sum_{c\ne y} e^{l_c} - l_y`, the cross-entropy is :math:`\log(1 + e^z)`. In this form its
-    gradient points along :math:`\nabla z` even where softmax rounds to 1.
-
-    Args:
-        logits: `[example, class]`.
-        y: classes, int64 `[example]`.
-        loss: `"cross_entropy"`; `"log_odds"`, the z above; `"margin"`, the largest other logit minus the true one; or
-            a function of `logits` and `y`.
-
-    Returns:
-        Losses `[example]`.
+    With :math:`z = \log\sum_{c\ne y} e^{l_c} - l_y`, the "log_odds", the cross-entropy is :math:`\log(1 + e^z)`. In
+    this form its gradient points along :math:`\nabla z` even where softmax rounds to 1. The "margin" is the largest
+    other logit minus the true one.
     """
     if callable(loss):
         return loss(logits, y)

@@ -11,11 +11,7 @@ from boundarygeo.layout import FlatInputs
 class AffinePoints:
     """Points `origin + Σ coefficient · axis` of many lines or planes, normalised for the module.
 
-    Args:
-        clf: the classifier.
-        origin: one origin per line or plane, `[section, *input]`.
-        axes: the axes, each `[section, *input]`.
-        clip: whether points are clipped to the classifier's bounds.
+    Origins and axes are `[section, *input]`, with one section per line or plane.
     """
 
     def __init__(self, clf: Classifier, origin: Tensor, axes: Sequence[Tensor], *, clip: bool) -> None:
@@ -27,15 +23,7 @@ class AffinePoints:
         self._axes = [self._layout.axes(axis) for axis in axes]
 
     def fast(self, section: Tensor, *coefficients: Tensor) -> Tensor:
-        """Points in float32.
-
-        Args:
-            section: line or plane of each point, int64 `[point]` on the classifier's device.
-            *coefficients: one per axis, `[point]`.
-
-        Returns:
-            Normalised points, `[point, *input]`.
-        """
+        """Normalised points in float32, `[point, *input]`, from the section and the coefficients of each, `[point]`."""
         points = self._origin.index_select(0, section)
         for coefficient, axis in zip(coefficients, self._axes, strict=True):
             points.addcmul_(coefficient.float()[:, None], axis.index_select(0, section))
@@ -44,15 +32,7 @@ class AffinePoints:
         return self._layout.inputs(points)
 
     def exact(self, section: Tensor, *coefficients: Tensor) -> Tensor:
-        """Points in float64, from the origin and axes before normalisation.
-
-        Args:
-            section: line or plane of each point, int64 `[point]` on the classifier's device.
-            *coefficients: one per axis, float64 `[point]`.
-
-        Returns:
-            Normalised points, float64 `[point, *input]`.
-        """
+        """The same points in float64, from the origin and axes before normalisation."""
         where = section.cpu()
         points, *axes = (given[where].to(self._clf.device).double() for given in self._given)
         column = (-1, *(1,) * (points.ndim - 1))

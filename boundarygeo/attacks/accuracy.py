@@ -106,9 +106,6 @@ def accuracy_curve(
             `restarts` of `boundarygeo.apgd`; `queries` of `boundarygeo.square`; `steps`, `queries` and `restarts` of
             `boundarygeo.strongest`; FGSM has none.
 
-    Returns:
-        The curve.
-
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind, or a setting is unknown.
         ValueError: if an argument or the module's output is invalid.
@@ -136,10 +133,8 @@ def accuracy_curve(
 def _shares(correct: Tensor) -> dict[str, Tensor]:
     """Share of the examples that are right at each size, and the ends of its interval, float64 `[eps]`."""
     estimates = [share(int(right.sum()), correct.shape[1]) for right in correct]
-    return {
-        name: torch.tensor([getattr(estimate, of) for estimate in estimates], dtype=torch.float64)
-        for name, of in (("accuracy", "value"), ("low", "low"), ("high", "high"))
-    }
+    rows = torch.tensor([(one.value, one.low, one.high) for one in estimates], dtype=torch.float64)
+    return dict(zip(("accuracy", "low", "high"), rows.T.contiguous(), strict=True))
 
 
 def _right_under_fgsm(
@@ -167,12 +162,7 @@ def _right_under_fgsm(
 
 
 def _right_under(
-    search: Callable[..., AdversarialExamples],
-    clf: Classifier,
-    x: Tensor,
-    y: Tensor,
-    sizes: list[float],
-    index: Tensor,
+    search: Callable[..., AdversarialExamples], clf: Classifier, x: Tensor, y: Tensor, sizes: list[float], index: Tensor
 ) -> Tensor:
     """Whether each example is right at each size, `[eps, example]`: only those that still are, are attacked again."""
     right = clf.predict(x).eq(y.cpu())

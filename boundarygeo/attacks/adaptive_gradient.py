@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
-from boundarygeo.attacks.norms import like, project, random_in_ball, steepest
+from boundarygeo.attacks.norms import project, random_in_ball, steepest
 from boundarygeo.checks import check_choice, check_count, check_eps
 from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
+from boundarygeo.linalg import like
 from boundarygeo.losses import dlr, loss_of, targeted_dlr
 
 _MOMENTUM = 0.75  # α: share of the step in the gradient's direction; the rest goes on as before
@@ -48,9 +49,9 @@ def apgd(
 
     Projected gradient ascent with momentum whose steps begin at 2 ε. At checkpoints that grow denser, the step of an
     example is halved, and its search goes on from the best point so far, if at most three quarters of the steps since
-    the last checkpoint raised its loss, or neither its step nor its largest loss has changed since then. No step size
-    is to be chosen. Where the paper and its authors' code differ (both conditions at the first checkpoint, "at most"),
-    the code is followed.
+    the last checkpoint raised its loss, or neither its step nor its largest loss has changed since then. No step
+    size needs to be chosen. Where the paper and its authors' code differ (both conditions at the first checkpoint, "at
+    most"), the code is followed.
 
     An example stops at its first success, and one that is misclassified to begin with is left as it is: found,
     distance 0. Random starts are decided by (seed, index of the example, restart): results do not depend on the batch
@@ -75,8 +76,8 @@ def apgd(
         The adversarial examples; where none was found, the point with the largest loss.
 
     Raises:
-        TypeError: as `attack_examples`.
-        ValueError: as `attack_examples`, or if a setting is out of its range.
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument is out of its range, or the module's output is invalid.
     """
     radius = check_eps(eps)
     check_count(steps, "steps")
@@ -88,16 +89,7 @@ def apgd(
         return _search(ascent, inputs, classes, numbers, lambda _: classes[:, None].expand(-1, restarts))
 
     return attack_examples(
-        clf,
-        x,
-        y,
-        search,
-        attack="apgd",
-        norm=norm,
-        eps=radius,
-        seed=seed,
-        index=index,
-        progress=progress,
+        clf, x, y, search, attack="apgd", norm=norm, eps=radius, seed=seed, index=index, progress=progress
     )
 
 
@@ -140,8 +132,8 @@ def apgd_targeted(
         The adversarial examples; where none was found, the point with the largest loss.
 
     Raises:
-        TypeError: as `attack_examples`.
-        ValueError: as `attack_examples`, or if a setting is out of its range.
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument is out of its range, or the module's output is invalid.
     """
     radius = check_eps(eps)
     for name, value in (("steps", steps), ("target_count", target_count), ("restarts", restarts)):
@@ -156,16 +148,7 @@ def apgd_targeted(
         return _search(ascent, inputs, classes, numbers, others)
 
     return attack_examples(
-        clf,
-        x,
-        y,
-        search,
-        attack="apgd_targeted",
-        norm=norm,
-        eps=radius,
-        seed=seed,
-        index=index,
-        progress=progress,
+        clf, x, y, search, attack="apgd_targeted", norm=norm, eps=radius, seed=seed, index=index, progress=progress
     )
 
 
@@ -184,41 +167,23 @@ class _Ascent:
 
 @dataclass
 class _Climbers:
-    """The examples that a search has not finished with, one row each.
+    """The examples that a search has not finished with, one row each."""
 
-    Attributes:
-        row: which row of the batch it is.
-        origin: the input.
-        classes: true classes.
-        targets: classes to reach, for goals that have them.
-        points: where the search is.
-        former: where it was one step before.
-        uphill: gradients at the points.
-        loss: losses at the points.
-        best: points with the largest loss so far.
-        best_uphill: gradients there.
-        best_loss: losses there.
-        checked: losses there at the last checkpoint.
-        stride: lengths of the next step, in the norm.
-        rises: how many steps since the last checkpoint raised the loss.
-        halved: whether the last checkpoint halved the step.
-    """
-
-    row: Tensor
-    origin: Tensor
-    classes: Tensor
-    targets: Tensor
-    points: Tensor
-    former: Tensor
-    uphill: Tensor
-    loss: Tensor
-    best: Tensor
-    best_uphill: Tensor
-    best_loss: Tensor
-    checked: Tensor
-    stride: Tensor
-    rises: Tensor
-    halved: Tensor
+    row: Tensor  # which row of the batch it is
+    origin: Tensor  # the input
+    classes: Tensor  # true classes
+    targets: Tensor  # classes to reach, for goals that have them
+    points: Tensor  # where the search is
+    former: Tensor  # where it was one step before
+    uphill: Tensor  # gradients at the points
+    loss: Tensor  # losses at the points
+    best: Tensor  # points with the largest loss so far
+    best_uphill: Tensor  # gradients there
+    best_loss: Tensor  # losses there
+    checked: Tensor  # losses there at the last checkpoint
+    stride: Tensor  # lengths of the next step, in the norm
+    rises: Tensor  # how many steps since the last checkpoint raised the loss
+    halved: Tensor  # whether the last checkpoint halved the step
 
     @classmethod
     def at(cls, starts: Tensor, origin: Tensor, classes: Tensor, targets: Tensor, stride: float) -> "_Climbers":
@@ -254,7 +219,7 @@ def _search(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One search after another, for the examples that none has succeeded for: points, labels there, and successes.
 
-    `targets_of` gives the targets of each search `[example, search]` from the logits of the inputs.
+    From the logits of the inputs, `targets_of` gives the targets of each search, `[example, search]`.
     """
     points, logits = inputs.clone(), ascent.session.evaluate(inputs)
     labels = logits.argmax(1)

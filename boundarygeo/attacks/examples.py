@@ -26,8 +26,8 @@ class AdversarialExamples(Result):
     """What an attack found. An attack that fails on an example is a result, too: `found` is False there.
 
     Attributes:
-        x_adv: perturbed inputs within the bounds, float32 `[example, *input]`; where the attack failed, the best
-            try (FGSM, PGD) or the input itself (minimal norm).
+        x_adv: perturbed inputs within the bounds, float32 `[example, *input]`; where the attack failed, its best try,
+            or the input itself (minimal norm, strongest).
         found: whether the label is what the attack wants: another than the true class, or the target; bool
             `[example]`.
         predicted: class predicted at `x_adv`, int64 `[example]`.
@@ -36,7 +36,7 @@ class AdversarialExamples(Result):
         true_labels: int64 `[example]`.
         targets: the classes to be reached, int64 `[example]`, or None if any other class is a success.
         index: number of each example, int64 `[example]`: decides its random starts.
-        attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
+        attack: name of the attack, e.g. `"pgd"`.
         norm: `"l2"` or `"linf"`.
         eps: largest norm allowed, in input units, or None without limit.
     """
@@ -70,26 +70,8 @@ def attack_examples(
 ) -> AdversarialExamples:
     """Check the problem, run an attack's search batch by batch, and put the result together.
 
-    Args:
-        clf: the classifier.
-        x: inputs `[example, *input]` within the bounds.
-        y: true classes, int64 `[example]`.
-        search: what the attack does with one batch.
-        attack: name of the attack.
-        norm: `"l2"` or `"linf"`.
-        eps: largest norm allowed, or None.
-        targets: classes to be reached, int64 `[example]`; the search is given these, and otherwise `y`.
-        resolved: arguments of the attack whose value was worked out, for the record.
-        seed: seed of the random starts, or None where nothing is drawn.
-        index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show a progress bar after two seconds.
-
-    Returns:
-        The adversarial examples.
-
-    Raises:
-        TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is invalid.
+    With `targets`, these are given to the search instead of `y`. `resolved` holds arguments of the attack whose value
+    was worked out, for the record; `seed` is None where nothing is drawn.
     """
     check_choice(norm, "norm", NORMS)
     clf.check_inputs(x)

@@ -42,12 +42,9 @@ def fgsm(
         index: number of each example, by which the result names them; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The adversarial examples.
-
     Raises:
-        TypeError: as `attack_examples`.
-        ValueError: as `attack_examples`, or if `eps` is negative or not finite.
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument is out of its range, or the module's output is invalid.
     """
     radius = check_eps(eps)
     targeted = targets is not None
@@ -64,14 +61,5 @@ def fgsm(
         return points, labels, (labels == classes) == targeted
 
     return attack_examples(
-        clf,
-        x,
-        y,
-        search,
-        attack="fgsm",
-        norm=norm,
-        eps=radius,
-        targets=targets,
-        index=index,
-        progress=progress,
+        clf, x, y, search, attack="fgsm", norm=norm, eps=radius, targets=targets, index=index, progress=progress
     )

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
-from boundarygeo.attacks.norms import dual_length, length, like, project, steepest, to_half_space
+from boundarygeo.attacks.norms import dual_length, length, project, steepest, to_half_space
 from boundarygeo.checks import check_count, check_eps
 from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import random_directions
 from boundarygeo.evaluation import Session, analysis
+from boundarygeo.linalg import like
 from boundarygeo.losses import true_margin
 
 _CANDIDATES = 10  # classes whose boundaries are linearised at the input, as in DeepFool
@@ -28,21 +29,17 @@ _TINY = 1e-12  # keeps quotients finite where a gradient is zero
 class _Round:
     """One search: where it starts, how long it is, and how its ball and its steps shrink.
 
-    Attributes:
-        rank: start on the linearised boundary of the class with this rank, by distance; or None.
-        noise: start at the nearest point met so far, moved at random by so many of its distances; where rank is None.
-        steps: points looked at.
-        change: first and last share by which the radius of the ball changes.
-        stride: first and last step, in radii.
-        steepest: whether steps are the steepest in the norm: in L∞, along the gradient's sign. Else they are along the
-            gradient, and a step of 1 has the length of the ball's diagonal: finer where the boundary is smooth.
+    It starts on the linearised boundary of the class with a rank, by distance; or, without rank, at the nearest point
+    met so far, moved at random by `noise` of its distances. Steps are the steepest in the norm (in L∞, along the
+    gradient's sign), or else along the gradient, where a step of 1 has the length of the ball's diagonal: finer where
+    the boundary is smooth.
     """
 
     rank: int | None
     noise: float
-    steps: int
-    change: tuple[float, float]
-    stride: tuple[float, float]
+    steps: int  # points looked at
+    change: tuple[float, float]  # first and last share by which the radius of the ball changes
+    stride: tuple[float, float]  # first and last step, in radii
     steepest: bool
 
 
@@ -103,11 +100,11 @@ def minimal_norm(
     each round, steps against the gradient of the margin stay inside a ball round the input, and inside the bounds. The
     ball shrinks where the point is adversarial and grows where it is not, as in DDN (Rony et al. 2019, arXiv
     1811.09600) and FMN (Pintor et al. 2021, arXiv 2102.12827); its changes and the steps get smaller until the round
-    ends. What decides, most of all for robust networks, are the starts:
+    ends. What matters most, above all for robust networks, is where they start:
 
     1. on the boundary to the nearest class, linearised at the input as in DeepFool (Moosavi-Dezfooli et al. 2016, arXiv
        1511.04599), but exactly inside the bounds; then at the nearest point met;
-    2. then, in turn: six times far from the nearest point met so far at random, by 4 to 32 of its distances, cut off at
+    2. then, in turn: six times at the nearest point met so far, moved at random by 4 to 32 times its distance and into
        the bounds; close to that point; and on the boundary to the next of ten classes.
 
     After each search close to it, the nearest point is moved onto the boundary that is linearised there, which makes it
@@ -125,18 +122,14 @@ def minimal_norm(
         y: true classes, int64 `[example]`.
         norm: `"l2"` or `"linf"`.
         steps: number of forward passes per example, at least 4.
-        eps: longest perturbation to accept, in input units: where none that is as short is found, `found` is
-            False.
+        eps: longest perturbation to accept, in input units; where only longer ones are met, `found` is False.
         seed: seed of the random starts.
         index: number of each example, which decides its random starts; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The adversarial examples.
-
     Raises:
-        TypeError: as `attack_examples`.
-        ValueError: as `attack_examples`, or if `steps` or `eps` is out of its range.
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument is out of its range, or the module's output is invalid.
     """
     check_count(steps, "steps", least=4)
     limit = math.inf if eps is None else check_eps(eps, "eps")
@@ -154,27 +147,12 @@ def minimal_norm(
         return points, labels, found
 
     return attack_examples(
-        clf,
-        x,
-        y,
-        search,
-        attack="minimal_norm",
-        norm=norm,
-        eps=eps,
-        seed=seed,
-        index=index,
-        progress=progress,
+        clf, x, y, search, attack="minimal_norm", norm=norm, eps=eps, seed=seed, index=index, progress=progress
     )
 
 
 class _Nearest:
-    """The nearest misclassified points met so far.
-
-    Attributes:
-        points: those points; where there is none, the last one looked at.
-        labels: classes predicted there.
-        distance: their distance from the inputs; inf where there is none.
-    """
+    """The nearest misclassified points met so far; where there is none, the last one looked at, at distance inf."""
 
     def __init__(self, session: Session, inputs: Tensor, classes: Tensor, norm: Norm) -> None:
         self.session, self.inputs, self.classes = session, inputs, classes
@@ -193,14 +171,7 @@ class _Nearest:
         return width if self.norm == "linf" else width * math.sqrt(self.inputs[0].numel())
 
     def look(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keep what is nearer.
-
-        Args:
-            points: `[batch, *input]`.
-
-        Returns:
-            Margins at the points (negative: misclassified), the gradients downhill, and the points' distances.
-        """
+        """Keep what is nearer; returns margins (negative: misclassified), downhill gradients and distances."""
         logits, downhill = self.session.differentiate(points, self.classes, "margin")
         seen, margin = logits.argmax(1), true_margin(logits, self.classes)
         size = length(points - self.inputs, self.norm)
@@ -214,9 +185,8 @@ class _Nearest:
 def _class_starts(session: Session, inputs: Tensor, classes: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
     """Go to the linearised boundaries of the most likely classes.
 
-    Returns:
-        Predicted labels `[batch]`; perturbations to the boundaries of those examples that are classified correctly, the
-        nearest first and those out of reach last, `[live, rank, *input]`; and which these are, int64 `[live]`.
+    Returns predicted labels `[batch]`; perturbations to the boundaries, for the examples classified correctly, nearest
+    first and those out of reach last, `[live, rank, *input]`; and which examples these are, int64 `[live]`.
     """
     top = min(_CANDIDATES, session.num_classes)
     logits, order, gradients = session.differentiate_top(inputs, top)

@@ -8,6 +8,7 @@ from torch import Tensor
 from boundarygeo.choices import NORMS as NORMS
 from boundarygeo.choices import Norm
 from boundarygeo.directions import random_directions
+from boundarygeo.linalg import like
 
 _NEWTON_STEPS = 50  # it takes three to ten; each step that is not the last saturates another coordinate
 _ROUNDING = 1e-5
@@ -26,15 +27,7 @@ def dual_length(gradient: Tensor, norm: Norm) -> Tensor:
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """The step of norm 1 along which a linear function with this gradient grows fastest.
-
-    Args:
-        gradient: gradients `[batch, *input]`, of any scale.
-        norm: `"l2"` or `"linf"`.
-
-    Returns:
-        Steps of the same shape; zero where the gradient is zero.
-    """
+    """The step of norm 1 along which a linear function with this gradient grows fastest; zero for a zero gradient."""
     if norm == "linf":
         return gradient.sign()
     scaled = gradient / like(_largest(gradient), gradient)  # squares of small gradients would underflow
@@ -52,18 +45,7 @@ def project(delta: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
 
 
 def random_in_ball(shape: torch.Size, index: Tensor, norm: Norm, *, seed: int, draw: int) -> Tensor:
-    """Points drawn uniformly from the unit ball, each decided by seed, example and draw alone.
-
-    Args:
-        shape: shape of one input.
-        index: number of each example, int64 `[example]`.
-        norm: `"l2"` or `"linf"`.
-        seed: seed of all examples.
-        draw: which of several independent points of an example.
-
-    Returns:
-        Points, float32 `[example, *input]`.
-    """
+    """Points drawn uniformly from the unit ball, float32 `[example, *input]`, by seed, example and draw alone."""
     if norm == "linf":  # the distribution function of a normal variable is uniform
         return torch.erf(random_directions(shape, index, seed=seed, axis=draw) / math.sqrt(2))
     # The first d coordinates of a uniform point of the sphere in d + 2 dimensions are uniform in the ball.
@@ -93,23 +75,13 @@ class DrawnOnce:
 def to_half_space(
     x: Tensor, normal: Tensor, gain: Tensor, norm: Norm, bounds: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    r"""The smallest perturbation inside the bounds that reaches a half-space.
+    r"""The smallest perturbation inside the bounds that reaches a half-space, and whether any does, bool `[batch]`.
 
-    Solves :math:`\min \|\delta\|` such that :math:`n^T\delta \ge c` and :math:`x + \delta` is within the bounds. The
-    solution is :math:`\delta_i = \mathrm{sign}(n_i)\min(t s_i, r_i)` with :math:`s_i = |n_i|` (L2) or 1 (L∞), and the
-    room :math:`r_i` to the bound; Newton's method finds the t at which the concave, piecewise linear
-    :math:`n^T\delta(t)` reaches c, exactly and from below.
-
-    Args:
-        x: points within the bounds `[batch, *input]`.
-        normal: normals n of the half-spaces, of the same shape.
-        gain: how far, c, in units of n, `[batch]`; where it is not positive, the perturbation is zero.
-        norm: `"l2"` or `"linf"`.
-        bounds: lowest and highest value of an input.
-
-    Returns:
-        Perturbations `[batch, *input]`, and whether the half-space can be reached, bool `[batch]`. Where it cannot,
-        the perturbation goes as far as the bounds allow.
+    Solves :math:`\min \|\delta\|` such that :math:`n^T\delta \ge c`, the `gain` (zero where it is negative), and
+    :math:`x + \delta` is within the bounds. The solution is :math:`\delta_i = \mathrm{sign}(n_i)\min(t s_i, r_i)` with
+    :math:`s_i = |n_i|` (L2) or 1 (L∞), and the room :math:`r_i` to the bound; Newton's method finds the t at which the
+    concave, piecewise linear :math:`n^T\delta(t)` reaches c, exactly and from below. Where none reaches the half-space,
+    the perturbation goes as far as the bounds allow.
     """
     scale = _largest(normal)
     flat = normal.flatten(1) / scale[:, None]
@@ -135,8 +107,3 @@ def _largest(v: Tensor) -> Tensor:
     """Largest absolute coordinate of each vector, `[batch]`, 1 for a zero vector."""
     largest = v.flatten(1).abs().amax(1)
     return torch.where(largest > 0, largest, 1.0)
-
-
-def like(values: Tensor, v: Tensor) -> Tensor:
-    """One value per example, shaped to be combined with vectors `[batch, *input]`."""
-    return values.view(-1, *(1,) * (v.ndim - 1))

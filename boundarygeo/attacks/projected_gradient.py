@@ -60,12 +60,9 @@ def pgd(
         draw: draws the random starts, called as `random_in_ball`; a `DrawnOnce` shares them between several attacks.
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The adversarial examples.
-
     Raises:
-        TypeError: as `attack_examples`.
-        ValueError: as `attack_examples`, or if a setting is out of its range.
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument is out of its range, or the module's output is invalid.
     """
     radius = check_eps(eps)
     check_settings(steps=steps, step_size=step_size, restarts=restarts, random_start=random_start)
@@ -143,17 +140,7 @@ def pgd(
 def check_settings(
     *, steps: int = 1, step_size: float | None = None, restarts: int = 1, random_start: bool = True
 ) -> None:
-    """Refuse settings of PGD that are out of their range.
-
-    Args:
-        steps: as in `pgd`.
-        step_size: as in `pgd`.
-        restarts: as in `pgd`.
-        random_start: as in `pgd`.
-
-    Raises:
-        ValueError: if one is.
-    """
+    """Refuse settings of `pgd` that are out of their range."""
     check_count(steps, "steps")
     check_count(restarts, "restarts")
     if step_size is not None:

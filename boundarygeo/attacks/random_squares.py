@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks.examples import AdversarialExamples, attack_examples
-from boundarygeo.attacks.norms import length, like, random_in_ball
+from boundarygeo.attacks.norms import length, random_in_ball
 from boundarygeo.checks import check_count, check_eps
 from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import Session, analysis
+from boundarygeo.linalg import like
 from boundarygeo.losses import true_margin
 
 _SHARE = 0.8  # of the pixels that the first squares cover, as in AutoAttack
@@ -43,8 +44,8 @@ def square(
     In L∞ a perturbation is ±ε everywhere, at first in vertical stripes, and each query gives one random square a new
     sign per channel. In L2 each query moves the perturbation of one random square into another, as a bump and a dent.
     What does not raise the margin of the true class is kept. The squares become smaller with the number of queries,
-    by AutoAttack's schedule. Since it uses no gradient, it is a check of attacks that do: where it finds more than
-    they, gradients are masked; it is the weaker attack otherwise.
+    by AutoAttack's schedule. Without gradients, it is a check of attacks that use them: where it finds more, gradients
+    are masked; otherwise it is the weaker attack.
 
     An example stops at its first success, and one that is misclassified to begin with is left as it is: found,
     distance 0. Random draws are decided by (seed, index of the example, query): results do not depend on the batch
@@ -66,8 +67,8 @@ def square(
         The adversarial examples; where none was found, the point with the smallest margin.
 
     Raises:
-        TypeError: as `attack_examples`.
-        ValueError: as `attack_examples`, or if a setting is out of its range.
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument is out of its range, or the module's output is invalid.
     """
     radius = check_eps(eps)
     check_count(queries, "queries")
@@ -112,16 +113,7 @@ def square(
         return points, labels, found
 
     return attack_examples(
-        clf,
-        x,
-        y,
-        search,
-        attack="square",
-        norm=norm,
-        eps=radius,
-        seed=seed,
-        index=index,
-        progress=progress,
+        clf, x, y, search, attack="square", norm=norm, eps=radius, seed=seed, index=index, progress=progress
     )
 
 
@@ -182,7 +174,7 @@ def _tiles(images: Tensor, radius: float, draws: Tensor) -> Tensor:
 
 
 def _transfer(delta: Tensor, radius: float, draws: Tensor, query: int) -> Tensor:
-    """What a perturbation has in one rectangle, moved into another and mixed there with a bump and a dent.
+    """Move what a perturbation has in one rectangle into another, and mix it there with a bump and a dent.
 
     The length that the bounds had cut off is spent, too (Algorithm 3 of the paper).
     """
@@ -214,7 +206,7 @@ def _bumps(height: int, width: int, draws: Tensor) -> Tensor:
 
 
 def _bump(height: int, width: int) -> Tensor:
-    """A pyramid of flat rectangles, the n-th of the height 1/n² from outside."""
+    """A pyramid of flat rectangles, of which the n-th from the middle is 1/n² high."""
     down, along = ((torch.arange(size) - size // 2).abs() for size in (height, width))
     rank = torch.maximum(down[:, None], along)  # 0 in the middle
     steps = 1 / torch.arange(1, max(height, width) // 2 + 2).square()

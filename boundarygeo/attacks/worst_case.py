@@ -10,13 +10,13 @@ from torch import Tensor
 from boundarygeo.attacks.adaptive_gradient import apgd, apgd_targeted
 from boundarygeo.attacks.examples import AdversarialExamples
 from boundarygeo.attacks.minimum_norm import minimal_norm
-from boundarygeo.attacks.norms import like
 from boundarygeo.attacks.random_squares import square
 from boundarygeo.checks import check_count, check_eps
 from boundarygeo.choices import Norm
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
+from boundarygeo.linalg import like
 
 
 @analysis
@@ -60,8 +60,8 @@ def strongest(
         attacks.
 
     Raises:
-        TypeError: as `attack_examples`.
-        ValueError: as `attack_examples`, or if a setting is out of its range.
+        TypeError: if `x` or `y` is not a tensor of the right kind.
+        ValueError: if an argument is out of its range, or the module's output is invalid.
     """
     radius = check_eps(eps)
     for name, value in (("steps", steps), ("queries", queries), ("restarts", restarts)):
@@ -106,7 +106,7 @@ def strongest(
 def _in_one_batch(clf: Classifier, count: int) -> Classifier:
     """The classifier with a batch for so many examples.
 
-    To find the fastest size by trying out would cost more than it gains where a batch takes thousands of passes.
+    Trying out which size is fastest would cost more than it gains where a batch takes thousands of passes.
     """
     whole = clf.with_batch_size(count)
     whole.counts = clf.counts

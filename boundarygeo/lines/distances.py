@@ -9,9 +9,9 @@ from torch import Tensor
 
 from boundarygeo.checks import check_count, check_positive
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import Session, analysis
-from boundarygeo.lines.rays import resolve_direction
+from boundarygeo.lines.rays import prepare
 from boundarygeo.points import AffinePoints
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, median, share
@@ -106,11 +106,7 @@ def boundary_distance(
         ValueError: if an argument is out of range.
     """
     tolerance = check_reach(max_distance, scan, tolerance)
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    numbers = numbers_of(index, len(x))
-    provenance = clf.record()
-    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    directions, numbers, provenance = prepare(clf, x, y, direction, seed=seed, index=index)
     vectors = directions.vectors.detach().float().cpu()
     valid = vectors.flatten(1).any(1)
     with clf.session(x, y) as session:
@@ -139,19 +135,7 @@ def boundary_distance(
 
 
 def check_reach(max_distance: float, scan: int, tolerance: float | None) -> float:
-    """Raise if settings of the search are out of range.
-
-    Args:
-        max_distance: as in `boundary_distance`.
-        scan: as in `boundary_distance`.
-        tolerance: as in `boundary_distance`.
-
-    Returns:
-        The tolerance.
-
-    Raises:
-        ValueError: if a setting is out of range.
-    """
+    """Check the settings of a search along rays; returns the tolerance."""
     check_positive(max_distance, "max_distance")
     check_count(scan, "scan")
     return check_positive(1e-6 * max_distance if tolerance is None else tolerance, "tolerance")

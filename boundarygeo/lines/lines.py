@@ -8,9 +8,10 @@ from torch import Tensor
 
 from boundarygeo.checks import check_count
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import analysis
-from boundarygeo.lines.rays import reach, resolve_direction
+from boundarygeo.linalg import like
+from boundarygeo.lines.rays import prepare, reach
 from boundarygeo.points import AffinePoints
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, share
@@ -55,29 +56,13 @@ class LogitLines(Result):
         return self.logits.argmax(2)
 
     def accuracy(self, point: int) -> Estimate:
-        """Share of the examples that are classified correctly at a point, with its 95 % interval.
-
-        Args:
-            point: position of the point; -1 is the last.
-
-        Returns:
-            The estimate.
-        """
+        """Share of the examples classified correctly at a point (-1: the last), with its 95 % interval."""
         correct = self.logits[:, point].argmax(1) == self.true_labels
         return share(int(correct.sum()), len(correct))
 
     def inputs(self, example: int, points: Tensor) -> Tensor:
-        """The inputs at some points of a line, as the classifier saw them before normalisation.
-
-        Args:
-            example: position of the example.
-            points: positions of the points, int64 `[n]`.
-
-        Returns:
-            Inputs, float32 `[n, *input]`.
-        """
-        t = self.t[points].float().view(-1, *(1,) * (self.origin.ndim - 1))
-        inputs = self.origin[example] + t * self.direction[example]
+        """Inputs at some points (int64 `[n]`) of one line, before normalisation: float32 `[n, *input]`."""
+        inputs = self.origin[example] + like(self.t[points].float(), self.origin) * self.direction[example]
         return inputs.clamp(*self.bounds) if self.clip else inputs
 
 
@@ -120,11 +105,7 @@ def logit_lines(
     """
     low, high = reach(extent)
     check_count(points, "points", least=2)
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    numbers = numbers_of(index, len(x))
-    provenance = clf.record()
-    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    directions, numbers, provenance = prepare(clf, x, y, direction, seed=seed, index=index)
     vectors = directions.vectors.detach().float().cpu()
     t = torch.linspace(low, high, points, dtype=torch.float64)
     rows: list[Tensor] = []

@@ -1,58 +1,36 @@
-"""Checked directions and extents, for lines and distances."""
+"""What all measurements along lines begin with: checked examples, directions and extents."""
+
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, named_directions
+from boundarygeo.directions import Directions, named_directions, numbers_of
 from boundarygeo.linalg import norms
+from boundarygeo.results import Provenance
 
 
-def resolve_direction(
+def prepare(
     clf: Classifier,
     x: Tensor,
     y: Tensor,
     direction: str | Tensor | Directions,
     *,
     seed: int,
-    index: Tensor,
-) -> Directions:
-    """Directions by name, from a tensor, or given as `Directions`, checked against the inputs.
-
-    Args:
-        clf: the classifier.
-        x: inputs `[example, *input]`.
-        y: true classes, int64 `[example]`.
-        direction: a name (see `boundarygeo.directions.named_directions`), vectors `[example, *input]`, or directions.
-        seed: seed of random directions.
-        index: number of each example.
-
-    Returns:
-        The directions.
-
-    Raises:
-        TypeError: if `direction` is of another type.
-        ValueError: if it has the wrong shape, is not finite, or is a tensor with a zero vector.
-    """
+    index: Sequence[int] | Tensor | None,
+) -> tuple[Directions, Tensor, Callable[..., Provenance]]:
+    """Check the examples and start the record: their directions, their numbers, and `Classifier.record`'s function."""
+    clf.check_inputs(x)
+    clf.check_labels(y, len(x))
+    numbers = numbers_of(index, len(x))
+    provenance = clf.record()
     if isinstance(direction, str):
-        return named_directions(clf, x, y, direction, seed=seed, index=index)
-    return given_directions(direction, x)
+        return named_directions(clf, x, y, direction, seed=seed, index=numbers), numbers, provenance
+    return _given(direction, x), numbers, provenance
 
 
-def given_directions(direction: Tensor | Directions, x: Tensor) -> Directions:
-    """Directions from a tensor or `Directions`, checked against the inputs; float64 stays float64.
-
-    Args:
-        direction: vectors `[example, *input]`, or `Directions`, of which some may be zero.
-        x: inputs `[example, *input]`.
-
-    Returns:
-        The directions.
-
-    Raises:
-        TypeError: if `direction` is neither, or its vectors are not floats.
-        ValueError: if it has the wrong shape, is not finite, or is a tensor with a zero vector.
-    """
-    named = isinstance(direction, Directions)
+def _given(direction: Tensor | Directions, x: Tensor) -> Directions:
+    """Directions checked against the inputs; they may be zero, plain vectors must not. Float64 stays float64."""
     vectors = direction.vectors if isinstance(direction, Directions) else direction
     if not isinstance(vectors, Tensor) or not vectors.dtype.is_floating_point:
         got = f"a tensor of {vectors.dtype}" if isinstance(vectors, Tensor) else type(vectors).__name__
@@ -61,24 +39,16 @@ def given_directions(direction: Tensor | Directions, x: Tensor) -> Directions:
         raise ValueError(f"direction must have the shape of x, {list(x.shape)}, got {list(vectors.shape)}")
     if not bool(vectors.isfinite().all()):
         raise ValueError("direction must be finite, got NaN or infinity")
+    if isinstance(direction, Directions):
+        return direction
     zero = int((norms(vectors) == 0).sum())
-    if zero and not named:
+    if zero:
         raise ValueError(f"direction must not be zero, got {zero} vectors of length zero")
-    return direction if isinstance(direction, Directions) else Directions(vectors, "lengths of the direction", "given")
+    return Directions(vectors, "lengths of the direction", "given")
 
 
 def reach(extent: float | tuple[float, float]) -> tuple[float, float]:
-    """Ends of a line: ±extent, or (low, high).
-
-    Args:
-        extent: a positive number, or (low, high).
-
-    Returns:
-        Low and high.
-
-    Raises:
-        ValueError: if low is not below high, or one is not finite.
-    """
+    """Ends of a line from ±extent or (low, high)."""
     low, high = (-extent, extent) if isinstance(extent, int | float) else extent
     if not (-float("inf") < low < high < float("inf")):
         raise ValueError(f"extent must be a positive number or (low, high) with low < high, got {extent}")

@@ -15,6 +15,7 @@ from boundarygeo.checks import check_choice, check_count
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
+from boundarygeo.linalg import like
 from boundarygeo.results import Provenance, Result, array
 from boundarygeo.results.statistics import mean, share
 
@@ -22,19 +23,12 @@ KINDS = ("any", "same", "different")
 
 
 class Pairs(NamedTuple):
-    """Examples in pairs.
+    """Examples in pairs."""
 
-    Attributes:
-        x1: first example of each pair, `[pair, *input]`.
-        y1: its class, int64 `[pair]`.
-        x2: second example, `[pair, *input]`.
-        y2: its class, int64 `[pair]`.
-    """
-
-    x1: Tensor
-    y1: Tensor
-    x2: Tensor
-    y2: Tensor
+    x1: Tensor  # first examples, `[pair, *input]`
+    y1: Tensor  # their classes, int64 `[pair]`
+    x2: Tensor  # second examples, `[pair, *input]`
+    y2: Tensor  # their classes, int64 `[pair]`
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -93,17 +87,7 @@ class SegmentCurves(Result):
         return (self.predicted != self.y1[:, None]) & (self.predicted != self.y2[:, None])
 
     def select(self, which: Tensor) -> "SegmentCurves":
-        """The curves of some of the pairs.
-
-        Args:
-            which: positions (or a mask) of the pairs, e.g. `curves.same`.
-
-        Returns:
-            Their curves, with new intervals.
-
-        Raises:
-            ValueError: if no pair is selected.
-        """
+        """The curves of some pairs, given by positions or a mask (e.g. `curves.same`), with new intervals."""
         return _curves(
             self.provenance,
             self.lam,
@@ -142,9 +126,6 @@ def segment_curves(
         index: number of each pair; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The curves.
-
     Raises:
         TypeError: if an input is not a float tensor, or a class not an integer.
         ValueError: if shapes, ranges or the module's output are invalid.
@@ -173,7 +154,7 @@ def segment_curves(
     def work(start: int, stop: int) -> None:
         number = torch.arange(start, stop)
         pair, weight = number // points, lam[number % points].float()
-        column = weight.view(-1, *(1,) * (x1.ndim - 1))
+        column = like(weight, x1)
         inputs = column * first[pair] + (1 - column) * second[pair]
         logits, gradient = session.differentiate(inputs, classes[0][pair], "cross_entropy")
         # The loss is linear in the two targets, and so is its gradient; one target needs no second pass.
@@ -210,9 +191,6 @@ def random_pairs(x: Tensor, y: Tensor, *, pairs: int, kind: str = "any", seed: i
         pairs: number of pairs.
         kind: `"same"`, both of one class; `"different"`, of two classes; or `"any"`.
         seed: seed of the draw; the first pairs do not depend on the number of pairs.
-
-    Returns:
-        The pairs.
 
     Raises:
         ValueError: if an argument is out of range, or there is no pair of the kind.

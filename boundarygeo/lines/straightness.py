@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import analysis, current_call
+from boundarygeo.linalg import like
 from boundarygeo.lines.pieces.pieces import TOLERANCE, LinearPieces
-from boundarygeo.lines.rays import resolve_direction
+from boundarygeo.lines.rays import prepare
 from boundarygeo.results import Provenance, Result, array
 
 CONSTANT = 1e-12
@@ -79,9 +80,6 @@ def straightness(pieces: LinearPieces) -> Straightness:
 
     Args:
         pieces: result of `linear_pieces`.
-
-    Returns:
-        The measures, in the order of the pieces.
 
     Examples:
         >>> from boundarygeo.lines.pieces.pieces import linear_pieces
@@ -156,21 +154,14 @@ def gradient_cosines(
         index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The cosines, in the order of the examples.
-
     Raises:
         TypeError: as `Classifier.input_gradient`, or if `direction` is not a float tensor.
         ValueError: as `Classifier.input_gradient`, or if `direction` or `at` is invalid.
     """
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    numbers = numbers_of(index, len(x))
     t = torch.as_tensor(at, dtype=torch.float64)
     if t.ndim != 1 or not len(t) or not bool(t.isfinite().all()):
         raise ValueError(f"at must be a list of finite coordinates, got {at!r}")
-    provenance = clf.record()
-    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    directions, numbers, provenance = prepare(clf, x, y, direction, seed=seed, index=index)
     reference = clf.input_gradient(x, y, loss="margin").double().flatten(1)
     reference = reference / reference.norm(dim=1, keepdim=True)
     cosines: list[Tensor] = []
@@ -178,7 +169,7 @@ def gradient_cosines(
     def work(start: int, stop: int) -> None:
         number = torch.arange(start, stop)
         example, point = number // len(t), number % len(t)
-        step = t[point].view(-1, *(1,) * (x.ndim - 1)) * directions.vectors[example].double().cpu()
+        step = like(t[point], x) * directions.vectors[example].double().cpu()
         inputs = x[example].double().cpu() + step
         inputs = inputs.clamp(*clf.bounds) if clip else inputs
         gradient = session.differentiate(inputs, y[example], "margin")[1].cpu().double().flatten(1)
@@ -198,12 +189,9 @@ def gradient_cosines(
 
 
 def _integral(f: Tensor, g: Tensor | None, widths: Tensor) -> Tensor:
-    """Integral over t of f, or of f·g, which are affine between breakpoints: `[example, class]`.
+    """Integral over t of f·g (of f if g is None), `[example, class]`.
 
-    Args:
-        f: at the breakpoints, `[example, breakpoint, class]`.
-        g: likewise, or None for 1.
-        widths: of the pieces, `[example, breakpoint - 1]`.
+    Both are affine between breakpoints and given there, `[example, breakpoint, class]`.
     """
     g = torch.ones_like(f[:, :, :1]) if g is None else g
     middle = (f[:, 1:] + f[:, :-1]) * (g[:, 1:] + g[:, :-1])  # four times the product half way

@@ -8,10 +8,9 @@ from torch import Tensor
 from boundarygeo.checks import check_choice
 from boundarygeo.choices import PLANE_KINDS, MapMethod, PlaneKind, Precision
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.maps.maps import BoundaryMaps, boundary_maps
-from boundarygeo.maps.planes import Planes, fgsm_adversarial_planes, fgsm_random_planes, random_planes
+from boundarygeo.maps.planes import fgsm_adversarial_planes, fgsm_random_planes, random_planes
 
 
 @analysis
@@ -55,14 +54,18 @@ def example_maps(
         index: number of each example, which seeds its random directions; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The maps.
-
     Raises:
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument or the module's output is invalid.
     """
-    through = planes_named(planes, clf if planes_of is None else planes_of, x, y, seed=seed, index=index)
+    check_choice(planes, "planes", PLANE_KINDS)
+    spanned_by = clf if planes_of is None else planes_of
+    if planes == "random":
+        through = random_planes(x, y, seed=seed, index=index)
+    elif planes == "fgsm_adversarial":
+        through = fgsm_adversarial_planes(spanned_by, x, y, index=index)
+    else:
+        through = fgsm_random_planes(spanned_by, x, y, seed=seed, index=index)
     maps = boundary_maps(
         clf,
         through,
@@ -76,37 +79,3 @@ def example_maps(
         progress=progress,
     )
     return maps if class_names is None else replace(maps, class_names=tuple(class_names))
-
-
-def planes_named(
-    kind: PlaneKind,
-    clf: Classifier,
-    x: Tensor,
-    y: Tensor,
-    *,
-    seed: int = 0,
-    index: Sequence[int] | Tensor | None = None,
-) -> Planes:
-    """Planes through examples, by name.
-
-    Args:
-        kind: as `planes` of `example_maps`.
-        clf: the classifier whose gradients span them; random planes do not use it.
-        x: inputs `[example, *input]` within the bounds.
-        y: true classes, int64 `[example]`.
-        seed: seed of the random directions.
-        index: number of each example; by default 0, 1, 2, ….
-
-    Returns:
-        The planes.
-
-    Raises:
-        ValueError: if the kind is unknown.
-    """
-    check_choice(kind, "planes", PLANE_KINDS)
-    numbers = numbers_of(index, len(x))
-    if kind == "random":
-        return random_planes(x, y, seed=seed, index=numbers)
-    if kind == "fgsm_adversarial":
-        return fgsm_adversarial_planes(clf, x, y, index=numbers)
-    return fgsm_random_planes(clf, x, y, seed=seed, index=numbers)

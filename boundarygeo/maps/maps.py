@@ -12,7 +12,7 @@ from boundarygeo.checks import check_choice
 from boundarygeo.choices import MAP_EXTRAS, MAP_METHODS, SMALLEST_RESOLUTION, MapMethod, Precision
 from boundarygeo.classifier import Classifier
 from boundarygeo.evaluation import analysis, progress_bar
-from boundarygeo.linalg import norms
+from boundarygeo.linalg import like, norms
 from boundarygeo.maps.pixels import Decisions, PixelJudge
 from boundarygeo.maps.planes import Planes
 from boundarygeo.maps.refine import refine
@@ -82,23 +82,10 @@ class BoundaryMaps(Result):
     class_names: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
 
     def inputs(self, example: int, rows: Tensor, cols: Tensor) -> Tensor:
-        """The inputs at some pixels of a map, as the classifier saw them before normalisation.
-
-        Args:
-            example: position of the example.
-            rows: row of each pixel, int64 `[pixel]`.
-            cols: column of each pixel, int64 `[pixel]`.
-
-        Returns:
-            Inputs, float32 `[pixel, *input]`.
-
-        Raises:
-            ValueError: if the maps were made without `keep=["planes"]`.
-        """
+        """Inputs at some pixels of a map, before normalisation, float32 `[pixel, *input]`; needs `keep=["planes"]`."""
         if self.origin is None or self.axes is None or self.bounds is None:
             raise ValueError('maps were made without their planes: call boundary_maps(..., keep=["planes"])')
-        column = (-1, *(1,) * (self.origin.ndim - 1))
-        u, v = (axis[pixels].float().view(column) for axis, pixels in ((self.u, cols), (self.v, rows)))
+        u, v = (like(axis[pixels].float(), self.origin) for axis, pixels in ((self.u, cols), (self.v, rows)))
         inputs = self.origin[example] + u * self.axes[example, 0] + v * self.axes[example, 1]
         return inputs.clamp(*self.bounds) if self.clip else inputs
 
@@ -144,9 +131,6 @@ def boundary_maps(
         keep: what to store besides labels: `"margin"` and `"probability"` of each evaluated pixel, in the precision
             that decided its label, and `"planes"`, which `BoundaryMaps.inputs` needs.
         progress: whether to show a progress bar after two seconds.
-
-    Returns:
-        The maps, in the order of the planes.
 
     Raises:
         TypeError: if the module does not return a tensor.

@@ -27,19 +27,12 @@ CALIBRATION = {
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """Labels and margins of some pixels, each tensor `[pixel]` on the classifier's device.
+    """Labels and margins of some pixels, each tensor `[pixel]` on the classifier's device."""
 
-    Attributes:
-        labels: predicted class, int64.
-        gap: largest minus second largest logit.
-        margin: true class's logit minus the largest other one; without a true class, the gap.
-        probability: softmax of the true class; without one, of the predicted class.
-    """
-
-    labels: Tensor
-    gap: Tensor
-    margin: Tensor
-    probability: Tensor
+    labels: Tensor  # predicted class, int64
+    gap: Tensor  # largest minus second largest logit
+    margin: Tensor  # true class's logit minus the largest other one; without a true class, the gap
+    probability: Tensor  # softmax of the true class; without one, of the predicted class
 
     def put(self, where: Tensor, others: "Decisions") -> None:
         """Overwrite the decisions of some pixels with others, in place."""
@@ -50,17 +43,9 @@ class Decisions:
 
 
 class PixelJudge:
-    """Labels of pixels on a few planes.
+    """Labels of pixels on a few valid planes, in a ladder of precisions, fastest first.
 
-    A pixel is a number `(plane · R + row) · R + col`.
-
-    Args:
-        clf: the classifier.
-        session: its session.
-        planes: valid planes.
-        axis: coordinates of the R columns, and of the R rows, in axis units, float64.
-        ladder: precisions in which labels are decided, fastest first.
-        clip: whether points are clipped to the classifier's bounds.
+    A pixel is a number `(plane · R + row) · R + col`, on planes of R × R pixels with the coordinates `axis`.
     """
 
     def __init__(
@@ -83,14 +68,8 @@ class PixelJudge:
     ) -> Decisions:
         """Decide labels of pixels, re-checking doubtful ones in the next precision of the ladder.
 
-        Args:
-            pixels: numbers of pixels, int64 `[pixel]` on the classifier's device.
-            expected_gap: a guess of each pixel's gap, `[pixel]`, to skip the first precision for pixels in which it
-                would not be trusted.
-            first_logits: called with logits `[batch, class]` in the first precision, batch by batch.
-
-        Returns:
-            The decisions. Margins and probabilities are in the precision that decided.
+        Pixels whose `expected_gap` would not be trusted in the first precision skip it; `first_logits` is called with
+        its logits, batch by batch. Margins and probabilities are in the precision that decided.
         """
         count, device = len(pixels), pixels.device
         nan = torch.full((count,), torch.nan, device=device)
@@ -148,10 +127,7 @@ class PixelJudge:
         return pixels // (self.resolution * self.resolution)
 
     def _calibrate(self, fast: str, exact: str, planes: int) -> Tensor:
-        """The gap between logits below which the faster precision is not trusted, `[plane]`.
-
-        Measured on the plane's own pixels, so that it does not depend on other planes.
-        """
+        """Gap `[plane]` below which the faster precision is not trusted, measured on pixels of the plane itself."""
         device = self.clf.device
         row, col = (torch.tensor(CALIBRATION[fast]) * (self.resolution - 1)).round().long().T
         spots = (row * self.resolution + col).to(device)

@@ -15,7 +15,7 @@ from torch import Tensor
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import gradient_directions, numbers_of, random_directions
 from boundarygeo.evaluation import analysis
-from boundarygeo.linalg import norms, orthogonal_part, scaled_to
+from boundarygeo.linalg import like, norms, orthogonal_part, scaled_to
 
 _PARALLEL = 1e-6  # an orthogonal part below this share of its vector is rounding
 
@@ -53,14 +53,7 @@ class Planes:
     seed: int | None
 
     def select(self, which: Tensor) -> "Planes":
-        """Some of the planes.
-
-        Args:
-            which: positions (or a mask) of the planes.
-
-        Returns:
-            These planes.
-        """
+        """Some of the planes, given by positions or a mask."""
         selected = {
             field.name: getattr(self, field.name)[which]
             for field in dataclasses.fields(self)
@@ -132,7 +125,7 @@ def fgsm_adversarial_planes(
     gradient = gradient_directions(clf, x, y)
     u = gradient.sign()
     v = orthogonal_part(gradient, u)
-    v = torch.where(_column(norms(v) > _PARALLEL * norms(gradient), v), v, 0.0)
+    v = torch.where(like(norms(v) > _PARALLEL * norms(gradient), v), v, 0.0)
     return _fgsm_planes(x, y, u, v, numbers, "fgsm_adversarial", "gradient, orthogonal part", None)
 
 
@@ -148,16 +141,13 @@ def random_planes(x: Tensor, y: Tensor, *, seed: int = 0, index: Sequence[int] |
         seed: seed of the random directions.
         index: number of each example; by default 0, 1, 2, ….
 
-    Returns:
-        The planes.
-
     Raises:
         ValueError: if shapes or index are invalid.
     """
     if x.ndim < 2 or len(x) != len(y):
         raise ValueError(f"y must have shape [{len(x)}], one class per example, got {list(y.shape)}")
     numbers = numbers_of(index, len(x))
-    length = torch.full((len(x),), math.sqrt(x[0].numel()), dtype=torch.float64)
+    length = math.sqrt(x[0].numel())
     u = random_directions(x.shape[1:], numbers, seed=seed, axis=0)
     v = orthogonal_part(random_directions(x.shape[1:], numbers, seed=seed, axis=1), u)
     return Planes(
@@ -217,7 +207,7 @@ def planes_through(
     across = orthogonal_part(second, first)
     width, height = norms(first), norms(across)
     valid = (width > 0) & (height > _PARALLEL * norms(second))
-    unit_u, unit_v = scaled_to(first, torch.ones_like(width)), scaled_to(across, torch.ones_like(width))
+    unit_u, unit_v = scaled_to(first, 1), scaled_to(across, 1)
     along = (second.flatten(1) * unit_u.flatten(1)).sum(1)  # coordinate of x3 on the first axis
     zero = torch.zeros_like(width)
     corners = torch.stack([torch.stack([zero, width, along], 1), torch.stack([zero, zero, height], 1)], 2)
@@ -226,11 +216,11 @@ def planes_through(
     half = (high - low).amax(1) * (0.5 + margin)
     half = torch.where(valid, half, 1.0)
     keep = valid.double()
-    origin = x1.double() + _column(middle[:, 0], x1) * unit_u + _column(middle[:, 1], x1) * unit_v
+    origin = x1.double() + like(middle[:, 0], x1) * unit_u + like(middle[:, 1], x1) * unit_v
     return Planes(
         origin=_stored(origin),
-        u=_stored(unit_u * _column(half * keep, x1)),
-        v=_stored(unit_v * _column(half * keep, x1)),
+        u=_stored(unit_u * like(half * keep, x1)),
+        v=_stored(unit_v * like(half * keep, x1)),
         index=numbers,
         labels=None,
         valid=valid,
@@ -248,7 +238,7 @@ def _fgsm_planes(
 ) -> Planes:
     """Planes with a sign vector as first axis, and the second rescaled to its length."""
     valid = (norms(u) > 0) & (norms(v) > 0)
-    keep = _column(valid, x)
+    keep = like(valid, x)
     return Planes(
         origin=_stored(x),
         u=_stored(torch.where(keep, u, 0.0)),
@@ -267,8 +257,3 @@ def _fgsm_planes(
 
 def _stored(x: Tensor) -> Tensor:
     return x.detach().float().cpu().contiguous()
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    """`[example]` values shaped to multiply `[example, *input]`."""
-    return values.view(-1, *(1,) * (like.ndim - 1))

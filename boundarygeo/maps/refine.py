@@ -18,18 +18,10 @@ def coarse_ticks(resolution: int, stride: int) -> Tensor:
     Of an odd number of rows, every `stride`-th from the centre outwards; of an even number, which has no central row,
     as evenly spaced as possible.
 
-    Args:
-        resolution: number of rows.
-        stride: largest spacing, at least 1.
-
-    Returns:
-        Row numbers in ascending order, int64.
-
-    Examples:
-        >>> coarse_ticks(11, 4)
-        tensor([ 0,  1,  5,  9, 10])
-        >>> coarse_ticks(10, 4)
-        tensor([0, 3, 6, 9])
+    >>> coarse_ticks(11, 4)
+    tensor([ 0,  1,  5,  9, 10])
+    >>> coarse_ticks(10, 4)
+    tensor([0, 3, 6, 9])
     """
     if resolution % 2 == 0:
         cells = -(-(resolution - 1) // stride)
@@ -41,32 +33,17 @@ def coarse_ticks(resolution: int, stride: int) -> Tensor:
 
 
 def interpolation_matrix(resolution: int, ticks: Tensor) -> Tensor:
-    """The linear map from values at the coarse ticks to values at all rows, by a cubic spline.
-
-    Args:
-        resolution: number of rows.
-        ticks: rows with known values, ascending, at least two.
-
-    Returns:
-        Float32 `[resolution, tick]`.
-    """
+    """The linear map `[resolution, tick]` from values at the coarse ticks to values at all rows, by a cubic spline."""
     degree = min(3, len(ticks) - 1)
     spline = make_interp_spline(ticks.numpy(), torch.eye(len(ticks)).numpy(), k=degree)
     return torch.from_numpy(spline(torch.arange(resolution).numpy())).float()
 
 
 def changes(labels: Tensor) -> Tensor:
-    """Pixels whose label differs from that of a pixel beside, above or below.
+    """Pixels of maps `[plane, row, col]` whose label differs from that of a pixel beside, above or below.
 
-    Args:
-        labels: `[plane, row, col]`.
-
-    Returns:
-        Bool `[plane, row, col]`.
-
-    Examples:
-        >>> changes(torch.tensor([[[0, 0, 1]]]))
-        tensor([[[False,  True,  True]]])
+    >>> changes(torch.tensor([[[0, 0, 1]]]))
+    tensor([[[False,  True,  True]]])
     """
     found = torch.zeros_like(labels, dtype=torch.bool)
     for dim in (1, 2):
@@ -81,15 +58,7 @@ def changes(labels: Tensor) -> Tensor:
 def refine(judge: PixelJudge, planes: int, stride: int) -> tuple[Tensor, Tensor, list[tuple[Tensor, Decisions]]]:
     """Label all pixels of the judge's planes, evaluating few of them.
 
-    Args:
-        judge: decides single pixels.
-        planes: number of planes.
-        stride: spacing of the coarse grid in pixels. Regions between coarse pixels are missed unless the logits nearby
-            hint at them.
-
-    Returns:
-        Labels int64 `[plane, row, col]`; which pixels were evaluated, bool of the same shape; and the decisions, each
-        with the numbers of its pixels.
+    Returns labels and which pixels were evaluated, `[plane, row, col]`, and the decisions, each with its pixels.
     """
     side, device = judge.resolution, judge.clf.device
     ticks = coarse_ticks(side, stride)
@@ -115,15 +84,7 @@ def refine(judge: PixelJudge, planes: int, stride: int) -> tuple[Tensor, Tensor,
 
 
 def guess(coarse: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Predict the labels of one map, and their margins, from the logits on its coarse grid.
-
-    Args:
-        coarse: logits `[tick, tick, class]`.
-        spread: result of `interpolation_matrix`, `[row, tick]`.
-
-    Returns:
-        Labels, int64 `[row, col]`, and the gap between the two largest logits, `[row, col]`.
-    """
+    """Predict labels and gaps `[row, col]` of one map from the logits `[tick, tick, class]` on its coarse grid."""
     logits = torch.einsum("sb,crb->crs", spread, torch.einsum("ra,abc->crb", spread, coarse))
     first, labels = logits.max(0)  # with classes first and few of them, much faster than topk
     return labels, first - logits.scatter_(0, labels[None], -torch.inf).amax(0)

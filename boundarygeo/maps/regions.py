@@ -148,15 +148,9 @@ def fragmentation(maps: BoundaryMaps) -> Tensor:
 
 
 def image_window(maps: BoundaryMaps) -> Tensor:
-    """Pixels inside dbViz's window: the rectangle around the three images, with a tenth of its sides as margin.
+    """Pixels `[plane, row, col]` inside dbViz's window: the three images' rectangle and a tenth of its sides around it.
 
     Maps are square: they end with the window along its longer side and extend beyond it along the shorter one.
-
-    Args:
-        maps: boundary maps on planes through three images (`planes_through`).
-
-    Returns:
-        Bool `[plane, row, col]`.
     """
     assert maps.anchors is not None
     low, high = maps.anchors.amin(1), maps.anchors.amax(1)
@@ -192,17 +186,9 @@ def agreement(a: BoundaryMaps, b: BoundaryMaps) -> Tensor:
 
 
 def check_same_planes(a: BoundaryMaps, b: BoundaryMaps) -> None:
-    """Raise if maps visibly lie on different planes.
+    """Raise if maps visibly lie on different planes: differ in shape, examples or axes.
 
     Maps need not store their directions: planes along the gradients of two models pass if nothing else differs.
-
-    Args:
-        a: some maps.
-        b: other maps.
-
-    Raises:
-        TypeError: if one of them is not a `BoundaryMaps`.
-        ValueError: if they differ in shape, examples or axes.
     """
     _check_maps(a)
     _check_maps(b)

@@ -1,4 +1,8 @@
-"""Figures of results with matplotlib. Nothing here calls a model, shows a window or changes global settings."""
+"""Figures of results with matplotlib. Nothing here calls a model, shows a window or changes global settings.
+
+Functions return the axes that they draw on, or a figure. Notebooks show it as a cell's value; it is not registered with
+pyplot, so it need not be closed.
+"""
 
 from boundarygeo.plots.at_least import dimension_at_least
 from boundarygeo.plots.certified import certified_accuracy

@@ -33,17 +33,12 @@ def dimension_at_least(
 
     Args:
         results: one result, or several of any models and settings.
-        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
-            on, by the weights of the models.
-        ax: axes to draw on; by default those of a new pyplot figure.
-
-    Returns:
-        The axes.
+        names: name of the model of each result, as in `accuracy_curves`.
+        ax: axes to draw on; by default new ones.
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there are no results, one has no correctly classified example, or the number of names is
-            not that of the results.
+        ValueError: if there are no results, one has no correctly classified example, or `names` has another length.
     """
     several = [results] if isinstance(results, AdversarialDimension) else list(results)
     check_results(several, AdversarialDimension, "results")
@@ -73,16 +68,7 @@ def dimension_at_least(
 def draw_at_least(
     axes: Axes, sizes: NDArray[np.intp], shares: Sequence[Estimate], *, color: Any, style: Any, alpha: float = 0.15
 ) -> None:
-    """Draw one curve with its band, and a triangle where it ends above zero.
-
-    Args:
-        axes: axes to draw on.
-        sizes: the k, `[k]`.
-        shares: share of examples with at least each k.
-        color: colour of the curve.
-        style: line style.
-        alpha: opacity of the band.
-    """
+    """Draw the shares of examples with at least each size, with a band, and a triangle where they end above zero."""
     k = np.concatenate([[_LEFT], sizes])
     # The share with at least t is constant between whole numbers and steps down after each.
     value, low, high = ([ends[0], *ends] for ends in zip(*((e.value, e.low, e.high) for e in shares), strict=True))
@@ -93,13 +79,7 @@ def draw_at_least(
 
 
 def at_least_axes(axes: Axes, reach: int, what: str) -> None:
-    """Set up axes for such curves: percent against logarithmic k.
-
-    Args:
-        axes: axes to set up.
-        reach: largest count of any curve.
-        what: what is counted.
-    """
+    """Set up axes for such curves: percent against logarithmic k up to the largest count of any curve, `reach`."""
     percent_axis(axes, "examples with at least k directions")
     axes.set_xscale("log")
     axes.set(xlabel=f"k, {what}", xlim=(_LEFT, max(1.1 * reach, 2.0)))

@@ -31,16 +31,9 @@ def settings_of(result: AdversarialDimension) -> list[str]:
 
 
 def fitted(axes: Axes, parts: Sequence[str], separator: str, *, taken: float = 0.0) -> str:
-    """Wrap the parts of a sentence to the width of the axes; longer lines would shrink the axes.
+    """Wrap the phrases of a sentence to the width of the axes below it; longer lines would shrink the axes.
 
-    Args:
-        axes: axes below the text.
-        parts: phrases, each kept on one line.
-        separator: text between phrases.
-        taken: width taken by other things, in points.
-
-    Returns:
-        Lines of text.
+    Each phrase stays on one line; `taken` is the width taken by other things, in points.
     """
     root = axes.get_figure(root=True)
     assert root is not None

@@ -67,10 +67,7 @@ def outer_edges(maps: BoundaryMaps) -> tuple[float, float, float, float]:
 
 
 def marked_points(maps: BoundaryMaps, positions: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Coordinates `[cell, point, 2]` of the images that span each plane, or of its origin without such images.
-
-    Points outside the map are NaN, which matplotlib does not draw.
-    """
+    """Coordinates `[cell, point, 2]` of the images that span each plane, or else of its origin; NaN outside the map."""
     points = np.zeros((len(positions), 1, 2)) if maps.anchors is None else maps.anchors.numpy()[positions]
     low_u, high_u, low_v, high_v = outer_edges(maps)
     inside = ((points >= [low_u, low_v]) & (points <= [high_u, high_v])).all(axis=-1, keepdims=True)

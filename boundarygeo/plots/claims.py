@@ -33,10 +33,7 @@ def claimed_verified(result: AdversarialDimension, *, ax: Axes | None = None) ->
 
     Args:
         result: result of `adversarial_dimension`.
-        ax: axes to draw on; by default those of a new pyplot figure.
-
-    Returns:
-        The axes.
+        ax: axes to draw on; by default new ones.
 
     Raises:
         TypeError: if an argument has the wrong type.

@@ -1,14 +1,16 @@
 """Accuracy against ε as a figure: one curve with its interval per model and attack."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from boundarygeo.attacks.accuracy import AccuracyCurve
 from boundarygeo.choices import NORM_NAMES
 from boundarygeo.plots.cells import axes_or_new, place_legend
-from boundarygeo.plots.comparison import check_results, count_text, key, looks, model_names, percent_axis
+from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import styled
 
 _MOST_TICKS = 12
@@ -28,12 +30,9 @@ def accuracy_curves(
             on, by the weights of the models.
         ax: axes to draw on; by default those of a new pyplot figure.
 
-    Returns:
-        The axes.
-
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there are no curves, their norms differ, or the number of names is not that of the curves.
+        ValueError: if there are no curves, their norms differ, or `names` has another length.
     """
     several = [curves] if isinstance(curves, AccuracyCurve) else list(curves)
     check_results(several, AccuracyCurve, "curves")
@@ -45,9 +44,7 @@ def accuracy_curves(
     with styled():
         axes = axes_or_new(ax, figsize=(7.0, 3.8))
         for curve, look in zip(several, looks(models, attacks), strict=True):
-            eps = curve.eps.numpy()
-            axes.fill_between(eps, curve.low.numpy(), curve.high.numpy(), color=look.color, alpha=0.15, lw=0)
-            axes.plot(eps, curve.accuracy.numpy(), color=look.color, ls=look.style, marker=look.marker, ms=4, lw=1.6)
+            draw_band(axes, curve.eps, (curve.accuracy, curve.low, curve.high), look, marker=look.marker, ms=4)
         sizes = np.unique(np.concatenate([curve.eps.numpy() for curve in several]))
         _label_sizes(axes, sizes)
         axes.set_xlabel(f"ε ({NORM_NAMES[norms[0]]}, input units)")
@@ -59,6 +56,13 @@ def accuracy_curves(
         title = attacks[0] if len(set(models)) > 1 and len(set(attacks)) == 1 else None
         place_legend(axes, key(models, attacks, markers=True), title, handlelength=2.8)
     return axes
+
+
+def draw_band(axes: Axes, x: Tensor, values: tuple[Tensor, Tensor, Tensor], look: Look, **line: Any) -> None:
+    """Draw a curve, and a band from its lower to its upper end."""
+    middle, low, high = values
+    axes.fill_between(x.numpy(), low.numpy(), high.numpy(), color=look.color, alpha=0.15, lw=0)
+    axes.plot(x.numpy(), middle.numpy(), color=look.color, ls=look.style, lw=1.6, **line)
 
 
 def _label_sizes(axes: Axes, sizes: np.ndarray) -> None:

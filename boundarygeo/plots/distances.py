@@ -26,16 +26,11 @@ def distances(
 
     Args:
         results: one result, or several of any models and directions.
-        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
-            on, by the weights of the models.
-
-    Returns:
-        The figure, not registered with pyplot.
+        names: name of the model of each result, as in `accuracy_curves`.
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there are no results, one has no example with a direction, or the number of names is not that
-            of the results.
+        ValueError: if there are no results, one has no example with a direction, or `names` has another length.
     """
     several = [results] if isinstance(results, BoundaryDistances) else list(results)
     check_results(several, BoundaryDistances, "results")

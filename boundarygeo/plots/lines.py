@@ -10,6 +10,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from boundarygeo.lines.lines import LogitLines
+from boundarygeo.lines.pieces.pieces import LinearPieces
 from boundarygeo.plots.style import NotebookFigure, class_labels, few_ticks, shown_colors, styled
 
 _CORRECT = "#f2c200"  # yellow box around correctly classified inputs
@@ -42,23 +43,15 @@ def lines(
         columns: number of examples in a row.
         probabilities: whether to draw the softmax instead of the logits.
 
-    Returns:
-        The figure, not registered with pyplot.
-
     Raises:
         TypeError: if `result` is not a `LogitLines`.
         ValueError: if a position does not exist, or `columns` or `thumbnails` is not positive.
     """
     if not isinstance(result, LogitLines):
         raise TypeError(f"result must be LogitLines, got {type(result).__name__}")
-    chosen = [0] if cells is None else [int(cell) for cell in cells]
-    count = len(result.logits)
-    if not chosen or min(chosen) < 0 or max(chosen) >= count:
-        raise ValueError(f"cells must be positions from 0 to {count - 1}, got {chosen}")
-    if columns < 1 or thumbnails < 1:
-        raise ValueError(f"columns and thumbnails must be positive, got {columns} and {thumbnails}")
-    columns = min(columns, len(chosen))
-    rows = -(-len(chosen) // columns)
+    if thumbnails < 1:
+        raise ValueError(f"thumbnails must be positive, got {thumbnails}")
+    chosen, rows, columns = panels_of(cells, columns, len(result.logits))
     images = result.origin.ndim == 4 and result.origin.shape[1] in (1, 3)
     with styled():
         wide = 6.4 if columns == 1 else 4.4
@@ -82,38 +75,47 @@ def lines(
     return figure
 
 
+def panels_of(cells: Iterable[int] | None, columns: int, count: int) -> tuple[list[int], int, int]:
+    """Checked positions of the examples to draw, by default the first, and the rows and columns of their panels."""
+    chosen = [0] if cells is None else [int(cell) for cell in cells]
+    if not chosen or min(chosen) < 0 or max(chosen) >= count:
+        raise ValueError(f"cells must be positions from 0 to {count - 1}, got {chosen}")
+    if columns < 1:
+        raise ValueError(f"columns must be positive, got {columns}")
+    columns = min(columns, len(chosen))
+    return chosen, -(-len(chosen) // columns), columns
+
+
 def curves_of(values: NDArray, leading: Iterable[int], true: int | None) -> set[int]:
-    """The classes drawn in colour: all but the true one, or only the leading ones if there are many.
-
-    Args:
-        values: logits or probabilities `[point, class]`.
-        leading: classes that are the largest somewhere.
-        true: the true class, or None if unknown.
-
-    Returns:
-        The classes.
-    """
+    """The classes of values `[point, class]` drawn in colour: all but the true one, or only leading ones of many."""
     classes = values.shape[1]
     return set(leading if classes > MOST_CURVES else range(classes)) - {true}
 
 
 def draw_logits(
-    axes: Axes, t: NDArray, values: NDArray, true: int | None, *, shown: Iterable[int], colors: NDArray
+    axes: Axes,
+    t: NDArray,
+    values: NDArray,
+    true: int | None,
+    *,
+    shown: Iterable[int],
+    colors: NDArray,
+    ylabel: str = "logit",
 ) -> None:
-    """Draw curves of classes, each in its colour, the true class thick and black.
-
-    Args:
-        axes: axes to draw on.
-        t: coordinates `[point]`.
-        values: logits or probabilities `[point, class]`.
-        true: the true class, or None if unknown.
-        shown: classes to draw besides the true one.
-        colors: colours of all classes `[class, 3]`.
-    """
+    """Draw the curves `[point, class]` of classes, each in its colour, the true class (if known) thick and black."""
     for number in sorted(shown):
         axes.plot(t, values[:, number], color=colors[number], lw=WIDTH)
     if true is not None:
         axes.plot(t, values[:, true], color="black", lw=TRUE_WIDTH)
+    axes.axvline(0.0, color="0.6", lw=0.8, ls=":")
+    axes.set(xlim=(float(t[0]), float(t[-1])), ylabel=ylabel)
+    few_ticks(axes)
+
+
+def label_segment(axes: Axes, result: LogitLines | LinearPieces) -> None:
+    """Name the direction, its unit, and whether inputs are clipped."""
+    clipped = "clipped to the bounds" if result.clip else "not clipped"
+    axes.set_xlabel(f"{result.name}, in {result.unit}; inputs {clipped}")
 
 
 def _values(result: LogitLines, cell: int, *, probabilities: bool) -> NDArray:
@@ -131,12 +133,9 @@ def _draw_curves(
 ) -> None:
     """Draw one example's curves."""
     values = _values(result, cell, probabilities=probabilities)
-    draw_logits(axes, result.t.numpy(), values, int(result.true_labels[cell]), shown=shown, colors=colors)
-    axes.axvline(0.0, color="0.6", lw=0.8, ls=":")
-    axes.set(xlim=(float(result.t[0]), float(result.t[-1])), ylabel="probability" if probabilities else "logit")
-    few_ticks(axes)
-    clipped = "clipped to the bounds" if result.clip else "not clipped"
-    axes.set_xlabel(f"{result.name}, in {result.unit}; inputs {clipped}")
+    true, ylabel = int(result.true_labels[cell]), "probability" if probabilities else "logit"
+    draw_logits(axes, result.t.numpy(), values, true, shown=shown, colors=colors, ylabel=ylabel)
+    label_segment(axes, result)
 
 
 def _draw_strip(axes: Axes, result: LogitLines, cell: int, thumbnails: int) -> None:

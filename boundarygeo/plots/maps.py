@@ -57,10 +57,6 @@ def map_grid(
         title: title of the figure.
         cells: positions of the examples to draw, in this order; by default all.
 
-    Returns:
-        The figure. Notebooks show it as a cell's value; it is not registered with pyplot, so it need not be closed.
-        `save_figure` writes it to a file.
-
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if there is nothing to draw, a position does not exist, `columns` is not positive or names
@@ -128,10 +124,7 @@ def map_single(
         maps: boundary maps.
         cell: position of the example.
         class_names: name of each class, for legend and title.
-        ax: axes to draw on; by default those of a new pyplot figure.
-
-    Returns:
-        The axes.
+        ax: axes to draw on; by default new ones.
 
     Raises:
         TypeError: if an argument has the wrong type.

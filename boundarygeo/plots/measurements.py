@@ -1,6 +1,7 @@
 """Measurements of an instrument on many classifiers as a figure: a panel per quantity, a line per method."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,9 +33,6 @@ def measurements(comparison: Comparison, instrument: str) -> Figure:
         comparison: result of `boundarygeo.compare`.
         instrument: one of its instruments.
 
-    Returns:
-        The figure, not registered with pyplot.
-
     Raises:
         ValueError: if the instrument was not used, or measured nothing.
     """
@@ -58,14 +56,14 @@ def measurements(comparison: Comparison, instrument: str) -> Figure:
                 spread = spreads.get((group, quantity))
                 if spread and len(spread.rows) > 1 and math.isfinite(spread.mean):
                     axes.plot([spread.mean] * 2, [number - 0.4, number + 0.4], color="0.15", lw=1.6, zorder=4)
-            axes.set_title(_wrapped(quantity), fontsize="medium")
+            axes.set_title(_wrapped(quantity, _TITLE), fontsize="medium")
             infinite |= any(math.isinf(row.measured.estimate.value) for row in rows)
             flagged |= any(row.measured.flagged for row in rows)
         for axes in grid.flat[len(quantities) :]:
             axes.axis("off")
         grid[0, 0].set_yticks(range(len(groups)), groups)
         grid[0, 0].set_ylim(len(groups) - 0.4, -0.6)
-        figure.suptitle(_sentence(comparison.notes[instrument], width), fontsize="small")
+        figure.suptitle(_wrapped(comparison.notes[instrument], max(30, round(width * 15))), fontsize="small")
         several = len(groups) < len(comparison.groups)
         level = level_text(row.measured.estimate for row in comparison.rows if row.measured.instrument == instrument)
         entries = _legend(level, several=several, infinite=infinite, flagged=flagged)
@@ -126,15 +124,5 @@ def _legend(level: str, *, several: bool, infinite: bool, flagged: bool) -> list
     return entries
 
 
-def _wrapped(text: str, length: int = _TITLE) -> str:
-    """Words in lines of limited length."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= length:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
-
-
-def _sentence(text: str, width: float) -> str:
-    return _wrapped(text, max(30, round(width * 15)))
+def _wrapped(text: str, length: int) -> str:
+    return textwrap.fill(text, length, break_long_words=False, break_on_hyphens=False)

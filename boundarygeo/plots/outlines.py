@@ -23,9 +23,8 @@ from boundarygeo.plots.cells import (
     place_legend,
     positions_of,
 )
+from boundarygeo.plots.comparison import LINE_STYLES
 from boundarygeo.plots.style import NotebookFigure, class_labels, shown_colors, styled
-
-_LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def map_outlines(
@@ -43,10 +42,7 @@ def map_outlines(
         cell: position of the example.
         names: name of each model; by default "model 1" and so on.
         class_names: name of each class, for the title.
-        ax: axes to draw on; by default those of a new pyplot figure.
-
-    Returns:
-        The axes.
+        ax: axes to draw on; by default new ones.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -87,9 +83,6 @@ def outline_grid(
         class_names: name of each class, for the cells' titles.
         cells: positions of the examples to draw; by default the first 12 whose plane exists.
         columns: number of cells in a row.
-
-    Returns:
-        The figure, not registered with pyplot.
 
     Raises:
         TypeError: as `map_outlines`.
@@ -160,7 +153,7 @@ def _look(number: int, count: int) -> tuple[tuple[float, float, float], Any, flo
     """Colour, style and width of a model's line, chosen so that coinciding outlines stay visible."""
     width = float(np.linspace(2.8, 1.4, count)[number])
     red, green, blue = shown_colors(range(count), count)[number].tolist()
-    return (red, green, blue), _LINE_STYLES[number % len(_LINE_STYLES)], width
+    return (red, green, blue), LINE_STYLES[number % len(LINE_STYLES)], width
 
 
 def model_handles(labels: Sequence[str]) -> list[Artist]:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from boundarygeo.lines.pieces.pieces import DecisionBoundaries, LinearPieces
 from boundarygeo.lines.straightness import straightness
-from boundarygeo.plots.lines import TRUE_WIDTH, WIDTH, curves_of, draw_logits
-from boundarygeo.plots.style import NotebookFigure, class_labels, few_ticks, shown_colors, styled
+from boundarygeo.plots.lines import TRUE_WIDTH, WIDTH, curves_of, draw_logits, label_segment, panels_of
+from boundarygeo.plots.style import NotebookFigure, class_labels, shown_colors, styled
 
 MOST_LAYERS = 10
 """With more layers, only those with the most breakpoints are named, and the others share a row."""
@@ -63,9 +63,6 @@ def pieces(
         class_names: name of each class, for titles and legend.
         columns: number of examples in a row.
 
-    Returns:
-        The figure, not registered with pyplot.
-
     Raises:
         TypeError: if `result` is not a `LinearPieces`.
         ValueError: if a position does not exist, `columns` is not positive, or there are not as many labels or numbers
@@ -74,15 +71,9 @@ def pieces(
     if not isinstance(result, LinearPieces):
         raise TypeError(f"result must be LinearPieces, got {type(result).__name__}")
     count = len(result.breakpoints)
-    chosen = [0] if cells is None else [int(cell) for cell in cells]
-    if not chosen or min(chosen) < 0 or max(chosen) >= count:
-        raise ValueError(f"cells must be positions from 0 to {count - 1}, got {chosen}")
-    if columns < 1:
-        raise ValueError(f"columns must be positive, got {columns}")
+    chosen, rows, columns = panels_of(cells, columns, count)
     labels = None if true_labels is None else _one_each(true_labels, count, "true_labels")
     numbers = list(range(count)) if index is None else _one_each(index, count, "index")
-    columns = min(columns, len(chosen))
-    rows = -(-len(chosen) // columns)
     boundaries = result.boundaries()
     best = straightness(result).line_slope, result.integral() / (result.extent[1] - result.extent[0])
     rug = _rug_rows(result, chosen)
@@ -150,9 +141,6 @@ def _draw_segment(
     for place in boundaries.t.numpy()[here]:
         axes.axvline(place, color=BOUNDARY, lw=0.7)
     draw_logits(axes, t, values, true, shown=shown, colors=colors)
-    axes.axvline(0.0, color="0.6", lw=0.8, ls=":")
-    axes.set(xlim=result.extent, ylabel="logit")
-    few_ticks(axes)
     axes.tick_params(labelbottom=False)
 
 
@@ -196,8 +184,7 @@ def _draw_rug(axes: Axes, result: LinearPieces, cell: int, rows: Sequence[_Row])
     axes.set(ylim=(max(len(rows), 1) - 0.4, -0.6), yticks=[])
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
-    clipped = "clipped to the bounds" if result.clip else "not clipped"
-    axes.set_xlabel(f"{result.name}, in {result.unit}; inputs {clipped}")
+    label_segment(axes, result)
 
 
 def _class_handles(

@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from boundarygeo.lines.segments import SegmentCurves
 from boundarygeo.plots.comparison import (
-    Look,
     check_results,
     count_text,
     key,
@@ -17,6 +14,7 @@ from boundarygeo.plots.comparison import (
     model_names,
     percent_axis,
 )
+from boundarygeo.plots.curves import draw_band
 from boundarygeo.plots.style import NotebookFigure, styled
 from boundarygeo.results.statistics import mean
 
@@ -31,15 +29,11 @@ def segments(curves: SegmentCurves | Sequence[SegmentCurves], *, names: Sequence
 
     Args:
         curves: one result, or several of any models and kinds of pairs.
-        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
-            on, by the weights of the models.
-
-    Returns:
-        The figure, not registered with pyplot.
+        names: name of the model of each result, as in `accuracy_curves`.
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there are no results, or the number of names is not that of the results.
+        ValueError: if there are no results, or `names` has another length.
     """
     several = [curves] if isinstance(curves, SegmentCurves) else list(curves)
     check_results(several, SegmentCurves, "curves")
@@ -49,8 +43,8 @@ def segments(curves: SegmentCurves | Sequence[SegmentCurves], *, names: Sequence
         figure = NotebookFigure(figsize=(9.6, 3.6), layout="constrained")
         misses, gradients = figure.subplots(1, 2)
         for result, look in zip(several, looks(models, kinds), strict=True):
-            _draw(misses, result.lam, (result.miss, result.miss_low, result.miss_high), look)
-            _draw(gradients, result.lam, (result.gradient, result.gradient_low, result.gradient_high), look)
+            draw_band(misses, result.lam, (result.miss, result.miss_low, result.miss_high), look)
+            draw_band(gradients, result.lam, (result.gradient, result.gradient_low, result.gradient_high), look)
         counts = count_text([result.n for result in several])
         percent_axis(misses, "misses: predictions of neither class")
         highest = max(float(result.miss_high.max()) for result in several)
@@ -67,12 +61,6 @@ def segments(curves: SegmentCurves | Sequence[SegmentCurves], *, names: Sequence
             handles=key(models, kinds), title=title, loc="outside right upper", frameon=False, handlelength=2.8
         )
     return figure
-
-
-def _draw(axes: Axes, lam: Tensor, curve: tuple[Tensor, Tensor, Tensor], look: Look) -> None:
-    middle, low, high = (values.numpy() for values in curve)
-    axes.fill_between(lam.numpy(), low, high, color=look.color, alpha=0.15, lw=0)
-    axes.plot(lam.numpy(), middle, color=look.color, ls=look.style, lw=1.6)
 
 
 def _kind(result: SegmentCurves) -> str:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from boundarygeo.lines.straightness import GradientCosines
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import check_results, common_unit, count_text, key, looks, model_names
+from boundarygeo.plots.curves import draw_band
 from boundarygeo.plots.style import few_ticks, styled
 
 _QUARTILES = (0.25, 0.5, 0.75)
@@ -23,16 +24,12 @@ def straightness(
 
     Args:
         cosines: one result, or several with the same unit.
-        names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
-            on, by the weights of the models.
-        ax: axes to draw on; by default those of a new pyplot figure.
-
-    Returns:
-        The axes.
+        names: name of the model of each result, as in `accuracy_curves`.
+        ax: axes to draw on; by default new ones.
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there are no results, their units differ, or the number of names is not that of the results.
+        ValueError: if there are no results, their units differ, or `names` has another length.
     """
     several = [cosines] if isinstance(cosines, GradientCosines) else list(cosines)
     check_results(several, GradientCosines, "cosines")
@@ -44,10 +41,8 @@ def straightness(
         for result, look in zip(several, looks(models, directions), strict=True):
             order = result.t.argsort()
             shares = torch.tensor(_QUARTILES, dtype=torch.float64)
-            low, middle, high = torch.nanquantile(result.cosine[:, order], shares, dim=0).numpy()
-            t = result.t[order].numpy()
-            axes.fill_between(t, low, high, color=look.color, alpha=0.15, lw=0)
-            axes.plot(t, middle, color=look.color, ls=look.style, lw=1.6)
+            low, middle, high = torch.nanquantile(result.cosine[:, order], shares, dim=0)
+            draw_band(axes, result.t[order], (middle, low, high), look)
         axes.axvline(0.0, color="0.6", lw=0.8, ls=":")
         axes.grid(axis="y", color="0.9", lw=0.8)
         axes.set_axisbelow(True)

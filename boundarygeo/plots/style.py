@@ -91,9 +91,6 @@ def styled() -> Iterator[None]:
 
     Not `matplotlib.rc_context`, which restores all settings: pyplot's first figure loads the notebook backend, which
     turns interactive mode on; without that mode the second figure would not be shown.
-
-    Yields:
-        Nothing.
     """
     before = {name: mpl.rcParams[name] for name in STYLE}
     mpl.rcParams.update(STYLE)
@@ -109,8 +106,6 @@ def class_colors(n: int) -> NDArray[np.float64]:
     The first ten are `CLASS_COLORS`. The others come from a sequence that fills hue, saturation and
     brightness evenly: deterministic and without repetition, but a thousand colours cannot all be distinguishable.
 
-    `shown_colors` replaces colours that are too similar in one figure.
-
     Args:
         n: number of classes.
 
@@ -121,8 +116,9 @@ def class_colors(n: int) -> NDArray[np.float64]:
         TypeError: if `n` is not an integer.
         ValueError: if `n` is negative.
 
-    >>> bool((class_colors(1000)[:10] == class_colors(10)).all())
-    True
+    Examples:
+        >>> bool((class_colors(1000)[:10] == class_colors(10)).all())
+        True
     """
     if not isinstance(n, Integral) or isinstance(n, bool):
         raise TypeError(f"n must be an integer, got {n!r}")
@@ -136,22 +132,11 @@ def class_colors(n: int) -> NDArray[np.float64]:
 
 
 def shown_colors(shown: Iterable[int], n: int) -> NDArray[np.float64]:
-    """Colours of the classes 0 to n - 1, distinct for the classes that a figure names.
+    """Colours `[class, 3]` of the classes 0 to n - 1, distinct for the classes that a figure names.
 
     Classes keep their colour of `class_colors`, except classes from 10 on that are shown and whose colour differs by
     less than `DISTINCT` from that of an earlier class shown. Such a class gets, from the first colours of the sequence,
-    the one farthest from those before it.
-
-    Args:
-        shown: the classes that the figure names: twenty can be told apart, a hundred cannot.
-        n: number of classes.
-
-    Returns:
-        RGB in [0, 1], float64 `[class, 3]`.
-
-    Raises:
-        TypeError: if `n` is not an integer.
-        ValueError: if `n` is negative.
+    the one farthest from those before it. Twenty classes can be told apart, a hundred cannot.
     """
     colors = class_colors(n)
     spare = class_colors(_SPARE)
@@ -171,18 +156,10 @@ def _nearest(colors: NDArray[np.float64], others: Sequence[NDArray[np.float64]])
 
 
 def shortened(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name shortened in the middle if it is too long, because names often start or end alike.
+    """A name shortened in the middle to `longest` characters, because names often start or end alike.
 
-    Args:
-        name: any text.
-        longest: maximum number of characters, at least 3.
-
-    Returns:
-        The name.
-
-    Examples:
-        >>> shortened("Transportation, road vehicle, car", 16)
-        'Transpor…le, car'
+    >>> shortened("Transportation, road vehicle, car", 16)
+    'Transpor…le, car'
     """
     if len(name) <= longest:
         return name
@@ -190,19 +167,10 @@ def shortened(name: str, longest: int = LONGEST_NAME) -> str:
 
 
 def class_labels(class_names: Sequence[str] | None, classes: Iterable[int]) -> dict[int, str]:
-    """Names of classes for legends.
+    """Names of classes for legends; without `class_names`, "class 3" and so on.
 
-    Args:
-        class_names: name of each class, in the order of the classes, or None for "class 3". Long names, as in ImageNet,
-            are shortened in the middle; classes that would then have the same name get their number appended.
-        classes: classes to name.
-
-    Returns:
-        One name per class.
-
-    Raises:
-        TypeError: if `class_names` is a single string.
-        ValueError: if there are fewer names than classes.
+    Long names, as in ImageNet, are shortened in the middle; classes that would then have the same name get their number
+    appended.
     """
     numbers = sorted({int(number) for number in classes})
     if class_names is None:
@@ -223,13 +191,10 @@ def few_ticks(axes: Axes) -> None:
 
 
 def check_figure_path(path: str | os.PathLike[str]) -> Path:
-    """Check the suffix of a figure file before any work.
+    """Check the suffix of a figure file, which determines its format, before any work.
 
     Args:
-        path: file to write, whose suffix determines the format.
-
-    Returns:
-        The path.
+        path: file to write.
 
     Raises:
         ValueError: if the suffix is unknown.
@@ -248,9 +213,6 @@ def save_figure(figure: Figure | Axes, path: str | os.PathLike[str]) -> Path:
     Args:
         figure: a figure or axes.
         path: file to write, whose suffix determines the format.
-
-    Returns:
-        The path.
 
     Raises:
         TypeError: if `figure` is neither.

@@ -25,17 +25,7 @@ Values = dict[fx.Node, Any]
 
 
 def clear_bends(t: Tensor, example: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Breakpoints that are clearly bends, and those that are undecided.
-
-    Args:
-        t: breakpoints of all examples, in order, float64 `[row]`.
-        example: number of the example, int64 `[row]`, from 0 without gaps.
-        logits: float64 `[row, class]`.
-
-    Returns:
-        Whether a row is clearly a bend, bool `[row]`, False at the ends of each example; and the numbers of the
-        undecided rows, int64.
-    """
+    """Which breakpoints `[row]`, in order, are clearly bends (never the ends of an example), and the undecided rows."""
     tops = logits.new_zeros(int(example[-1]) + 1).scatter_reduce(0, example, logits.abs().amax(1), "amax")
     inner = torch.zeros(len(t), dtype=torch.bool)
     inner[1:-1] = example[2:] == example[:-2]
@@ -48,20 +38,11 @@ def clear_bends(t: Tensor, example: Tensor, logits: Tensor) -> tuple[Tensor, Ten
 
 
 def slope_jumps(program: Program, before: Tensor, after: Tensor, direction: Tensor) -> Tensor:
-    r"""Jump of the slope of each logit from one affine piece to the next.
+    """Jump of each logit's slope at breakpoints, `[row, class]`, from points inside the pieces before and after them.
 
-    With the derivatives J of an operation on the pieces before and after the breakpoint, and the slope s of its input
-    before it, a jump δ of its input becomes :math:`J_+ δ + (J_+ s - J_- s)`: the bracket is exactly zero unless the
-    operation's own pattern changes.
-
-    Args:
-        program: the module.
-        before: a point inside the piece before each breakpoint, float64 `[row, *input]`.
-        after: a point inside the piece after it.
-        direction: directions of the segments, `[row, *input]`.
-
-    Returns:
-        Jumps, float64 `[row, class]`.
+    With the derivatives J of an operation on the two pieces, and the slope s of its input before the breakpoint, a jump
+    δ of its input becomes :math:`J_+ δ + (J_+ s - J_- s)`: the bracket is exactly zero unless the operation's own
+    pattern changes.
     """
     rows = len(before)
     with warnings.catch_warnings(), forward_ad.dual_level():

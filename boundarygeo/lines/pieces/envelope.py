@@ -11,44 +11,26 @@ ROUNDING = 1e-13
 
 @dataclass(frozen=True)
 class Vertices:
-    """Vertices of many upper envelopes on [0, 1], in order for each envelope.
+    """Vertices of many upper envelopes on [0, 1], in order for each envelope."""
 
-    Attributes:
-        item: number of the envelope, int64 `[vertex]`.
-        fraction: position of the vertex in [0, 1], float64 `[vertex]`.
-        before: highest line to its left, int64 `[vertex]`.
-        after: highest line to its right, int64 `[vertex]`.
-        first: highest line right after 0, int64 `[item]`.
-    """
-
-    item: Tensor
-    fraction: Tensor
-    before: Tensor
-    after: Tensor
-    first: Tensor
+    item: Tensor  # number of the envelope, int64 `[vertex]`
+    fraction: Tensor  # position in [0, 1], float64 `[vertex]`
+    before: Tensor  # highest line to the left, int64 `[vertex]`
+    after: Tensor  # highest line to the right, int64 `[vertex]`
+    first: Tensor  # highest line right after 0, int64 `[item]`
 
 
 def envelope_vertices(start: Tensor, end: Tensor, scale: Tensor) -> Vertices:
-    """Vertices of the upper envelope of k lines on [0, 1], for many sets of lines at once.
+    """Vertices of the upper envelopes on [0, 1] of sets of k lines, given by their values `[item, line]` at 0 and at 1.
 
-    Walks along each envelope from 0: the next line is the first to overtake the current one, and the steepest of
-    several that do so in one point, so that lines that only touch the envelope cause no vertex. Each step moves to a
-    line that ends higher, so there are at most k - 1.
+    Missing lines are -inf. Walks along each envelope from 0: the next line is the first to overtake the current one,
+    and the steepest of several that do so in one point, so that lines that only touch the envelope cause no vertex. To
+    overtake, a line must end higher by more than `ROUNDING` times the item's scale, so there are at most k - 1 steps.
 
-    Args:
-        start: values of the lines at 0, float64 `[item, line]`; -inf for missing lines.
-        end: values at 1, likewise.
-        scale: scale of the values, `[item]`: a line overtakes another only if it ends higher by more than `ROUNDING`
-            times the scale.
-
-    Returns:
-        The vertices.
-
-    Examples:
-        >>> start, end = torch.tensor([[0.0, -1.0, -2.0]]), torch.tensor([[0.0, 1.0, 1.0]])
-        >>> found = envelope_vertices(start, end, torch.ones(1))
-        >>> found.fraction.tolist(), found.before.tolist(), found.after.tolist()
-        ([0.5], [0], [1])
+    >>> start, end = torch.tensor([[0.0, -1.0, -2.0]]), torch.tensor([[0.0, 1.0, 1.0]])
+    >>> found = envelope_vertices(start, end, torch.ones(1))
+    >>> found.fraction.tolist(), found.before.tolist(), found.after.tolist()
+    ([0.5], [0], [1])
     """
     highest = start.amax(1, keepdim=True)
     current = torch.where(start == highest, end, -torch.inf).argmax(1)

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from boundarygeo.checks import check_positive
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import analysis
 from boundarygeo.lines.distances import BoundaryDistances
 from boundarygeo.lines.pieces.pieces import TOLERANCE, linear_pieces
-from boundarygeo.lines.rays import resolve_direction
+from boundarygeo.lines.rays import prepare
 
 _FIRST_BLOCK = 1 / 64  # share of max_distance in the first block; each later block is as long as all before it
 _OVERLAP = 1e-9  # relative overlap of two blocks, so that a change at the end of one lies inside the next
@@ -66,11 +66,7 @@ def exact_boundary_distance(
         tensor([0.2500], dtype=torch.float64)
     """
     check_positive(max_distance, "max_distance")
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    numbers = numbers_of(index, len(x))
-    provenance = clf.record()
-    along = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    along, numbers, provenance = prepare(clf, x, y, direction, seed=seed, index=index)
     valid = along.vectors.flatten(1).any(1).cpu()
     with clf.session(x, y):
         label = clf.logits(x, precision="float64").argmax(1)

@@ -25,19 +25,12 @@ class MaxOverDimension(NamedTuple):
 
 @dataclass(frozen=True)
 class Operation:
-    """Properties of an operation on tensors that depend on the input.
+    """Properties of an operation on tensors that depend on the input."""
 
-    Attributes:
-        find: finds where its pattern changes; None for affine operations.
-        operands: which arguments may depend on the input: `"first"`, `"one"` (any one of them) or `"any"`.
-        refuse: called with the arguments; returns why this use is not supported, or "".
-        run: computes it instead of the operation itself, or None.
-    """
-
-    find: Finder | None = None
-    operands: str = "first"
-    refuse: Callable[..., str] | None = None
-    run: Callable[..., Any] | None = None
+    find: Finder | None = None  # finds where its pattern changes; None for affine operations
+    operands: str = "first"  # which arguments may depend on the input: "first", "one" (any one) or "any"
+    refuse: Callable[..., str] | None = None  # given the arguments, why this use is not supported, or ""
+    run: Callable[..., Any] | None = None  # computes it instead of the operation itself
 
 
 def _other_than_slices(value: Any, index: Any) -> str:
@@ -141,14 +134,7 @@ BENDING_MODULES: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
 
 
 def operation_of_module(module: nn.Module) -> tuple[Operation, dict[str, Any]] | None:
-    """The operation of a leaf module, and keyword arguments of its finder.
-
-    Args:
-        module: a module of `torch.nn`, in evaluation mode.
-
-    Returns:
-        The operation and the settings, or None if the module is not supported.
-    """
+    """The operation of a leaf module and keyword arguments of its finder, or None if it is not supported."""
     for kind, (name, attributes) in BENDING_MODULES.items():
         if isinstance(module, kind):
             return BY_NAME[name], {attribute: getattr(module, attribute) for attribute in attributes}

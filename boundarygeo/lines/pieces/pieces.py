@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
-from boundarygeo.directions import Directions, numbers_of
+from boundarygeo.directions import Directions
 from boundarygeo.evaluation import analysis, frozen_copy, has_hooks, progress_bar, unwrapped
-from boundarygeo.linalg import norms
+from boundarygeo.linalg import like, norms
 from boundarygeo.lines.pieces import (
     Program,
     Rows,
@@ -21,7 +21,7 @@ from boundarygeo.lines.pieces import (
     slope_jumps,
     walk,
 )
-from boundarygeo.lines.rays import reach, resolve_direction
+from boundarygeo.lines.rays import prepare, reach
 from boundarygeo.results import Result, array
 
 TOLERANCE = 1e-12
@@ -104,17 +104,7 @@ class LinearPieces(Result):
         return self.breakpoints.isfinite().sum(1) - 1
 
     def at(self, t: Tensor) -> Tensor:
-        """Logits at any points of the segments.
-
-        Args:
-            t: coordinates within the extent, `[point]` for all examples or `[example, point]`.
-
-        Returns:
-            Logits, float64 `[example, point, class]`.
-
-        Raises:
-            ValueError: if a point is outside the extent.
-        """
+        """Logits at t within the extent, `[point]` or `[example, point]`: float64 `[example, point, class]`."""
         low, high = self.extent
         if not bool(((t >= low) & (t <= high)).all()):
             raise ValueError(f"t must be within the extent [{low:g}, {high:g}], got {t.min():g} to {t.max():g}")
@@ -138,13 +128,7 @@ class LinearPieces(Result):
         return least, self.breakpoints.gather(1, where_least), most, self.breakpoints.gather(1, where_most)
 
     def boundaries(self) -> DecisionBoundaries:
-        """The exact decision boundaries: where another logit becomes the largest.
-
-        Logits that only touch the largest one do not count.
-
-        Returns:
-            Boundaries of all examples.
-        """
+        """The exact decision boundaries: where another logit becomes the largest, not where it only touches it."""
         example, piece = self.breakpoints[:, 1:].isfinite().nonzero(as_tuple=True)
         start, end = self.logits[example, piece], self.logits[example, piece + 1]
         scale = torch.maximum(start.abs().amax(1), end.abs().amax(1))
@@ -201,9 +185,6 @@ def linear_pieces(
         index: number of each example, which seeds its random direction; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
-    Returns:
-        The pieces, in the order of the examples.
-
     Raises:
         TypeError: if `x`, `y` or `direction` is not a tensor of the right kind, or the module does not return one.
         ValueError: if an argument is out of range, a direction tensor has a zero vector, or the module cannot be
@@ -225,15 +206,11 @@ def linear_pieces(
         )
         direction, y = y, torch.zeros(len(x), dtype=torch.int64, device=x.device)
     low, high = reach(extent)
-    clf.check_inputs(x)
-    clf.check_labels(y, len(x))
-    numbers = numbers_of(index, len(x))
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or max_bytes < 1):
         raise ValueError(f"max_bytes must be a positive number of bytes, got {max_bytes!r}")
     # Apple's accelerators have no float64.
     device = torch.device("cpu") if clf.device.type == "mps" else clf.device
-    provenance = clf.record()
-    directions = resolve_direction(clf, x, y, direction, seed=seed, index=numbers)
+    directions, numbers, provenance = prepare(clf, x, y, direction, seed=seed, index=index)
     segments = _Segments(x, directions.vectors, (low, high), device)
     with clf.session(x, y):
         bounds = clf.bounds if clip else None
@@ -278,7 +255,7 @@ class _Segments:
     def points(self, t: Tensor, example: Tensor) -> Tensor:
         """Inputs at coordinates t of examples, `[row, *input]`."""
         x = self._rows(self.x, example)
-        return x + t.view(-1, *(1,) * (x.ndim - 1)) * self.directions(example)
+        return x + like(t, x) * self.directions(example)
 
     def directions(self, example: Tensor) -> Tensor:
         """Directions of examples, `[row, *input]`."""

@@ -32,56 +32,29 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """One operation on tensors that depend on the input.
+    """One operation on tensors that depend on the input."""
 
-    Attributes:
-        node: its node in the graph, the key of its result.
-        run: computes the result from the node's arguments.
-        find: finds where its pattern changes; None for affine operations.
-        settings: further keyword arguments of the finder.
-        layer: its number among the nonlinearities, or -1.
-        last: nodes whose results are not needed after this step.
-    """
-
-    node: fx.Node
-    run: Callable[..., Any]
-    find: Finder | None
-    settings: dict[str, Any]
-    layer: int
-    last: tuple[fx.Node, ...]
+    node: fx.Node  # its node in the graph, the key of its result
+    run: Callable[..., Any]  # computes the result from the node's arguments
+    find: Finder | None  # finds where its pattern changes; None for affine operations
+    settings: dict[str, Any]  # further keyword arguments of the finder
+    layer: int  # its number among the nonlinearities, or -1
+    last: tuple[fx.Node, ...]  # nodes whose results are not needed after this step
 
 
 @dataclass(frozen=True)
 class Program:
-    """A module as steps.
+    """A module as steps."""
 
-    Attributes:
-        steps: the operations that depend on the input, in order.
-        input: node of the points.
-        output: node of the logits.
-        constants: results that do not depend on the input.
-        layers: name of each nonlinearity, in order; `"bounds"` for the clamp to the bounds.
-        bytes_per_row: peak memory of a walk per row of its parts.
-    """
-
-    steps: tuple[Step, ...]
-    input: fx.Node
-    output: fx.Node
-    constants: dict[fx.Node, Any]
-    layers: tuple[str, ...]
-    bytes_per_row: int
+    steps: tuple[Step, ...]  # the operations that depend on the input, in order
+    input: fx.Node  # node of the points
+    output: fx.Node  # node of the logits
+    constants: dict[fx.Node, Any]  # results that do not depend on the input
+    layers: tuple[str, ...]  # names of the nonlinearities; "bounds" is the clamp to the bounds
+    bytes_per_row: int  # peak memory of a walk per row of its parts
 
     def arguments(self, step: Step, values: dict[fx.Node, Any], rows: int) -> Arguments:
-        """Arguments of a step.
-
-        Args:
-            step: one of the steps.
-            values: results so far that depend on the input.
-            rows: their number of rows.
-
-        Returns:
-            Positional and keyword arguments.
-        """
+        """Arguments of a step, given the results so far that depend on the input and their number of rows."""
         return _arguments(step.node, values, self.constants, rows)
 
 
@@ -91,19 +64,9 @@ def build_program(
     bounds: tuple[float, float] | None,
     points: Callable[[int], Tensor],
 ) -> Program:
-    """The steps of a module behind its normalisation and, if bounds are given, behind the clamp to them.
+    """The steps of a module behind the clamp to the bounds, if given, and the normalisation; all of them are checked.
 
-    Args:
-        module: a float64 copy in evaluation mode, which may be changed.
-        normalise: the classifier's normalisation.
-        bounds: lowest and highest input, or None.
-        points: returns a given number of points, float64 `[row, *input]`, to try the steps on.
-
-    Returns:
-        The program.
-
-    Raises:
-        ValueError: if the module cannot be traced, or contains an operation not known to be piecewise affine.
+    The module is a float64 copy, which may be changed; `points` makes a number of inputs to try the steps on.
     """
     pipeline = Pipeline(module, normalise, bounds).eval()
     try:

@@ -9,22 +9,17 @@ import torch
 from torch import Tensor
 from torch.fx.node import map_aggregate
 
+from boundarygeo.linalg import like
 from boundarygeo.lines.pieces.switches import Switches
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Points on the segments of several examples, in order; each is one row of every carried tensor.
+    """Points on the segments of several examples, in order; each is one row of every carried tensor."""
 
-    Attributes:
-        t: coordinate on the segment, float64 `[row]`.
-        example: position of the example, int64 `[row]`.
-        layer: nonlinearity that caused the breakpoint, int64 `[row]`; -1 at the ends of a segment.
-    """
-
-    t: Tensor
-    example: Tensor
-    layer: Tensor
+    t: Tensor  # coordinate on the segment, float64 `[row]`
+    example: Tensor  # position of the example, int64 `[row]`
+    layer: Tensor  # nonlinearity that caused the breakpoint, int64 `[row]`; -1 at the ends of a segment
 
     def __len__(self) -> int:
         return len(self.t)
@@ -37,27 +32,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Refinement:
-    """A new set of rows: copies of old ones, and new ones between two of them.
-
-    Attributes:
-        rows: the new rows.
-        left: old row that each copies or follows, int64 `[row]`.
-        weight: share of the way to the next old row, float64 `[row]`; 0 for copies.
-    """
+    """A new set of rows: copies of old ones, and new ones between two of them."""
 
     rows: Rows
-    left: Tensor
-    weight: Tensor
+    left: Tensor  # old row that each copies or follows, int64 `[row]`
+    weight: Tensor  # share of the way to the next old row, float64 `[row]`; 0 for copies
 
     def chunks(self, limit: int) -> Iterator["Refinement"]:
-        """Split into parts of at most `limit` rows, each beginning with the last row of the one before.
-
-        Args:
-            limit: number of rows, at least 2.
-
-        Yields:
-            The parts, in order, of about equal size.
-        """
+        """Split into about equal parts of at most `limit` rows, each beginning with the last row of the one before."""
         count = max(1, -(-(len(self.rows) - 1) // (limit - 1)))
         edges = [round(part * (len(self.rows) - 1) / count) for part in range(count + 1)]
         for begin, end in pairwise(edges):
@@ -74,7 +56,7 @@ class Refinement:
             if not isinstance(tensor, Tensor):
                 return tensor
             moved = tensor.index_select(0, self.left)
-            weight = self.weight[new].view(-1, *(1,) * (tensor.ndim - 1))
+            weight = like(self.weight[new], tensor)
             between = torch.lerp(tensor.index_select(0, before), tensor.index_select(0, before + 1), weight)
             return moved.index_copy_(0, new, between)
 
@@ -82,16 +64,9 @@ class Refinement:
 
 
 def refine(rows: Rows, switches: Switches, tolerance: float, layer: int) -> Refinement | None:
-    """Insert a row at each change of pattern.
+    """Insert a row at each change of pattern, or return None if there is none.
 
-    Args:
-        rows: rows so far.
-        switches: changes `(pair, fraction)` from a finder.
-        tolerance: changes within this distance of a row, or of each other, share a row.
-        layer: number of the nonlinearity.
-
-    Returns:
-        The refinement, or None without new rows.
+    Changes within `tolerance` in t of a row, or of each other, share a row.
     """
     pair, fraction = switches
     begin, end = rows.t[pair], rows.t[pair + 1]

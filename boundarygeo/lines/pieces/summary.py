@@ -12,41 +12,21 @@ from boundarygeo.results.statistics import Estimate, median, share
 
 @dataclass(frozen=True)
 class PieceSummary:
-    """Medians over the examples with a direction, with 95 % intervals; first over an example's logits where needed.
+    """Medians over the examples with a direction, with 95 % intervals; first over an example's logits where needed."""
 
-    Attributes:
-        pieces: number of affine pieces.
-        density: number of affine pieces per unit along the segment.
-        r_squared: R² of the best line, without constant logits.
-        line_deviation: largest deviation from the best line, divided by the logit's range.
-        tangent_deviation: largest deviation from the tangent at t = 0, divided by the logit's range.
-        cosines: cosines between the input gradients at t = 0 and at the first and last point.
-        changed: share of the examples whose label changes, towards the first and the last t.
-        distance: exact distance to that change in either direction; inf if half do not change.
-        missing: number of examples without a direction.
-    """
-
-    pieces: Estimate
-    density: Estimate
-    r_squared: Estimate
-    line_deviation: Estimate
-    tangent_deviation: Estimate
-    cosines: tuple[Estimate, Estimate]
-    changed: tuple[Estimate, Estimate]
-    distance: tuple[Estimate, Estimate]
-    missing: int
+    pieces: Estimate  # number of affine pieces
+    density: Estimate  # affine pieces per unit along the segment
+    r_squared: Estimate  # R² of the best line, without constant logits
+    line_deviation: Estimate  # largest deviation from the best line, divided by the logit's range
+    tangent_deviation: Estimate  # largest deviation from the tangent at t = 0, divided by the logit's range
+    cosines: tuple[Estimate, Estimate]  # between the input gradients at t = 0 and at the first and last point
+    changed: tuple[Estimate, Estimate]  # share of the examples whose label changes, towards the first and the last t
+    distance: tuple[Estimate, Estimate]  # exact distance to that change; inf if half do not change
+    missing: int  # number of examples without a direction
 
 
 def piece_summary(pieces: LinearPieces, cosines: GradientCosines) -> PieceSummary:
-    """Pieces, straightness and distances of all examples together.
-
-    Args:
-        pieces: exact pieces, around t = 0.
-        cosines: along the same directions; only the first and the last point are used.
-
-    Returns:
-        The summary.
-    """
+    """Pieces, straightness and distances of all examples together; only the first and last cosine of each are used."""
     exists = pieces.length > 0
     low, high = pieces.extent
     straight = straightness(pieces)
@@ -72,14 +52,7 @@ def piece_summary(pieces: LinearPieces, cosines: GradientCosines) -> PieceSummar
 
 
 def first_changes(pieces: LinearPieces) -> Tensor:
-    """Exact distance from t = 0 to the first change of the predicted class, on either side.
-
-    Args:
-        pieces: exact pieces, around t = 0.
-
-    Returns:
-        Distances, float64 `[side, example]`, towards smaller and larger t; inf where nothing changes.
-    """
+    """Exact distance from t = 0 to the first change of label towards smaller and larger t, `[side, example]`."""
     found = pieces.boundaries()
     nearest = torch.full((2, len(pieces.count)), torch.inf, dtype=torch.float64)
     for row, here in zip(nearest, (found.t < 0, found.t >= 0), strict=True):

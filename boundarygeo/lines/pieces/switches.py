@@ -18,17 +18,10 @@ Switches = tuple[Tensor, Tensor]
 
 
 def sign_changes(joined: Tensor, z: Tensor) -> Switches:
-    """Where elements of z pass through zero.
+    """Where elements of z `[row, ...]` pass through zero.
 
-    An element that is zero at both ends, exactly or up to rounding, does not change in-between; one that is zero at
-    one end may change there, at an existing breakpoint.
-
-    Args:
-        joined: bool `[row - 1]`.
-        z: float64 `[row, ...]`.
-
-    Returns:
-        The changes.
+    An element that is zero at both ends, exactly or up to rounding, does not change in-between; one that is zero at one
+    end may change there, at an existing breakpoint.
     """
     flat = z.flatten(1)
     negative = flat < 0
@@ -131,13 +124,9 @@ def in_minimum(joined: Tensor, input: Tensor, dim: Any = None, keepdim: bool = F
 
 
 def _in_windows(joined: Tensor, values: Tensor, index: Tensor, windows: Tensor) -> Switches:
-    """Vertices of the maximum over each window.
+    """Vertices of the maximum over each window `[window, k]` of places (-1: none) in `values` `[row, channel, place]`.
 
-    Args:
-        joined: bool `[row - 1]`.
-        values: `[row, channel, place]`.
-        index: place of the largest value of each window, `[row, channel, window]`.
-        windows: places of each window, `[window, k]`, -1 where there is none.
+    `index` is the place of the largest value of each window, `[row, channel, window]`.
     """
     pair, channel, window = ((index[1:] != index[:-1]) & joined[:, None, None]).nonzero(as_tuple=True)
     old, new = index[pair, channel, window], index[pair + 1, channel, window]

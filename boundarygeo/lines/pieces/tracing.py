@@ -24,13 +24,7 @@ class Normalisation(nn.Module):
 
 
 class Pipeline(nn.Module):
-    """A module behind the clamp to the bounds and the normalisation.
-
-    Args:
-        module: takes normalised inputs.
-        normalise: the classifier's normalisation.
-        bounds: lowest and highest input, or None for no clamp.
-    """
+    """A module behind the clamp to the bounds (if any) and the normalisation."""
 
     def __init__(
         self, module: nn.Module, normalise: Callable[[Tensor], Tensor], bounds: tuple[float, float] | None
@@ -70,18 +64,9 @@ class _Tracer(fx.Tracer):
 
 
 def trace(pipeline: Pipeline) -> fx.Graph:
-    """The graph of operations of a pipeline, with in-place ones replaced by plain ones.
+    """The graph of operations of a pipeline in evaluation mode, with in-place ones replaced by plain ones.
 
-    Each node's `meta["owner"]` is the path of the module that calls it.
-
-    Args:
-        pipeline: in evaluation mode; its modules' `inplace` settings are switched off.
-
-    Returns:
-        The graph.
-
-    Raises:
-        ValueError: if the module cannot be traced.
+    Each node's `meta["owner"]` is the path of the module that calls it. Modules' `inplace` settings are switched off.
     """
     tracer = _Tracer()
     try:

@@ -17,17 +17,10 @@ from boundarygeo.lines.pieces.rows import Refinement, Rows, refine
 def walk(
     program: Program, rows: Rows, points: Tensor, *, limit: int, tolerance: float
 ) -> Iterator[tuple[Rows, Tensor]]:
-    """Carry segments through a program.
+    """Carry segments, given by both ends of each, through a program; yields breakpoints and logits `[row, class]`.
 
-    Args:
-        program: the module.
-        rows: ends of each segment, two rows per example, in order.
-        points: inputs there, float64 `[row, *input]`.
-        limit: most rows carried at once, at least 2.
-        tolerance: breakpoints within this distance in t count as one.
-
-    Yields:
-        Breakpoints and logits `[row, class]` of each part, in order; a part may repeat the last row of the one before.
+    They come in order, in parts of at most `limit` rows, each of which may repeat the last row of the one before.
+    Breakpoints within `tolerance` in t count as one.
     """
     unchanged = Refinement(rows, torch.arange(len(rows), device=points.device), torch.zeros_like(rows.t))
     waiting = [(0, False, chunk, {program.input: points}) for chunk in unchanged.chunks(limit)][::-1]
