@@ -11,7 +11,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.checks import check_choice, check_count, check_positive, plain
-from boundarygeo.choices import BOXES, FRAME_METHODS, RULES, Box, DimensionMethod, Norm, Rule
+from boundarygeo.choices import BOXES, FRAME_METHODS, RULES, Box, FrameMethod, Norm, Rule
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.subspace.frames.gaas import GaasFrames
 from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
@@ -33,7 +33,7 @@ class Settings:
 
     eps: float
     norm: Norm
-    method: DimensionMethod
+    method: FrameMethod
     rule: Rule
     box: Box
     cap: int
@@ -54,7 +54,7 @@ def check_settings(
     *,
     eps: float,
     norm: Norm,
-    method: DimensionMethod,
+    method: FrameMethod,
     rule: Rule,
     box: Box,
     max_dimension: int | None,

@@ -10,6 +10,7 @@ from boundarygeo.evaluation import analysis
 from boundarygeo.results.statistics import Estimate, mean, rank_correlation, share
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.noise import NoiseSuccess, cone_probability
+from boundarygeo.subspace.sequential.sequential import SequentialDirections
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -29,12 +30,12 @@ class Counted(Protocol):
 
     @property
     def valid(self) -> Tensor:
-        """Whether there is a direction , bool `[example]`."""
+        """Whether there is a direction, bool `[example]`."""
         ...
 
     @property
     def max_dimension(self) -> int:
-        """Largest count ."""
+        """Largest count."""
         ...
 
 
@@ -69,10 +70,10 @@ class DimensionSummary:
         at_cap: share of examples whose count was limited by the cap.
         excluded: number of examples left out because a model misclassifies them.
         without_gradient: number of examples that have no gradient; they count as zero.
-        tried: mean number of frames tried per example (`method="sequential"`: of searches); None for transferred
-            counts.
+        tried: mean number of frames tried per example; None where there are none: for transferred counts and sequential
+            directions.
         closed: share of examples whose count is proven to be the best over all sizes up to the cap; None where nothing
-            can be proven: for transferred counts, and for methods other than `"gaas"`.
+            can be proven: where there are no frames, or `method="frame"`.
     """
 
     mean: Estimate
@@ -87,12 +88,12 @@ class DimensionSummary:
 
 @analysis
 def dimension_summary(result: Counted, *, counts: Tensor | None = None) -> DimensionSummary:
-    """Mean, quantiles, the shares at zero and at the capand search thoroughness.
+    """Mean, quantiles, the shares at zero and at the cap, and how thorough the search was.
 
     Args:
-        result: result of `adversarial_dimension`, `transferred_dimension` or `shared_dimension`. Transferred counts are
-            averaged over the examples that both models classify correctly; for the source's own count on those
-            examples, pass the transferred result with `counts=transferred.source`.
+        result: result of `adversarial_dimension`, `sequential_directions`, `transferred_dimension` or
+            `shared_dimension`. Transferred counts are averaged over the examples that both models classify correctly;
+            for the source's own count on those examples, pass the transferred result with `counts=transferred.source`.
         counts: other counts of the same examples, such as `claimed`, `[example]`; by default the verified ones. `tried`
             and `closed` always refer to the verified ones.
 
@@ -204,30 +205,17 @@ def mean_effective_rank(result: AdversarialDimension) -> Estimate:
     return mean(included(result, result.effective_rank), within=(0, np.inf))
 
 
-def shortest_lengths(result: AdversarialDimension) -> tuple[float, ...] | None:
-    """Quantiles over the examples of the length of the shortest direction.
+def mean_attempts(result: SequentialDirections) -> Estimate:
+    """Number of searches made for an example."""
+    return mean(included(result, result.attempts), within=(0, np.inf))
 
-    Args:
-        result: result of `adversarial_dimension`.
 
-    Returns:
-        The `QUANTILES`, inf for examples without a direction; None for methods other than `"sequential"`.
-    """
-    if result.distance is None:
-        return None
+def shortest_lengths(result: SequentialDirections) -> tuple[float, ...]:
+    """The `QUANTILES` over the examples of the length of the shortest direction; inf for examples without one."""
     return tuple(np.quantile(included(result, result.distance[:, 0]), QUANTILES, method="inverted_cdf").tolist())
 
 
-def stop_shares(result: AdversarialDimension) -> dict[str, float]:
-    """Share of examples by reason for which their search ended.
-
-    Args:
-        result: result of `adversarial_dimension(..., method="sequential")`.
-
-    Returns:
-        The share of each of `result.stops`; none for other methods.
-    """
-    if result.stopped is None:
-        return {}
+def stop_shares(result: SequentialDirections) -> dict[str, float]:
+    """Share of examples for each of the reasons in `result.stops` for which their search ended."""
     stopped = included(result, result.stopped)
     return {name: float((stopped == code).mean()) for code, name in enumerate(result.stops)}

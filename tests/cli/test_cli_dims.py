@@ -239,28 +239,31 @@ def test_sequential_directions_are_counted_and_drawn(
     status, said, _ = run(capsys, *dims(folder, *words, models=("model.pt", "other.pt")))
     assert status == 0
     table = rows(said, folder / "model.pt")
+    (x, y, index), clf = drawn(folder), classifier(folder / "model.pt")
     for column, size in enumerate((2, 6)):
-        kept = load(tmp_path / f"1-{size}.zarr", bg.AdversarialDimension)
-        assert (kept.method, kept.eps, kept.max_dimension) == ("sequential", size, 4)
-        assert kept.distance is not None
-        assert kept.stopped is not None
+        kept = load(tmp_path / f"1-{size}.zarr", bg.SequentialDirections)
+        assert (kept.box, kept.eps, kept.max_directions) == ("feasible", size, 4)
+        expected = bg.sequential_directions(clf, x[:5], y[:5], eps=size, max_directions=4, index=index[:5])
+        assert kept.count.tolist() == expected.count.tolist()
+        assert kept.index.tolist() == expected.index.tolist()
+        torch.testing.assert_close(kept.distance, expected.distance, rtol=1e-6, atol=0)
         assert table["verified: mean"][column] == dimension_summary(kept).mean.plain(2)
         shortest = kept.distance[:, 0].sort().values
         low, middle, high = (f"{v:.3g}" if v.isfinite() else "-" for v in (shortest[0], shortest[2], shortest[4]))
         assert table["length of the shortest: 10, 50, 90 %"][column] == f"{low}, {middle}, {high}"
-        searches = mean(kept.tried[:, 0].double().numpy(), within=(0, math.inf))
+        searches = mean(kept.attempts.double().numpy(), within=(0, math.inf))
         assert table["searches made: mean"][column] == searches.plain(1)
-        assert "verified: proven the most of all sizes" not in table
         reasons = [kept.stops[code] for code in kept.stopped]
         shares = [f"{20 * reasons.count(name)}" for name in ("eps", "failures", "no_gradient")]
         name = "no more: only longer ones, none at all, no gradient"
         assert table[name][column] == f"{', '.join(shares)} %"
-    assert kept.verified.tolist() == [1] * 5  # two classes, nearly a half-space
-    assert "directions of model that fool it: mean" in rows(said, folder / "other.pt")
+    assert kept.count.tolist() == [1] * 5  # two classes, nearly a half-space
+    other = load(tmp_path / "2-6.zarr", bg.SequentialDirections)
+    assert rows(said, folder / "other.pt")["verified: mean"][1] == dimension_summary(other).mean.plain(2)
     assert "shortest directions, one after another, inside the bounds; means are" in said
-    drawn = (tmp_path / "s.svg").read_text()
+    figure = (tmp_path / "s.svg").read_text()
     for text in ("number of the direction, in the order of finding", "none longer than 6, inside the bounds", "other"):
-        assert text in drawn
+        assert text in figure
 
 
 def test_in_the_other_norm_nothing_is_predicted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

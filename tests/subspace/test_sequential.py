@@ -413,16 +413,7 @@ def test_results_are_saved_and_loaded(tmp_path) -> None:
     assert "sequential_directions(eps=0.001, max_directions=4, box='feasible'" in loaded.provenance.command
 
 
-# As a method of adversarial_dimension
-
-
-def count_of(clf: bg.Classifier, x: Tensor, y: Tensor, **settings) -> bg.AdversarialDimension:
-    settings = {"method": "sequential", "steps": 30, "progress": False, **settings}
-    return bg.adversarial_dimension(clf, x, y, **settings)
-
-
-def reasons(result: bg.AdversarialDimension) -> list[str]:
-    assert result.stopped is not None
+def reasons(result: bg.SequentialDirections) -> list[str]:
     return [result.stops[code] for code in result.stopped]
 
 
@@ -433,141 +424,49 @@ def test_the_count_is_that_of_the_facets_within_reach(box: str) -> None:
     clf = bg.Classifier(Facets(normals, torch.arange(1, 6) * 0.2), bounds=(-5, 5))
     x, y = torch.zeros(2, 12), torch.zeros(2, dtype=torch.int64)
     for eps, expected in ((0.15, 0), (0.25, 1), (0.7, 3), (0.9, 4), (2.0, 5)):
-        result = count_of(clf, x, y, eps=eps, box=box, keep_directions=True)
-        assert result.verified.tolist() == [expected] * 2
-        assert result.found.tolist() == [expected > 0] * 2
-        assert result.successes.tolist() == [[expected]] * 2
-        assert result.tried.tolist() == [[expected + 3]] * 2  # three that fail are the end
+        result = found_by(clf, x, y, eps=eps, box=box, max_directions=50)
+        assert result.count.tolist() == result.verified.tolist() == [expected] * 2
+        assert result.attempts.tolist() == [expected + 3] * 2  # three that fail are the end
         assert reasons(result) == ["eps" if expected < 5 else "failures"] * 2
-        assert result.distance is not None
-        torch.testing.assert_close(
-            result.distance[:, :expected],
-            0.2 * torch.arange(1.0, expected + 1).double().expand(2, -1),
-            rtol=2e-3,
-            atol=0,
-        )
+        distance = 0.2 * torch.arange(1.0, expected + 1).double().expand(2, -1)
+        torch.testing.assert_close(result.distance[:, :expected], distance, rtol=2e-3, atol=0)
         assert result.distance[:, expected:].isinf().all()
-        assert result.adversarial_label is not None
-        assert result.adversarial_label.tolist() == [1, 2, 3, 4, 5][:expected] * 2
-        # The margin is the distance to the nearest facet: to first order there are (ε / 0.2)² directions.
-        assert result.claimed.tolist() == [min(12, int((eps / 0.2) ** 2))] * 2
-    capped = count_of(clf, x, y, eps=2.0, box=box, max_dimension=3)
-    assert capped.verified.tolist() == [3, 3]
-    assert capped.at_cap.all()
+        assert result.adversarial_label[:, :expected].tolist() == [[1, 2, 3, 4, 5][:expected]] * 2
+    capped = found_by(clf, x, y, eps=2.0, box=box, max_directions=3)
+    assert capped.count.tolist() == [3, 3]
     assert reasons(capped) == ["max_directions"] * 2
 
 
 def test_by_default_fifty_directions_are_wanted() -> None:
     for size, most in ((60, 50), (9, 9)):
         clf = bg.Classifier(Facets(torch.eye(size), torch.linspace(0.1, 0.2, size)))
-        result = count_of(clf, torch.zeros(1, size), torch.zeros(1, dtype=torch.int64), eps=1.0, steps=10)
-        assert result.max_dimension == most
-        assert result.distance is not None
+        x, y = torch.zeros(1, size), torch.zeros(1, dtype=torch.int64)
+        result = bg.sequential_directions(clf, x, y, eps=1.0, steps=10, progress=False)
         assert result.distance.shape == (1, most)
-        assert result.verified.tolist() == [most]
+        assert result.count.tolist() == [most] == [result.max_dimension]
 
 
-@pytest.mark.parametrize("box", BOXES)
-def test_counts_are_those_of_the_directions_themselves(box: str) -> None:
-    clf, x, y = saturated(6)
-    y[2] = (y[2] + 1) % 5
-    index = range(10, 16)
-    alone = found_by(clf, x, y, box=box, eps=2.0, max_directions=6, index=index, seed=3)
-    result = count_of(clf, x, y, eps=2.0, box=box, max_dimension=6, index=index, seed=3, keep_directions=True)
-    assert alone.count.sum() > 8
-    assert result.verified.tolist() == alone.count.tolist()
-    assert result.correct.tolist() == alone.valid.tolist()
-    assert result.distance is not None
-    torch.testing.assert_close(result.distance, alone.distance, rtol=1e-3, atol=0)
-    assert reasons(result) == [alone.stops[code] for code in alone.stopped]
-    assert reasons(result)[2] == "misclassified"
-    assert torch.equal(result.tried[:, 0], alone.attempts)
-    assert result.perturbations is not None
-    assert result.owner is not None
-    assert torch.equal(result.owner, alone.owner)
-    assert result.adversarial_label is not None
-    if box == "feasible":
-        assert torch.equal(clf.predict(x[result.owner] + result.perturbations), result.adversarial_label)
-    assert (result.adversarial_label != y[result.owner]).all()
-    norms = result.perturbations.double().flatten(1).norm(dim=1)
-    assert norms.max() <= 2
-    torch.testing.assert_close(norms, result.distance[result.distance.isfinite()])
-    for example in range(6):
-        mine = norms[result.owner == example]
-        assert result.largest_norm[example] == (mine.max() if len(mine) else 0)
-    assert result.orthogonality.max() <= 1e-5
-    torch.testing.assert_close(result.effective_rank, result.verified.double(), rtol=1e-5, atol=0)
-
-
-@pytest.mark.filterwarnings("ignore:.*are exactly zero")
-def test_nothing_is_tried_without_a_gradient_or_an_example() -> None:
-    centre = torch.full((1, 2, 3), 0.5)
-    clf = bg.Classifier(Sphere(centre, 0.2))
-    y = torch.zeros(2, dtype=torch.int64)
-    flat = count_of(clf, centre[None].repeat(2, 1, 1, 1), y, eps=1.0)
-    assert reasons(flat) == ["no_gradient"] * 2
-    assert flat.verified.tolist() == flat.tried[:, 0].tolist() == [0, 0]
-    wrong = count_of(clf, centre[None].repeat(2, 1, 1, 1), 1 - y, eps=1.0, keep_directions=True)
-    assert reasons(wrong) == ["misclassified"] * 2
-    assert wrong.perturbations is not None
-    assert wrong.perturbations.shape == (0, 1, 2, 3)
-
-
-def test_counts_are_saved_and_loaded(tmp_path) -> None:
-    clf, x, y = saturated(3)
-    for keep in (True, False):
-        result = count_of(clf, x, y, eps=2.0, max_dimension=3, keep_directions=keep)
-        loaded = bg.load(result.save(tmp_path / f"{keep}.zarr"))
-        assert isinstance(loaded, bg.AdversarialDimension)
-        assert (
-            (loaded.perturbations is None) == (loaded.owner is None) == (loaded.adversarial_label is None) == (not keep)
-        )
-        for name in ("distance", "stopped", "verified", "tried"):
-            assert torch.equal(getattr(loaded, name), getattr(result, name)), name
-        assert loaded.stops == result.stops
-        assert result.to_xarray().distance.attrs["units"] == "input units"
-    frames = count_of(clf, x, y, eps=2.0, method="gaas", max_dimension=3)
-    assert frames.distance is frames.stopped is None
-    assert frames.stops == ()
-
-
-def test_the_figure_is_that_of_the_directions() -> None:
+def test_directions_are_sent_through_another_model() -> None:
     clf, x, y = saturated(4)
-    result = count_of(clf, x, y, eps=2.0, max_dimension=3)
-    figures = [
-        bg.plots.sequential_distances(drawn) for drawn in (result, found_by(clf, x, y, eps=2.0, max_directions=3))
-    ]
-    lines = [[line.get_xydata() for axes in figure.axes for line in axes.get_lines()] for figure in figures]
-    for one, other in zip(*lines, strict=True):
-        torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other), rtol=1e-3, atol=0, equal_nan=True)
-    assert figures[0].axes[0].get_title() == figures[1].axes[0].get_title()
-    with pytest.raises(ValueError, match="results must have method='sequential', got method='gaas'"):
-        bg.plots.sequential_distances(count_of(clf, x, y, eps=2.0, method="gaas", max_dimension=3))
+    other = bg.Classifier(SmallNet(5))
+    y[1] = (y[1] + 1) % 5
+    result = found_by(clf, x, y, eps=2.0)
+    sent = bg.transferred_dimension(other, x, result)
+    label = other.predict(x[result.owner] + result.perturbations)
+    right = (other.predict(x) == y) & result.valid
+    fools = (label != y[result.owner]) & right[result.owner]
+    same = fools & (label == result.adversarial_label[result.owner, result.rank])
+    assert sent.correct.tolist() == right.tolist()
+    assert sent.source.tolist() == torch.where(right, result.count, 0).tolist()
+    assert sent.count.tolist() == result.owner[fools].bincount(minlength=4).tolist()
+    assert sent.same.tolist() == result.owner[same].bincount(minlength=4).tolist()
+    assert (sent.source_model, sent.max_dimension) == (result.provenance.model, 4)
 
 
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"norm": "linf"}, "method='sequential' allows norm='l2' only, got 'linf'"),
-        ({"rule": "count"}, "method='sequential' allows rule='all' only, got 'count'"),
-        ({"box": "clip"}, r"method='sequential' needs box in \['feasible', 'ignore'\], got 'clip'"),
-        ({"restarts": 2}, "method='sequential' allows restarts=1 only, got 2"),
-        ({"grid": [1, 2]}, r"method='sequential' allows grid=None only, got \[1, 2\]"),
-        ({"targets": torch.tensor([1, 2, 0])}, "method='sequential' takes no targets: pass targets=None"),
-        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
-        ({"steps": 3}, "steps must be a whole number, at least 4, got 3"),
-        ({"max_dimension": 0}, "max_dimension must be a whole number, at least 1, got 0"),
-        ({"max_dimension": 193}, "max_dimension must be at most the number of input dimensions, 192, got 193"),
-    ],
-)
-def test_what_the_method_cannot_do_is_refused_before_work(change: dict, match: str) -> None:
+def test_it_is_no_method_of_adversarial_dimension() -> None:
     clf = bg.Classifier(SmallNet())
-    with pytest.raises(ValueError, match=f"^{match}$"):
-        count_of(clf, images(3), torch.tensor([0, 1, 2]), **{"eps": 0.5, **change})
-    assert clf.counts.forwards == 0
-
-
-# Of both
+    with pytest.raises(ValueError, match="use sequential_directions"):
+        bg.adversarial_dimension(clf, images(1), torch.tensor([0]), eps=1.0, method="sequential")  # type: ignore[arg-type]
 
 
 def test_nan_is_an_error() -> None:

@@ -75,6 +75,21 @@ class SequentialDirections(Result):
     box: Box
     tolerance: float
 
+    @property
+    def verified(self) -> Tensor:
+        """`count`, under its name in `AdversarialDimension`."""
+        return self.count
+
+    @property
+    def correct(self) -> Tensor:
+        """`valid`, under its name in `AdversarialDimension`."""
+        return self.valid
+
+    @property
+    def max_dimension(self) -> int:
+        """Largest count possible: `max_directions` or the number of input dimensions."""
+        return self.distance.shape[1]
+
     def of(self, example: int) -> Tensor:
         """Perturbations of one example, float32 `[found, *input]`."""
         return self.perturbations[self.owner == example]
