@@ -63,27 +63,7 @@ def check_settings(
     steps: int,
     seed: int,
 ) -> Settings:
-    """Check settings and fill in defaults.
-
-    Args:
-        dimension: number of input dimensions.
-        eps: as in `adversarial_dimension`, like all settings below.
-        norm: likewise.
-        method: likewise.
-        rule: likewise.
-        box: likewise.
-        max_dimension: likewise.
-        grid: likewise.
-        restarts: likewise.
-        steps: likewise.
-        seed: likewise.
-
-    Returns:
-        The settings, with defaults filled in.
-
-    Raises:
-        ValueError: if a setting is invalid.
-    """
+    """Check settings of `adversarial_dimension` for inputs of a number of dimensions, and fill in defaults."""
     for name, value, known in (
         ("norm", norm, NORMS),
         ("method", method, FRAME_METHODS),
@@ -156,14 +136,9 @@ class Best:
 
 
 class Study:
-    """The search on examples that are correctly classified and have a gradient.
+    """The search on examples that are correctly classified and have a gradient, with which frames are aligned.
 
-    Args:
-        opponents: the networks; every direction has to fool all of them.
-        x: examples `[example, *input]`.
-        gradient: directions to align frames with, same shape, not zero.
-        settings: checked settings.
-        index: number of each example, int64 `[example]`.
+    Every direction has to fool all opponents.
     """
 
     def __init__(

@@ -120,18 +120,7 @@ def dimension_summary(result: Counted, *, counts: Tensor | None = None) -> Dimen
 
 
 def included(result: Counted, counts: Tensor | None = None) -> np.ndarray:
-    """Counts of the examples that were not excluded, float64 `[n]`.
-
-    Args:
-        result: as in `dimension_summary`.
-        counts: as in `dimension_summary`.
-
-    Returns:
-        The counts.
-
-    Raises:
-        ValueError: if there is not one count per example.
-    """
+    """Counts of the examples that were not excluded, float64 `[n]`."""
     values = result.verified if counts is None else counts
     if values.shape != result.correct.shape:
         raise ValueError(f"counts must have one number per example, {len(result.correct)}, got {list(values.shape)}")
@@ -141,12 +130,7 @@ def included(result: Counted, counts: Tensor | None = None) -> np.ndarray:
 def at_least(result: Counted, counts: Tensor | None = None) -> tuple[np.ndarray, list[Estimate]]:
     """Share of examples with at least k dimensions, for k from 1 to the cap: the curves of Tramèr et al. 2018.
 
-    Args:
-        result: as in `dimension_summary`.
-        counts: as in `dimension_summary`.
-
-    Returns:
-        The k, int64 `[k]`, and for each the share with its 95 % Wilson interval.
+    Returns the k, int64 `[k]`, and for each the share with its 95 % Wilson interval.
     """
     numbers = included(result, counts)
     sizes = np.arange(1, result.max_dimension + 1)
@@ -171,16 +155,7 @@ class NoiseSummary:
 
 
 def noise_summary(result: AdversarialDimension, noise: NoiseSuccess, *, input_size: int) -> NoiseSummary:
-    """How often random noise changes the label, and how well the counts predict where.
-
-    Args:
-        result: result of `adversarial_dimension`.
-        noise: result of `noise_success` for the same examples, model, ε and norm.
-        input_size: number of values of an input.
-
-    Returns:
-        The summary, over the examples that the model classifies correctly.
-    """
+    """How often noise changes the label of correctly classified examples, and how well the counts predict where."""
     success, predicted = included(result, noise.share), None
     if result.norm == "l2":
         expected = cone_probability(result.gradient_norm, result.eps, result.gamma, input_size)
@@ -194,14 +169,7 @@ def noise_summary(result: AdversarialDimension, noise: NoiseSuccess, *, input_si
 
 
 def mean_effective_rank(result: AdversarialDimension) -> Estimate:
-    """Effective rank of the perturbations counted, with its 95 % interval over the examples.
-
-    Args:
-        result: result of `adversarial_dimension`.
-
-    Returns:
-        The estimate.
-    """
+    """Effective rank of the perturbations counted, with its 95 % interval over the examples."""
     return mean(included(result, result.effective_rank), within=(0, np.inf))
 
 

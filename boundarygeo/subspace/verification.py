@@ -14,17 +14,10 @@ _WORKING_BYTES = 1 << 27  # of perturbations checked together
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """Reported directions and their measured properties.
+    """Reported directions and their measured properties, as in `AdversarialDimension`; `perturbations` may be left out.
 
-    Attributes:
-        count: number of directions per example that fool the network, int64 `[example]`.
-        orthogonality: largest |cosine| between two of them, float64 `[example]`; 0 with fewer than two.
-        effective_rank: of the matrix of the directions at length 1 (Roy & Vetterli 2007): the exponential of the
-            entropy of its normalised singular values, float64 `[example]`; their number if they are orthogonal.
-        largest_norm: largest L2 norm of a perturbation, float64 `[example]`.
-        perturbations: float32 `[direction, *input]`, or None.
-        owner: example of each, int64 `[direction]`, or None.
-        adversarial_label: class that the first network predicts there, int64 `[direction]`, or None.
+    Effective rank is that of the matrix of the directions at length 1 (Roy & Vetterli 2007): the exponential of the
+    entropy of its normalised singular values.
     """
 
     count: Tensor
@@ -41,16 +34,8 @@ def verify(
 ) -> Verified:
     """Evaluate perturbed inputs as they are, in float32. Call it inside `running` of each network.
 
-    Args:
-        opponents: the networks; a direction counts only if it fools all of them.
-        x: examples `[example, *input]`.
-        parts: perturbations, float32 `[direction, *input]`, and their examples `[direction]`, ascending, with all
-            directions of an example in one part.
-        norm: `"l2"` or `"linf"`; norm in which to measure `largest_norm`.
-        keep: whether the perturbations are returned.
-
-    Returns:
-        The successes.
+    `parts` yields perturbations, float32 `[direction, *input]`, and their examples `[direction]`, ascending, with all
+    directions of an example in one part.
     """
     numbers = {
         name: torch.zeros(len(x), dtype=torch.float64) for name in ("orthogonality", "effective_rank", "largest")
@@ -97,15 +82,7 @@ def verify(
 
 
 def chunks(size: Tensor, input_size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of jobs whose rows fit into the working memory, at least one job each.
-
-    Args:
-        size: number of rows of each job, int64 `[job]`.
-        input_size: number of values in a row.
-
-    Yields:
-        First and last (exclusive) job of each range.
-    """
+    """First and last (exclusive) job of ranges whose rows fit into the working memory, at least one job each."""
     limit, start, rows = max(1, _WORKING_BYTES // (8 * input_size)), 0, 0
     for job, more in enumerate(size.tolist()):
         if rows and rows + more > limit:

@@ -610,7 +610,7 @@ BAD = [
     ({"gamma": 0.0}, "gamma must be a positive number, got 0.0"),
     ({"gamma": math.nan}, "gamma must be a positive number, got nan"),
     ({"norm": "l1"}, r"norm must be one of \['l2', 'linf'\], got 'l1'"),
-    ({"method": "fast"}, r"method must be one of \['gaas', 'frame', 'sequential'\], got 'fast'"),
+    ({"method": "fast"}, r"method must be one of \['gaas', 'frame'\], got 'fast'"),
     ({"rule": "most"}, r"rule must be one of \['all', 'count'\], got 'most'"),
     ({"box": "none"}, r"box must be one of \['feasible', 'clip', 'ignore'\], got 'none'"),
     ({"loss": "hinge"}, r"loss must be one of \['margin', 'log_odds', 'cross_entropy'\], got 'hinge'"),

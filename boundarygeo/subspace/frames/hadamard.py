@@ -32,16 +32,7 @@ _ARRAY = (
 
 
 def regular_hadamard(order: int) -> Tensor:
-    """A regular Hadamard matrix: entries ±1, orthogonal rows, the sum of every row and every column √order.
-
-    Args:
-        order: one of `REGULAR_ORDERS`.
-
-    Returns:
-        The matrix, int8 `[order, order]`.
-
-    Raises:
-        ValueError: if there is no construction for this order here.
+    """A regular Hadamard matrix, int8: entries ±1, orthogonal rows, the sum of every row and every column √order.
 
     Examples:
         >>> regular_hadamard(4)
@@ -59,7 +50,7 @@ def regular_hadamard(order: int) -> Tensor:
 
 
 def sign_frame(order: int, size: int, *, seed: int = 0, restart: int = 0) -> Tensor:
-    r"""Orthogonal rows of signs, which times ε·sign(g) are orthogonal directions in the L∞ ball.
+    r"""Orthogonal rows of signs `[order, size]`, which times ε·sign(g) are orthogonal directions in the L∞ ball.
 
     Row i is row i of a regular Hadamard matrix of order k, each entry repeated :math:`\lfloor d/k \rfloor` times and
     the rest zero, its d coordinates permuted at random, by one permutation for all rows. With
@@ -73,18 +64,6 @@ def sign_frame(order: int, size: int, *, seed: int = 0, restart: int = 0) -> Ten
 
     A single :math:`g^T r_i` differs from the mean. Where all :math:`|g_c|` are equal, no k orthogonal vectors in the L∞
     ball have a larger mean, by Bessel's inequality and :math:`\|r_i\|_2 \le \varepsilon\sqrt d`.
-
-    Args:
-        order: number of directions k, one of `REGULAR_ORDERS`.
-        size: number of coordinates d of one input, at least k.
-        seed: seed of the permutation.
-        restart: number of the independent permutation; seed, restart and d alone determine it.
-
-    Returns:
-        The frame, float32 `[order, size]`, with entries -1, 0 and 1.
-
-    Raises:
-        ValueError: if there is no construction for this order, or `size` is smaller than the order.
     """
     matrix = regular_hadamard(order)
     if size < order:
@@ -96,12 +75,6 @@ def sign_frame(order: int, size: int, *, seed: int = 0, restart: int = 0) -> Ten
 
 def signs(gradient: Tensor) -> Tensor:
     """Sign of each coordinate with sign(0) = 1, so that a frame times them stays orthogonal and of full L∞ length.
-
-    Args:
-        gradient: any float tensor.
-
-    Returns:
-        A tensor like it, with entries ±1.
 
     Examples:
         >>> signs(torch.tensor([-0.5, 0.0, 2.0]))

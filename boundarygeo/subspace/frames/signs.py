@@ -19,18 +19,7 @@ from boundarygeo.subspace.frames.partition import deal, places, room_towards, sh
 
 
 class SignFrames:
-    """Frames of norm ε in L∞; their sizes are orders of regular Hadamard matrices.
-
-    Args:
-        clf: the classifier.
-        x: examples `[example, *input]`.
-        gradient: their gradients, of the same shape.
-        eps: L∞ norm of a perturbation.
-        box: `"ignore"`, `"clip"` or `"feasible"`.
-        seed: seed of the order of the dimensions.
-        draw: number of the frame.
-        index: number of each example, int64 `[example]`.
-    """
+    """Frames of norm ε in L∞; their sizes are orders of regular Hadamard matrices."""
 
     def __init__(
         self,
@@ -63,7 +52,7 @@ class SignFrames:
         self._origin = self._layout.points(x)
 
     def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
-        """As `boundarygeo.subspace.frames.jobs.Frames.points`."""
+        """See `Frames.points`."""
         device = self._clf.device
         columns, table, first = self._plan(example, size)
         column = self._layout.rearranged(columns.view(-1, *self._shape))
@@ -81,7 +70,7 @@ class SignFrames:
         return make
 
     def perturbations(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> Tensor:
-        """As `boundarygeo.subspace.frames.jobs.Frames.perturbations`."""
+        """See `Frames.perturbations`."""
         columns, table, first = self._plan(example, size)
         delta = self._step[example[job]] * table[first[job] + row].gather(1, columns[job])
         if self._clip:
@@ -91,10 +80,8 @@ class SignFrames:
     def _plan(self, example: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What each dimension of a job is multiplied by: a column of a table with one line per direction.
 
-        The columns for frames of order k: k of a Hadamard matrix, k of the identity, and one of zeros.
-
-        Returns:
-            Columns int64 `[job, dimension]`; the table `[line, column]`; the first line of each job `[job]`.
+        The columns for frames of order k: k of a Hadamard matrix, k of the identity, and one of zeros. Returns columns
+        `[job, dimension]`, the table `[line, column]`, and the first line of each job.
         """
         k = size[:, None]
         place, whole = self._free_place[example], (self._free_count[example] // size * size)[:, None]

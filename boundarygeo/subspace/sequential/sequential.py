@@ -214,11 +214,7 @@ def sequential_directions(
 
 
 class _Chains:
-    """The directions found so far for a batch of examples, and which examples are still searched.
-
-    Attributes:
-        live: examples still being searched, int64 `[live]`.
-    """
+    """The directions found so far for a batch of examples, and which of them, `live`, are still searched."""
 
     def __init__(
         self, clf: Classifier, session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor, box: Box, width: int
