@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -107,7 +107,7 @@ def dims(
                 "there is nothing to count"
             )
     if sequential:
-        found = _search(study, sizes, stores, options, settings)
+        found = _search(study, sizes, named, options, settings)
         tables = [sequential_table(directions, words) for directions in found]
         draw_figure = partial(bg.plots.sequential_distances, [each[-1] for each in found], names=study.names)
     else:
@@ -138,18 +138,14 @@ def _sequential_settings(
 
 
 def _search(
-    study: "Study",
-    sizes: Sequence[float],
-    stores: Mapping[tuple[int, int, str], Path],
-    options: RunOptions,
-    settings: Mapping[str, Any],
+    study: "Study", sizes: Sequence[float], stores: Sequence[Path], options: RunOptions, settings: Mapping[str, Any]
 ) -> list[list["bg.SequentialDirections"]]:
-    """Sequential directions of each model up to each ε, saved to `stores` by model, ε and kind."""
+    """Sequential directions of each model up to each ε, saved to as many stores, or none."""
     from boundarygeo.cli.chunked import Problem, results_of
 
     problems = [
-        Problem(bg.sequential_directions, clf, {**settings, "eps": eps}, (stores.get((model, size, "own")),))
-        for (model, clf), (size, eps) in product(enumerate(study.classifiers), enumerate(sizes))
+        Problem(bg.sequential_directions, clf, {**settings, "eps": eps}, (store,))
+        for (clf, eps), store in zip_longest(product(study.classifiers, sizes), stores)
     ]
     found = results_of(problems, study.examples, options)
     return [found[start : start + len(sizes)] for start in range(0, len(found), len(sizes))]
@@ -256,7 +252,7 @@ def _column(measured: Measured, source: str, inputs: int) -> dict[str, str]:
     if own.first_order is not None:
         theory = bg.dimension_summary(own, counts=own.first_order)
         rows["verified, gradient-aligned frames alone: mean"] = theory.mean.plain(2)
-    rows |= _cosine(own)
+    rows["largest |cosine| between two of them"] = f"{float(own.orthogonality.max()):.1g}"
     if own.box == "clip":
         rows["their effective rank: mean"] = mean_effective_rank(own).plain(2)
     if transferred is not None:
@@ -283,7 +279,7 @@ def _sequential_column(found: "bg.SequentialDirections") -> dict[str, str]:
         "searches made: mean": mean_attempts(found).plain(1),
         "length of the shortest: 10, 50, 90 %": _outer(shortest_lengths(found), ".3g"),
         "no more: only longer ones, none at all, no gradient": f"{reasons} %",
-        **_cosine(found),
+        "largest |cosine| between two of them": f"{float(found.orthogonality.max()):.1g}",
         **_passes(found),
     }
 
@@ -295,10 +291,6 @@ def _counts(verified: "bg.DimensionSummary", cap: int) -> dict[str, str]:
         "verified: none": verified.at_zero.percent(),
         f"verified: at the cap of {cap}": verified.at_cap.percent(),
     }
-
-
-def _cosine(found: "bg.AdversarialDimension | bg.SequentialDirections") -> dict[str, str]:
-    return {"largest |cosine| between two of them": f"{float(found.orthogonality.max()):.1g}"}
 
 
 def _passes(found: bg.Result) -> dict[str, str]:

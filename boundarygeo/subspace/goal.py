@@ -83,14 +83,9 @@ class Turn:
 
 @dataclass(frozen=True, eq=False)
 class Opponent:
-    """A classifier to be fooled.
+    """A classifier to be fooled, in its open session, by perturbations that `turn` rotates first, unless it is None.
 
-    Attributes:
-        clf: the classifier.
-        session: its open session.
-        goal: what counts as a success.
-        margin: distance from success at the examples themselves, in logits, `[example]`.
-        turn: rotation applied to its perturbations, or None.
+    `margin` is the distance from success at the examples themselves, in logits, `[example]`.
     """
 
     clf: Classifier

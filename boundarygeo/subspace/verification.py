@@ -32,16 +32,14 @@ class Verified:
 def verify(
     opponents: Sequence[Opponent], x: Tensor, parts: Iterator[tuple[Tensor, Tensor]], *, norm: Norm, keep: bool
 ) -> Verified:
-    """Evaluate perturbed inputs as they are, in float32. Call it inside `running` of each network.
+    """Evaluate perturbed inputs as they are, in float32. Call it inside a session of each network.
 
     `parts` yields perturbations, float32 `[direction, *input]`, and their examples `[direction]`, ascending, with all
     directions of an example in one part.
     """
-    numbers = {
-        name: torch.zeros(len(x), dtype=torch.float64) for name in ("orthogonality", "effective_rank", "largest")
-    }
-    count = torch.zeros(len(x), dtype=torch.int64)
-    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    orthogonality, effective_rank, largest = torch.zeros(3, len(x), dtype=torch.float64)
+    count, none = torch.zeros(len(x), dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    kept = [(torch.zeros(0, *x.shape[1:]), none, none)]
     for delta, owner in parts:
         labels = owner
         for opponent in reversed(opponents):  # so that the labels of the first network remain
@@ -53,32 +51,19 @@ def verify(
         who, sizes = owner.unique_consecutive(return_counts=True)
         count[who] = sizes
         length = delta.flatten(1).double().norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1).double()
-        numbers["largest"].scatter_reduce_(0, owner, length, "amax")
+        largest.scatter_reduce_(0, owner, length, "amax")
         first = sizes.cumsum(0) - sizes
         for size in sizes.unique().tolist():  # one batch per frame size
             same = (sizes == size).nonzero()[:, 0]
             frame = delta[first[same][:, None] + torch.arange(size)].flatten(2).double()
             unit = frame / frame.norm(dim=2, keepdim=True)
             gram = unit @ unit.mT
-            numbers["effective_rank"][who[same]] = _effective_rank(gram)
-            numbers["orthogonality"][who[same]] = gram.tril(-1).abs().amax((1, 2))
+            effective_rank[who[same]] = _effective_rank(gram)
+            orthogonality[who[same]] = gram.tril(-1).abs().amax((1, 2))
         if keep:
             kept.append((delta, owner, labels))
-    shape = x.shape[1:]
-    perturbations, owners, met = (
-        (torch.cat(values) for values in zip(*kept, strict=True))
-        if kept
-        else (torch.zeros(0, *shape), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
-    )
-    return Verified(
-        count,
-        numbers["orthogonality"],
-        numbers["effective_rank"],
-        numbers["largest"],
-        perturbations if keep else None,
-        owners if keep else None,
-        met if keep else None,
-    )
+    directions = (torch.cat(parts) for parts in zip(*kept, strict=True)) if keep else (None, None, None)
+    return Verified(count, orthogonality, effective_rank, largest, *directions)
 
 
 def chunks(size: Tensor, input_size: int) -> Iterator[tuple[int, int]]:

@@ -84,6 +84,7 @@ def several(result: Any) -> tuple[Result, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
+@pytest.mark.usefixtures("short_start")
 @pytest.mark.parametrize("name", ANALYSES)
 @pytest.mark.filterwarnings("error")
 def test_each_example_stands_for_itself(name: str) -> None:

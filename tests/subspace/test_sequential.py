@@ -15,6 +15,8 @@ from boundarygeo.subspace.sequential.sequential import BOXES
 
 INSIDE = 1.002  # how far from the optimum a search may end where the boundary is flat
 
+pytestmark = pytest.mark.usefixtures("short_start")
+
 
 class Facets(nn.Module):
     """Class 0 where wᵀx < b for each of several hyperplanes, else the class of the facet that is farthest behind."""
@@ -50,6 +52,10 @@ def found_by(clf: bg.Classifier, x: Tensor, y: Tensor, **settings) -> bg.Sequent
     return bg.sequential_directions(clf, x, y, **{"max_directions": 4, "steps": 30, "progress": False, **settings})
 
 
+def reasons(result: bg.SequentialDirections) -> list[str]:
+    return [result.stops[code] for code in result.stopped]
+
+
 def saturated(count: int = 6, seed: int = 0) -> tuple[bg.Classifier, Tensor, Tensor]:
     """A random net, images with a third of their pixels on a bound, and as true classes what it predicts."""
     clf = bg.Classifier(SmallNet(seed))
@@ -77,7 +83,7 @@ def test_a_half_space_has_one_direction_and_it_is_the_nearest(box: str) -> None:
     # Nothing orthogonal to w is adversarial: three searches fail.
     assert result.count.tolist() == [1] * 8
     assert result.attempts.tolist() == [4] * 8
-    assert [result.stops[code] for code in result.stopped] == ["failures"] * 8
+    assert reasons(result) == ["failures"] * 8
     assert result.distance[:, 1:].isinf().all()
     assert (result.adversarial_label[:, 1:] == -1).all()
 
@@ -98,7 +104,7 @@ def test_orthogonal_facets_are_found_in_order(box: str) -> None:
     clear = (expected.diff(dim=1) > 0.01).all(1)
     assert clear.sum() > 2
     assert torch.equal(result.adversarial_label[clear, :5], facet[clear] + 1)
-    assert [result.stops[code] for code in result.stopped] == ["failures"] * 6
+    assert reasons(result) == ["failures"] * 6
 
 
 @pytest.mark.parametrize("box", BOXES)
@@ -136,7 +142,7 @@ def test_a_sphere_has_as_many_directions_as_dimensions() -> None:
     assert result.distance.shape == (2, 9)
     assert result.distance.min() > 0.3 - 1e-6
     assert result.distance.max() < 0.3 * INSIDE
-    assert [result.stops[code] for code in result.stopped] == ["max_directions"] * 2
+    assert reasons(result) == ["max_directions"] * 2
     assert cosines(result.of(1)).max() < 1e-6
 
 
@@ -222,9 +228,11 @@ def test_the_bounds_hold_in_float32_whatever_they_are() -> None:
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_the_first_direction_is_a_minimal_perturbation(box: str) -> None:
-    clf, x, y = saturated(20) if box == "feasible" else (bg.Classifier(SmallNet()), images(20), None)
-    y = clf.predict(x) if y is None else y
+def test_the_first_direction_is_a_minimal_perturbation(box: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequential, "minimal_norm", minimal_norm)
+    clf, x, y = saturated(8)
+    x = x if box == "feasible" else images(8)
+    y = clf.predict(x)
     ours = found_by(clf, x, y, box=box, max_directions=1).distance[:, 0]
     assert (ours / minimal_norm(clf, x, y).distance).max() < 1 + 1e-5
     ratio = ours / minimal_norm(clf, x, y, steps=300).distance
@@ -240,18 +248,17 @@ def test_each_direction_is_about_as_short_as_a_reference_finds() -> None:
         for weight in module.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * (1 if weight.shape[0] == 24 else 0.5))
     clf = bg.Classifier(module)
-    x = torch.rand(12, 20, generator=generator)
+    x = torch.rand(8, 20, generator=generator)
     y = clf.predict(x)
+    result = found_by(clf, x, y, box="ignore", max_directions=4, starts=8)
+    assert result.count.tolist() == [4] * 8
     for k in (1, 3):
-        result = found_by(clf, x, y, box="ignore", max_directions=k + 1, starts=8)
-        assert result.count.tolist() == [k + 1] * 12
         ratios = []
-        for example in range(12):
+        for example in range(8):
             before = result.of(example)[:k].flatten(1)
             reference = shortest_orthogonal(clf, x[example], y[example], before / before.norm(dim=1, keepdim=True))
             ratios.append(result.distance[example, k].item() / reference)
-        print(k, [round(r, 3) for r in sorted(ratios)])
-        assert sorted(ratios)[6] < 1.02
+        assert sorted(ratios)[4] < 1.02
         assert max(ratios) < 1.4
 
 
@@ -281,14 +288,14 @@ def shortest_orthogonal(clf: bg.Classifier, x: Tensor, y: Tensor, basis: Tensor)
 
 @pytest.mark.parametrize("box", BOXES)
 def test_results_depend_on_neither_order_nor_splitting(box: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    clf, x, y = saturated(7)
+    clf, x, y = saturated(5)
     settings = {"box": box, "max_directions": 3, "failures": 2}
     whole = found_by(clf, x, y, **settings)
     assert whole.count.min() > 1
-    alone = [found_by(clf, x[i : i + 1], y[i : i + 1], index=[i], **settings) for i in range(7)]
+    alone = [found_by(clf, x[i : i + 1], y[i : i + 1], index=[i], **settings) for i in range(5)]
     assert [int(one.count) for one in alone] == whole.count.tolist()
     torch.testing.assert_close(torch.cat([one.distance for one in alone]), whole.distance, rtol=1e-3, atol=0)
-    turned = torch.arange(6, -1, -1)
+    turned = torch.arange(4, -1, -1)
     backwards = found_by(clf, x[turned], y[turned], index=turned, **settings)
     torch.testing.assert_close(backwards.distance[turned], whole.distance, rtol=1e-3, atol=0)
     again = found_by(clf, x, y, **settings)
@@ -340,11 +347,11 @@ def test_longer_ones_than_max_norm_are_no_finds() -> None:
     result = found_by(clf, x, y, eps=0.3)
     assert result.count.tolist() == [2, 2]
     assert result.attempts.tolist() == [2 + 3] * 2
-    assert [result.stops[code] for code in result.stopped] == ["eps"] * 2
+    assert reasons(result) == ["eps"] * 2
     assert result.distance[:, 2:].isinf().all()
     assert result.eps == 0.3
     some = found_by(clf, x, y, max_directions=1)
-    assert [some.stops[code] for code in some.stopped] == ["max_directions"] * 2
+    assert reasons(some) == ["max_directions"] * 2
     assert some.attempts.tolist() == [1, 1]
     none = found_by(clf, x, y, eps=0.01, failures=2)
     assert none.count.sum() == 0
@@ -360,7 +367,7 @@ def test_no_gradient_is_a_reason_of_its_own() -> None:
             return x.flatten(1)[:, :3] * 0 + torch.tensor([0.0, 1.0, 0.5])
 
     result = found_by(bg.Classifier(Constant()), images(3), torch.tensor([1, 1, 0]))
-    assert [result.stops[code] for code in result.stopped] == ["no_gradient", "no_gradient", "misclassified"]
+    assert reasons(result) == ["no_gradient", "no_gradient", "misclassified"]
     assert result.count.tolist() == [0, 0, 0]
 
 
@@ -382,7 +389,7 @@ def test_counts_are_those_of_the_module() -> None:
     assert result.provenance.forwards == sum(seen) - 6 - 1  # one more for the minimal perturbations
     # Each of five logits of each example once; in each search three points from each of three starts, and seven from
     # the best; checks of what was found are forward passes alone.
-    first = minimal_norm(clf, x[1:], y[1:]).provenance
+    first = sequential.minimal_norm(clf, x[1:], y[1:]).provenance
     assert result.provenance.backwards == 25 + first.backwards + (3 * 3 + 7) * result.attempts.sum()
     checks = result.provenance.forwards - first.forwards - 5 - (3 * 3 + 7) * result.attempts.sum()
     assert 2 * result.count.sum() <= checks <= 20 * result.count.sum()
@@ -395,33 +402,16 @@ def test_results_are_saved_and_loaded(tmp_path) -> None:
         assert bool(result.count.any()) == (number == 0)
         loaded = bg.load(result.save(tmp_path / f"{number}.zarr"))
         assert isinstance(loaded, bg.SequentialDirections)
-        for name in (
-            "distance",
-            "adversarial_label",
-            "count",
-            "stopped",
-            "perturbations",
-            "owner",
-            "rank",
-            "orthogonality",
-            "index",
-        ):
-            assert torch.equal(getattr(loaded, name), getattr(result, name)), name
-        assert loaded.stops == result.stops
-        assert loaded.eps == result.eps
-        assert loaded.provenance == result.provenance
+        for name, value in vars(result).items():
+            other = getattr(loaded, name)
+            assert torch.equal(other, value) if isinstance(value, Tensor) else other == value, name
     assert "sequential_directions(eps=0.001, max_directions=4, box='feasible'" in loaded.provenance.command
-
-
-def reasons(result: bg.SequentialDirections) -> list[str]:
-    return [result.stops[code] for code in result.stopped]
 
 
 @pytest.mark.parametrize("box", BOXES)
 def test_the_count_is_that_of_the_facets_within_reach(box: str) -> None:
     # Orthogonal facets at 0.2, 0.4, …, 1: with ε between two of them, those before it count.
-    normals = rotation(12)[:5]
-    clf = bg.Classifier(Facets(normals, torch.arange(1, 6) * 0.2), bounds=(-5, 5))
+    clf = bg.Classifier(Facets(rotation(12)[:5], torch.arange(1, 6) * 0.2), bounds=(-5, 5))
     x, y = torch.zeros(2, 12), torch.zeros(2, dtype=torch.int64)
     for eps, expected in ((0.15, 0), (0.25, 1), (0.7, 3), (0.9, 4), (2.0, 5)):
         result = found_by(clf, x, y, eps=eps, box=box, max_directions=50)
@@ -441,7 +431,7 @@ def test_by_default_fifty_directions_are_wanted() -> None:
     for size, most in ((60, 50), (9, 9)):
         clf = bg.Classifier(Facets(torch.eye(size), torch.linspace(0.1, 0.2, size)))
         x, y = torch.zeros(1, size), torch.zeros(1, dtype=torch.int64)
-        result = bg.sequential_directions(clf, x, y, eps=1.0, steps=10, progress=False)
+        result = bg.sequential_directions(clf, x, y, eps=1.0, box="ignore", steps=10, starts=2, progress=False)
         assert result.distance.shape == (1, most)
         assert result.count.tolist() == [most] == [result.max_dimension]
 

@@ -113,6 +113,7 @@ def test_noise_stands_beside_the_counts_of_the_same_examples() -> None:
     assert noise_summary(linf, noise, input_size=x[0].numel()).predicted is None
 
 
+@pytest.mark.usefixtures("short_start")
 def test_sequential_searches_end_for_a_reason() -> None:
     clf = bg.Classifier(SmallNet(), device="cpu")
     x = images(6)

@@ -1,9 +1,14 @@
 r"""Orthogonal perturbations in L∞ from regular Hadamard matrices (Tramèr et al. 2018, arXiv 1705.07204, Appendix).
 
-A regular Hadamard matrix of order k has entries ±1, orthogonal rows, each with sum √k. Its columns are repeated
-over the input dimensions in a random order and multiplied by ε·sign(g): k orthogonal vectors of L∞ norm exactly ε whose
-mean inner product with g is ε‖g‖₁/√k. Inside the bounds this works for dimensions with room on both sides; each other
-dimension is dealt to one vector, as in `boundarygeo.subspace.frames.partition`.
+A regular Hadamard matrix of order k has entries ±1, orthogonal rows, and rows and columns with sum √k. Its columns are
+repeated ⌊d/k⌋ times over the d input dimensions in a random order, the rest are zero, and all are multiplied by
+ε·sign(g), with sign(0) = 1: k orthogonal vectors of L∞ norm exactly ε. Since the columns sum to √k, their mean inner
+product with g is exactly ε/√k times the sum of |g| over the dimensions used: ε‖g‖₁/√k where k divides d. A single inner
+product differs from the mean. Where all |g| are equal, no k orthogonal vectors in the L∞ ball have a larger mean, by
+Bessel's inequality and ‖r‖₂ <= ε√d.
+
+Inside the bounds this works for dimensions with room on both sides; each other dimension is dealt to one vector, as in
+`boundarygeo.subspace.frames.partition`.
 """
 
 import numpy as np
