@@ -57,19 +57,18 @@ def main() -> None:
     )
     for (network, box), eps in product(cases, EPS):
         clf, x, y = mnist_network(network, arguments.examples, device=arguments.device)
-        settings = {"eps": eps, "box": box, "max_dimension": arguments.directions}
-        one = bg.adversarial_dimension(clf, x, y, method="sequential", **settings)
-        frames = [
-            bg.adversarial_dimension(clf, x, y, method=method, rule="count", **settings) for method in ("gaas", "frame")
-        ]
-        claim = one.claimed.clamp_max(arguments.directions)
+        settings = {"eps": eps, "box": box}
+        one = bg.sequential_directions(clf, x, y, max_directions=arguments.directions, **settings)
+        settings |= {"rule": "count", "max_dimension": arguments.directions}
+        frames = [bg.adversarial_dimension(clf, x, y, method=method, **settings) for method in ("gaas", "frame")]
+        claim = frames[0].claimed.clamp_max(arguments.directions)
         counts = [
             mean(values.double().numpy(), within=(0, math.inf))
-            for values in (claim, *(r.verified for r in (*frames, one)))
+            for values in (claim, *(found.verified for found in frames), one.count)
         ]
         print(
             f"| {network} | {eps:g} | {box} | {len(x)} | {' | '.join(count.plain(1) for count in counts)} | "
-            f"{share(int(one.at_cap.sum()), len(x)).percent()} |",
+            f"{share(int((one.count >= one.max_dimension).sum()), len(x)).percent()} |",
             flush=True,
         )
     print(f"\n{machine(clf.device)}")

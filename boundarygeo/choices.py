@@ -32,13 +32,7 @@ TransferAttack = Literal["fgsm", "pgd", "minimal_norm"]
 FrameMethod = Literal["gaas", "frame"]
 FRAME_METHODS: tuple[FrameMethod, ...] = get_args(FrameMethod)
 
-DimensionMethod = Literal["gaas", "frame", "sequential"]
-DIMENSION_METHODS: tuple[DimensionMethod, ...] = get_args(DimensionMethod)
-METHOD_NAMES = {
-    "gaas": "gradient-aligned frames",
-    "frame": "optimised frames",
-    "sequential": "shortest directions, one after another",
-}
+METHOD_NAMES = {"gaas": "gradient-aligned frames", "frame": "optimised frames"}
 
 Rule = Literal["all", "count"]
 RULES: tuple[Rule, ...] = get_args(Rule)

@@ -1,5 +1,7 @@
 """What holds in every test."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -8,3 +10,12 @@ import torch
 def seeded() -> None:
     """The same random numbers whichever tests ran before, on whichever worker."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def short_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequential searches that start from few steps of `minimal_norm`, which would take most of their time."""
+    from boundarygeo.attacks import minimal_norm
+
+    short = partial(minimal_norm, steps=30)
+    monkeypatch.setattr("boundarygeo.subspace.sequential.sequential.minimal_norm", short)

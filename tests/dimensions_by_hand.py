@@ -33,8 +33,6 @@ def dimensions(
         "tried": counts[:, None],
         "successes": counts[:, None],
         "first_order": None,
-        "distance": None,
-        "stopped": None,
         "gamma": zero,
         "gradient_norm": zero,
         "orthogonality": zero,
@@ -54,7 +52,6 @@ def dimensions(
         "max_dimension": cap,
         "restarts": 1,
         "targets": None,
-        "stops": (),
     }
     return bg.AdversarialDimension(**(fields | changes))
 

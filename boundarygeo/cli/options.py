@@ -178,8 +178,6 @@ def frame_settings(method: str, norm: str, box: str, max_dimension: int | None, 
     """Settings of a search for orthogonal directions, as arguments of the library."""
     if method != "gaas" and norm != "l2":
         raise ValueError(f"--method {method} works in --norm l2 only")
-    if method == "sequential" and grid is not None:
-        raise ValueError("--grid applies to frames: --method sequential has none")
     settings = {"method": method, "norm": norm, "box": box, "max_dimension": max_dimension}
     at_least(max_dimension, 1, "--max-dimension")
     sizes = frame_sizes(grid, max_dimension)

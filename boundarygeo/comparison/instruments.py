@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from boundarygeo.attacks.accuracy import AccuracyCurve
-from boundarygeo.choices import Box, DimensionMethod
+from boundarygeo.choices import Box, FrameMethod
 from boundarygeo.comparison.bench import STRONGEST, Bench
 from boundarygeo.comparison.masking import LEVEL, masking_checks
 from boundarygeo.comparison.rows import Measurement
@@ -133,7 +133,7 @@ def distances(bench: Bench, subject: Subject) -> Found:
 def dimension(bench: Bench, subject: Subject) -> Found:
     """Orthogonal adversarial directions: first-order and verified counts, with and without the bounds."""
     settings = bench.settings
-    cases: list[tuple[DimensionMethod, Box, int]] = [("gaas", box, len(bench.x)) for box in _BOXES]
+    cases: list[tuple[FrameMethod, Box, int]] = [("gaas", box, len(bench.x)) for box in _BOXES]
     if settings.frame:
         cases.append(("frame", "feasible", settings.few))
     rows, results = [], {}

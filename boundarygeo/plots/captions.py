@@ -24,7 +24,7 @@ def settings_of(result: AdversarialDimension) -> list[str]:
     return [
         f"ε = {result.eps:.4g} ({NORM_NAMES[result.norm]}, input units)",
         METHOD_NAMES[result.method],
-        *([] if result.method == "sequential" else [RULE_NAMES[result.rule]]),  # no frames, no rule
+        RULE_NAMES[result.rule],
         BOX_NAMES[result.box],
         *(["targeted"] if result.targets is not None else []),
     ]

@@ -12,7 +12,6 @@ from boundarygeo.choices import BOX_NAMES
 from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import NotebookFigure, styled
 from boundarygeo.results.statistics import share
-from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.sequential.sequential import SequentialDirections
 
 _QUARTILES = (0.25, 0.5, 0.75)
@@ -20,7 +19,7 @@ _SHORT = 24  # longest legend entry, in characters, of which three fit side by s
 
 
 def sequential_distances(
-    results: SequentialDirections | AdversarialDimension | Sequence[SequentialDirections | AdversarialDimension],
+    results: SequentialDirections | Sequence[SequentialDirections],
     *,
     names: Sequence[str] | None = None,
 ) -> Figure:
@@ -31,8 +30,7 @@ def sequential_distances(
     direction, with its 95 % Wilson band. Misclassified examples are left out.
 
     Args:
-        results: result of `sequential_directions` or `adversarial_dimension(..., method="sequential")`, or several of
-            any models and boxes.
+        results: result of `sequential_directions`, or several of any models and boxes.
         names: name of the model of each result; results with the same name share a colour. By default "model 1" and so
             on, by the weights of the models.
 
@@ -41,13 +39,11 @@ def sequential_distances(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if there are no results, one has no correctly classified example or was found by another
-            method, or the number of names is not that of the results.
+        ValueError: if there are no results, one has no correctly classified example, or the number of names is not that
+            of the results.
     """
-    several = [results] if isinstance(results, SequentialDirections | AdversarialDimension) else list(results)
-    others = [result for result in several if not isinstance(result, AdversarialDimension)]
-    if others or not several:
-        check_results(others, SequentialDirections, "results")
+    several = [results] if isinstance(results, SequentialDirections) else list(results)
+    check_results(several, SequentialDirections, "results")
     models = model_names(several, names)
     lengths = [_lengths(result, name) for result, name in zip(several, models, strict=True)]
     kinds = [BOX_NAMES[result.box] for result in several]
@@ -77,14 +73,11 @@ def sequential_distances(
     return figure
 
 
-def _lengths(result: SequentialDirections | AdversarialDimension, name: str) -> NDArray[np.float64]:
+def _lengths(result: SequentialDirections, name: str) -> NDArray[np.float64]:
     """Lengths `[example, direction]` for correctly classified examples; inf after the last direction."""
-    if result.distance is None:
-        raise ValueError(f"results must have method='sequential', got method={result.method!r}")
-    right = result.correct if isinstance(result, AdversarialDimension) else result.valid
-    if not bool(right.any()):
+    if not bool(result.valid.any()):
         raise ValueError(f"no example is classified correctly by {name}: there is nothing to draw")
-    return result.distance[right].numpy()
+    return result.distance[result.valid].numpy()
 
 
 def _draw(above: Axes, below: Axes, distance: NDArray[np.float64], look: Look) -> None:

@@ -160,7 +160,7 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
             raise ValueError(
                 f"{str(path)!r} lacks files of {name!r}, perhaps after an incomplete copy: copy or compute it again"
             )
-    return upgraded(dataset) if dataset.attrs["boundarygeo_format"] < FORMAT_VERSION else dataset
+    return upgraded(dataset)
 
 
 def select(dataset: xr.Dataset, examples: slice | Sequence[int]) -> xr.Dataset:

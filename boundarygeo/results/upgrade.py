@@ -21,7 +21,7 @@ RENAMED = {
 
 
 def upgraded(dataset: xr.Dataset) -> xr.Dataset:
-    """A data set of format 1 converted to format 2.
+    """A data set of any earlier format converted to format 2.
 
     Args:
         dataset: the data set as stored.
@@ -33,6 +33,10 @@ def upgraded(dataset: xr.Dataset) -> xr.Dataset:
         ValueError: if a field's meaning cannot be recovered.
     """
     kind = dataset.attrs["boundarygeo_type"]
+    if kind == "AdversarialDimension" and json.loads(dataset.attrs["method"]) == "sequential":
+        raise ValueError("counts by method='sequential' lack their directions: compute them with sequential_directions")
+    if dataset.attrs["boundarygeo_format"] > 1:
+        return dataset
     if json.loads(dataset.attrs.get("targeted", "false")):
         raise ValueError("targeted results of version 0.1 lack the true classes: compute them again")
     names = {old: new for old, new in RENAMED.get(kind, {}).items() if old in dataset}  # some may be None

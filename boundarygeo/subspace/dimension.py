@@ -1,6 +1,5 @@
 """The dimension of adversarial subspaces: how many orthogonal directions fool the network, claimed and verified."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,17 +9,15 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import dual_length
 from boundarygeo.checks import check_choice, check_positive, plain
-from boundarygeo.choices import DIMENSION_METHODS, Box, DimensionMethod, Norm, Rule
+from boundarygeo.choices import Box, FrameMethod, Norm, Rule
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
-from boundarygeo.subspace.chains import chains, check_chains, lengths
 from boundarygeo.subspace.frames.gaas import claimed_dimension
 from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
 from boundarygeo.subspace.frames.search import is_closed
 from boundarygeo.subspace.goal import LOSSES, Goal, Opponent
-from boundarygeo.subspace.sequential.sequential import STOPS
 from boundarygeo.subspace.study import FRAME_STEPS, Study, check_settings
 from boundarygeo.subspace.verification import verify
 
@@ -39,15 +36,10 @@ class AdversarialDimension(Result):
             others are excluded.
         valid: whether there is a gradient, bool `[example]`; without one, nothing is tried and the count is 0.
         tried: sizes of all frames tried, ascending, int64 `[example, attempt]`, padded with 0. With several `restarts`,
-            those of the best draw; with `method="frame"`, those that were optimised; with `method="sequential"`, the
-            number of searches, in one column.
+            those of the best draw; with `method="frame"`, those that were optimised.
         successes: how many of their directions fooled the network, same shape. With `rule="all"` a frame is abandoned
-            soon after its first failure, so a number below the size covers only the directions checked by then. With
-            `method="sequential"`: how many searches found a direction.
+            soon after its first failure, so a number below the size covers only the directions checked by then.
         first_order: count from the first-order frames alone if `method` goes beyond them, int64 `[example]`, else None.
-        distance: L2 norms of the directions found by `method="sequential"`, ascending, float64 `[example, rank]`, inf
-            after the last; else None.
-        stopped: why `method="sequential"` ended, int64 `[example]`, an index into `stops`; else None.
         gamma: increase of the loss that the claim assumes, float64 `[example]`.
         gradient_norm: dual norm of the loss gradient (L2 for L2, L1 for L∞), float64 `[example]`.
         orthogonality: largest |cosine| between two of the counted perturbations as applied, float64 `[example]`.
@@ -62,13 +54,12 @@ class AdversarialDimension(Result):
         index: number of each example, int64 `[example]`.
         eps: largest norm allowed, in input units.
         norm: `"l2"` or `"linf"`.
-        method: `"gaas"`, `"frame"` or `"sequential"`.
+        method: `"gaas"` or `"frame"`.
         rule: `"all"` or `"count"`.
         box: `"feasible"`, `"clip"` or `"ignore"`.
         loss: loss whose gradient was used.
         max_dimension: largest count that could be found.
         restarts: number of rotated frames tried.
-        stops: names of the reasons in `stopped`, as in `SequentialDirections`; none for the other methods.
     """
 
     claimed: Tensor = array("example")
@@ -79,8 +70,6 @@ class AdversarialDimension(Result):
     tried: Tensor = array("example", "attempt", padding=0)
     successes: Tensor = array("example", "attempt", padding=0)
     first_order: Tensor | None = array("example")
-    distance: Tensor | None = array("example", "rank", unit="input units")
-    stopped: Tensor | None = array("example")
     gamma: Tensor = array("example", unit="loss")
     gradient_norm: Tensor = array("example", unit="loss per input unit")
     orthogonality: Tensor = array("example")
@@ -94,13 +83,12 @@ class AdversarialDimension(Result):
     index: Tensor = array("example", coordinate=True)
     eps: float
     norm: Norm
-    method: DimensionMethod
+    method: FrameMethod
     rule: Rule
     box: Box
     loss: str
     max_dimension: int
     restarts: int
-    stops: tuple[str, ...]
 
     @property
     def at_cap(self) -> Tensor:
@@ -109,16 +97,16 @@ class AdversarialDimension(Result):
 
     @property
     def attempts(self) -> Tensor:
-        """How many frames were tried (`method="sequential"`: how many searches were made), int64 `[example]`."""
-        return self.tried[:, 0] if self.method == "sequential" else (self.tried > 0).sum(1)
+        """How many frames were tried, int64 `[example]`."""
+        return (self.tried > 0).sum(1)
 
     @property
     def closed(self) -> Tensor:
         """Whether the count is proven to be the best over all sizes up to `max_dimension`, bool `[example]`.
 
         True if every size that could be better was tried and none is. Success is not monotone in the size, so an
-        untried size may do better; `grid="full"` leaves none out. False for optimised frames and sequential searches,
-        which may miss directions that exist, and where nothing was tried.
+        untried size may do better; `grid="full"` leaves none out. False for optimised frames, which may miss directions
+        that exist, and where nothing was tried.
         """
         if self.method != "gaas":
             return torch.zeros_like(self.found)
@@ -135,7 +123,7 @@ def adversarial_dimension(
     *,
     eps: float,
     norm: Norm = "l2",
-    method: DimensionMethod = "gaas",
+    method: FrameMethod = "gaas",
     rule: Rule = "all",
     box: Box = "feasible",
     max_dimension: int | None = None,
@@ -160,15 +148,12 @@ def adversarial_dimension(
     so far (`"count"`: than a quarter of it), or with `grid="full"`: see `closed`.
     `method="frame"` (L2 only) continues from there: whole frames of growing size are optimised on the network, all
     margins at once. The count is the largest number of successes in one frame, and never below that of `"gaas"`.
-    `method="sequential"` (L2 only) uses no frames: after Paiton et al. 2021 it searches for the shortest adversarial
-    direction, then the shortest one orthogonal to it, and so on, and counts those no longer than ε. It calls
-    `sequential_directions`, which has more settings, with `eps=eps`.
+    `sequential_directions` counts without frames: one direction after another, the shortest first.
 
     The inputs' bounds can be handled in three ways, because clipping destroys orthogonality:
 
     - `"ignore"`: the theory's setting. Points may leave the bounds.
-    - `"clip"`: points are clipped, and the perturbations are no longer orthogonal: see `effective_rank`. Not for
-      `method="sequential"`.
+    - `"clip"`: points are clipped, and the perturbations are no longer orthogonal: see `effective_rank`.
     - `"feasible"`: the perturbations as applied lie inside the bounds, have norm at most ε, and are orthogonal
       to float32 rounding.
 
@@ -176,14 +161,13 @@ def adversarial_dimension(
         clf: the classifier.
         x: examples `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        eps: norm of the perturbations, in input units; for `method="sequential"` the largest norm.
+        eps: norm of the perturbations, in input units.
         norm: `"l2"` or `"linf"`.
-        method: `"gaas"`, `"frame"` or `"sequential"`.
+        method: `"gaas"` or `"frame"`.
         rule: `"all"`: the largest k such that all k directions of a frame succeed; `"count"`: the most successes in any
-            one frame. `method="sequential"` allows `"all"` only, and no `grid`, `restarts` or `targets`.
+            one frame.
         box: `"feasible"`, `"clip"` or `"ignore"`.
-        max_dimension: largest k; by default 200 (`method="sequential"`: 50), or the number of input dimensions if that
-            is smaller.
+        max_dimension: largest k; by default 200, or the number of input dimensions if that is smaller.
         grid: sizes k to try first, ascending; no larger size is tried (by `method="frame"`: up to `max_dimension`). For
             L∞ they must be orders of regular Hadamard matrices, and all orders up to the last are tried. `"full"` tries
             every size up to `max_dimension` (K) that could be better, so the count is exact; with `rule="all"` this
@@ -195,10 +179,9 @@ def adversarial_dimension(
             gradient is that of the target's log-odds.
         gamma: increase of the loss that the first-order claim assumes; by default what each example needs to reach the
             boundary: its margin, or (log-odds, cross-entropy) the distance to even odds.
-        steps: steps of each search of `method="frame"` or `"sequential"` (at least 4), each one forward and one
-            backward pass per direction.
+        steps: steps of each search of `method="frame"`, each one forward and one backward pass per direction.
         keep_directions: whether to return the perturbations.
-        seed: seed of the frames, or of the random starts.
+        seed: seed of the frames.
         index: number of each example; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
@@ -218,9 +201,8 @@ def adversarial_dimension(
         tensor([3])
     """
     check_choice(loss, "loss", LOSSES)
-    check_choice(method, "method", DIMENSION_METHODS)
-    if method == "sequential" and targets is not None:
-        raise ValueError("method='sequential' takes no targets: pass targets=None")
+    if method == "sequential":
+        raise ValueError("use sequential_directions(clf, x, y, eps=...) in place of method='sequential'")
     (gamma,) = plain(gamma)
     if gamma is not None:
         check_positive(gamma, "gamma")
@@ -229,8 +211,7 @@ def adversarial_dimension(
     clf.check_labels(y, len(x))
     if targets is not None:
         clf.check_labels(targets, len(x), name="targets")
-    check = check_chains if method == "sequential" else check_settings
-    settings = check(
+    settings = check_settings(
         x[0].numel(), eps=eps, norm=norm, method=method, rule=rule, box=box, max_dimension=max_dimension, grid=grid,
         restarts=restarts, steps=steps, seed=seed,
     )  # fmt: skip
@@ -248,49 +229,36 @@ def adversarial_dimension(
         who = (correct & valid).nonzero()[:, 0]
         margin = -goal.gain(logits, torch.arange(len(x)))[who]
         opponent = Opponent(clf, session, Goal(goal.classes[who], goal.targeted), margin)
-        first, stopped = None, None
-        if method == "sequential":
-            best, stopped = chains(clf, x[who], goal.classes[who], settings, numbers[who], progress)
-        else:
-            study = Study([opponent], x[who], gradient[who], settings, numbers[who])
-            best = study.first_order(progress)
-            if method == "frame":
-                first, best = best, study.beyond(best, progress)
-        seen = verify([opponent], x[who], best.parts(), norm=norm, keep=keep_directions or method == "sequential")
-    count = seen.count
+        study = Study([opponent], x[who], gradient[who], settings, numbers[who])
+        first, best = None, study.first_order(progress)
+        if method == "frame":
+            first, best = best, study.beyond(best, progress)
+        seen = verify([opponent], x[who], best.parts(), norm=norm, keep=keep_directions)
 
-    def whole(values: Tensor, fill: float = 0) -> Tensor:
-        full = torch.full((len(x), *values.shape[1:]), fill, dtype=values.dtype)
+    def whole(values: Tensor) -> Tensor:
+        full = torch.zeros(len(x), *values.shape[1:], dtype=values.dtype)
         full[who] = values
         return full
-
-    distance = None
-    if stopped is not None:
-        distance = whole(lengths(seen, settings.cap), math.inf)
-        stopped = whole(stopped, STOPS.index("misclassified"))
-        stopped[correct & ~valid] = STOPS.index("no_gradient")
 
     claimed = claimed_dimension(dual, settings.eps, missing, x[0].numel())
     return AdversarialDimension(
         provenance=provenance(seed=settings.seed, **settings.resolved),
         claimed=torch.where(correct, claimed, 0),
-        verified=whole(count),
-        found=whole(count) > 0,
+        verified=whole(seen.count),
+        found=whole(seen.count) > 0,
         correct=correct,
         valid=valid,
         tried=whole(best.tried),
         successes=whole(best.hits),
         first_order=None if first is None else whole(first.dimension(rule)),
-        distance=distance,
-        stopped=stopped,
         gamma=missing,
         gradient_norm=dual,
         orthogonality=whole(seen.orthogonality),
         effective_rank=whole(seen.effective_rank),
         largest_norm=whole(seen.largest_norm),
-        perturbations=seen.perturbations if keep_directions else None,
-        owner=who[seen.owner] if keep_directions and seen.owner is not None else None,
-        adversarial_label=seen.adversarial_label if keep_directions else None,
+        perturbations=seen.perturbations,
+        owner=None if seen.owner is None else who[seen.owner],
+        adversarial_label=seen.adversarial_label,
         true_labels=y.detach().cpu().long(),
         targets=goal.classes if goal.targeted else None,
         index=numbers,
@@ -302,5 +270,4 @@ def adversarial_dimension(
         loss=goal.loss(loss),
         max_dimension=settings.cap,
         restarts=settings.restarts,
-        stops=() if stopped is None else STOPS,
     )

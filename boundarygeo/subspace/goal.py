@@ -15,12 +15,7 @@ LOSSES = ("margin", "log_odds", "cross_entropy")
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What counts as a success on each example.
-
-    Attributes:
-        classes: true classes, or targets, int64 `[example]`.
-        targeted: whether `classes` are targets.
-    """
+    """What counts as a success on each example: leaving its class, or reaching it if `targeted`."""
 
     classes: Tensor
     targeted: bool
@@ -67,11 +62,6 @@ class Turn:
 
     It preserves lengths and angles, and makes one model's gradient align with another's only by chance: the inner
     product has mean 0 and the variance 1/d of Haar-distributed rotations.
-
-    Args:
-        shape: shape of one input.
-        seed: seed.
-        draw: number of the rotation.
     """
 
     def __init__(self, shape: torch.Size, *, seed: int, draw: int) -> None:
@@ -93,14 +83,9 @@ class Turn:
 
 @dataclass(frozen=True, eq=False)
 class Opponent:
-    """A classifier to be fooled.
+    """A classifier to be fooled, in its open session, by perturbations that `turn` rotates first, unless it is None.
 
-    Attributes:
-        clf: the classifier.
-        session: its open session.
-        goal: what counts as a success.
-        margin: distance from success at the examples themselves, in logits, `[example]`.
-        turn: rotation applied to its perturbations, or None.
+    `margin` is the distance from success at the examples themselves, in logits, `[example]`.
     """
 
     clf: Classifier

@@ -152,17 +152,6 @@ def half_space_log_probability(k: Tensor | float, dimension: int) -> Tensor:
     :math:`\frac{x^a}a\int_0^\infty e^{-s}(1-xe^{-s/a})^{-1/2}ds`, which Gauss-Laguerre quadrature gives to full
     precision there, because a is much larger than k.
 
-    Args:
-        k: dimension of the cone, a number or a tensor >= 1: 1/k is the squared cosine. 1 stands for a
-            single direction, infinity for a whole half-space.
-        dimension: dimension d of the input space, at least 2.
-
-    Returns:
-        Logarithms, float64, with the shape of k; -inf for k = 1.
-
-    Raises:
-        ValueError: if k is smaller than 1, or dimension is less than 2.
-
     Examples:
         >>> half_space_log_probability(25, 784)
         tensor(-18.6517, dtype=torch.float64)
@@ -186,13 +175,6 @@ def half_space_log_probability(k: Tensor | float, dimension: int) -> Tensor:
 
 def half_space_probability(k: Tensor | float, dimension: int) -> Tensor:
     """`half_space_log_probability` exponentiated, float64; zero below 1e-308.
-
-    Args:
-        k: as in `half_space_log_probability`.
-        dimension: as in `half_space_log_probability`.
-
-    Returns:
-        Probabilities of the shape of k, at most one half.
 
     Examples:
         >>> half_space_probability(torch.tensor([4.0, float("inf")]), 3)

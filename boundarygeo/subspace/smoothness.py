@@ -247,27 +247,10 @@ def guarantee_share(
     clip: bool = False,
     progress: bool = True,
 ) -> Tensor:
-    r"""Check a guarantee on the network: the share of perturbations with :math:`J(x+r) \ge J(x)+\gamma`.
+    r"""Check a guarantee on the network: the share of perturbations with :math:`J(x+r) \ge J(x)+\gamma`, `[example]`.
 
-    Losses are computed in float64 where the module supports it.
-
-    Args:
-        clf: the classifier.
-        x: inputs `[example, *input]` within the bounds.
-        y: classes, int64 `[example]`.
-        perturbations: vectors r of each example, in input units, `[example, direction, *input]`.
-        gamma: increase of the loss guaranteed, one number or `[example]`.
-        loss: as in `local_smoothness`.
-        count: how many perturbations of each example to use, from the first, int64 `[example]`; by default all.
-        clip: whether perturbed points are clipped to the bounds; the guarantee assumes that they are not.
-        progress: whether to show a progress bar after two seconds.
-
-    Returns:
-        Shares, float64 `[example]`; NaN where an example has none.
-
-    Raises:
-        TypeError: if `x` or `y` is not a tensor of the right kind.
-        ValueError: if an argument or the module's output is invalid.
+    Of the perturbations `[example, direction, *input]`, the first `count` of each example are used, by default all.
+    Losses are computed in float64 where the module supports it. The guarantee assumes that points are not clipped.
     """
     check_choice(loss, "loss", LOSSES)
     clf.check_inputs(x)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.checks import check_choice, check_count, check_positive, plain
-from boundarygeo.choices import BOXES, FRAME_METHODS, RULES, Box, DimensionMethod, Norm, Rule
+from boundarygeo.choices import BOXES, FRAME_METHODS, RULES, Box, FrameMethod, Norm, Rule
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.subspace.frames.gaas import GaasFrames
 from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
@@ -33,7 +33,7 @@ class Settings:
 
     eps: float
     norm: Norm
-    method: DimensionMethod
+    method: FrameMethod
     rule: Rule
     box: Box
     cap: int
@@ -54,7 +54,7 @@ def check_settings(
     *,
     eps: float,
     norm: Norm,
-    method: DimensionMethod,
+    method: FrameMethod,
     rule: Rule,
     box: Box,
     max_dimension: int | None,
@@ -63,27 +63,7 @@ def check_settings(
     steps: int,
     seed: int,
 ) -> Settings:
-    """Check settings and fill in defaults.
-
-    Args:
-        dimension: number of input dimensions.
-        eps: as in `adversarial_dimension`, like all settings below.
-        norm: likewise.
-        method: likewise.
-        rule: likewise.
-        box: likewise.
-        max_dimension: likewise.
-        grid: likewise.
-        restarts: likewise.
-        steps: likewise.
-        seed: likewise.
-
-    Returns:
-        The settings, with defaults filled in.
-
-    Raises:
-        ValueError: if a setting is invalid.
-    """
+    """Check settings of `adversarial_dimension` for inputs of a number of dimensions, and fill in defaults."""
     for name, value, known in (
         ("norm", norm, NORMS),
         ("method", method, FRAME_METHODS),
@@ -156,14 +136,9 @@ class Best:
 
 
 class Study:
-    """The search on examples that are correctly classified and have a gradient.
+    """The search on examples that are correctly classified and have a gradient, with which frames are aligned.
 
-    Args:
-        opponents: the networks; every direction has to fool all of them.
-        x: examples `[example, *input]`.
-        gradient: directions to align frames with, same shape, not zero.
-        settings: checked settings.
-        index: number of each example, int64 `[example]`.
+    Every direction has to fool all opponents.
     """
 
     def __init__(

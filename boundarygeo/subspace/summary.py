@@ -10,6 +10,7 @@ from boundarygeo.evaluation import analysis
 from boundarygeo.results.statistics import Estimate, mean, rank_correlation, share
 from boundarygeo.subspace.dimension import AdversarialDimension
 from boundarygeo.subspace.noise import NoiseSuccess, cone_probability
+from boundarygeo.subspace.sequential.sequential import SequentialDirections
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -29,12 +30,12 @@ class Counted(Protocol):
 
     @property
     def valid(self) -> Tensor:
-        """Whether there is a direction , bool `[example]`."""
+        """Whether there is a direction, bool `[example]`."""
         ...
 
     @property
     def max_dimension(self) -> int:
-        """Largest count ."""
+        """Largest count."""
         ...
 
 
@@ -69,10 +70,10 @@ class DimensionSummary:
         at_cap: share of examples whose count was limited by the cap.
         excluded: number of examples left out because a model misclassifies them.
         without_gradient: number of examples that have no gradient; they count as zero.
-        tried: mean number of frames tried per example (`method="sequential"`: of searches); None for transferred
-            counts.
+        tried: mean number of frames tried per example; None where there are none: for transferred counts and sequential
+            directions.
         closed: share of examples whose count is proven to be the best over all sizes up to the cap; None where nothing
-            can be proven: for transferred counts, and for methods other than `"gaas"`.
+            can be proven: where there are no frames, or `method="frame"`.
     """
 
     mean: Estimate
@@ -87,12 +88,12 @@ class DimensionSummary:
 
 @analysis
 def dimension_summary(result: Counted, *, counts: Tensor | None = None) -> DimensionSummary:
-    """Mean, quantiles, the shares at zero and at the capand search thoroughness.
+    """Mean, quantiles, the shares at zero and at the cap, and how thorough the search was.
 
     Args:
-        result: result of `adversarial_dimension`, `transferred_dimension` or `shared_dimension`. Transferred counts are
-            averaged over the examples that both models classify correctly; for the source's own count on those
-            examples, pass the transferred result with `counts=transferred.source`.
+        result: result of `adversarial_dimension`, `sequential_directions`, `transferred_dimension` or
+            `shared_dimension`. Transferred counts are averaged over the examples that both models classify correctly;
+            for the source's own count on those examples, pass the transferred result with `counts=transferred.source`.
         counts: other counts of the same examples, such as `claimed`, `[example]`; by default the verified ones. `tried`
             and `closed` always refer to the verified ones.
 
@@ -119,18 +120,7 @@ def dimension_summary(result: Counted, *, counts: Tensor | None = None) -> Dimen
 
 
 def included(result: Counted, counts: Tensor | None = None) -> np.ndarray:
-    """Counts of the examples that were not excluded, float64 `[n]`.
-
-    Args:
-        result: as in `dimension_summary`.
-        counts: as in `dimension_summary`.
-
-    Returns:
-        The counts.
-
-    Raises:
-        ValueError: if there is not one count per example.
-    """
+    """Counts of the examples that were not excluded, float64 `[n]`."""
     values = result.verified if counts is None else counts
     if values.shape != result.correct.shape:
         raise ValueError(f"counts must have one number per example, {len(result.correct)}, got {list(values.shape)}")
@@ -140,12 +130,7 @@ def included(result: Counted, counts: Tensor | None = None) -> np.ndarray:
 def at_least(result: Counted, counts: Tensor | None = None) -> tuple[np.ndarray, list[Estimate]]:
     """Share of examples with at least k dimensions, for k from 1 to the cap: the curves of Tramèr et al. 2018.
 
-    Args:
-        result: as in `dimension_summary`.
-        counts: as in `dimension_summary`.
-
-    Returns:
-        The k, int64 `[k]`, and for each the share with its 95 % Wilson interval.
+    Returns the k, int64 `[k]`, and for each the share with its 95 % Wilson interval.
     """
     numbers = included(result, counts)
     sizes = np.arange(1, result.max_dimension + 1)
@@ -170,16 +155,7 @@ class NoiseSummary:
 
 
 def noise_summary(result: AdversarialDimension, noise: NoiseSuccess, *, input_size: int) -> NoiseSummary:
-    """How often random noise changes the label, and how well the counts predict where.
-
-    Args:
-        result: result of `adversarial_dimension`.
-        noise: result of `noise_success` for the same examples, model, ε and norm.
-        input_size: number of values of an input.
-
-    Returns:
-        The summary, over the examples that the model classifies correctly.
-    """
+    """How often noise changes the label of correctly classified examples, and how well the counts predict where."""
     success, predicted = included(result, noise.share), None
     if result.norm == "l2":
         expected = cone_probability(result.gradient_norm, result.eps, result.gamma, input_size)
@@ -193,41 +169,21 @@ def noise_summary(result: AdversarialDimension, noise: NoiseSuccess, *, input_si
 
 
 def mean_effective_rank(result: AdversarialDimension) -> Estimate:
-    """Effective rank of the perturbations counted, with its 95 % interval over the examples.
-
-    Args:
-        result: result of `adversarial_dimension`.
-
-    Returns:
-        The estimate.
-    """
+    """Effective rank of the perturbations counted, with its 95 % interval over the examples."""
     return mean(included(result, result.effective_rank), within=(0, np.inf))
 
 
-def shortest_lengths(result: AdversarialDimension) -> tuple[float, ...] | None:
-    """Quantiles over the examples of the length of the shortest direction.
+def mean_attempts(result: SequentialDirections) -> Estimate:
+    """Number of searches made for an example."""
+    return mean(included(result, result.attempts), within=(0, np.inf))
 
-    Args:
-        result: result of `adversarial_dimension`.
 
-    Returns:
-        The `QUANTILES`, inf for examples without a direction; None for methods other than `"sequential"`.
-    """
-    if result.distance is None:
-        return None
+def shortest_lengths(result: SequentialDirections) -> tuple[float, ...]:
+    """The `QUANTILES` over the examples of the length of the shortest direction; inf for examples without one."""
     return tuple(np.quantile(included(result, result.distance[:, 0]), QUANTILES, method="inverted_cdf").tolist())
 
 
-def stop_shares(result: AdversarialDimension) -> dict[str, float]:
-    """Share of examples by reason for which their search ended.
-
-    Args:
-        result: result of `adversarial_dimension(..., method="sequential")`.
-
-    Returns:
-        The share of each of `result.stops`; none for other methods.
-    """
-    if result.stopped is None:
-        return {}
+def stop_shares(result: SequentialDirections) -> dict[str, float]:
+    """Share of examples for each of the reasons in `result.stops` for which their search ended."""
     stopped = included(result, result.stopped)
     return {name: float((stopped == code).mean()) for code, name in enumerate(result.stops)}

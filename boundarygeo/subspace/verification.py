@@ -14,17 +14,10 @@ _WORKING_BYTES = 1 << 27  # of perturbations checked together
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """Reported directions and their measured properties.
+    """Reported directions and their measured properties, as in `AdversarialDimension`; `perturbations` may be left out.
 
-    Attributes:
-        count: number of directions per example that fool the network, int64 `[example]`.
-        orthogonality: largest |cosine| between two of them, float64 `[example]`; 0 with fewer than two.
-        effective_rank: of the matrix of the directions at length 1 (Roy & Vetterli 2007): the exponential of the
-            entropy of its normalised singular values, float64 `[example]`; their number if they are orthogonal.
-        largest_norm: largest L2 norm of a perturbation, float64 `[example]`.
-        perturbations: float32 `[direction, *input]`, or None.
-        owner: example of each, int64 `[direction]`, or None.
-        adversarial_label: class that the first network predicts there, int64 `[direction]`, or None.
+    Effective rank is that of the matrix of the directions at length 1 (Roy & Vetterli 2007): the exponential of the
+    entropy of its normalised singular values.
     """
 
     count: Tensor
@@ -39,24 +32,14 @@ class Verified:
 def verify(
     opponents: Sequence[Opponent], x: Tensor, parts: Iterator[tuple[Tensor, Tensor]], *, norm: Norm, keep: bool
 ) -> Verified:
-    """Evaluate perturbed inputs as they are, in float32. Call it inside `running` of each network.
+    """Evaluate perturbed inputs as they are, in float32. Call it inside a session of each network.
 
-    Args:
-        opponents: the networks; a direction counts only if it fools all of them.
-        x: examples `[example, *input]`.
-        parts: perturbations, float32 `[direction, *input]`, and their examples `[direction]`, ascending, with all
-            directions of an example in one part.
-        norm: `"l2"` or `"linf"`; norm in which to measure `largest_norm`.
-        keep: whether the perturbations are returned.
-
-    Returns:
-        The successes.
+    `parts` yields perturbations, float32 `[direction, *input]`, and their examples `[direction]`, ascending, with all
+    directions of an example in one part.
     """
-    numbers = {
-        name: torch.zeros(len(x), dtype=torch.float64) for name in ("orthogonality", "effective_rank", "largest")
-    }
-    count = torch.zeros(len(x), dtype=torch.int64)
-    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    orthogonality, effective_rank, largest = torch.zeros(3, len(x), dtype=torch.float64)
+    count, none = torch.zeros(len(x), dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    kept = [(torch.zeros(0, *x.shape[1:]), none, none)]
     for delta, owner in parts:
         labels = owner
         for opponent in reversed(opponents):  # so that the labels of the first network remain
@@ -68,44 +51,23 @@ def verify(
         who, sizes = owner.unique_consecutive(return_counts=True)
         count[who] = sizes
         length = delta.flatten(1).double().norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1).double()
-        numbers["largest"].scatter_reduce_(0, owner, length, "amax")
+        largest.scatter_reduce_(0, owner, length, "amax")
         first = sizes.cumsum(0) - sizes
         for size in sizes.unique().tolist():  # one batch per frame size
             same = (sizes == size).nonzero()[:, 0]
             frame = delta[first[same][:, None] + torch.arange(size)].flatten(2).double()
             unit = frame / frame.norm(dim=2, keepdim=True)
             gram = unit @ unit.mT
-            numbers["effective_rank"][who[same]] = _effective_rank(gram)
-            numbers["orthogonality"][who[same]] = gram.tril(-1).abs().amax((1, 2))
+            effective_rank[who[same]] = _effective_rank(gram)
+            orthogonality[who[same]] = gram.tril(-1).abs().amax((1, 2))
         if keep:
             kept.append((delta, owner, labels))
-    shape = x.shape[1:]
-    perturbations, owners, met = (
-        (torch.cat(values) for values in zip(*kept, strict=True))
-        if kept
-        else (torch.zeros(0, *shape), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
-    )
-    return Verified(
-        count,
-        numbers["orthogonality"],
-        numbers["effective_rank"],
-        numbers["largest"],
-        perturbations if keep else None,
-        owners if keep else None,
-        met if keep else None,
-    )
+    directions = (torch.cat(parts) for parts in zip(*kept, strict=True)) if keep else (None, None, None)
+    return Verified(count, orthogonality, effective_rank, largest, *directions)
 
 
 def chunks(size: Tensor, input_size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of jobs whose rows fit into the working memory, at least one job each.
-
-    Args:
-        size: number of rows of each job, int64 `[job]`.
-        input_size: number of values in a row.
-
-    Yields:
-        First and last (exclusive) job of each range.
-    """
+    """First and last (exclusive) job of ranges whose rows fit into the working memory, at least one job each."""
     limit, start, rows = max(1, _WORKING_BYTES // (8 * input_size)), 0, 0
     for job, more in enumerate(size.tolist()):
         if rows and rows + more > limit:

@@ -12,6 +12,7 @@ from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.subspace.dimension import AdversarialDimension, adversarial_dimension
 from boundarygeo.subspace.goal import Goal
+from boundarygeo.subspace.sequential.sequential import SequentialDirections
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -49,14 +50,14 @@ class TransferredDimension(Result):
 
 @analysis
 def transferred_dimension(
-    target: Classifier, x: Tensor, dimension: AdversarialDimension, *, progress: bool = True
+    target: Classifier, x: Tensor, dimension: AdversarialDimension | SequentialDirections, *, progress: bool = True
 ) -> TransferredDimension:
     """Evaluate a source's adversarial directions on another model.
 
     Args:
         target: the other model, with the same classes.
         x: the examples that `dimension` was computed for, in the same order, `[example, *input]`.
-        dimension: result of `adversarial_dimension(..., keep_directions=True)` for the source.
+        dimension: the source's result of `adversarial_dimension(..., keep_directions=True)` or `sequential_directions`.
         progress: whether to show a progress bar after two seconds.
 
     Returns:
@@ -66,18 +67,22 @@ def transferred_dimension(
         TypeError: if `x` is not a float tensor.
         ValueError: if `dimension` holds no directions, or `x` has another length or shape.
     """
-    if dimension.perturbations is None or dimension.owner is None or dimension.adversarial_label is None:
+    perturbations, owner = dimension.perturbations, dimension.owner
+    if isinstance(dimension, SequentialDirections):
+        targets, label = None, dimension.adversarial_label[dimension.owner, dimension.rank]
+    else:
+        targets, label = dimension.targets, dimension.adversarial_label
+    if perturbations is None or owner is None or label is None:
         raise ValueError("dimension holds no directions: pass keep_directions=True to adversarial_dimension")
     if len(x) != len(dimension.verified):
         raise ValueError(f"x must be the {len(dimension.verified)} examples of dimension, got {len(x)}")
-    if x.shape[1:] != dimension.perturbations.shape[1:]:
-        expected, got = list(dimension.perturbations.shape[1:]), list(x.shape[1:])
+    if x.shape[1:] != perturbations.shape[1:]:
+        expected, got = list(perturbations.shape[1:]), list(x.shape[1:])
         raise ValueError(f"x must have the shape of the examples of dimension, {expected}, got {got}")
     target.check_inputs(x)
     provenance = target.record()
-    perturbations, owner = dimension.perturbations, dimension.owner
-    classes = dimension.true_labels if dimension.targets is None else dimension.targets
-    goal = Goal(classes, dimension.targets is not None)
+    classes = dimension.true_labels if targets is None else targets
+    goal = Goal(classes, targets is not None)
     labels: list[Tensor] = []
 
     def work(start: int, stop: int) -> None:
@@ -100,7 +105,7 @@ def transferred_dimension(
         source=torch.where(correct, dimension.verified, 0),
         correct=correct,
         valid=dimension.valid,
-        same=per_example(goal.reached(seen, owner) & (seen == dimension.adversarial_label)),
+        same=per_example(goal.reached(seen, owner) & (seen == label)),
         index=dimension.index,
         source_model=dimension.provenance.model,
         max_dimension=dimension.max_dimension,

@@ -1,8 +1,11 @@
 """`boundarygeo dims`: what it prints, keeps and draws is what the library says."""
 
 import math
+import shlex
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +27,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dims(folder: Path, *words: object, models: tuple[str, ...] = ("model.pt",)) -> list[object]:
     chosen = [word for model in models for word in ("--model", folder / model)]
     return ["dims", *chosen, *base(folder)[3:], "--examples", 12, *words]
+
+
+@pytest.fixture
+def printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What the command prints, which must succeed."""
+
+    def printed(*words: object, **models: Any) -> str:
+        status, said, _ = run(capsys, *dims(folder, *words, **models))
+        assert status == 0
+        return said
+
+    return printed
 
 
 def rows(said: str, model: object) -> dict[str, list[str]]:
@@ -53,9 +68,8 @@ def counts_of(result: bg.AdversarialDimension) -> list[list[int]]:
     return [result.claimed.tolist(), result.verified.tolist(), result.index.tolist()]
 
 
-def test_counts_are_those_of_the_library(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, said, _ = run(capsys, *dims(folder, "--eps", "2,12/2", "--out", tmp_path / "{kind}-{size}.zarr"))
-    assert status == 0
+def test_counts_are_those_of_the_library(folder: Path, tmp_path: Path, printed: Callable[..., str]) -> None:
+    said = printed("--eps", "2,12/2", "--out", tmp_path / "{kind}-{size}.zarr")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "noise-12_2.zarr", "noise-2.zarr", "own-12_2.zarr", "own-2.zarr",
     ]  # fmt: skip
@@ -114,25 +128,14 @@ def half(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_first_models_directions_are_sent_through_the_others(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "nets_of_dims.py").write_text(NETS)
     monkeypatch.chdir(tmp_path)
-    words = [
-        "--model",
-        "nets_of_dims:Half",
-        "--model",
-        folder / "model.pt",
-        "--eps",
-        "6",
-        "--out",
-        "{model}-{kind}.zarr",
-        "--figure",
-        "d.svg",
-    ]
+    words = ["--model", "nets_of_dims:Half", "--model", folder / "model.pt", "--eps", "6"]
+    words += ["--out", "{model}-{kind}.zarr", "--figure", "d.svg"]
     with pytest.warns(UserWarning, match="no --weights"):
-        status, said, _ = run(capsys, *dims(folder, *words))
-    assert status == 0
+        said = printed(*words)
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".zarr", ".svg")) == [
         "1-noise.zarr", "1-own.zarr", "2-noise.zarr", "2-own.zarr", "2-transferred.zarr",
         "3-noise.zarr", "3-own.zarr", "3-transferred.zarr", "d.svg",
@@ -176,10 +179,9 @@ def test_the_first_models_directions_are_sent_through_the_others(
     assert f"n = {n}" in (tmp_path / "d.svg").read_text()
 
 
-def test_settings_are_passed_on(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_are_passed_on(folder: Path, tmp_path: Path, printed: Callable[..., str]) -> None:
     words = ["--eps", "6", "--rule", "count", "--box", "clip", "--max-dimension", 6, "--restarts", 2]
-    status, said, _ = run(capsys, *dims(folder, *words, "--out", tmp_path / "d.zarr"))
-    assert status == 0
+    said = printed(*words, "--out", tmp_path / "d.zarr")
     kept = load(tmp_path / "d.zarr", bg.AdversarialDimension)
     assert (kept.rule, kept.box, kept.max_dimension, kept.restarts) == ("count", "clip", 6, 2)
     table = rows(said, folder / "model.pt")
@@ -190,11 +192,9 @@ def test_settings_are_passed_on(folder: Path, tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize(("words", "grid"), [("full", "full"), ("1, 4,6", [1, 4, 6])])
 def test_sizes_of_frames_can_be_chosen(
-    words: str, grid: object, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: str, grid: object, folder: Path, tmp_path: Path, printed: Callable[..., str]
 ) -> None:
-    told = ["--eps", "4", "--max-dimension", 30, "--grid", words, "--out", tmp_path / "d.zarr"]
-    status, said, _ = run(capsys, *dims(folder, *told))
-    assert status == 0
+    said = printed("--eps", "4", "--max-dimension", 30, "--grid", words, "--out", tmp_path / "d.zarr")
     x, y, index = drawn(folder)
     settings = {"eps": 4, "max_dimension": 30, "grid": grid, "index": index}
     expected = bg.adversarial_dimension(classifier(folder / "model.pt"), x, y, **settings)
@@ -207,21 +207,17 @@ def test_sizes_of_frames_can_be_chosen(
         assert certain == [share(12, 12).percent()]
 
 
-def test_noise_is_clipped_unless_the_bounds_are_ignored(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_noise_is_clipped_unless_the_bounds_are_ignored(tmp_path: Path, printed: Callable[..., str]) -> None:
     for box, clip in (("ignore", False), ("clip", True)):
-        words = ["--eps", "1", "--box", box, "--out", tmp_path / f"{box}-{{kind}}.zarr"]
-        assert run(capsys, *dims(folder, *words))[0] == 0
+        printed("--eps", "1", "--box", box, "--out", tmp_path / f"{box}-{{kind}}.zarr")
         assert load(tmp_path / f"{box}-noise.zarr", bg.NoiseSuccess).clip is clip
 
 
 def test_optimised_frames_stand_beside_those_of_the_theory(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, printed: Callable[..., str]
 ) -> None:
     words = ["--eps", "1", "--method", "frame", "--max-dimension", 5, "--examples", 3, "--out", tmp_path / "d.zarr"]
-    status, said, _ = run(capsys, *dims(folder, *words))
-    assert status == 0
+    said = printed(*words)
     kept = load(tmp_path / "d.zarr", bg.AdversarialDimension)
     assert kept.method == "frame"
     assert kept.first_order is not None
@@ -231,57 +227,52 @@ def test_optimised_frames_stand_beside_those_of_the_theory(
     assert table["verified: mean"] == [dimension_summary(kept).mean.plain(2)]
 
 
-def test_sequential_directions_are_counted_and_drawn(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("short_start")
+def test_sequential_directions_are_counted_and_drawn(folder: Path, tmp_path: Path, printed: Callable[..., str]) -> None:
     words = ["--eps", "2,6", "--method", "sequential", "--max-dimension", 4, "--examples", 5]
     words += ["--out", tmp_path / "{model}-{size}.zarr", "--figure", tmp_path / "s.svg"]
-    status, said, _ = run(capsys, *dims(folder, *words, models=("model.pt", "other.pt")))
-    assert status == 0
+    said = printed(*words, models=("model.pt", "other.pt"))
     table = rows(said, folder / "model.pt")
+    (x, y, index), clf = drawn(folder), classifier(folder / "model.pt")
     for column, size in enumerate((2, 6)):
-        kept = load(tmp_path / f"1-{size}.zarr", bg.AdversarialDimension)
-        assert (kept.method, kept.eps, kept.max_dimension) == ("sequential", size, 4)
-        assert kept.distance is not None
-        assert kept.stopped is not None
+        kept = load(tmp_path / f"1-{size}.zarr", bg.SequentialDirections)
+        assert (kept.box, kept.eps, kept.max_directions) == ("feasible", size, 4)
+        expected = bg.sequential_directions(clf, x[:5], y[:5], eps=size, max_directions=4, index=index[:5])
+        assert kept.count.tolist() == expected.count.tolist()
+        assert kept.index.tolist() == expected.index.tolist()
+        torch.testing.assert_close(kept.distance, expected.distance, rtol=1e-6, atol=0)
         assert table["verified: mean"][column] == dimension_summary(kept).mean.plain(2)
         shortest = kept.distance[:, 0].sort().values
         low, middle, high = (f"{v:.3g}" if v.isfinite() else "-" for v in (shortest[0], shortest[2], shortest[4]))
         assert table["length of the shortest: 10, 50, 90 %"][column] == f"{low}, {middle}, {high}"
-        searches = mean(kept.tried[:, 0].double().numpy(), within=(0, math.inf))
+        searches = mean(kept.attempts.double().numpy(), within=(0, math.inf))
         assert table["searches made: mean"][column] == searches.plain(1)
-        assert "verified: proven the most of all sizes" not in table
         reasons = [kept.stops[code] for code in kept.stopped]
         shares = [f"{20 * reasons.count(name)}" for name in ("eps", "failures", "no_gradient")]
         name = "no more: only longer ones, none at all, no gradient"
         assert table[name][column] == f"{', '.join(shares)} %"
-    assert kept.verified.tolist() == [1] * 5  # two classes, nearly a half-space
-    assert "directions of model that fool it: mean" in rows(said, folder / "other.pt")
+    assert kept.count.tolist() == [1] * 5  # two classes, nearly a half-space
+    other = load(tmp_path / "2-6.zarr", bg.SequentialDirections)
+    assert rows(said, folder / "other.pt")["verified: mean"][1] == dimension_summary(other).mean.plain(2)
     assert "shortest directions, one after another, inside the bounds; means are" in said
-    drawn = (tmp_path / "s.svg").read_text()
+    figure = (tmp_path / "s.svg").read_text()
     for text in ("number of the direction, in the order of finding", "none longer than 6, inside the bounds", "other"):
-        assert text in drawn
+        assert text in figure
 
 
-def test_in_the_other_norm_nothing_is_predicted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, said, _ = run(capsys, *dims(folder, "--eps", "8/255,32/255", "--norm", "linf"))
-    assert status == 0
+def test_in_the_other_norm_nothing_is_predicted(folder: Path, printed: Callable[..., str]) -> None:
+    said = printed("--eps", "8/255,32/255", "--norm", "linf")
     assert "ε = 8/255 (L∞)" in said
     table = rows(said, folder / "model.pt")
     assert "predicted to first order, bounds ignored" not in table
     assert len(table["verified: mean"]) == 2
-    assert "predicted to first order, bounds ignored" in rows(
-        run(capsys, *dims(folder, "--eps", "1"))[1], folder / "model.pt"
-    )
+    assert "predicted to first order, bounds ignored" in rows(printed("--eps", "1"), folder / "model.pt")
 
 
-def test_the_figure_shows_shares_for_several_sizes_of_all_models(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_figure_shows_shares_for_several_sizes_of_all_models(tmp_path: Path, printed: Callable[..., str]) -> None:
     one, two = tmp_path / "one.svg", tmp_path / "two.svg"
     for sizes, figure in (("1", one), ("1,2", two)):
-        words = dims(folder, "--eps", sizes, "--figure", figure, models=("model.pt", "other.pt"))
-        assert run(capsys, *words)[0] == 0
+        printed("--eps", sizes, "--figure", figure, "--max-dimension", 20, models=("model.pt", "other.pt"))
     # In an SVG, each text stands in a comment.
     first, second = one.read_text(), two.read_text()
     for text in ("fool model: mean", "of these, fool other: mean", "stems"):
@@ -291,79 +282,55 @@ def test_the_figure_shows_shares_for_several_sizes_of_all_models(
         assert text in second
 
 
-def test_the_seed_is_passed_on(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = dims(folder, "--eps", "2", "--seed", 5, "--out", tmp_path / "{kind}.zarr")
-    assert run(capsys, *words)[0] == 0
+def test_the_seed_is_passed_on(tmp_path: Path, printed: Callable[..., str]) -> None:
+    printed("--eps", "2", "--seed", 5, "--out", tmp_path / "{kind}.zarr")
     for kind in ("own", "noise"):
         assert bg.load(tmp_path / f"{kind}.zarr").provenance.seed == 5
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--eps", "0,1"], "--eps must be greater than 0, not '0,1'"),
-        (["--eps", "2,1"], "--eps must be strictly ascending"),
-        (["--eps", "inf"], "--eps takes finite numbers"),
-        (["--eps", "much"], "--eps takes numbers such as 0.5 or 16/255"),
-        ([], "Missing option '--eps'"),
-        (["--eps", "1", "--norm", "linf", "--method", "frame"], "--method frame works in --norm l2 only"),
-        (["--eps", "1", "--method", "fast"], "--method"),
-        (
-            ["--eps", "1", "--norm", "linf", "--method", "sequential"],
-            "--method sequential works in --norm l2 only",
-        ),
-        (
-            ["--eps", "1", "--rule", "count", "--method", "sequential"],
-            "--method sequential counts with --rule all only",
-        ),
-        (
-            ["--eps", "1", "--box", "clip", "--method", "sequential"],
-            "--method sequential works with --box feasible or ignore, not with clip",
-        ),
-        (
-            ["--eps", "1", "--restarts", "2", "--method", "sequential"],
-            "--method sequential counts with --restarts 1 only",
-        ),
-        (
-            ["--eps", "1", "--grid", "full", "--method", "sequential"],
-            "--grid applies to frames: --method sequential has none",
-        ),
-        (["--eps", "1", "--grid", "all"], "--grid takes full, or ascending sizes such as 1,5,25, not 'all'"),
-        (["--eps", "1", "--grid", "1,5.5"], "--grid takes full, or ascending sizes such as 1,5,25, not '1,5.5'"),
-        (["--eps", "1", "--grid", "5,1"], "--grid takes full, or ascending sizes such as 1,5,25, not '5,1'"),
-        (["--eps", "1", "--grid", "0,1"], "--grid takes full, or ascending sizes such as 1,5,25, not '0,1'"),
-        (["--eps", "1", "--grid", ""], "--grid takes full, or ascending sizes such as 1,5,25, not ''"),
-        (
-            ["--eps", "1", "--grid", "1,9", "--max-dimension", "8"],
-            "--grid takes full, or ascending sizes up to --max-dimension 8 such as 1,5,25, not '1,9'",
-        ),
-        (
-            ["--eps", "1", "--grid", "1,193"],
-            "grid must be 'full' or ascending whole numbers from 1 to max_dimension (192)",
-        ),
-        (["--eps", "1", "--box", "open"], "--box"),
-        (["--eps", "1", "--rule", "none"], "--rule"),
-        (["--eps", "1", "--max-dimension", "0"], "--max-dimension must be at least 1, not 0"),
-        (["--eps", "1", "--max-dimension", "193"], "max_dimension must be at most the number of input dimensions, 192"),
-        (["--eps", "1", "--restarts", "0"], "--restarts must be at least 1, not 0"),
-        (
-            ["--eps", "1,2", "--out", "d.zarr"],
-            "put {size} into --out, e.g. result-{size}.zarr",
-        ),
-        (["--eps", "1", "--out", "{kind}.zarr", "--model", "again"], "put {model} into --out"),
-        (["--eps", "1", "--figure", "d.txt"], "--figure must end in .png, .pdf, .svg"),
-    ],
-)
+BAD = [
+    ("--eps 0,1", "--eps must be greater than 0, not '0,1'"),
+    ("--eps 2,1", "--eps must be strictly ascending"),
+    ("--eps inf", "--eps takes finite numbers"),
+    ("--eps much", "--eps takes numbers such as 0.5 or 16/255"),
+    ("", "Missing option '--eps'"),
+    ("--eps 1 --norm linf --method frame", "--method frame works in --norm l2 only"),
+    ("--eps 1 --method fast", "--method"),
+    ("--eps 1 --norm linf --method sequential", "--method sequential works in --norm l2 only"),
+    ("--eps 1 --rule count --method sequential", "--method sequential counts with --rule all only"),
+    (
+        "--eps 1 --box clip --method sequential",
+        "--method sequential works with --box feasible or ignore, not with clip",
+    ),
+    ("--eps 1 --restarts 2 --method sequential", "--method sequential counts with --restarts 1 only"),
+    ("--eps 1 --grid full --method sequential", "--grid applies to frames: --method sequential has none"),
+    ("--eps 1 --grid all", "--grid takes full, or ascending sizes such as 1,5,25, not 'all'"),
+    ("--eps 1 --grid 1,5.5", "--grid takes full, or ascending sizes such as 1,5,25, not '1,5.5'"),
+    ("--eps 1 --grid 5,1", "--grid takes full, or ascending sizes such as 1,5,25, not '5,1'"),
+    ("--eps 1 --grid 0,1", "--grid takes full, or ascending sizes such as 1,5,25, not '0,1'"),
+    ("--eps 1 --grid ''", "--grid takes full, or ascending sizes such as 1,5,25, not ''"),
+    (
+        "--eps 1 --grid 1,9 --max-dimension 8",
+        "--grid takes full, or ascending sizes up to --max-dimension 8 such as 1,5,25, not '1,9'",
+    ),
+    ("--eps 1 --grid 1,193", "grid must be 'full' or ascending whole numbers from 1 to max_dimension (192)"),
+    ("--eps 1 --box open", "--box"),
+    ("--eps 1 --rule none", "--rule"),
+    ("--eps 1 --max-dimension 0", "--max-dimension must be at least 1, not 0"),
+    ("--eps 1 --max-dimension 193", "max_dimension must be at most the number of input dimensions, 192"),
+    ("--eps 1 --restarts 0", "--restarts must be at least 1, not 0"),
+    ("--eps 1,2 --out d.zarr", "put {size} into --out, e.g. result-{size}.zarr"),
+    ("--eps 1 --out {kind}.zarr --model again", "put {model} into --out"),
+    ("--eps 1 --figure d.txt", "--figure must end in .png, .pdf, .svg"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD)
 def test_bad_input_is_one_line_and_writes_nothing(
-    words: list[str],
-    message: str,
-    folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    words: str, message: str, folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert message in refused(capsys, *dims(folder, *words))
+    assert message in refused(capsys, *dims(folder, *shlex.split(words)))
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,6 @@
 """Stores of version 0.1, and stores read by a process that has not computed anything."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -93,3 +94,11 @@ def test_names_of_version_0_1_still_work_and_warn() -> None:
         old = bg.linear_pieces(clf, x, torch.ones_like(x), extent=0.01)  # type: ignore[arg-type]
     new = bg.linear_pieces(clf, x, torch.zeros(2, dtype=torch.int64), direction=torch.ones_like(x), extent=0.01)
     torch.testing.assert_close(old.breakpoints, new.breakpoints, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*onsolidated")
+def test_counts_by_the_sequential_method_are_refused(tmp_path: Path) -> None:
+    counts = dataclasses.replace(result_of("AdversarialDimension"), method="sequential")  # type: ignore[arg-type]
+    for path in (as_of_version_0_1(counts, tmp_path / "1.zarr"), counts.save(tmp_path / "2.zarr")):
+        with pytest.raises(ValueError, match="compute them with sequential_directions"):
+            bg.load(path)

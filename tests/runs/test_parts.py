@@ -62,7 +62,7 @@ ANALYSES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "gaas, linf": (of_one(bg.adversarial_dimension), {"eps": 0.4, "norm": "linf"}),
     "count": (of_one(bg.adversarial_dimension), {"eps": 1.5, "rule": "count", "box": "clip", "restarts": 2}),
     "frame": (of_one(bg.adversarial_dimension), {"eps": 1.5, "method": "frame", "steps": 8}),
-    "sequential": (of_one(bg.adversarial_dimension), {"eps": 2.0, "method": "sequential", "max_dimension": 3}),
+    "sequential": (of_one(bg.sequential_directions), {"eps": 2.0, "max_directions": 3}),
     "noise, linf": (of_one(bg.noise_success), {"eps": 0.3, "norm": "linf", "draws": 7, "clip": False}),
     "noise": (of_one(bg.noise_success), {"eps": 0.8, "draws": 7}),
     "distance": (of_one(boundary_distance), {"direction": "fgsm", "max_distance": 0.8}),
@@ -84,6 +84,7 @@ def several(result: Any) -> tuple[Result, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
+@pytest.mark.usefixtures("short_start")
 @pytest.mark.parametrize("name", ANALYSES)
 @pytest.mark.filterwarnings("error")
 def test_each_example_stands_for_itself(name: str) -> None:

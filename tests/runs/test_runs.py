@@ -89,7 +89,7 @@ def drawn_alike(clf: bg.Classifier, x: Tensor, y: Tensor, *, seed: int = 0) -> b
         (bg.logit_lines, {"extent": 0.2, "points": 5}),
         (bg.accuracy_curve, {"attack": "pgd", "eps": [0.0, 0.1], "seed": 2, "steps": 3}),
         (bg.adversarial_dimension, {"eps": 1.0}),
-        (bg.adversarial_dimension, {"eps": 2.0, "method": "sequential", "max_dimension": 3}),
+        (bg.sequential_directions, {"eps": 2.0, "max_directions": 3}),
         (bg.pgd, {"eps": 0.1, "seed": 1, "steps": 2}),
         (bg.minimal_norm, {}),
         (bg.fgsm, {"eps": 0.1}),
@@ -1151,7 +1151,7 @@ SEVERAL = {
     "between boundaries": ["transfer distances", "--max-distance", "9", "--out", "between.zarr"],
     "overlap": ["transfer overlap", "--eps", "6", "--dimension", 2, "--restarts", 4, "--out", "o.zarr"],
 }
-HIDDEN = {"distances, one way kept", "dims, own alone", "dims, sequential", "pieces", "overlap"}
+HIDDEN = {"distances, one way kept", "dims, own alone", "pieces", "overlap"}
 
 
 @pytest.mark.parametrize("name", SEVERAL)

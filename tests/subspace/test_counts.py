@@ -17,13 +17,13 @@ and real numbers of several widths; grids that start above the count, that have 
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from oracles import Linear, SmallNet, images
+from subspaces import count_of, random
 from torch import Tensor, nn
 
 import boundarygeo as bg
@@ -33,14 +33,6 @@ from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
 from boundarygeo.subspace.frames.search import NEAR, REACH
 
 RULES = ("all", "count")
-
-
-def count_of(clf: bg.Classifier, x: Tensor, y: Tensor, **settings: Any) -> bg.AdversarialDimension:
-    return bg.adversarial_dimension(clf, x, y, progress=False, **settings)
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def distances(dimension: int, count: int, *, eps: float) -> Tensor:
@@ -167,15 +159,6 @@ def test_groups_of_pixels_inside_the_bounds(rule: str, stuck: int) -> None:
     assert result.closed.tolist() == proven(result)
 
 
-def test_optimised_frames_are_no_worse_than_the_closed_form() -> None:
-    weight = random(40)
-    x = before(weight, 0.0, 1 / torch.tensor([0.5, 3.5, 12.5, 18.5, 22.5]).sqrt())
-    settings = {"eps": 1.0, "box": "ignore", "max_dimension": 30, "steps": 4}
-    result = count_of(plain_half_space(weight), x, torch.zeros(5).long(), method="frame", **settings)
-    assert result.verified.tolist() == [0, 3, 12, 18, 22]
-    assert not result.closed.any()  # what a search does not find may exist
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_parallel_half_spaces_share_and_transfer_what_the_farther_allows(rule: str) -> None:
     weight, shares = random(300), torch.tensor([287.5, 64.5, 63.5, 19.5, 1.5])
@@ -198,21 +181,19 @@ def test_parallel_half_spaces_share_and_transfer_what_the_farther_allows(rule: s
     assert sent.count.tolist() == shared.verified.tolist()
 
 
-def successes_by_hand(module: nn.Module, x: Tensor, y: int, gradient: Tensor, sizes: range, eps: float) -> list[int]:
-    """How many directions of the frame of each size fool a module, with plain forward passes."""
-    counts = []
-    for k in sizes:
-        frame = gaas_frame(gradient[None].double(), k)[0].float()
-        with torch.no_grad():
-            counts.append(int((module(x + eps * frame).argmax(1) != y).sum()))
-    return counts
-
-
-def margin_gradient(module: nn.Module, x: Tensor, y: int) -> Tensor:
+def best_by_hand(module: nn.Module, x: Tensor, y: int, sizes: range, eps: float, rule: str) -> int:
+    """The count of one example from the frames of all sizes, with plain forward passes."""
     point = x.clone().requires_grad_()
     logits = module(point[None])[0]
     others = torch.cat([logits[:y], logits[y + 1 :]])
-    return torch.autograd.grad(others.amax() - logits[y], point)[0]
+    (gradient,) = torch.autograd.grad(others.amax() - logits[y], point)
+    counts = [0]
+    for k in sizes:
+        frame = gaas_frame(gradient[None].double(), k)[0].float()
+        with torch.no_grad():
+            hit = int((module(x + eps * frame).argmax(1) != y).sum())
+        counts.append(hit if rule == "count" or hit == k else 0)
+    return max(counts)
 
 
 def networks() -> list[tuple[str, nn.Module, Tensor, float]]:
@@ -247,9 +228,7 @@ def test_no_size_near_the_count_does_better(module: nn.Module, x: Tensor, eps: f
         best = int(result.tried[i][scores.argmax()]) if found else 0
         last = NEAR + (REACH * best if rule == "all" else best)
         sizes = range(max(1, best - NEAR), min(60, last) + 1)
-        hits = successes_by_hand(module, x[i], int(y[i]), margin_gradient(module, x[i], int(y[i])), sizes, eps)
-        held = [hit if rule == "count" or hit == size else 0 for size, hit in zip(sizes, hits, strict=True)]
-        assert max(held) == found
+        assert best_by_hand(module, x[i], int(y[i]), sizes, eps, rule) == found
         if linear:
             assert found >= min(claim, 60)
     assert result.closed.tolist() == proven(result)
@@ -269,27 +248,7 @@ def test_a_full_grid_gives_the_best_of_all_sizes(module: nn.Module, x: Tensor, e
     assert torch.equal(result.verified, every.verified)
     assert result.provenance.forwards < every.provenance.forwards
     for i, found in enumerate(result.verified.tolist()):
-        sizes = range(1, cap + 1)
-        hits = successes_by_hand(module, x[i], int(y[i]), margin_gradient(module, x[i], int(y[i])), sizes, eps)
-        held = [hit if rule == "count" or hit == size else 0 for size, hit in zip(sizes, hits, strict=True)]
-        assert max(held) == found
-
-
-@pytest.mark.parametrize("grid", [None, "full"])
-def test_runs_in_chunks_give_what_one_call_gives(grid: str | None, tmp_path: Path) -> None:
-    clf = bg.Classifier(SmallNet(), device="cpu")
-    x = images(5, seed=1)
-    y = clf.predict(x)
-    settings: dict[str, Any] = {"eps": 2.0, "max_dimension": 25, "grid": grid}
-    whole = count_of(clf, x, y, **settings)
-    for size in (1, 2):
-        out = tmp_path / f"{size}.zarr"
-        path = bg.run(bg.adversarial_dimension, clf, x, y, out=out, chunk_size=size, progress=False, **settings)
-        kept = bg.load(path)
-        assert isinstance(kept, bg.AdversarialDimension)
-        assert kept.provenance.command == whole.provenance.command
-        for name in ("tried", "successes", "verified", "closed", "attempts"):
-            assert torch.equal(getattr(kept, name), getattr(whole, name))
+        assert best_by_hand(module, x[i], int(y[i]), range(1, cap + 1), eps, rule) == found
 
 
 def alike(result: Result, other: Result) -> bool:
@@ -308,7 +267,6 @@ METHODS = [
     *({"norm": norm, "box": box} for norm in ("l2", "linf") for box in ("ignore", "clip", "feasible")),
     {"method": "frame", "box": "ignore"},
     {"method": "frame", "box": "feasible"},
-    {"method": "sequential", "box": "feasible"},
 ]
 
 
@@ -332,10 +290,13 @@ def test_inputs_of_any_kind_give_what_float32_gives(settings: dict[str, Any]) ->
         assert alike(count_of(clf, other, y.to(kind), **common), expected)
 
 
+@pytest.mark.usefixtures("short_start")
 def test_float64_inputs_give_the_same_in_all_counts() -> None:
     clf, other = (bg.Classifier(SmallNet(seed), device="cpu") for seed in (0, 1))
     x = images(4, seed=1)
     y = clf.predict(x)
+    few = {"eps": 3.0, "max_directions": 2, "steps": 4, "progress": False}
+    assert alike(bg.sequential_directions(clf, x.double(), y.byte(), **few), bg.sequential_directions(clf, x, y, **few))
     own = count_of(clf, x, y, eps=2.0, max_dimension=8, keep_directions=True)
     for kind in (torch.float64, torch.float32):
         inputs = x.to(kind)
@@ -352,6 +313,7 @@ def test_float64_inputs_give_the_same_in_all_counts() -> None:
 NUMBERS = [(np.int64, np.float32), (np.uint8, np.float16)]
 
 
+@pytest.mark.usefixtures("short_start")
 @pytest.mark.parametrize(("whole", "real"), NUMBERS, ids=[whole.__name__ for whole, _ in NUMBERS])
 def test_numbers_of_numpy_are_numbers(whole: Any, real: Any, tmp_path) -> None:
     clf = bg.Classifier(SmallNet(), device="cpu")
@@ -363,7 +325,7 @@ def test_numbers_of_numpy_are_numbers(whole: Any, real: Any, tmp_path) -> None:
         few = {"max_dimension": i(2), "steps": i(4), "seed": i(3), **common}
         return [
             count_of(clf, x, y, eps=r(1.25), restarts=i(2), gamma=r(0.5), grid=[i(1), i(4)], max_dimension=i(7)),
-            *(bg.adversarial_dimension(clf, x, y, eps=r(1.25), method=m, **few) for m in ("frame", "sequential")),
+            bg.adversarial_dimension(clf, x, y, eps=r(1.25), method="frame", **few),
             bg.shared_dimension([clf, clf], x, y, eps=r(1.25), **few),
             bg.noise_success(clf, x, y, eps=r(1.25), draws=i(4), seed=i(3), **common),
             bg.local_smoothness(clf, x, y, eps=r(1.25), points=i(2), iterations=i(3), seed=i(3), **common),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import Checkerboard, Linear, SmallNet, Sphere, images
+from subspaces import count_of, random
 from torch import Tensor, nn
 
 import boundarygeo as bg
@@ -23,14 +24,6 @@ METHODS = ("gaas", "frame")
 # ε²‖g‖²/γ² of examples, whose whole part is the count; not near a whole number, where rounding would decide.
 SHARES = (0.3, 0.9, 1.1, 1.9, 2.5, 3.6, 7.4, 10.5, 19.5, 26.3, 41.0)
 DIMENSION = 30
-
-
-def count_of(clf: bg.Classifier, x: Tensor, y: Tensor, **settings: Any) -> bg.AdversarialDimension:
-    return bg.adversarial_dimension(clf, x, y, progress=False, **settings)
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def directions(result: bg.AdversarialDimension) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,12 +77,6 @@ def test_eps_is_in_input_units_whatever_the_normalisation() -> None:
     torch.testing.assert_close(result.gradient_norm, torch.full((11,), 2 * float(weight_of(clf).norm())).double())
 
 
-def test_the_default_grid_comes_to_the_same() -> None:
-    clf, x, y, expected = half_spaces(0.7)
-    for rule in RULES:
-        assert count_of(clf, x, y, eps=0.7, box="ignore", rule=rule).verified.tolist() == expected
-
-
 def test_a_cap_cuts_counts_off_and_says_so() -> None:
     clf, x, y, expected = half_spaces(0.7)
     for settings in ({"max_dimension": 7}, {"max_dimension": 20, "grid": range(1, 8)}):
@@ -98,16 +85,6 @@ def test_a_cap_cuts_counts_off_and_says_so() -> None:
         assert result.at_cap.tolist() == [count >= 7 for count in expected]
         assert result.claimed.tolist() == expected  # theory knows no cap
         assert result.max_dimension == 7
-
-
-def test_counts_depend_on_neither_order_nor_splitting() -> None:
-    clf, x, y, expected = half_spaces(0.7)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    settings = {"eps": 0.7, "box": "ignore"}
-    for part in (order, order[:1], order[3:8]):
-        result = count_of(clf, x[part], y[part], index=part, **settings)
-        assert result.verified.tolist() == [expected[i] for i in part.tolist()]
-        assert torch.equal(result.index, part)
 
 
 def test_a_thousand_examples_are_counted_like_one() -> None:
@@ -128,7 +105,7 @@ NETWORKS = [
 NAMES = ["-".join([n["norm"], n["box"], n["rule"], n.get("method", "gaas")]) for n in NETWORKS]
 
 
-def small_net(count: int = 12) -> tuple[bg.Classifier, Tensor, Tensor]:
+def small_net(count: int = 8) -> tuple[bg.Classifier, Tensor, Tensor]:
     """A random net, images of which some values lie on a bound, and as true classes what it predicts."""
     clf = bg.Classifier(SmallNet(), device="cpu")
     x = ((images(count, seed=1) - 0.5) * 2.2 + 0.5).clamp(0, 1)
@@ -139,11 +116,11 @@ def small_net(count: int = 12) -> tuple[bg.Classifier, Tensor, Tensor]:
 @pytest.mark.parametrize("settings", NETWORKS, ids=NAMES)
 def test_results_depend_on_neither_order_nor_splitting(settings: dict) -> None:
     clf, x, y = small_net()
-    settings = {**settings, "restarts": 2, "seed": 3, "max_dimension": 40, "keep_directions": True}
+    settings = {**settings, "restarts": 2, "seed": 3, "max_dimension": 24, "keep_directions": True}
     whole = count_of(clf, x, y, **settings)
     kept, owner, _ = directions(whole)
     assert len(whole.verified.unique()) > 1
-    for part in (torch.arange(11, -1, -1), torch.arange(5, 9), torch.tensor([6])):
+    for part in (torch.arange(7, -1, -1), torch.arange(3, 6), torch.tensor([4])):
         some = count_of(clf, x[part], y[part], index=part, **settings)
         for name in ("claimed", "verified", "found", "correct", "valid", "index"):
             assert torch.equal(getattr(some, name), getattr(whole, name)[part]), name
@@ -355,19 +332,6 @@ def test_hadamard_frames_on_a_half_space_reach_a_known_order(rule: str, box: str
     assert result.largest_norm[result.found].max().item() == pytest.approx(eps, abs=1e-7)
 
 
-def test_disjoint_supports_on_a_half_space_lose_nothing_where_there_is_room() -> None:
-    # |w| = 1 and k | d: each group gains just ε‖w‖/√k.
-    clf = bg.Classifier(Linear(torch.ones(36), 18.0), device="cpu")
-    shares = torch.tensor([0.9, 1.5, 2.5, 3.9, 4.4, 8.0, 12.3, 30.0, 40.0])
-    x = 0.5 - (0.2 / shares.sqrt() / 6)[:, None].expand(-1, 36)
-    y = clf.predict(x)
-    result = count_of(clf, x, y, eps=0.2, grid=[1, 2, 3, 4, 6, 9, 12, 18, 36])
-    expected = [max((k for k in (1, 2, 3, 4, 6, 9, 12, 18, 36) if k <= share), default=0) for share in shares.tolist()]
-    between = dict(zip(shares.tolist(), result.verified.tolist(), strict=True))
-    assert all(low <= count <= share for low, (share, count) in zip(expected, between.items(), strict=True))
-    torch.testing.assert_close(result.largest_norm[result.found], torch.full((8,), 0.2).double(), rtol=1e-5, atol=0)
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("rule", RULES)
 def test_no_orthogonal_set_holds_more_than_bessel_allows(rule: str, method: str) -> None:
@@ -384,7 +348,7 @@ def test_no_orthogonal_set_holds_more_than_bessel_allows(rule: str, method: str)
 
 @pytest.mark.parametrize("loss", ["margin", "log_odds", "cross_entropy"])
 def test_claims_of_each_loss_are_what_is_left_to_the_boundary(loss: str) -> None:
-    clf, x, y = small_net()
+    clf, x, y = small_net(12)
     result = count_of(clf, x, y, eps=1.0, loss=loss, grid=[1])
     assert result.loss == loss
     inputs = x.double().requires_grad_()
@@ -444,7 +408,7 @@ def test_targets_are_what_is_reached() -> None:
         settings = {"eps": 1.8, "box": "clip", "max_dimension": 20, **settings}
         result = count_of(clf, x, y, targets=targets, keep_directions=True, **settings)
         assert result.loss == "log_odds"
-        assert result.correct.tolist() == [False] + [True] * 11
+        assert result.correct.tolist() == [False] + [True] * 7
         assert result.verified[0] == result.claimed[0] == 0
         assert result.found.sum() > 1
         perturbations, owner, met = directions(result)
@@ -610,7 +574,7 @@ BAD = [
     ({"gamma": 0.0}, "gamma must be a positive number, got 0.0"),
     ({"gamma": math.nan}, "gamma must be a positive number, got nan"),
     ({"norm": "l1"}, r"norm must be one of \['l2', 'linf'\], got 'l1'"),
-    ({"method": "fast"}, r"method must be one of \['gaas', 'frame', 'sequential'\], got 'fast'"),
+    ({"method": "fast"}, r"method must be one of \['gaas', 'frame'\], got 'fast'"),
     ({"rule": "most"}, r"rule must be one of \['all', 'count'\], got 'most'"),
     ({"box": "none"}, r"box must be one of \['feasible', 'clip', 'ignore'\], got 'none'"),
     ({"loss": "hinge"}, r"loss must be one of \['margin', 'log_odds', 'cross_entropy'\], got 'hinge'"),

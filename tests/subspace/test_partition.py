@@ -5,18 +5,15 @@ import pytest
 import torch
 from oracles import Linear, images
 from scipy.optimize import minimize
+from subspaces import all_of, random
 from torch import Tensor
 
 import boundarygeo as bg
-from boundarygeo.subspace.frames.jobs import applied, rows_of
+from boundarygeo.subspace.frames.jobs import applied
 from boundarygeo.subspace.frames.partition import PartitionFrames, Worth, deal, fill, places, room_towards, shuffled
 
 BOUNDS = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-0.3, 0.7)]
 SHAPE = (3, 6, 6)
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def on_bounds(count: int, bounds: tuple[float, float], *, shape: tuple[int, ...] = SHAPE) -> Tensor:
@@ -30,13 +27,6 @@ def frames_of(
 ) -> PartitionFrames:
     clf = bg.Classifier(Linear(torch.ones(x[0].numel()), 0.0), bounds=bounds, device="cpu")
     return PartitionFrames(clf, x, gradient, eps=eps, seed=seed, draw=draw, index=torch.arange(len(x)))
-
-
-def all_of(frames: PartitionFrames, size: Tensor) -> list[Tensor]:
-    """The perturbations of one frame per example, `[direction, dimension]` each."""
-    job, row = rows_of(size)
-    delta = frames.perturbations(torch.arange(len(size)), size, job, row)
-    return list(delta.flatten(1).split(size.tolist()))
 
 
 def test_room_is_the_way_to_the_bound_that_the_gradient_points_at() -> None:

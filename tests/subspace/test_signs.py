@@ -3,9 +3,11 @@
 import pytest
 import torch
 from oracles import Linear, images
+from subspaces import all_of, random
 from torch import Tensor
 
 import boundarygeo as bg
+from boundarygeo.subspace.frames.hadamard import REGULAR_ORDERS
 from boundarygeo.subspace.frames.jobs import rows_of
 from boundarygeo.subspace.frames.signs import SignFrames
 
@@ -14,20 +16,9 @@ BOXES = ("ignore", "clip", "feasible")
 SHAPE = (3, 8, 8)
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def frames_of(x: Tensor, gradient: Tensor, *, eps: float, box: str, seed: int = 0, draw: int = 0) -> SignFrames:
     clf = bg.Classifier(Linear(torch.ones(x[0].numel()), 0.0), device="cpu")
     return SignFrames(clf, x, gradient, eps=eps, box=box, seed=seed, draw=draw, index=torch.arange(len(x)))
-
-
-def all_of(frames: SignFrames, size: Tensor) -> list[Tensor]:
-    """The perturbations of one frame per example, `[direction, dimension]` each."""
-    job, row = rows_of(size)
-    delta = frames.perturbations(torch.arange(len(size)), size, job, row)
-    return list(delta.flatten(1).split(size.tolist()))
 
 
 def cosines(delta: Tensor) -> Tensor:
@@ -37,36 +28,55 @@ def cosines(delta: Tensor) -> Tensor:
     return (rows @ rows.T).tril(-1).abs().amax()
 
 
-def on_bounds(count: int) -> Tensor:
+def on_bounds(count: int, shape: tuple[int, ...] = SHAPE) -> Tensor:
     """Images of which more than half of the values lie exactly on a bound, one of them all."""
-    x = ((images(count, shape=SHAPE) - 0.5) * 4 + 0.5).clamp(0, 1)
+    x = ((images(count, shape=shape) - 0.5) * 4 + 0.5).clamp(0, 1)
     x[0] = x[0].round()
     assert ((x == 0) | (x == 1)).float().mean() > 0.5
     return x
 
 
 @pytest.mark.parametrize("eps", [0.03, 0.7])
-def test_without_bounds_frames_are_orthogonal_and_as_long_as_can_be(eps: float) -> None:
-    gradient = random(5, *SHAPE)
-    gradient[:, 0, 0] = 0.0
-    for size in (torch.tensor(ORDERS), torch.tensor(ORDERS).flip(0)):
-        for k, delta in zip(
-            size.tolist(), all_of(frames_of(on_bounds(5), gradient, eps=eps, box="ignore"), size), strict=True
-        ):
+@pytest.mark.parametrize("dimension", [192, 784, 1000, 3072])
+def test_without_bounds_frames_are_orthogonal_and_as_long_as_can_be(dimension: int, eps: float) -> None:
+    orders = [order for order in REGULAR_ORDERS if order <= dimension]
+    x, gradient = on_bounds(len(orders), shape=(dimension,)), random(len(orders), dimension)
+    gradient[:, ::7] = 0.0  # sign(0) counts as +1, or rows would lose length and orthogonality
+    for size in (torch.tensor(orders), torch.tensor(orders).flip(0)):
+        frames = all_of(frames_of(x, gradient, eps=eps, box="ignore"), size)
+        for k, delta in zip(size.tolist(), frames, strict=True):
             signs = (delta / eps).round()
             assert torch.equal(delta, torch.tensor(eps) * signs)
-            assert set(signs.unique().tolist()) <= {-1.0, 0.0, 1.0}
-            covered = 192 // k * k
+            covered = dimension // k * k
             assert torch.equal(signs @ signs.T, covered * torch.eye(k))
+            assert signs.abs().amax(1).tolist() == [1] * k
+            # The same dimensions are left out of all rows.
+            assert signs.abs().sum(0).unique().tolist() == sorted({0, k} if covered < dimension else {k})
 
 
-def test_mean_inner_product_is_exact_where_the_order_divides_the_size() -> None:
-    x, gradient = images(3), random(3, *SHAPE).double().pow(3).float()
-    for k in (1, 4, 16, 64):
-        for i, delta in enumerate(all_of(frames_of(x, gradient, eps=0.1, box="ignore"), torch.full((3,), k))):
-            products = delta.double() @ gradient[i].flatten().double()
-            expected = 0.1 * float(gradient[i].double().abs().sum()) / k**0.5
-            assert float(products.mean()) == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize(
+    ("order", "dimension"), [(1, 192), (4, 784), (16, 784), (64, 3072), (256, 3072), (36, 3600), (100, 3100)]
+)
+def test_mean_inner_product_is_exact_where_the_order_divides_the_size(order: int, dimension: int) -> None:
+    x, size = images(2, shape=(dimension,)), torch.full((2,), order)
+    gradient = random(2, dimension).double().pow(3).float()
+    gradient[1] = 1.0  # where all are equal, every direction reaches the bound of Bessel's inequality
+    first, second = all_of(frames_of(x, gradient, eps=0.1, box="ignore"), size)
+    expected = 0.1 * float(gradient[0].double().abs().sum()) / order**0.5
+    assert float((first.double() @ gradient[0].double()).mean()) == pytest.approx(expected, rel=1e-6)
+    assert second.double().sum(1).tolist() == pytest.approx([0.1 * dimension / order**0.5] * order, rel=1e-6)
+
+
+@pytest.mark.parametrize(("order", "dimension"), [(100, 784), (36, 3072), (256, 784)])
+def test_where_it_does_not_divide_the_covered_share_of_the_gradient_is_the_factor(order: int, dimension: int) -> None:
+    x, gradient, means = images(1, shape=(dimension,)), random(1, dimension), []
+    for draw in range(30):
+        (delta,) = all_of(frames_of(x, gradient, eps=1.0, box="ignore", draw=draw), torch.tensor([order]))
+        covered = float(gradient[0, delta.abs().sum(0) > 0].double().abs().sum())
+        means.append(float((delta.double() @ gradient[0].double()).mean()) * order**0.5)
+        assert means[-1] == pytest.approx(covered, rel=1e-6)
+    expected = order * (dimension // order) / dimension * float(gradient.double().abs().sum())
+    assert abs(sum(means) / 30 - expected) < 4 * torch.tensor(means).std().item() / 30**0.5
 
 
 def test_one_direction_is_that_of_fgsm() -> None:

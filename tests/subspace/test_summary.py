@@ -14,6 +14,7 @@ from boundarygeo.subspace.summary import (
     at_least,
     dimension_summary,
     included,
+    mean_attempts,
     mean_effective_rank,
     noise_summary,
     shortest_lengths,
@@ -49,10 +50,7 @@ def test_how_thorough_the_search_was() -> None:
     summary = dimension_summary(result)
     assert summary.tried == mean(np.array([4.0, 3, 3]), within=(0, np.inf))
     assert summary.closed == share(2, 3)  # of the second 2 was left out
-    for method in ("frame", "sequential"):
-        assert dimension_summary(dimensions([2, 1, 4, 4], method=method, **found)).closed is None
-    searches = dimension_summary(dimensions([2, 1], method="sequential", tried=torch.tensor([[5], [4]]))).tried
-    assert searches == mean(np.array([5.0, 4]), within=(0, np.inf))
+    assert dimension_summary(dimensions([2, 1, 4, 4], method="frame", **found)).closed is None
     sent = dimension_summary(transferred(result, [1, 1, 3, 0]))
     assert sent.tried is sent.closed is None
 
@@ -111,24 +109,26 @@ def test_noise_stands_beside_the_counts_of_the_same_examples() -> None:
     for found, counts in ((summary.rank_claimed, result.claimed), (summary.rank_verified, result.verified)):
         assert found == rank_correlation(counts[right].double().numpy(), noise.share[right].numpy())
     assert mean_effective_rank(result) == mean(result.effective_rank[right].numpy(), within=(0, np.inf))
-    assert shortest_lengths(result) is None
-    assert stop_shares(result) == {}
     linf = bg.adversarial_dimension(clf, x, y, eps=0.1, norm="linf")
     assert noise_summary(linf, noise, input_size=x[0].numel()).predicted is None
 
 
+@pytest.mark.usefixtures("short_start")
 def test_sequential_searches_end_for_a_reason() -> None:
     clf = bg.Classifier(SmallNet(), device="cpu")
     x = images(6)
     y = clf.predict(x)
     y[0] = (y[0] + 1) % 3  # misclassified
-    result = bg.adversarial_dimension(clf, x, y, eps=2.0, method="sequential", max_dimension=3)
-    assert result.distance is not None
-    assert result.stopped is not None
-    shortest = sorted(result.distance[1:, 0].tolist())
-    assert shortest_lengths(result) == (shortest[0], shortest[1], shortest[2], shortest[3], shortest[4])
+    result = bg.sequential_directions(clf, x, y, eps=2.0, max_directions=3)
+    summary, right = dimension_summary(result), result.valid
+    assert right.sum() == 5
+    assert summary.mean == mean(result.count[right].double().numpy(), within=(0, np.inf))
+    assert summary.at_cap == share(int((result.count == 3).sum()), 5)
+    assert summary.excluded == 1
+    assert summary.tried is summary.closed is None
+    assert mean_attempts(result) == mean(result.attempts[right].double().numpy(), within=(0, np.inf))
+    assert shortest_lengths(result) == tuple(sorted(result.distance[right, 0].tolist()))
     shares = stop_shares(result)
     assert tuple(shares) == tuple(result.stops)
-    assert sum(shares.values()) == pytest.approx(1)
-    counted = [result.stops[code] for code in result.stopped[1:]]
+    counted = [result.stops[code] for code in result.stopped[right]]
     assert shares == {name: counted.count(name) / 5 for name in result.stops}

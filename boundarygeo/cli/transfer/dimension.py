@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import boundarygeo as bg
-from boundarygeo.choices import BOX_NAMES, METHOD_NAMES, Box, DimensionMethod, Norm
+from boundarygeo.choices import BOX_NAMES, METHOD_NAMES, Box, FrameMethod, Norm
 from boundarygeo.cli.options import Grid, MaxDimension, frame_settings, study_command
 from boundarygeo.cli.outputs import check_figures, cost, draw, resumable_stores, table
 from boundarygeo.cli.transfer.options import Eps, TransferOptions, setting
@@ -19,7 +19,7 @@ def dimension(
     options: TransferOptions,
     eps: Eps,
     norm: Annotated[Norm, typer.Option(help="Norm of the perturbations.")] = "l2",
-    method: Annotated[DimensionMethod, typer.Option(help="How directions are found, as in dims.")] = "gaas",
+    method: Annotated[FrameMethod, typer.Option(help="How directions are found, as in dims.")] = "gaas",
     box: Annotated[Box, typer.Option(help="What happens at the bounds, as in dims.")] = "feasible",
     max_dimension: MaxDimension = None,
     grid: Grid = None,

@@ -46,17 +46,7 @@ def claimed_dimension(gradient_norm: Tensor, eps: float, gamma: Tensor | float, 
 
 
 def random_orthonormal(count: int, dimension: int, *, seed: int, draw: int = 0) -> Tensor:
-    """Random orthonormal vectors, determined by the seed alone.
-
-    Args:
-        count: number of vectors, at most the dimension.
-        dimension: of the space.
-        seed: seed.
-        draw: number of the independent frame.
-
-    Returns:
-        Float64 `[vector, dimension]`; the first k do not depend on `count`.
-    """
+    """Random orthonormal rows, float64 `[count, dimension]`; the first k do not depend on `count`."""
     normal = torch.from_numpy(np.random.default_rng((seed, draw)).standard_normal((count, dimension)))
     q, r = torch.linalg.qr(normal.T)
     # With the signs of the diagonal, QR is Gram-Schmidt, and the frame is uniformly distributed.
@@ -101,14 +91,9 @@ def gaas_frame(gradient: Tensor, count: int, *, seed: int = 0, draw: int = 0) ->
 
 
 def aligned(frame: Tensor, unit: Tensor) -> Tensor:
-    """Reflect orthonormal frames so that their normalised sums become given directions.
+    """Reflect orthonormal frames `[example, k, dimension]` so that their normalised sums become given unit vectors.
 
-    Args:
-        frame: orthonormal vectors `[example, vector, dimension]`.
-        unit: directions of length 1, `[example, dimension]`.
-
-    Returns:
-        Orthonormal vectors of the same shape, whose inner products with the direction are all 1/√k.
+    The inner products of the vectors with that direction, `[example, dimension]`, are then all 1/√k.
     """
     mean = frame.sum(1) / frame.shape[1] ** 0.5
     # Uses the one of ±direction that is farther away, to avoid cancellation.
@@ -121,16 +106,8 @@ def aligned(frame: Tensor, unit: Tensor) -> Tensor:
 class GaasFrames:
     """Frames of norm ε around examples, as in the theory: bounds are ignored, or points are clipped to them.
 
-    Args:
-        clf: the classifier.
-        x: examples `[example, *input]`.
-        gradient: their gradients, of the same shape, not zero.
-        eps: L2 norm of the perturbations, before clipping.
-        largest: largest number of vectors in a frame.
-        clip: whether points are clipped to the bounds.
-        seed: seed of the random frame, shared by all examples.
-        draw: number of the frame.
-        turn: rotation of the perturbations applied by `points`, or None; only without clipping.
+    `largest` is the largest number of vectors in a frame; `draw` numbers the random frame, which all examples share;
+    `turn` rotates the perturbations that `points` applies, without clipping only.
     """
 
     def __init__(
@@ -156,7 +133,7 @@ class GaasFrames:
         self._axes = self._layout.axes(self._shown((eps * self._base).float().view(-1, *x.shape[1:])))
 
     def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
-        """As `boundarygeo.subspace.frames.jobs.Frames.points`."""
+        """See `Frames.points`."""
         device = self._clf.device
         sign, along = (v.float().to(device)[:, None] for v in self._coefficients(example, size, job, row))
         targets = self._eps * self._reflection.targets(example, size)
@@ -173,7 +150,7 @@ class GaasFrames:
         return make
 
     def perturbations(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> Tensor:
-        """As `boundarygeo.subspace.frames.jobs.Frames.perturbations`."""
+        """See `Frames.perturbations`."""
         sign, along = (v[:, None] for v in self._coefficients(example, size, job, row))
         target = self._reflection.targets(example, size)
         delta = self._eps * (sign * self._base[row] - along * target[job])
@@ -193,11 +170,7 @@ class _Reflection:
     With :math:`\sigma=\pm1` such that :math:`\sigma\hat g^T\bar h\le 0`, and :math:`w=\sigma\hat g-\bar h`, the map
     :math:`v\mapsto\sigma(v-2\frac{w^Tv}{w^Tw}w)` takes the normalised sum :math:`\bar h` to :math:`\hat g`, without
     cancellation as :math:`\|w\|^2\ge2`. It takes :math:`h_i` to :math:`\sigma h_i-c_i(\hat g-\sigma\bar h)` with
-    :math:`c_i=2w^Th_i/w^Tw=(\sigma\hat g^Th_i-1/\sqrt k)/(1-\sigma\hat g^T\bar h)`.
-
-    Args:
-        base: orthonormal vectors h `[vector, dimension]`.
-        unit: gradients of length 1, `[example, dimension]`, float64.
+    :math:`c_i=2w^Th_i/w^Tw=(\sigma\hat g^Th_i-1/\sqrt k)/(1-\sigma\hat g^T\bar h)`. `base` holds h, `unit` the ĝ.
     """
 
     def __init__(self, base: Tensor, unit: Tensor) -> None:

@@ -1,8 +1,7 @@
-r"""Regular Hadamard matrices and the L∞ frames built from them, independent of any model.
+r"""Regular Hadamard matrices, of which L∞ frames are built.
 
 A Hadamard matrix has entries ±1 and orthogonal rows; it is *regular* if all rows have the same sum, which is then
-:math:`\sqrt k` (up to its sign), so that its order is :math:`k = 4s^2`. The frame is that of Tramèr et al. 2018,
-*Ensemble Adversarial Training*, arXiv 1705.07204.
+:math:`\sqrt k` (up to its sign), so that its order is :math:`k = 4s^2`.
 """
 
 import itertools
@@ -32,16 +31,7 @@ _ARRAY = (
 
 
 def regular_hadamard(order: int) -> Tensor:
-    """A regular Hadamard matrix: entries ±1, orthogonal rows, the sum of every row and every column √order.
-
-    Args:
-        order: one of `REGULAR_ORDERS`.
-
-    Returns:
-        The matrix, int8 `[order, order]`.
-
-    Raises:
-        ValueError: if there is no construction for this order here.
+    """A regular Hadamard matrix, int8: entries ±1, orthogonal rows, the sum of every row and every column √order.
 
     Examples:
         >>> regular_hadamard(4)
@@ -58,50 +48,8 @@ def regular_hadamard(order: int) -> Tensor:
     return matrix
 
 
-def sign_frame(order: int, size: int, *, seed: int = 0, restart: int = 0) -> Tensor:
-    r"""Orthogonal rows of signs, which times ε·sign(g) are orthogonal directions in the L∞ ball.
-
-    Row i is row i of a regular Hadamard matrix of order k, each entry repeated :math:`\lfloor d/k \rfloor` times and
-    the rest zero, its d coordinates permuted at random, by one permutation for all rows. With
-    :math:`r_i = \varepsilon\,\mathrm{sign}(g) \odot \text{row}_i` (`signs` uses sign(0) = 1):
-
-    - :math:`r_i^T r_j = 0` and :math:`\|r_i\|_\infty = \varepsilon`, exactly;
-    - since the columns of the matrix also sum to :math:`\sqrt k`, the mean over i of :math:`g^T r_i` is exactly
-      :math:`\varepsilon \sum_{c \in C} |g_c| / \sqrt k`, with C the coordinates that are not zero. That is
-      :math:`\varepsilon \|g\|_1 / \sqrt k` where k divides d; otherwise the share of :math:`\|g\|_1` on C, which is
-      :math:`k \lfloor d/k \rfloor / d` on average over the permutations, enters as a factor.
-
-    A single :math:`g^T r_i` differs from the mean. Where all :math:`|g_c|` are equal, no k orthogonal vectors in the L∞
-    ball have a larger mean, by Bessel's inequality and :math:`\|r_i\|_2 \le \varepsilon\sqrt d`.
-
-    Args:
-        order: number of directions k, one of `REGULAR_ORDERS`.
-        size: number of coordinates d of one input, at least k.
-        seed: seed of the permutation.
-        restart: number of the independent permutation; seed, restart and d alone determine it.
-
-    Returns:
-        The frame, float32 `[order, size]`, with entries -1, 0 and 1.
-
-    Raises:
-        ValueError: if there is no construction for this order, or `size` is smaller than the order.
-    """
-    matrix = regular_hadamard(order)
-    if size < order:
-        raise ValueError(f"size must be at least order ({order}), the number of orthogonal rows, got {size}")
-    rows = matrix.float().repeat_interleave(size // order, dim=1)
-    padded = torch.nn.functional.pad(rows, (0, size - rows.shape[1]))
-    return padded[:, torch.from_numpy(np.random.default_rng((seed, restart)).permutation(size))]
-
-
 def signs(gradient: Tensor) -> Tensor:
     """Sign of each coordinate with sign(0) = 1, so that a frame times them stays orthogonal and of full L∞ length.
-
-    Args:
-        gradient: any float tensor.
-
-    Returns:
-        A tensor like it, with entries ±1.
 
     Examples:
         >>> signs(torch.tensor([-0.5, 0.0, 2.0]))

@@ -17,32 +17,23 @@ _FIRST_BLOCK = 1  # directions checked before a frame can be abandoned
 
 
 class Frames(Protocol):
-    """A family of orthogonal perturbations around examples: one frame per example and size."""
+    """A family of orthogonal perturbations around examples: one frame per example and size.
+
+    Jobs are given by example and size of the frame, int64 `[job]`; rows by their job and their position in its frame,
+    int64 `[row]`.
+    """
 
     def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
-        """A function that makes the perturbed inputs of jobs.
-
-        Args:
-            example: example of each job, int64 `[job]`.
-            size: size of its frame, int64 `[job]`.
-            job: job of each row, int64 `[row]`.
-            row: position of each row in its job's frame, int64 `[row]`.
-        """
+        """A function that makes the perturbed inputs of rows."""
         ...
 
     def perturbations(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> Tensor:
-        """The perturbations as applied, float32 `[row, *input]` on the CPU; arguments as of `points`."""
+        """The perturbations as applied, float32 `[row, *input]` on the CPU."""
         ...
 
 
 def rows_of(size: Tensor) -> tuple[Tensor, Tensor]:
-    """Job of each row and its position in the job's frame.
-
-    Args:
-        size: number of rows of each job, int64 `[job]`.
-
-    Returns:
-        Both int64 `[row]`.
+    """Job of each row and its position there, for jobs with given numbers of rows, int64 `[row]`.
 
     Examples:
         >>> rows_of(torch.tensor([2, 1]))
@@ -53,16 +44,7 @@ def rows_of(size: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def applied(x: Tensor, delta: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """Perturbations cut off at the bounds, so that x + δ stays within them in float32, too.
-
-    Args:
-        x: inputs within the bounds.
-        delta: perturbations, of a shape that broadcasts with x.
-        bounds: lowest and highest value of an input.
-
-    Returns:
-        Perturbations of the shape of the sum.
-    """
+    """Perturbations cut off at the bounds, so that x + δ stays within them in float32, too; shapes broadcast."""
     delta = (x + delta).clamp(*bounds) - x
     low, high = torch.tensor(bounds, dtype=delta.dtype, device=delta.device)
     for _ in range(_ROUNDINGS):
@@ -75,12 +57,7 @@ def applied(x: Tensor, delta: Tensor, bounds: tuple[float, float]) -> Tensor:
 
 
 class Failures:
-    """Directions that failed, by frame: the same direction mostly fails in frames of similar size, too.
-
-    Args:
-        examples: number of examples.
-        largest: largest size of a frame.
-    """
+    """Directions that failed, by frame: the same direction mostly fails in frames of similar size, too."""
 
     def __init__(self, examples: int, largest: int) -> None:
         self._row = torch.full((examples, largest + 1), -1)
@@ -109,19 +86,7 @@ def successes(
     input_size: int,
     progress: bool,
 ) -> Tensor:
-    """How many directions of each frame fool all networks.
-
-    Args:
-        opponents: the networks.
-        families: the same frames, one family per network.
-        example: example of each job, int64 `[job]`.
-        size: size of its frame, int64 `[job]`.
-        input_size: number of dimensions of an input.
-        progress: whether to show a progress bar after two seconds.
-
-    Returns:
-        Counts, int64 `[job]`.
-    """
+    """How many directions of each frame fool all networks, int64 `[job]`; the networks have a family of frames each."""
     begin = torch.zeros_like(size)
     counts, _ = _hits(opponents, families, example, size, begin, size, input_size=input_size, progress=progress)
     return counts
@@ -141,15 +106,6 @@ def successes_until_failure(
 
     The direction that failed in the frame of the nearest size is checked first, then all in blocks that double in
     length. A frame that is too large mostly fails at once, so this takes far fewer forward passes.
-
-    Args:
-        opponents: as in `successes`.
-        families: as in `successes`.
-        example: as in `successes`.
-        size: as in `successes`.
-        known: failures in other frames; updated with those found here.
-        input_size: as in `successes`.
-        progress: as in `successes`.
 
     Returns:
         Counts, int64 `[job]`: of the whole frame if all of it succeeds, else of the blocks that were checked.

@@ -35,13 +35,7 @@ class FoundFrames:
 
 
 def sizes_of(cap: int) -> tuple[int, ...]:
-    """Frame sizes to try.
-
-    Args:
-        cap: largest size.
-
-    Returns:
-        Ascending sizes.
+    """Frame sizes to try, ascending.
 
     Examples:
         >>> sizes_of(20)
@@ -67,25 +61,11 @@ def optimised_frames(
 ) -> FoundFrames:
     """Optimise frames of growing size. The opponents' sessions must be open.
 
-    Each frame starts as that of the first-order theory. Every step takes one forward and one backward pass per
-    direction: directions that have not crossed the boundary ascend the log-odds, and the frame is projected back onto
-    its set (see `boundarygeo.subspace.frames.stiefel`). The step with the most successes counts. With several networks
-    a direction has to cross the boundaries of all; it ascends the log-odds of the network that is farthest behind,
-    relative to the margins.
-
-    Args:
-        opponents: the networks.
-        x: examples `[example, *input]`.
-        gradient: directions to align the first frames with, same shape, not zero.
-        eps: L2 norm of a perturbation.
-        box: `"ignore"`, `"clip"` or `"feasible"`.
-        cap: largest frame.
-        steps: steps of each search.
-        seed: seed of the first frames.
-        advance: called with the number of examples that are done.
-
-    Returns:
-        The frames found.
+    Each frame starts as that of the first-order theory, aligned with `gradient`. Every step takes one forward and one
+    backward pass per direction: directions that have not crossed the boundary ascend the log-odds, and the frame is
+    projected back onto its set (see `boundarygeo.subspace.frames.stiefel`). The step with the most successes counts.
+    With several networks a direction has to cross the boundaries of all; it ascends the log-odds of the network that is
+    farthest behind, relative to the margins. `advance` is called with the number of examples that are done.
     """
     dimension = x[0].numel()
     tried, hits, rows = [], [], []

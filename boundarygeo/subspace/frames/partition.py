@@ -34,17 +34,7 @@ def places(weight: Tensor) -> Tensor:
 
 
 def shuffled(weight: Tensor, index: Tensor, *, seed: int, draw: int) -> Tensor:
-    """Randomised weights: all draws but the first differ, so that dealing by them gives different groups.
-
-    Args:
-        weight: `[example, dimension]`, not negative.
-        index: number of each example, int64 `[example]`.
-        seed: seed.
-        draw: 0 leaves the weights as they are.
-
-    Returns:
-        Weights of the same shape.
-    """
+    """Weights `[example, dimension]` times random factors by seed, index and draw; draw 0 leaves them as they are."""
     if not draw:
         return weight
     noise = random_directions(weight.shape[1:], index, seed=seed, axis=draw)
@@ -57,11 +47,7 @@ class Worth:
     Taken as one step, k groups have the norm :math:`\varepsilon\sqrt k`, and the best such step inside the bounds is
     :math:`|\delta_j|=\min(t|g_j|, room_j)` (see `fill_rows`), to which each dimension contributes
     :math:`|g_j||\delta_j|`. Weights from gradients alone would overrate dimensions that soon reach their bound.
-
-    Args:
-        gradient: `[example, dimension]`.
-        room: how far each dimension can go along its gradient, of the same shape.
-        eps: L2 norm of a perturbation; one number, or one per example, `[example, 1]`.
+    `eps` is one number, or one per example, `[example, 1]`.
     """
 
     def __init__(self, gradient: Tensor, room: Tensor, eps: Tensor | float) -> None:
@@ -88,13 +74,6 @@ class Worth:
 def deal(place: Tensor, size: Tensor) -> Tensor:
     """Deal dimensions into groups, back and forth: groups have nearly equal weight if dealt from the heaviest.
 
-    Args:
-        place: rank of each dimension in the order of dealing, int64 `[job, dimension]`.
-        size: number of groups of each job, int64 `[job]`.
-
-    Returns:
-        Group of each dimension, int64 `[job, dimension]`.
-
     Examples:
         >>> deal(torch.tensor([[0, 1, 2, 3]]), torch.tensor([2]))
         tensor([[0, 1, 1, 0]])
@@ -105,17 +84,9 @@ def deal(place: Tensor, size: Tensor) -> Tensor:
 
 
 def fill(gradient: Tensor, room: Tensor, group: Tensor, groups: int, eps: Tensor | float) -> Tensor:
-    r"""In each group, the step of norm ε that increases a linear function with this gradient most, inside the bounds.
+    """In each group, the step of norm ε that increases a linear function with this gradient most, inside the bounds.
 
-    Args:
-        gradient: `[job, dimension]`.
-        room: how far each dimension can go along its gradient, same shape.
-        group: group of each dimension, int64 of the same shape.
-        groups: number of groups.
-        eps: L2 norm of the perturbation of each group; one number, or one per job, `[job, 1]`.
-
-    Returns:
-        Perturbations of all groups combined, `[job, dimension]`.
+    `group` is that of each dimension, `[job, dimension]`; `eps` one number, or one per job, `[job, 1]`.
     """
     jobs = len(gradient)
     row = group + groups * torch.arange(jobs, device=group.device)[:, None]
@@ -124,19 +95,10 @@ def fill(gradient: Tensor, room: Tensor, group: Tensor, groups: int, eps: Tensor
 
 
 def fill_rows(gradient: Tensor, room: Tensor, row: Tensor, eps: Tensor) -> Tensor:
-    r"""As `fill`, for entries assigned to rows.
+    r"""As `fill`, for entries `[entry]` assigned to rows that have an ε each.
 
     :math:`\max g^T\delta` such that :math:`\|\delta\|\le\varepsilon` and :math:`|\delta_j|\le room_j` is solved by
     :math:`|\delta_j|=\min(t|g_j|, room_j)`, with the t at which the norm is ε, or at which all room is used.
-
-    Args:
-        gradient: `[entry]`.
-        room: how far each entry can go along its gradient, `[entry]`.
-        row: row of each entry, int64 `[entry]`.
-        eps: L2 norm of the perturbation of each row, `[row]`.
-
-    Returns:
-        Perturbations `[entry]`.
     """
     slope = torch.where(room > 0, gradient.abs(), 0.0)
     tiny = torch.finfo(slope.dtype).tiny
@@ -162,17 +124,7 @@ def fill_rows(gradient: Tensor, room: Tensor, row: Tensor, eps: Tensor) -> Tenso
 
 
 class PartitionFrames:
-    """Frames of perturbations with disjoint supports, inside the bounds, of norm at most ε.
-
-    Args:
-        clf: the classifier.
-        x: examples `[example, *input]`.
-        gradient: their gradients, of the same shape.
-        eps: L2 norm of a perturbation.
-        seed: seed of the shuffling.
-        draw: number of the frame; the first is not shuffled.
-        index: number of each example, int64 `[example]`, which determines its shuffling.
-    """
+    """Frames of perturbations with disjoint supports, inside the bounds, of norm at most ε; draw 0 is not shuffled."""
 
     def __init__(
         self, clf: Classifier, x: Tensor, gradient: Tensor, *, eps: float, seed: int, draw: int, index: Tensor
@@ -192,7 +144,7 @@ class PartitionFrames:
         self._unit = self._layout.axes(torch.ones(1, *self._shape))[0]
 
     def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
-        """As `boundarygeo.subspace.frames.jobs.Frames.points`."""
+        """See `Frames.points`."""
         device = self._clf.device
         first, dimension, step = self._steps(example, size, job, row)
         entry = torch.arange(len(row)).repeat_interleave(first.diff())
@@ -210,24 +162,14 @@ class PartitionFrames:
         return make
 
     def perturbations(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> Tensor:
-        """As `boundarygeo.subspace.frames.jobs.Frames.perturbations`."""
+        """See `Frames.perturbations`."""
         first, dimension, step = self._steps(example, size, job, row)
         delta = torch.zeros(len(row), self._x.shape[1])
         delta[torch.arange(len(row)).repeat_interleave(first.diff()), dimension] = step
         return applied(self._x[example[job]], delta, self._clf.bounds).view(-1, *self._shape)
 
     def _steps(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Changes made by the rows: entries first[i] to first[i + 1] belong to row i.
-
-        Args:
-            example: example of each job.
-            size: size of its frame.
-            job: job of each row.
-            row: position of each row in its frame.
-
-        Returns:
-            First entries, int64 `[row + 1]`; dimension and step of each entry, `[entry]`.
-        """
+        """Changes made by the rows: entries first[i] to first[i + 1], each a dimension and a step, belong to row i."""
         weight = self._worth.of(example, size) * self._shuffle[example]
         order = weight.argsort(dim=1, descending=True, stable=True)
         # Dealt back and forth as in `deal`, without dimensions that cannot move; the last round may be incomplete.

@@ -26,13 +26,7 @@ GRID = (1, 2, 3, 4, 5, 7, 10, 15, 20, 25, 35, 50, 75, 100, 125, 150, 175)
 
 
 def default_grid(cap: int) -> tuple[int, ...]:
-    """Sizes that are tried by default.
-
-    Args:
-        cap: largest size.
-
-    Returns:
-        Ascending sizes; the last is the cap.
+    """Sizes that are tried by default, ascending; the last is the cap.
 
     Examples:
         >>> default_grid(12)
@@ -42,15 +36,7 @@ def default_grid(cap: int) -> tuple[int, ...]:
 
 
 def dimension_of(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
-    """The dimension shown by attempts.
-
-    Args:
-        tried: sizes of frames, int64 `[example, attempt]`; 0 where there was no attempt.
-        hits: how many of their directions succeeded, of the same shape.
-        rule: `"all"`: the largest frame all of whose directions succeed; `"count"`: the most successes in one frame.
-
-    Returns:
-        Dimensions, int64 `[example]`.
+    """The dimension shown by attempts: the largest whole frame, or with `"count"` the most successes in one frame.
 
     Examples:
         >>> dimension_of(torch.tensor([[1, 5, 10]]), torch.tensor([[1, 4, 6]]), "all")
@@ -60,22 +46,12 @@ def dimension_of(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
 
 
 def best_attempt(tried: Tensor, hits: Tensor, rule: Rule) -> Tensor:
-    """The attempt that shows the dimension, int64 `[example]`; arguments as in `dimension_of`."""
+    """The attempt that shows the dimension, int64 `[example]`."""
     return _scores(tried, hits, rule).argmax(1)
 
 
 def is_closed(tried: Tensor, hits: Tensor, count: Tensor, sizes: Tensor, *, rule: Rule) -> Tensor:
     """Whether counts are the best over all sizes: no size that could be better was left out.
-
-    Args:
-        tried: sizes of frames, int64 `[example, attempt]`; 0 where there was no attempt.
-        hits: how many of their directions succeeded, of the same shape.
-        count: dimension of each example, int64 `[example]`.
-        sizes: all possible sizes, int64 `[size]`.
-        rule: as in `dimension_of`.
-
-    Returns:
-        Bool `[example]`.
 
     Examples:
         >>> tried = torch.tensor([[1, 2, 3, 4], [1, 2, 4, 0]])
@@ -88,16 +64,7 @@ def is_closed(tried: Tensor, hits: Tensor, count: Tensor, sizes: Tensor, *, rule
 
 
 def try_sizes(attempt: Attempt, examples: int, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Try the sizes of a grid.
-
-    Args:
-        attempt: maps examples and sizes `[job]` to the number of successes of each frame `[job]`.
-        examples: number of examples.
-        grid: ascending sizes.
-
-    Returns:
-        Sizes tried and their successes, int64 `[example, attempt]`.
-    """
+    """Sizes of a grid, all tried, and their successes, int64 `[example, attempt]`."""
     everyone = torch.arange(examples)
     # One size at a time: frames of the same size make even batches.
     hits = torch.stack([attempt(everyone, torch.full((examples,), size)) for size in grid], 1)
@@ -112,18 +79,8 @@ def close_gaps(
     The gaps on either side of the best are bisected until they are closed, which is enough if success ends at one size.
     But success need not be monotone: a larger frame can succeed where a smaller one fails. So all sizes within `NEAR`
     of the best are tried, too, and with `rule="all"`, where a frame mostly fails at its first direction, all sizes up
-    to `REACH` times the best plus `NEAR`. This repeats around any better size found.
-
-    Args:
-        attempt: as in `try_sizes`.
-        tried: sizes of a grid, the last of which is the largest allowed, int64 `[example, attempt]`.
-        hits: their successes, of the same shape.
-        rule: `"all"` or `"count"`.
-        spare: largest cost of the remaining sizes, as a share of the cost so far, at which they are all tried; by
-            default from `SPARE`, and infinity tries all.
-
-    Returns:
-        Sizes tried and their successes, int64 `[example, attempt]`, ascending; 0 padding.
+    to `REACH` times the best plus `NEAR`. This repeats around any better size found. All remaining sizes are tried if
+    they cost at most the share `spare` (by default from `SPARE`) of the cost so far.
     """
     cap = int(tried.max())
     spare = SPARE[rule] if spare is None else spare
@@ -175,10 +132,7 @@ def _neighbours(tried: Tensor, hits: Tensor, rule: Rule, cap: int) -> Tensor:
 
 
 def _affordable(tried: Tensor, hits: Tensor, rule: Rule, cap: int, spare: float) -> Tensor:
-    """All untried sizes that could be better, where they cost little, int64 `[example, size]`, 0 elsewhere.
-
-    Costs are in forward passes: with `rule="all"`, one per size that fails.
-    """
+    """All untried sizes that could be better, where they cost little, int64 `[example, size]`, 0 elsewhere."""
     left = _left_out(tried, hits, rule, cap)
     each, passes = ((left > 0), hits + (hits < tried)) if rule == "all" else (left, tried)
     return left * (each.sum(1, keepdim=True) <= spare * passes.sum(1, keepdim=True))

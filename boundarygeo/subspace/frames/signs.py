@@ -1,9 +1,14 @@
 r"""Orthogonal perturbations in L∞ from regular Hadamard matrices (Tramèr et al. 2018, arXiv 1705.07204, Appendix).
 
-A regular Hadamard matrix of order k has entries ±1, orthogonal rows, each with sum √k. Its columns are repeated
-over the input dimensions in a random order and multiplied by ε·sign(g): k orthogonal vectors of L∞ norm exactly ε whose
-mean inner product with g is ε‖g‖₁/√k. Inside the bounds this works for dimensions with room on both sides; each other
-dimension is dealt to one vector, as in `boundarygeo.subspace.frames.partition`.
+A regular Hadamard matrix of order k has entries ±1, orthogonal rows, and rows and columns with sum √k. Its columns are
+repeated ⌊d/k⌋ times over the d input dimensions in a random order, the rest are zero, and all are multiplied by
+ε·sign(g), with sign(0) = 1: k orthogonal vectors of L∞ norm exactly ε. Since the columns sum to √k, their mean inner
+product with g is exactly ε/√k times the sum of |g| over the dimensions used: ε‖g‖₁/√k where k divides d. A single inner
+product differs from the mean. Where all |g| are equal, no k orthogonal vectors in the L∞ ball have a larger mean, by
+Bessel's inequality and ‖r‖₂ <= ε√d.
+
+Inside the bounds this works for dimensions with room on both sides; each other dimension is dealt to one vector, as in
+`boundarygeo.subspace.frames.partition`.
 """
 
 import numpy as np
@@ -19,18 +24,7 @@ from boundarygeo.subspace.frames.partition import deal, places, room_towards, sh
 
 
 class SignFrames:
-    """Frames of norm ε in L∞; their sizes are orders of regular Hadamard matrices.
-
-    Args:
-        clf: the classifier.
-        x: examples `[example, *input]`.
-        gradient: their gradients, of the same shape.
-        eps: L∞ norm of a perturbation.
-        box: `"ignore"`, `"clip"` or `"feasible"`.
-        seed: seed of the order of the dimensions.
-        draw: number of the frame.
-        index: number of each example, int64 `[example]`.
-    """
+    """Frames of norm ε in L∞; their sizes are orders of regular Hadamard matrices."""
 
     def __init__(
         self,
@@ -63,7 +57,7 @@ class SignFrames:
         self._origin = self._layout.points(x)
 
     def points(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> PointMaker:
-        """As `boundarygeo.subspace.frames.jobs.Frames.points`."""
+        """See `Frames.points`."""
         device = self._clf.device
         columns, table, first = self._plan(example, size)
         column = self._layout.rearranged(columns.view(-1, *self._shape))
@@ -81,7 +75,7 @@ class SignFrames:
         return make
 
     def perturbations(self, example: Tensor, size: Tensor, job: Tensor, row: Tensor) -> Tensor:
-        """As `boundarygeo.subspace.frames.jobs.Frames.perturbations`."""
+        """See `Frames.perturbations`."""
         columns, table, first = self._plan(example, size)
         delta = self._step[example[job]] * table[first[job] + row].gather(1, columns[job])
         if self._clip:
@@ -91,10 +85,8 @@ class SignFrames:
     def _plan(self, example: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What each dimension of a job is multiplied by: a column of a table with one line per direction.
 
-        The columns for frames of order k: k of a Hadamard matrix, k of the identity, and one of zeros.
-
-        Returns:
-            Columns int64 `[job, dimension]`; the table `[line, column]`; the first line of each job `[job]`.
+        The columns for frames of order k: k of a Hadamard matrix, k of the identity, and one of zeros. Returns columns
+        `[job, dimension]`, the table `[line, column]`, and the first line of each job.
         """
         k = size[:, None]
         place, whole = self._free_place[example], (self._free_count[example] // size * size)[:, None]

@@ -53,14 +53,7 @@ def _tangent(v: Tensor, frame: Tensor) -> Tensor:
 
 
 class SphereWalk:
-    """Orthogonal perturbations of L2 norm ε on the Stiefel manifold: gradient ascent with momentum, QR retraction.
-
-    Args:
-        gradient: gradients at the examples `[example, dimension]`; the first frame is aligned with them.
-        count: number of directions.
-        eps: L2 norm of a perturbation.
-        seed: seed of the first frame.
-    """
+    """Orthogonal perturbations of L2 norm ε on the Stiefel manifold: gradient ascent with momentum, QR retraction."""
 
     def __init__(self, gradient: Tensor, count: int, *, eps: float, seed: int) -> None:
         self._eps = eps
@@ -79,7 +72,7 @@ class SphereWalk:
 
 
 class BoxWalk:
-    r"""Orthogonal perturbations inside the bounds, of L2 norm at most ε.
+    """Orthogonal perturbations inside the bounds, of L2 norm at most ε.
 
     Dimensions with room on both sides are *free*: on them the perturbations form an orthogonal frame. Each other
     dimension belongs to one perturbation at a time. After every step it is reassigned to the perturbation with the
@@ -87,14 +80,6 @@ class BoxWalk:
     auction, as for a linear problem, but with gradients that change as the frame moves. Each perturbation fills its own
     dimensions up to the bounds (see `boundarygeo.subspace.frames.partition.fill`). The sum of the two parts is
     orthogonal.
-
-    Args:
-        x: examples `[example, dimension]`.
-        gradient: gradients there, same shape; the first perturbations are aligned with them.
-        count: number of directions.
-        eps: L2 norm of a perturbation.
-        bounds: lowest and highest value of an input.
-        seed: seed of the first frame.
     """
 
     def __init__(

@@ -44,16 +44,10 @@ class Candidates:
         return others
 
     def look(self, delta: Tensor, allowed: Tensor, loss: str, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Evaluate one point per example, and store it if it is adversarial and nearer than the best.
+        """Evaluate one point per example, and store it if it is adversarial, nearer than the best, and `allowed`.
 
-        Args:
-            delta: perturbations, float64 `[batch, d]`.
-            allowed: whether the points may be stored, bool `[batch]`.
-            loss: loss to differentiate: `"log_odds"` or `"margin"`.
-            targets: classes to head for, int64 `[batch]`, -1 for any but the true class; by default -1.
-
-        Returns:
-            Margins (negative: misclassified) `[batch]` and gradients `[batch, d]`, float64.
+        `targets` are classes to head for, int64 `[batch]`, -1 (the default) for any but the true class. Returns margins
+        (negative: misclassified) `[batch]` and gradients `[batch, d]`, float64.
         """
         points, moved = self._points(delta, self.inputs)
         if targets is None:
@@ -76,11 +70,7 @@ class Candidates:
         self._keep(rows, delta[rows])
 
     def conclude(self, basis: Tensor) -> None:
-        """Shorten the results along their own rays, and drop those that fail a last check.
-
-        Args:
-            basis: orthonormal basis of the earlier directions, float64 `[batch, k, d]`.
-        """
+        """Shorten the results along their rays; drop those that fail a last check or are not orthogonal to a basis."""
         live, whole = self.found.nonzero()[:, 0], self.delta.double()
         self.distance = torch.full_like(self.distance, torch.inf)
         live = live[self._keep(live, whole[live])]

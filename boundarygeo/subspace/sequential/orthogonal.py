@@ -18,12 +18,9 @@ _TINY = 1e-300  # keeps quotients finite
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far each coordinate of each example can move.
+    """How far each coordinate of each example can move: down to `low` <= 0 and up to `high` >= 0, `[batch, d]`.
 
-    Attributes:
-        low: smallest change, at most 0, float64 `[batch, d]`.
-        high: largest change, at least 0, of the same shape.
-        width: distance between the bounds, in input units.
+    `width` is the distance between the bounds.
     """
 
     low: Tensor
@@ -52,12 +49,7 @@ def combinations(weights: Tensor, rows: Tensor) -> Tensor:
 def orthogonal_unit(v: Tensor, basis: Tensor) -> Tensor:
     """Unit vector of each vector's component orthogonal to a basis; zero where only rounding is left.
 
-    Args:
-        v: float64 `[batch, d]`.
-        basis: orthonormal rows (or zeros), float64 `[batch, k, d]`.
-
-    Returns:
-        Float64 `[batch, d]`.
+    The basis has orthonormal rows (or zeros), `[batch, k, d]`.
     """
     rest = v - combinations(products(basis, v), basis) if basis.shape[1] else v
     size = rest.norm(dim=1, keepdim=True)
@@ -67,18 +59,11 @@ def orthogonal_unit(v: Tensor, basis: Tensor) -> Tensor:
 def nearest(
     anchor: Tensor, basis: Tensor, bounds: Bounds | None, multipliers: Tensor | None = None, *, newton_steps: int = 30
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""The nearest perturbation to an anchor that is orthogonal to a basis and inside the bounds.
+    """The nearest perturbation to an anchor that is orthogonal to a basis and inside the bounds.
 
-    Args:
-        anchor: float64 `[batch, d]`.
-        basis: orthonormal rows (or zeros), float64 `[batch, k, d]`.
-        bounds: the bounds, or None; without bounds the anchor must be orthogonal to the basis.
-        multipliers: starting values `[batch, k]`, from a similar problem.
-        newton_steps: maximum number of steps; two to six suffice when starting from a similar problem.
-
-    Returns:
-        Perturbations `[batch, d]`, their multipliers `[batch, k]`, and whether they are orthogonal to the basis to
-        `PRECISE`, bool `[batch]`.
+    `multipliers` `[batch, k]` of a similar problem are a good start: then two to six steps suffice. Without bounds the
+    anchor must be orthogonal to the basis. Returns perturbations, their multipliers, and whether they are orthogonal to
+    the basis to `PRECISE`, bool `[batch]`.
     """
     if multipliers is None:
         multipliers = anchor.new_zeros(basis.shape[:2])
@@ -105,19 +90,8 @@ def nearest_beyond(
     :math:`[n^T\delta - c, D\delta]`: a semismooth Newton method finds them for the whole batch. λ is bounded, so
     that a half-space out of reach gives the perturbation that goes almost as far as possible.
 
-    Args:
-        anchor: float64 `[batch, d]`.
-        normal: normals n of the half-spaces, float64 `[batch, d]`.
-        gain: offset c of the half-space, in units of n, `[batch]`.
-        basis: orthonormal rows (or zeros), float64 `[batch, k, d]`.
-        bounds: the bounds, or None; without bounds the anchor must be orthogonal to the basis.
-        multipliers: starting values `[batch, 1 + k]`, from a similar problem.
-        newton_steps: as in `nearest`.
-
-    Returns:
-        Perturbations `[batch, d]`, their multipliers `[batch, 1 + k]` (λ for a normal of length 1), and whether they
-        are orthogonal to the basis to `PRECISE`, bool `[batch]`. Where the half-space is out of reach, the
-        perturbations do not reach it.
+    As `nearest`, with normals n `[batch, d]`, offsets c in units of n, `[batch]`, and multipliers `[batch, 1 + k]`, the
+    first of which, λ, is that of a normal of length 1.
     """
     if multipliers is None:
         multipliers = anchor.new_zeros(len(anchor), 1 + basis.shape[1])

@@ -75,6 +75,21 @@ class SequentialDirections(Result):
     box: Box
     tolerance: float
 
+    @property
+    def verified(self) -> Tensor:
+        """`count`, under its name in `AdversarialDimension`."""
+        return self.count
+
+    @property
+    def correct(self) -> Tensor:
+        """`valid`, under its name in `AdversarialDimension`."""
+        return self.valid
+
+    @property
+    def max_dimension(self) -> int:
+        """Largest count possible: `max_directions` or the number of input dimensions."""
+        return self.distance.shape[1]
+
     def of(self, example: int) -> Tensor:
         """Perturbations of one example, float32 `[found, *input]`."""
         return self.perturbations[self.owner == example]
@@ -199,11 +214,7 @@ def sequential_directions(
 
 
 class _Chains:
-    """The directions found so far for a batch of examples, and which examples are still searched.
-
-    Attributes:
-        live: examples still being searched, int64 `[live]`.
-    """
+    """The directions found so far for a batch of examples, and which of them, `live`, are still searched."""
 
     def __init__(
         self, clf: Classifier, session: Session, inputs: Tensor, classes: Tensor, numbers: Tensor, box: Box, width: int

@@ -39,19 +39,9 @@ def search_shortest(
 ) -> tuple[Candidates, Tensor]:
     """Short searches from several starts, and a longer one from the best: see `sequential_directions`.
 
-    Args:
-        best: results so far, updated in place.
-        ahead: unit vectors of the first steps, orthogonal to the basis, float64 `[batch, start, d]`.
-        targets: class that each start heads for, int64 `[batch, start]`; -1 for any.
-        basis: orthonormal basis of the earlier perturbations, float64 `[batch, k, d]`.
-        bounds: the bounds, or None.
-        radius: first guess of the length, float64 `[batch]`.
-        reach: longest perturbation to try.
-        steps: number of points to evaluate from a start to the end, at least 4.
-
-    Returns:
-        The results, and the nearest different perturbation of another start, float64 `[batch, d]`, zero if there is
-        none.
+    Starts have unit vectors `ahead` `[batch, start, d]`, orthogonal to the basis, and classes to head for, `targets`
+    `[batch, start]`, -1 for any; `radius` guesses the length, up to `reach`. Returns the results, and the nearest
+    different perturbation of another start, `[batch, d]`, zero if there is none.
     """
     batch, starts = targets.shape
     short, on = round(_FROM_STARTS * steps), round(_IN_BALL * steps)
@@ -107,21 +97,8 @@ def _search_in_ball(
 ) -> tuple[Tensor, Tensor]:
     """Follow the gradient on a ball that shrinks where the point is adversarial and grows where it is not.
 
-    Args:
-        best: results so far, updated in place.
-        delta: where to start, float64 `[batch, d]`.
-        ahead: unit vectors of the first steps, orthogonal to the basis, float64 `[batch, d]`.
-        basis: orthonormal basis of the earlier directions, float64 `[batch, k, d]`.
-        bounds: the bounds, or None.
-        radius: first radius, float64 `[batch]`.
-        reach: largest radius.
-        steps: number of points to evaluate.
-        strides: first and last step, in radii.
-        changes: first and last share by which the radius changes.
-        targets: classes to head for, int64 `[batch]`, as in `Candidates.look`.
-
-    Returns:
-        The last perturbations and the next unit directions, float64 `[batch, d]`.
+    `strides` are the first and the last step, in radii, and `changes` the shares by which the radius changes. Returns
+    the last perturbations and the next unit directions, float64 `[batch, d]`.
     """
     multipliers, stretch = None, torch.ones_like(radius)
     for step in range(steps):
@@ -148,16 +125,7 @@ def _search_in_ball(
 def _search_linearised(
     best: Candidates, delta: Tensor, basis: Tensor, bounds: Bounds | None, reach: float, steps: int
 ) -> None:
-    """Linearise the boundary and move to a point of it between the nearest point and the one nearest to the input.
-
-    Args:
-        best: results so far, which give the starting points; updated in place.
-        delta: starting points where nothing was found, float64 `[batch, d]`.
-        basis: orthonormal basis of the earlier directions, float64 `[batch, k, d]`.
-        bounds: the bounds, or None.
-        reach: longest perturbation.
-        steps: number of points to evaluate.
-    """
+    """Linearise the boundary and move to a point of it between the nearest point and the one nearest to the input."""
     delta = torch.where(best.found[:, None], best.delta.double(), delta)
     multipliers, precise = None, torch.zeros_like(best.found)
     for step in range(steps - 1):
