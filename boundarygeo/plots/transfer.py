@@ -15,9 +15,9 @@ from boundarygeo.plots.comparison import check_results, count_text, level_text
 from boundarygeo.plots.style import CLASS_COLORS, styled
 from boundarygeo.results.statistics import mean
 from boundarygeo.transfer.boundaries import InterBoundaryDistance
+from boundarygeo.transfer.classifiers import position
 from boundarygeo.transfer.matrix import TransferMatrix
 from boundarygeo.transfer.mistakes import TransferMistakes
-from boundarygeo.transfer.problem import position
 from boundarygeo.transfer.reproducibility import Reproducibility
 
 OVER_NAMES = {

@@ -115,8 +115,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Called:
         return measured
 
     for name, instrument in INSTRUMENTS.items():
-        monkeypatch.setitem(INSTRUMENTS, name, replace(instrument, measure=counted(name, instrument.measure)))
-    for name in ("accuracy_curve", "pgd"):
+        monkeypatch.setitem(INSTRUMENTS, name, counted(name, instrument))
+    for name in ("accuracy_curve", "transfer_matrix"):
         attack = getattr(bench, name)
 
         def made(*given: Any, _name: str = name, _attack: Any = attack, **settings: Any) -> Any:
@@ -212,7 +212,7 @@ def test_interrupted_again_and_again_it_ends_as_one_that_was_not(
     assert found.seconds == pytest.approx(sum(kept))
     # Nothing twice but the two that were stopped, which are neither accuracies nor the matrix.
     assert len([call for call in called if call[1]]) == PARTS - 1 + 2
-    assert called.count(("pgd", "")) == 3
+    assert called.count(("transfer_matrix", "")) == 1
     assert called.count(("accuracy_curve", "")) == 5 * 3
 
 
@@ -317,7 +317,7 @@ def test_an_accuracy_that_failed_is_not_looked_for_among_what_is_kept(
     def fails(where: Bench, who: Subject) -> Found:
         raise ValueError("accuracy must be measurable, got none")
 
-    monkeypatch.setitem(INSTRUMENTS, "accuracy", replace(INSTRUMENTS["accuracy"], measure=fails))
+    monkeypatch.setitem(INSTRUMENTS, "accuracy", fails)
     out = tmp_path / "out"
     interrupted(out, 4, instruments=FEW)
     found = compared(out, instruments=FEW)
@@ -478,7 +478,7 @@ def test_what_is_damaged_is_named_and_measured_again(
     again = [call for call in called if call[1]]
     assert again[: len(measured)] == measured
     assert len(again) == len(measured) + (0 if finished else 5)
-    assert (("pgd", "") in called) == ("matrix" in file)
+    assert (("transfer_matrix", "") in called) == ("matrix" in file)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compared(out, instruments=FEW)

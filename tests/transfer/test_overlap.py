@@ -15,15 +15,14 @@ from boundarygeo.results.statistics import mean
 from boundarygeo.subspace.sequential.sequential import STOPS, SequentialDirections
 from boundarygeo.transfer import bases as bases_room
 from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases, sequential_bases, set_basis
-from boundarygeo.transfer.overlap import (
-    _random_means,
-    basis_overlap,
+from boundarygeo.transfer.chance import (
+    mean_energies,
     p_values,
     random_energies,
     random_overlap,
     random_subspace_angles,
-    subspace_overlap,
 )
+from boundarygeo.transfer.overlap import basis_overlap, subspace_overlap
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -129,14 +128,14 @@ def test_p_values_of_all_examples_are_exact_far_out(d: int, examples: int) -> No
     count = 40_000
     rng = np.random.default_rng(d + examples)
     observed = torch.from_numpy(stats.beta.rvs(0.5, (d - 1) / 2, size=(count, examples), random_state=rng).mean(1))
-    p = p_values(observed, _random_means(1, 1, d, examples, 39_999, rng))
+    p = p_values(observed, mean_energies(1, 1, d, examples, 39_999, rng))
     for level in (0.05, 0.01, 0.005):
         # The null is a sample, too.
         assert float((p <= level).double().mean()) == pytest.approx(level, abs=4 * math.sqrt(2 * level / count))
 
 
 def test_means_over_many_examples_are_drawn_in_blocks(monkeypatch) -> None:
-    monkeypatch.setattr("boundarygeo.transfer.overlap._VALUES_AT_ONCE", 1 << 16)  # 27 draws at a time
+    monkeypatch.setattr("boundarygeo.transfer.chance._VALUES_AT_ONCE", 1 << 16)  # 27 draws at a time
     many = basis_overlap([bases_of(normal(100, 3, 30, seed=seed)) for seed in range(2)], draws=4000)
     assert float(many.random_mean.mean()) == pytest.approx(float(many.expected), rel=0.01)
     assert float(many.random_mean.std()) == pytest.approx(float(many.expected_std) / 10, rel=0.05)

@@ -12,9 +12,9 @@ import boundarygeo as bg
 from boundarygeo.attacks.norms import random_in_ball
 from boundarygeo.results import Provenance
 from boundarygeo.results.statistics import share
+from boundarygeo.transfer.classifiers import check_classifiers, check_shared, position
 from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
 from boundarygeo.transfer.mistakes import TransferMistakes, transfer_mistakes
-from boundarygeo.transfer.problem import check_classifiers, check_shared, position
 
 ANGLE = math.radians(60)
 QUIET = {"progress": False}
@@ -279,12 +279,12 @@ def test_no_example_to_count_is_no_number() -> None:
 
 def test_labels_of_all_models_in_one_pass() -> None:
     several, x, y = nets()
-    problem = check_classifiers(dict(zip("abc", several, strict=True)), x, y)
-    assert problem.names == ("a", "b", "c")
-    assert torch.equal(problem.labels, torch.stack([clf.predict(x) for clf in several]))
-    assert torch.equal(problem.shared, (problem.labels == y).all(0))
-    assert problem.provenance().forwards >= 3 * 40
-    assert [position(problem.names, which, "source") for which in ("b", 2)] == [1, 2]
+    models = check_classifiers(dict(zip("abc", several, strict=True)), x, y)
+    assert models.names == ("a", "b", "c")
+    assert torch.equal(models.predicted, torch.stack([clf.predict(x) for clf in several]))
+    assert torch.equal(models.shared, (models.predicted == y).all(0))
+    assert models.provenance().forwards >= 3 * 40
+    assert [position(models.names, which, "source") for which in ("b", 2)] == [1, 2]
 
 
 X, Y = images(4, shape=(4,)), torch.tensor([0, 1, 0, 1])
