@@ -42,9 +42,9 @@ class HiddenSpectrum(Result):
 
     @property
     def rest(self) -> Tensor:
-        """Sum of all singular values but the largest, not centred, float64 `[layer, class]`.
+        """Sum of all singular values but the largest, not centred, float64 `[layer, class]`: the number of Verma et al.
 
-        The number reported by Verma et al. It grows with the scale of the representations and with √n.
+        It grows with the scale of the representations and with √n.
         """
         return self.values[..., 1:].nansum(2)
 

@@ -13,7 +13,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 import boundarygeo as bg
-from boundarygeo.defences.certification import ABSTAIN, _lower_bound, _Noise, certify, predict_smoothed
+from boundarygeo.defences.certification import ABSTAIN, _lower_bound, certify, predict_smoothed
+from boundarygeo.defences.noise import Noise
 from boundarygeo.defences.smoothing import RandomisedSmoothing, with_smoothing
 from boundarygeo.plots.certified import certified_accuracy
 from boundarygeo.results.statistics import share
@@ -74,28 +75,28 @@ def test_votes_are_those_of_every_noise_vector_by_itself() -> None:
     clf, x, y, _ = half_space(6)
     found = certify(clf, x, y, sigma=0.3, n0=10, n=150, seed=4)
     for row in range(6):
-        noise = _Noise(x.shape[1:], torch.tensor([row]), 150, (4, 1)).vectors(0, 150)
+        noise = Noise(x.shape[1:], torch.tensor([row]), 150, (4, 1)).vectors(0, 150)
         labels = clf.module(x[row] + 0.3 * noise).argmax(1)
         assert int((labels == found.selected[row]).sum()) == found.hits[row]
 
 
 def test_noise_is_standard_normal_and_independent() -> None:
-    noise = _Noise(torch.Size([50]), torch.arange(4), 1000, (0, 1)).vectors(0, 4000)
+    noise = Noise(torch.Size([50]), torch.arange(4), 1000, (0, 1)).vectors(0, 4000)
     assert abs(float(noise.mean())) < 5 / math.sqrt(noise.numel())
     assert abs(float(noise.var()) - 1) < 5 * math.sqrt(2 / noise.numel())
     assert len(noise.unique(dim=0)) == 4000
-    other = _Noise(torch.Size([50]), torch.arange(4), 1000, (0, 0)).vectors(0, 4000)
+    other = Noise(torch.Size([50]), torch.arange(4), 1000, (0, 0)).vectors(0, 4000)
     assert not (noise == other).all(1).any()
 
 
 def test_noise_depends_on_example_and_draw_alone() -> None:
     numbers = torch.tensor([5, 2, 9])
-    whole = _Noise(torch.Size([3]), numbers, 100, (0, 1)).vectors(0, 300)
-    noise = _Noise(torch.Size([3]), numbers, 100, (0, 1))
+    whole = Noise(torch.Size([3]), numbers, 100, (0, 1)).vectors(0, 300)
+    noise = Noise(torch.Size([3]), numbers, 100, (0, 1))
     parts = [noise.vectors(i, min(i + 7, 300)) for i in range(0, 300, 7)]
     assert torch.equal(torch.cat(parts), whole)
-    assert torch.equal(_Noise(torch.Size([3]), numbers[1:2], 100, (0, 1)).vectors(0, 100), whole[100:200])
-    longer = _Noise(torch.Size([3]), numbers, 1000, (0, 1)).vectors(1000, 1100)
+    assert torch.equal(Noise(torch.Size([3]), numbers[1:2], 100, (0, 1)).vectors(0, 100), whole[100:200])
+    longer = Noise(torch.Size([3]), numbers, 1000, (0, 1)).vectors(1000, 1100)
     assert torch.equal(longer, whole[100:200])
 
 

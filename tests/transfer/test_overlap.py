@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import Linear, SmallNet, images
+from relatives import PIXELS, relatives
 from scipy import stats
 from torch import nn
 
@@ -43,24 +44,6 @@ def bases_of(rows: torch.Tensor, valid: torch.Tensor | None = None) -> SubspaceB
         kind="by_hand",
         provenance=Provenance(command="by hand"),
     )
-
-
-PIXELS = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(2))
-
-
-def relatives(count: int) -> dict[str, bg.Classifier]:
-    """Networks with almost the same weights, and all classes among random images."""
-    noise = torch.Generator().manual_seed(1)
-    several = {}
-    for name in "abc"[:count]:
-        net = SmallNet()
-        with torch.no_grad():
-            for weight in net.parameters():
-                weight += 0.2 * weight.std() * torch.randn(weight.shape, generator=noise)
-            net.eval()
-            net.head.bias -= net(PIXELS).mean(0)
-        several[name] = bg.Classifier(net)
-    return several
 
 
 CASES = [(1, 1, 6), (2, 5, 12), (5, 2, 12), (7, 8, 12), (4, 4, 100), (3, 3, 3)]

@@ -5,7 +5,8 @@ from itertools import permutations
 
 import pytest
 import torch
-from oracles import Linear, SmallNet, images
+from oracles import Linear, images
+from relatives import lines_at, nets, on_the_bisector
 from torch import Tensor, nn
 
 import boundarygeo as bg
@@ -16,36 +17,8 @@ from boundarygeo.transfer.classifiers import check_classifiers, check_shared, po
 from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
 from boundarygeo.transfer.mistakes import TransferMistakes, transfer_mistakes
 
-ANGLE = math.radians(60)
+ANGLE = 60
 QUIET = {"progress": False}
-
-
-def pair(angle: float = ANGLE) -> dict[str, bg.Classifier]:
-    """Two lines through the origin of the plane at an angle."""
-    normals = torch.tensor([[math.cos(side * angle / 2), math.sin(side * angle / 2)] for side in (1, -1)])
-    return {name: bg.Classifier(Linear(w, 0.0), bounds=(-10, 10)) for name, w in zip("ab", normals, strict=True)}
-
-
-def on_the_bisector(*, side: int = 1) -> tuple[Tensor, Tensor]:
-    """Ten points at distances 0.1, 0.2, … 1.0 from both lines."""
-    margin = torch.arange(1, 11) / 10
-    x = torch.stack([side * margin / math.cos(ANGLE / 2), torch.zeros(10)], 1)
-    return x, torch.full((10,), int(side > 0))
-
-
-def nets(seeds: tuple[int, ...] = (0, 1, 0), count: int = 40) -> tuple[list[bg.Classifier], Tensor, Tensor]:
-    """A random net and others near it (0 is the net itself), and images with the first one's labels."""
-    several, x = [], images(count, seed=5)
-    mean = SmallNet().eval()(x).mean(0).detach()  # without which almost all images are of one class
-    for seed in seeds:
-        net = SmallNet()
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            net.head.bias -= mean
-            for parameter in net.parameters():
-                parameter += (0.1 if seed else 0.0) * torch.randn(parameter.shape, generator=generator)
-        several.append(bg.Classifier(net, device="cpu"))
-    return several, x, several[0].predict(x)
 
 
 def by_hand(labels: Tensor, y: Tensor, *, clean: Tensor | None = None, targets: Tensor | None = None) -> TransferMatrix:
@@ -70,14 +43,14 @@ def by_hand(labels: Tensor, y: Tensor, *, clean: Tensor | None = None, targets: 
 @pytest.mark.parametrize("attack", ["fgsm", "pgd"])
 def test_gradient_steps_of_lines_at_an_angle(attack: str, side: int) -> None:
     # A step of 0.85 crosses the own line from 0.1, …, 0.8; the other line is approached by 0.85 cos 60° = 0.425.
-    x, y = on_the_bisector(side=side)
+    x, y = on_the_bisector(ANGLE, [side])
     settings = {"steps": 1, "step_size": 0.85, "random_start": False} if attack == "pgd" else {}
-    matrix = transfer_matrix(pair(), x, y, attack=attack, eps=0.85, norm="l2", **settings, **QUIET)
+    matrix = transfer_matrix(lines_at(ANGLE), x, y, attack=attack, eps=0.85, norm="l2", **settings, **QUIET)
     expected = torch.tensor([[0.8, 0.4], [0.4, 0.8]], dtype=torch.float64)
     for over in ("shared", "all"):
         torch.testing.assert_close(matrix.rate(over), expected)
     torch.testing.assert_close(matrix.rate("fooled"), torch.tensor([[1, 0.5], [0.5, 1]], dtype=torch.float64))
-    flips = torch.arange(1, 11)[:, None] / 10 < 0.85 * torch.tensor([1, math.cos(ANGLE)])
+    flips = torch.arange(1, 11)[:, None] / 10 < 0.85 * torch.tensor([1, math.cos(math.radians(ANGLE))])
     assert torch.equal(matrix.success[0].T, flips)
     assert torch.equal(matrix.fooled, flips[:, 0].expand(2, -1))
     torch.testing.assert_close(matrix.distance, torch.full((2, 10), 0.85, dtype=torch.float64), rtol=1e-6, atol=0)
@@ -85,17 +58,18 @@ def test_gradient_steps_of_lines_at_an_angle(attack: str, side: int) -> None:
 
 def test_sign_steps_of_lines_at_an_angle() -> None:
     # Both normals are (cos 30°, ±sin 30°). A step of a's signs moves a by 0.4 (cos + sin), b by 0.4 (cos - sin).
-    x, y = on_the_bisector()
-    matrix = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.4, **QUIET)
-    own, other = (0.4 * (math.cos(ANGLE / 2) + sign * math.sin(ANGLE / 2)) for sign in (1, -1))  # 0.546 and 0.146
+    x, y = on_the_bisector(ANGLE, [1])
+    matrix = transfer_matrix(lines_at(ANGLE), x, y, attack="fgsm", eps=0.4, **QUIET)
+    half = math.radians(ANGLE / 2)
+    own, other = (0.4 * (math.cos(half) + sign * math.sin(half)) for sign in (1, -1))  # 0.546 and 0.146
     assert matrix.counts()[0].tolist() == [[5, 1], [1, 5]]
     assert (int(own * 10), int(other * 10)) == (5, 1)
     assert matrix.counts("fooled")[1].tolist() == [5, 5]
 
 
 def test_wilson_intervals_and_names() -> None:
-    x, y = on_the_bisector()
-    matrix = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.85, norm="l2", **QUIET)
+    x, y = on_the_bisector(ANGLE, [1])
+    matrix = transfer_matrix(lines_at(ANGLE), x, y, attack="fgsm", eps=0.85, norm="l2", **QUIET)
     assert matrix.estimate("a", "b") == share(4, 10) == matrix.estimate(0, 1)
     assert matrix.estimate("a", "b", "fooled") == share(4, 8)
     assert matrix.intervals("fooled")[1, 0].tolist() == [share(4, 8).low, share(4, 8).high]
@@ -103,14 +77,14 @@ def test_wilson_intervals_and_names() -> None:
 
 @pytest.mark.parametrize("attack", ["fgsm", "pgd", "minimal_norm"])
 def test_identical_models_are_fooled_as_the_source_is(attack: str) -> None:
-    several, x, y = nets((0, 0, 0))
-    eps = None if attack == "minimal_norm" else 0.07
-    matrix = transfer_matrix(several, x, y, attack=attack, eps=eps, **QUIET)
-    attacked = {
-        "fgsm": lambda: bg.fgsm(several[0], x, y, eps=0.07, **QUIET),
-        "pgd": lambda: bg.pgd(several[0], x, y, eps=0.07, early_stop=False, **QUIET),
-        "minimal_norm": lambda: bg.minimal_norm(several[0], x, y, norm="linf", **QUIET),
-    }[attack]()
+    several, x, y = nets((0, 0, 0), 12)
+    method, settings = {
+        "fgsm": (bg.fgsm, {"eps": 0.07}),
+        "pgd": (bg.pgd, {"eps": 0.07, "early_stop": False}),
+        "minimal_norm": (bg.minimal_norm, {"norm": "linf", "steps": 40}),
+    }[attack]
+    matrix = transfer_matrix(several, x, y, attack=attack, **settings, **QUIET)
+    attacked = method(several[0], x, y, **settings, **QUIET)
     assert attacked.found.double().mean() > 0.2
     assert torch.equal(matrix.predicted, attacked.predicted.expand(3, 3, -1))
     assert bool((matrix.rate() == attacked.found.double().mean()).all())
@@ -121,7 +95,7 @@ def test_identical_models_are_fooled_as_the_source_is(attack: str) -> None:
 
 
 def test_targets_see_the_source_s_examples_and_denominators_differ() -> None:
-    several, x, y = nets()
+    several, x, y = nets((0, 1, 0), 40)
     matrix = transfer_matrix(several, x, y, attack="pgd", eps=0.07, steps=4, seed=3, **QUIET)
     correct = torch.stack([clf.predict(x) == y for clf in several])
     assert 0 < correct[1].sum() < len(x)
@@ -140,7 +114,7 @@ def test_targets_see_the_source_s_examples_and_denominators_differ() -> None:
 
 
 def test_targeted_success_is_the_target() -> None:
-    several, x, y = nets()
+    several, x, y = nets((0, 1, 0), 40)
     targets = (y + 1) % 5
     matrix = transfer_matrix(several, x, y, attack="pgd", eps=0.15, targets=targets, **QUIET)
     assert torch.equal(matrix.success, matrix.predicted == targets)
@@ -177,19 +151,19 @@ def test_eight_bits_between_other_bounds() -> None:
 
 
 def test_cost_is_one_attack_per_source_and_one_pass_per_target() -> None:
-    x, y = on_the_bisector()
-    provenance = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.1, **QUIET).provenance
+    x, y = on_the_bisector(ANGLE, [1])
+    provenance = transfer_matrix(lines_at(ANGLE), x, y, attack="fgsm", eps=0.1, **QUIET).provenance
     # Of each model: its labels, one gradient, one look behind the step, and one pass for the other's examples.
     assert (provenance.forwards, provenance.backwards) == (2 * 4 * 10, 2 * 10)
     assert provenance.model.count(", ") == 1
-    clf = pair()["a"]
+    clf = lines_at(ANGLE)["a"]
     assert transfer_matrix([clf, clf], x, y, attack="fgsm", eps=0.1, **QUIET).provenance.forwards == 80
-    rounded = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.1, eight_bit=True, **QUIET)
+    rounded = transfer_matrix(lines_at(ANGLE), x, y, attack="fgsm", eps=0.1, eight_bit=True, **QUIET)
     assert rounded.provenance.forwards == 2 * 5 * 10
 
 
 def test_examples_and_their_order_do_not_matter() -> None:
-    several, x, y = nets((0, 1))
+    several, x, y = nets((0, 1), 40)
     settings = {"attack": "pgd", "eps": 0.07, "steps": 3, "seed": 4, **QUIET}
     whole = transfer_matrix(several, x, y, **settings)
     order = torch.arange(40).flip(0)[:25]
@@ -200,7 +174,7 @@ def test_examples_and_their_order_do_not_matter() -> None:
 
 
 def test_pgd_does_not_stop_early_unless_told_to() -> None:
-    several, x, y = nets((0, 1))
+    several, x, y = nets((0, 1), 40)
     rates = {
         stop: transfer_matrix(several, x, y, eps=0.2, early_stop=stop, **QUIET).rate("fooled")[0, 1]
         for stop in (False, True)
@@ -211,7 +185,7 @@ def test_pgd_does_not_stop_early_unless_told_to() -> None:
 
 
 def test_saved_matrices_come_back(tmp_path) -> None:
-    several, x, y = nets()
+    several, x, y = nets((0, 1, 0), 40)
     for targets in (None, (y + 1) % 5):
         matrix = transfer_matrix(several, x, y, attack="fgsm", eps=0.1, targets=targets, **QUIET)
         again = bg.load(matrix.save(tmp_path / "matrix.zarr", overwrite=True))
@@ -278,7 +252,7 @@ def test_no_example_to_count_is_no_number() -> None:
 
 
 def test_labels_of_all_models_in_one_pass() -> None:
-    several, x, y = nets()
+    several, x, y = nets((0, 1, 0), 40)
     models = check_classifiers(dict(zip("abc", several, strict=True)), x, y)
     assert models.names == ("a", "b", "c")
     assert torch.equal(models.predicted, torch.stack([clf.predict(x) for clf in several]))
@@ -365,7 +339,7 @@ def test_bad_queries_are_refused() -> None:
 
 
 def test_random_starts_are_drawn_once_for_all_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    several, x, y = nets((0, 1))
+    several, x, y = nets((0, 1), 40)
     drawn: list[int] = []
 
     def counting(shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:
