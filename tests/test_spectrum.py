@@ -1,7 +1,5 @@
 """Spectra of hidden representations against matrices whose singular values are known."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo.plots.spectrum import spectrum
-from boundarygeo.representations import HiddenSpectrum, hidden_spectrum
+from boundarygeo.representations import hidden_spectrum
 
 
 class Named(nn.Module):
@@ -104,15 +102,6 @@ def test_the_callers_module_keeps_no_hooks() -> None:
     module = balanced_net()
     hidden_spectrum(bg.Classifier(module), images(4), torch.arange(4) % 2, layers=["conv1", "head"])
     assert not any(part._forward_hooks for part in module.modules())
-
-
-def test_save_and_load(tmp_path: Path) -> None:
-    found = hidden_spectrum(bg.Classifier(balanced_net()), images(6), torch.arange(6) % 2, layers=["conv1", "head"])
-    again = bg.load(found.save(tmp_path / "spectrum.zarr"))
-    assert isinstance(again, HiddenSpectrum)
-    assert torch.equal(again.values.nan_to_num(-1), found.values.nan_to_num(-1))
-    assert again.layers == ("conv1", "head")
-    assert torch.equal(again.rest, found.rest)
 
 
 class Twice(nn.Module):

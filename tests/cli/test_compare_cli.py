@@ -10,7 +10,7 @@ import torch
 from command_line import classifier, make_folder, refused, run, train
 
 import boundarygeo as bg
-from boundarygeo.cli.compare import group_names
+from boundarygeo.cli.checkpoints import group_names
 from boundarygeo.comparison import INSTRUMENTS
 from boundarygeo.results.statistics import share
 from boundarygeo.training import Checkpoint, TrainingResult, load_checkpoint, save_checkpoint

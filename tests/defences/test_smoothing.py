@@ -1,7 +1,6 @@
 """Smoothing and its certificates against closed forms of linear classifiers."""
 
 import math
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -174,17 +173,6 @@ def test_certificates_survive_the_attack_they_exclude() -> None:
         attacked = bg.pgd(smooth, x[row : row + 1], label, eps=size, norm="l2", steps=5, early_stop=False)
         after = predict_smoothed(clf, attacked.x_adv, sigma=0.1, n=1500, seed=9)
         assert after.predicted[0] in (ABSTAIN, int(label))
-
-
-def test_save_and_load(tmp_path: Path) -> None:
-    clf, x, y, _ = half_space(5)
-    radii = certify(clf, x, y, sigma=0.3, n=50)
-    again = bg.load(radii.save(tmp_path / "radii.zarr"))
-    assert isinstance(again, bg.CertifiedRadii)
-    assert torch.equal(again.radius, radii.radius)
-    assert (again.sigma, again.n, again.provenance) == (0.3, 50, radii.provenance)
-    predicted = predict_smoothed(clf, x, sigma=0.3, n=50)
-    assert torch.equal(bg.load(predicted.save(tmp_path / "p.zarr")).counts, predicted.counts)  # type: ignore[attr-defined]
 
 
 def test_the_figure_draws_the_certified_accuracy() -> None:

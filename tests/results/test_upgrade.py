@@ -23,6 +23,7 @@ NAMES = {
     "SequentialDirections": "sequential",
     "SharedDimension": "shared",
     "TransferMatrix": "matrix",
+    "TransferPredictors": "predictors",
 }
 
 
@@ -45,8 +46,9 @@ def as_of_version_0_1(result: bg.Result, path: Path, **attributes: object) -> Pa
         dataset = dataset.drop_vars("index")
     if kind == "AdversarialDimension":
         dataset.attrs["targeted"] = "false"
-    if kind == "SequentialDirections":
-        dataset.attrs["max_norm"] = dataset.attrs.pop("eps")
+    for old, new in RENAMED.get(kind, {}).items():
+        if new in dataset.attrs:
+            dataset.attrs[old] = dataset.attrs.pop(new)
     dataset.attrs |= {"boundarygeo_format": 1} | {name: json.dumps(value) for name, value in attributes.items()}
     dataset.to_zarr(path, consolidated=False, zarr_format=3)
     return path

@@ -9,7 +9,7 @@ from relatives import lines_at, nets, on_the_bisector
 
 import boundarygeo as bg
 from boundarygeo.results.statistics import mean, share
-from boundarygeo.transfer.boundaries import InterBoundaryDistance, inter_boundary_distance, labelled_pool
+from boundarygeo.transfer.boundaries import inter_boundary_distance, labelled_pool
 
 BOTH = ("legitimate", "random")
 MARGIN = torch.arange(1, 11).double() / 10
@@ -190,17 +190,6 @@ def test_examples_and_their_order_do_not_matter() -> None:
     other = inter_boundary_distance(several, x, y, **(settings | {"seed": 3}))
     assert torch.equal(other.distance[:2], whole.distance[:2])
     assert not torch.equal(other.distance[2], whole.distance[2])
-
-
-def test_saved_distances_come_back(tmp_path) -> None:
-    x, y = on_the_bisector(60)
-    result = inter_boundary_distance(lines_at(60), x, y, max_distance=1.0, scan=16)
-    again = bg.load(result.save(tmp_path / "distances.zarr"))
-    assert isinstance(again, InterBoundaryDistance)
-    assert torch.equal(again.distance, result.distance)
-    assert again.directions == result.directions
-    assert again.compare("adversarial", "a", "b") == result.compare("adversarial", "a", "b")
-    assert result.provenance.forwards > 2 * 10 * 5 * 17
 
 
 @pytest.mark.parametrize(

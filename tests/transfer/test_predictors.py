@@ -138,15 +138,6 @@ def test_a_mean_of_cosines() -> None:
     assert float(result.gradient_cosine[0, 1]) == pytest.approx(0.5, abs=1e-6)
 
 
-def test_saved_predictors_come_back(tmp_path) -> None:
-    for number, dimensions in enumerate((None, [1, 2, 3, 4])):
-        _, result = measured(draws=2, dimensions=dimensions)
-        again = bg.load(result.save(tmp_path / f"{number}.zarr"))
-        assert isinstance(again, TransferPredictors)
-        assert again.correlations() == result.correlations()
-        assert (again.dimension is None) == (dimensions is None)
-
-
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [

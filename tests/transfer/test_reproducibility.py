@@ -131,12 +131,9 @@ def test_planes_that_do_not_exist_are_marked() -> None:
         reproducibility(MODELS, X[some[[0, 0, 0]]], Y[some[[0, 0, 0]]], planes=2)
 
 
-def test_a_result_is_saved_and_loaded(tmp_path) -> None:
+def test_more_planes_extend_the_same_sequence_and_triplets_are_named_by_number() -> None:
     result = reproducibility(MODELS, X, Y, planes=2, resolution=11, index=range(5, 35))
-    assert torch.equal(result.triplets, 5 + random_triplets(30, 2))  # by the examples' numbers
-    loaded = bg.load(result.save(tmp_path / "reproducibility.zarr"))
-    assert repr(loaded) == repr(result)
-    assert loaded.score == result.score
+    assert torch.equal(result.triplets, 5 + random_triplets(30, 2))
     again = reproducibility(MODELS, X, Y, planes=3, resolution=11)
     assert torch.equal(again.agreement[:, :2], result.agreement)
 

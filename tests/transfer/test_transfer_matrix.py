@@ -15,7 +15,7 @@ from boundarygeo.results import Provenance
 from boundarygeo.results.statistics import share
 from boundarygeo.transfer.classifiers import check_classifiers, check_shared, position
 from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
-from boundarygeo.transfer.mistakes import TransferMistakes, transfer_mistakes
+from boundarygeo.transfer.mistakes import transfer_mistakes
 
 ANGLE = 60
 QUIET = {"progress": False}
@@ -182,21 +182,6 @@ def test_pgd_does_not_stop_early_unless_told_to() -> None:
     default = transfer_matrix(several, x, y, eps=0.2, **QUIET)
     assert default.rate("fooled")[0, 1] == rates[False] > rates[True]
     assert "early_stop=False" in default.provenance.command
-
-
-def test_saved_matrices_come_back(tmp_path) -> None:
-    several, x, y = nets((0, 1, 0), 40)
-    for targets in (None, (y + 1) % 5):
-        matrix = transfer_matrix(several, x, y, attack="fgsm", eps=0.1, targets=targets, **QUIET)
-        again = bg.load(matrix.save(tmp_path / "matrix.zarr", overwrite=True))
-        assert isinstance(again, TransferMatrix)
-        assert torch.equal(again.predicted, matrix.predicted)
-        assert again.names == ("0", "1", "2")
-        assert torch.equal(again.rate(), matrix.rate())
-        mistakes = transfer_mistakes(matrix)
-        read = bg.load(mistakes.save(tmp_path / "mistakes.zarr", overwrite=True))
-        assert isinstance(read, TransferMistakes)
-        assert read.same_share(0, 1) == mistakes.same_share(0, 1)
 
 
 def test_outcomes_by_hand() -> None:
