@@ -2,12 +2,14 @@
 
 import csv
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from command_line import classifier, make_folder, refused, run, train
+from quick_attacks import few_steps
 
 import boundarygeo as bg
 from boundarygeo.cli.checkpoints import group_names
@@ -17,6 +19,12 @@ from boundarygeo.training import Checkpoint, TrainingResult, load_checkpoint, sa
 from boundarygeo.zoo import build_model, load_data
 
 SMALL = ("--examples", 20, "--few", 2, "--pairs", 10, "--restarts", 2, "--max-dimension", 4, "--device", "cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with few_steps():
+        yield
 
 
 @pytest.fixture(scope="module")

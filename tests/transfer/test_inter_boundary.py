@@ -54,13 +54,17 @@ def test_directions_towards_points_along_the_bisector() -> None:
         assert result.compare(direction, "a", "b").nearer == share(10, 10)
 
 
+def line(offset: float = 0.0) -> bg.Classifier:
+    """The first coordinate against an offset."""
+    return bg.Classifier(Linear(torch.tensor([1.0, 0.0]), offset), bounds=(-10, 10))
+
+
 def test_a_pool_s_nearest_point_of_another_class_decides() -> None:
     x, y = torch.tensor([[0.5, 0.0]]), torch.tensor([1])
     # The second point is the nearest, but of the own class; the third is farther than the first.
     pool = torch.tensor([[-0.5, 0.75], [0.6, 0.0], [-3.0, 0.0]]), torch.tensor([0, 1, 0])
-    clf = bg.Classifier(Linear(torch.tensor([1.0, 0.0]), 0.0), bounds=(-10, 10))
-    shifted = bg.Classifier(Linear(torch.tensor([1.0, 0.0]), -0.2), bounds=(-10, 10))
-    result = inter_boundary_distance([clf, shifted], x, y, directions=("legitimate",), max_distance=5.0, pool=pool)
+    both = line(), line(-0.2)
+    result = inter_boundary_distance(both, x, y, directions=("legitimate",), max_distance=5.0, pool=pool)
     step = 1.25  # 0.8 of it against the normal
     assert result.distance[0, 0, :, 0].tolist() == pytest.approx([0.5 * step, 0.7 * step], abs=1e-5)
     assert torch.equal(result.distance[0, 0], result.distance[0, 1])
@@ -69,8 +73,7 @@ def test_a_pool_s_nearest_point_of_another_class_decides() -> None:
 def test_legitimate_points_are_of_another_true_class_whatever_the_models_say() -> None:
     x, y = torch.tensor([[0.5, 0.0]]), torch.tensor([1])
     pool = torch.tensor([[0.2, 0.0], [-1.0, 2.0]]), torch.tensor([0, 0])  # both models give the first class 1
-    clf = bg.Classifier(Linear(torch.tensor([1.0, 0.0]), 0.0), bounds=(-10, 10))
-    result = inter_boundary_distance([clf, clf], x, y, directions=("legitimate",), max_distance=5.0, pool=pool)
+    result = inter_boundary_distance([line()] * 2, x, y, directions=("legitimate",), max_distance=5.0, pool=pool)
     assert result.distance.flatten().tolist() == pytest.approx([0.5] * 4, abs=1e-5)
 
 
@@ -192,6 +195,9 @@ def test_examples_and_their_order_do_not_matter() -> None:
     assert not torch.equal(other.distance[2], whole.distance[2])
 
 
+ZEROS, ZERO_ONE = torch.zeros(2, 2), torch.tensor([0, 1])
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
@@ -199,48 +205,32 @@ def test_examples_and_their_order_do_not_matter() -> None:
         ({"directions": ("random", "random")}, ValueError, "directions must be distinct names from"),
         ({"directions": ("upwards",)}, ValueError, r"got \['upwards'\]"),
         ({"adversarial": "pgd"}, ValueError, r"adversarial must be one of \['gradient', 'fgsm'\], got 'pgd'"),
-        ({"max_distance": 0.0}, ValueError, "max_distance must be a positive number, got 0.0"),
-        ({"scan": 0}, ValueError, "scan must be a whole number"),
-        ({"pool": (torch.zeros(2, 3), torch.tensor([0, 1]))}, ValueError, r"shape \[2\] of x, got \[3\]"),
-        ({"pool": (torch.zeros(2, 2) + 11, torch.tensor([0, 1]))}, ValueError, "pool must lie in"),
-        ({"pool": (torch.zeros(2, 2), torch.tensor([0, 2]))}, ValueError, r"classes of the pool must be in \[0, 2\)"),
+        *[
+            (settings, ValueError, match)
+            for settings, match in (
+                ({"max_distance": 0.0}, "max_distance must be a positive number, got 0.0"),
+                ({"scan": 0}, "scan must be a whole number"),
+                ({"tolerance": -1.0}, "tolerance must be a positive number, got -1.0"),
+            )
+            for settings in (settings, settings | {"y": 1 - on_the_bisector(60)[1]})  # even with nothing to do
+        ],
+        ({"pool": (torch.zeros(2, 3), ZERO_ONE)}, ValueError, r"shape \[2\] of x, got \[3\]"),
+        ({"pool": (ZEROS + 11, ZERO_ONE)}, ValueError, "pool must lie in"),
+        ({"pool": (ZEROS, torch.tensor([0, 2]))}, ValueError, r"classes of the pool must be in \[0, 2\)"),
+        ({"pool": (ZEROS, ZERO_ONE, torch.zeros(2, 3).long())}, ValueError, r"int64 of shape \[2, 2\], got .*3\]"),
         (
-            {"pool": (torch.zeros(2, 2), torch.tensor([0, 1]), torch.zeros(2, 3, dtype=torch.int64))},
-            ValueError,
-            r"labels of the pool must be int64 of shape \[2, 2\], got torch.int64 of \[2, 3\]",
-        ),
-        (
-            {"pool": (torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([[0, 1], [0, 2]]))},
+            {"pool": (ZEROS, ZERO_ONE, torch.tensor([[0, 1], [0, 2]]))},
             ValueError,
             r"labels of the pool must be in \[0, 2\), got values from 0 to 2",
         ),
-        (
-            {"pool": (torch.zeros(2, 2), torch.tensor([0, 1]), [[0, 1], [0, 1]])},
-            TypeError,
-            r"labels of the pool must be a tensor of shape \[2, 2\], got list",
-        ),
-        ({"tolerance": 0.0}, ValueError, "tolerance must be a positive number, got 0.0"),
+        ({"pool": (ZEROS, ZERO_ONE, [[0, 1]] * 2)}, TypeError, r"must be a tensor of shape \[2, 2\], got list"),
         ({"pool": (torch.ones(2, 2), torch.tensor([1, 1]))}, ValueError, "a candidate of another class"),
     ],
-)
+)  # fmt: skip
 def test_bad_input_is_refused(settings: dict, error: type, match: str) -> None:
     x, y = on_the_bisector(60)
     with pytest.raises(error, match=match):
-        inter_boundary_distance(lines_at(60), x, y, **({"max_distance": 1.0} | settings))
-
-
-@pytest.mark.parametrize(
-    ("settings", "match"),
-    [
-        ({"max_distance": -1.0}, "max_distance must be a positive number, got -1.0"),
-        ({"scan": 0}, "scan must be a whole number"),
-        ({"tolerance": -1.0}, "tolerance must be a positive number, got -1.0"),
-    ],
-)
-def test_bad_input_is_refused_where_there_is_nothing_to_do(settings: dict, match: str) -> None:
-    x, y = on_the_bisector(60)
-    with pytest.raises(ValueError, match=match):
-        inter_boundary_distance(lines_at(60), x, 1 - y, **({"max_distance": 1.0} | settings))
+        inter_boundary_distance(lines_at(60), **({"x": x, "y": y, "max_distance": 1.0} | settings))
 
 
 def test_bad_queries_are_refused() -> None:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import Linear, SmallNet, images, plain_map
+from oracles import Linear, SmallNet, plain_map
 from relatives import relatives
 from skimage.measure import label as skimage_label
 from torch import nn
@@ -127,8 +127,6 @@ def test_planes_that_do_not_exist_are_marked() -> None:
     assert result.score.n == int((~twice).sum())
     pixels = int(result.valid.sum()) * 11**2
     assert (result.intersection + result.union).sum(1).tolist() == [2 * pixels] * 3
-    with pytest.raises(ValueError, match="not collinear"):
-        reproducibility(MODELS, X[some[[0, 0, 0]]], Y[some[[0, 0, 0]]], planes=2)
 
 
 def test_more_planes_extend_the_same_sequence_and_triplets_are_named_by_number() -> None:
@@ -138,6 +136,10 @@ def test_more_planes_extend_the_same_sequence_and_triplets_are_named_by_number()
     assert torch.equal(again.agreement[:, :2], result.agreement)
 
 
+RIGHT = (torch.stack([clf.predict(X) for clf in MODELS.values()]) == Y).all(0).nonzero()[:1, 0]
+FOUR = bg.Classifier(nn.Sequential(SmallNet(), nn.Linear(5, 4)))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -145,21 +147,17 @@ def test_more_planes_extend_the_same_sequence_and_triplets_are_named_by_number()
         ({"resolution": 4}, "resolution must be a whole number"),
         ({"coarse": 0}, "coarse must be a whole number"),
         ({"method": "fast"}, "method must be one of"),
+        ({"classifiers": [MODELS["a"]]}, "at least two classifiers, got 1"),
+        ({"classifiers": [MODELS["a"], FOUR], "y": Y.clamp_max(3)}, "same number of classes"),
+        ({"x": X[RIGHT], "y": Y[RIGHT]}, "at least three examples, got 1"),
+        ({"x": X[RIGHT.repeat(3)], "y": Y[RIGHT.repeat(3)]}, "not collinear"),
     ],
 )
-def test_bad_settings_are_refused(change: dict, message: str) -> None:
+def test_bad_input_is_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        reproducibility(MODELS, X, Y, **({"planes": 2} | change))
+        reproducibility(**({"classifiers": MODELS, "x": X, "y": Y, "planes": 2} | change))
 
 
-def test_models_that_cannot_be_compared_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least two classifiers, got 1"):
-        reproducibility([MODELS["a"]], X, Y)
-    four = bg.Classifier(nn.Sequential(SmallNet(), nn.Linear(5, 4)))
-    with pytest.raises(ValueError, match="same number of classes"):
-        reproducibility([MODELS["a"], four], images(3), Y[:3].clamp_max(3))
-    right = (torch.stack([clf.predict(X) for clf in MODELS.values()]) == Y).all(0).nonzero()[:1, 0]
-    with pytest.raises(ValueError, match="at least three examples, got 1"):
-        reproducibility(MODELS, X[right], Y[right])
+def test_a_model_is_no_pair_with_itself() -> None:
     with pytest.raises(ValueError, match="a and b must be different models, got 'a' twice"):
         reproducibility(MODELS, X, Y, planes=1, resolution=5).estimate("a", 0)

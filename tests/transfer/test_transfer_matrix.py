@@ -1,42 +1,25 @@
 """Transfer matrices and mistakes: linear classifiers at a known angle, identical models, counts by hand."""
 
 import math
-from itertools import permutations
+from collections.abc import Callable
+from itertools import permutations, product
 
 import pytest
 import torch
 from oracles import Linear, images
 from relatives import lines_at, nets, on_the_bisector
 from torch import Tensor, nn
+from transfer_by_hand import matrix_of
 
 import boundarygeo as bg
 from boundarygeo.attacks.norms import random_in_ball
-from boundarygeo.results import Provenance
 from boundarygeo.results.statistics import share
 from boundarygeo.transfer.classifiers import check_classifiers, check_shared, position
-from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
+from boundarygeo.transfer.matrix import transfer_matrix
 from boundarygeo.transfer.mistakes import transfer_mistakes
 
 ANGLE = 60
 QUIET = {"progress": False}
-
-
-def by_hand(labels: Tensor, y: Tensor, *, clean: Tensor | None = None, targets: Tensor | None = None) -> TransferMatrix:
-    count = len(labels)
-    return TransferMatrix(
-        provenance=Provenance(command="by hand"),
-        predicted=labels,
-        clean=y.expand(count, -1) if clean is None else clean,
-        true_labels=y,
-        targets=targets,
-        distance=torch.ones(count, len(y), dtype=torch.float64),
-        index=torch.arange(len(y)),
-        names=tuple("abcdef"[:count]),
-        attack="pgd",
-        norm="linf",
-        eps=0.1,
-        eight_bit=False,
-    )
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -184,14 +167,14 @@ def test_pgd_does_not_stop_early_unless_told_to() -> None:
     assert "early_stop=False" in default.provenance.command
 
 
-def test_outcomes_by_hand() -> None:
+def test_outcomes_matrix_of() -> None:
     # Seven examples of class 0; example 5 does not fool the source, example 6 is wrong in b without an attack.
     own = torch.tensor([1, 1, 2, 2, 3, 0, 1])
     other = torch.tensor([1, 2, 2, 0, 1, 3, 1])
     clean = torch.tensor([[0] * 7, [0] * 6 + [1]])
     second = torch.tensor([3, 0, 3, 3, 0, 0, 0])  # what both say about the examples made for b
     labels = torch.stack([torch.stack([own, other]), torch.stack([second, second])])
-    matrix = by_hand(labels, torch.zeros(7).long(), clean=clean)
+    matrix = matrix_of(labels, torch.zeros(7).long(), clean=clean)
     torch.testing.assert_close(matrix.rate("fooled"), torch.tensor([[1, 4 / 5], [1, 1]], dtype=torch.float64))
     torch.testing.assert_close(matrix.rate(), torch.tensor([[5, 5], [3, 3]], dtype=torch.float64) / 6)
     mistakes = transfer_mistakes(matrix)
@@ -210,13 +193,11 @@ def test_chance_is_that_of_all_orders_within_each_class() -> None:
     generator = torch.Generator().manual_seed(2)
     y = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2])
     own, other = ((y + torch.randint(1, 4, (8,), generator=generator)) % 4 for _ in range(2))
-    matrix = by_hand(torch.stack([torch.stack([own, other]), torch.stack([other, other])]), y)
+    matrix = matrix_of(torch.stack([torch.stack([own, other]), torch.stack([other, other])]), y)
+    parts = slice(0, 4), slice(4, 7), slice(7, 8)
     numbers = [
         sum(int((own[part] == other[part][list(order)]).sum()) for part, order in zip(parts, orders, strict=True))
-        for parts in [[slice(0, 4), slice(4, 7), slice(7, 8)]]
-        for first in permutations(range(4))
-        for second in permutations(range(3))
-        for orders in [(first, second, (0,))]
+        for orders in product(permutations(range(4)), permutations(range(3)), [(0,)])
     ]
     mistakes = transfer_mistakes(matrix)
     every = torch.tensor(numbers, dtype=torch.float64)
@@ -227,7 +208,7 @@ def test_chance_is_that_of_all_orders_within_each_class() -> None:
 
 def test_no_example_to_count_is_no_number() -> None:
     y = torch.zeros(3).long()
-    matrix = by_hand(torch.zeros(2, 2, 3).long(), y)
+    matrix = matrix_of(torch.zeros(2, 2, 3).long(), y)
     assert matrix.rate().eq(0).all()
     assert matrix.rate("fooled").isnan().all()
     mistakes = transfer_mistakes(matrix)
@@ -309,18 +290,23 @@ def test_bad_settings_are_refused(settings: dict, error: type, match: str) -> No
         transfer_matrix([clf, clf], X, Y, **({"eps": 0.1} | settings), **QUIET)
 
 
-def test_bad_queries_are_refused() -> None:
-    matrix = by_hand(torch.zeros(2, 2, 3).long(), torch.zeros(3).long())
-    for call, match in (
-        (lambda: matrix.rate("most"), "over must be one of"),
-        (lambda: matrix.estimate("z", 0), r"source must be one of \['a', 'b'\], or a number below 2, got 'z'"),
-        (lambda: matrix.estimate(0, 2), "target must be one of .* got 2"),
-        (lambda: transfer_mistakes(matrix).shares(0, "z"), "target must be one of"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            call()
-    with pytest.raises(TypeError, match="matrix must be a TransferMatrix, got int"):
-        transfer_mistakes(3)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda matrix: matrix.rate("most"), ValueError, "over must be one of"),
+        (
+            lambda matrix: matrix.estimate("z", 0),
+            ValueError,
+            r"must be one of \['a', 'b'\], or a number below 2",
+        ),
+        (lambda matrix: matrix.estimate(0, 2), ValueError, "target must be one of .* got 2"),
+        (lambda matrix: transfer_mistakes(matrix).shares(0, "z"), ValueError, "target must be one of"),
+        (lambda _: transfer_mistakes(3), TypeError, "matrix must be a TransferMatrix, got int"),
+    ],
+)
+def test_bad_queries_are_refused(call: Callable[[bg.TransferMatrix], object], error: type, match: str) -> None:
+    with pytest.raises(error, match=match):
+        call(matrix_of(torch.zeros(2, 2, 3).long(), torch.zeros(3).long()))
 
 
 def test_random_starts_are_drawn_once_for_all_sources(monkeypatch: pytest.MonkeyPatch) -> None:
