@@ -31,9 +31,10 @@ from boundarygeo.results.statistics import (
     share,
 )
 from boundarygeo.transfer.bases import SubspaceBases
+from boundarygeo.transfer.chance import p_values, random_energies, random_subspace_angles
 from boundarygeo.transfer.matrix import TransferMatrix
 from boundarygeo.transfer.mistakes import transfer_mistakes
-from boundarygeo.transfer.overlap import basis_overlap, p_values, random_energies, random_subspace_angles
+from boundarygeo.transfer.overlap import basis_overlap
 
 Rng = np.random.Generator
 SIZES = (2, 3, 5, 8, 20, 50, 200)

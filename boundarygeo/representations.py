@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import Session, analysis, few_inputs, frozen_copy, plain_form
 from boundarygeo.results import Result, array
 
@@ -25,21 +26,25 @@ class HiddenSpectrum(Result):
         classes: the classes, int64 `[class]`.
         n: number of examples of each class, int64 `[class]`.
         features: number of features of each layer, int64 `[layer]`.
+        index: number of each example, int64 `[member]`; None in stores of version 0.1.
         layers: names of the layers.
     """
+
+    joint = "singular values are of all examples of a class together"
 
     values: Tensor = array("layer", "class", "rank")
     centred: Tensor = array("layer", "class", "rank")
     classes: Tensor = array("class", coordinate=True)
     n: Tensor = array("class")
     features: Tensor = array("layer")
+    index: Tensor | None = array("member", coordinate=True)
     layers: tuple[str, ...]
 
     @property
     def rest(self) -> Tensor:
-        """Sum of all singular values but the largest, not centred, float64 `[layer, class]`.
+        """Sum of all singular values but the largest, not centred, float64 `[layer, class]`: the number of Verma et al.
 
-        The number reported by Verma et al. It grows with the scale of the representations and with √n.
+        It grows with the scale of the representations and with √n.
         """
         return self.values[..., 1:].nansum(2)
 
@@ -60,7 +65,13 @@ class HiddenSpectrum(Result):
 
 @analysis
 def hidden_spectrum(
-    clf: Classifier, x: Tensor, y: Tensor, *, layers: Sequence[str], progress: bool = True
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    layers: Sequence[str],
+    index: Sequence[int] | Tensor | None = None,
+    progress: bool = True,
 ) -> HiddenSpectrum:
     r"""Singular values of the hidden representations of each class (Verma et al. 2019, arXiv 1806.05236, section 3).
 
@@ -77,6 +88,7 @@ def hidden_spectrum(
         y: classes to group by, int64 `[example]`.
         layers: names of submodules, as `module.named_modules()` gives them, each called once in a forward pass; or
             `"input"`.
+        index: number of each example, kept with the result; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
     Returns:
@@ -95,6 +107,7 @@ def hidden_spectrum(
     _check_layers(clf.module, layers)
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
+    numbers = numbers_of(index, len(x))
     provenance = clf.record()
     with clf.session(x, y) as session:
         rows = _representations(clf, session, x, tuple(layers), progress=progress)
@@ -115,6 +128,7 @@ def hidden_spectrum(
         classes=classes,
         n=n,
         features=torch.tensor([row.shape[1] for row in rows]),
+        index=numbers,
         layers=tuple(layers),
     )
 

@@ -1,59 +1,42 @@
 """Shared examples and attacks of all instruments, each computed once."""
 
-import dataclasses
 import functools
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from boundarygeo.attacks import pgd
 from boundarygeo.attacks.accuracy import AccuracyCurve, accuracy_curve
-from boundarygeo.attacks.norms import DrawnOnce, length
 from boundarygeo.comparison.settings import Settings
 from boundarygeo.comparison.subjects import Subject, standard_partners
-from boundarygeo.results import Provenance
 from boundarygeo.results.statistics import Estimate, share
-from boundarygeo.transfer.matrix import TransferMatrix
+from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
 
 STEPS, MORE_STEPS = 20, 100
 """Steps of PGD, and of the PGD that should be stronger."""
 STRONGEST = "strongest"
 """Name of the strongest attack."""
+FGSM_REACH = 5
+"""Largest distance searched along the FGSM direction, in ε."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Bench:
-    """Classifiers, examples and settings.
+    """Classifiers, examples, their numbers, and settings; attacks are computed when first needed, and then kept."""
 
-    Args:
-        subjects: the classifiers to compare.
-        x: inputs `[example, *input]` within the bounds.
-        y: true classes, int64 `[example]`.
-        settings: settings of the instruments.
-        seed: seed of everything random.
-        index: number of each example, int64 `[example]`.
-        progress: whether to show progress bars.
-    """
+    subjects: tuple[Subject, ...]
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    settings: Settings
+    seed: int
+    progress: bool
+    curves: dict[tuple[str, str], AccuracyCurve] = field(default_factory=dict)
 
-    def __init__(
-        self,
-        subjects: Sequence[Subject],
-        x: Tensor,
-        y: Tensor,
-        settings: Settings,
-        *,
-        seed: int,
-        index: Tensor,
-        progress: bool,
-    ) -> None:
-        self.subjects = tuple(subjects)
-        self.x, self.y, self.index = x, y, index
-        self.settings = settings
-        self.seed = seed
-        self.progress = progress
-        self.partners = standard_partners(subjects)
-        self._curves: dict[tuple[int, str], AccuracyCurve] = {}
+    @functools.cached_property
+    def partners(self) -> list[int | None]:
+        """For each subject, the position of the standard model with which it exchanges examples."""
+        return standard_partners(self.subjects)
 
     @property
     def radius(self) -> float:
@@ -62,19 +45,20 @@ class Bench:
         return self.settings.eps * self.x[0].numel() ** 0.5 if given is None else given
 
     @property
+    def reaches(self) -> dict[str, float]:
+        """Largest distance searched in each direction: several ε (L∞), and the diagonal of the box (L2)."""
+        low, high = self.subjects[0].classifier.bounds
+        return {"fgsm": FGSM_REACH * self.settings.eps, "random": (high - low) * self.x[0].numel() ** 0.5}
+
+    @property
     def masking_attacks(self) -> tuple[str, str, str, str]:
         """Names of the attacks used to check for masked gradients."""
         settings = self.settings
-        return (
-            "FGSM",
-            f"PGD-{STEPS}",
-            f"PGD-{MORE_STEPS} × {settings.restarts}",
-            f"Square-{settings.queries}",
-        )
+        return "FGSM", f"PGD-{STEPS}", f"PGD-{MORE_STEPS} × {settings.restarts}", f"Square-{settings.queries}"
 
     @property
     def attacks(self) -> dict[str, dict[str, Any]]:
-        """Names of all attacks, with their settings for `accuracy_curve`."""
+        """Names of all attacks, with their settings for `accuracy_curve`; the curve of FGSM starts at ε = 0."""
         eps, queries = [self.settings.eps], self.settings.queries
         settings: list[dict[str, Any]] = [
             {"attack": "fgsm", "eps": [0.0, *eps]},
@@ -86,39 +70,17 @@ class Bench:
         return dict(zip((*self.masking_attacks, STRONGEST), settings, strict=True))
 
     def curve(self, subject: Subject, attack: str) -> AccuracyCurve:
-        """Accuracy under an attack; the curve of FGSM starts at ε = 0.
-
-        Args:
-            subject: the classifier.
-            attack: one of `attacks`.
-
-        Returns:
-            The curve, of one or two points.
-        """
-        key = self.subjects.index(subject), attack
-        if key not in self._curves:
-            self._curves[key] = accuracy_curve(
+        """Accuracy of a subject under one of `attacks`."""
+        key = subject.name, attack
+        if key not in self.curves:
+            self.curves[key] = accuracy_curve(
                 subject.classifier, self.x, self.y, norm="linf", seed=self.seed, index=self.index,
                 progress=self.progress, **self.attacks[attack],
             )  # fmt: skip
-        return self._curves[key]
-
-    def hold(self, subject: Subject, attack: str, curve: AccuracyCurve) -> None:
-        """Reuse a curve computed earlier.
-
-        Args:
-            subject: the classifier.
-            attack: one of `attacks`.
-            curve: result of `curve`.
-        """
-        self._curves[self.subjects.index(subject), attack] = curve
+        return self.curves[key]
 
     def right(self, subject: Subject) -> Tensor:
-        """Whether a classifier is correct without an attack, bool `[example]`.
-
-        Raises:
-            ValueError: if it is never correct.
-        """
+        """Whether a classifier is correct without an attack, bool `[example]`; a `ValueError` if it never is."""
         right = subject.classifier.predict(self.x) == self.y.cpu()
         if not bool(right.any()):
             raise ValueError("the model classifies no example correctly")
@@ -126,60 +88,17 @@ class Bench:
 
     @functools.cached_property
     def matrix(self) -> TransferMatrix:
-        """PGD examples of every classifier evaluated on every other, as by `transfer_matrix`.
-
-        Unlike there, no example has to be classified correctly by all classifiers: the table counts pair by pair, and
-        one untrained classifier must not stop it.
-        """
-        records = [subject.classifier.record() for subject in self.subjects]
-        clean = torch.stack([subject.classifier.predict(self.x) for subject in self.subjects])
-        count = len(self.subjects)
-        labels = torch.empty(count, count, len(self.x), dtype=torch.int64)
-        distance = torch.empty(count, len(self.x), dtype=torch.float64)
-        draw = DrawnOnce()
-        eps = self.settings.eps
-        for i, source in enumerate(self.subjects):
-            found = pgd(
-                source.classifier, self.x, self.y, eps=eps, steps=STEPS, early_stop=False, seed=self.seed,
-                index=self.index, draw=draw, progress=self.progress,
-            )  # fmt: skip
-            distance[i] = length(found.x_adv.double() - self.x.cpu().double(), "linf")
-            for j, target in enumerate(self.subjects):
-                labels[i, j] = found.predicted if i == j else target.classifier.predict(found.x_adv)
-        made = f"transfer_matrix(attack='pgd', eps={eps!r}, norm='linf', early_stop=False, steps={STEPS})"
-        return TransferMatrix(
-            provenance=dataclasses.replace(_together([record(seed=self.seed) for record in records]), command=made),
-            predicted=labels,
-            clean=clean,
-            true_labels=self.y.detach().cpu().long(),
-            targets=None,
-            distance=distance,
-            index=self.index,
-            names=tuple(subject.name for subject in self.subjects),
-            attack="pgd",
-            norm="linf",
-            eps=eps,
-            eight_bit=False,
-        )
+        """PGD examples of every classifier evaluated on every other."""
+        classifiers = {subject.name: subject.classifier for subject in self.subjects}
+        return transfer_matrix(
+            classifiers, self.x, self.y, eps=self.settings.eps, steps=STEPS, seed=self.seed, index=self.index,
+            progress=self.progress,
+        )  # fmt: skip
 
     def sent(self, source: int, target: int) -> Estimate:
-        """Share of the examples classified correctly by two models that fool the target when made for the source.
+        """Share of the examples that two models classify correctly, made for one of them, that fool the other.
 
-        Args:
-            source: position of the model for which examples are made.
-            target: position of the attacked model.
-
-        Returns:
-            The estimate, with its Wilson interval.
+        Unlike in the rates of the matrix, other models need not be correct: one untrained classifier must not decide.
         """
         both = self.matrix.correct[source] & self.matrix.correct[target]
         return share(int((self.matrix.success[source, target] & both).sum()), int(both.sum()))
-
-
-def _together(parts: Sequence[Provenance]) -> Provenance:
-    return dataclasses.replace(
-        parts[0],
-        model=", ".join(part.model for part in parts),
-        forwards=sum(part.forwards for part in parts),
-        backwards=sum(part.backwards for part in parts),
-    )

@@ -3,28 +3,31 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from boundarygeo.classifier import Classifier
 from boundarygeo.comparison.bench import Bench
-from boundarygeo.comparison.instruments import INSTRUMENTS, Found, hold_curves
-from boundarygeo.comparison.journal import Part, finish, open_parts, plan_of, read_part, write_part
+from boundarygeo.comparison.instruments import INSTRUMENTS, Found, curves_of
+from boundarygeo.comparison.journal import Part, check_names, finish, open_parts, plan_of, read_part, write_part
+from boundarygeo.comparison.notes import NOTES
 from boundarygeo.comparison.rows import Comparison, Measurement, Row
 from boundarygeo.comparison.settings import Settings
-from boundarygeo.comparison.subjects import Subject, standard_partners
+from boundarygeo.comparison.subjects import Subject, check_subjects, standard_partners, subjects_of
 from boundarygeo.directions import numbers_of
-from boundarygeo.evaluation import progress_bar
+from boundarygeo.evaluation import analysis, progress_bar
 from boundarygeo.results.statistics import Estimate
 from boundarygeo.runs.plan import FIRST_INPUTS, steady
 from boundarygeo.transfer.matrix import TransferMatrix
 
 
+@analysis
 def compare(
-    subjects: Sequence[Subject],
+    classifiers: Mapping[str, Classifier] | Sequence[Subject],
     x: Tensor,
     y: Tensor,
     *,
@@ -47,7 +50,8 @@ def compare(
     `".partial"`.
 
     Args:
-        subjects: classifiers with the same bounds and classes.
+        classifiers: by name, with the same bounds and classes; or `Subject`s, which also say what groups them, which
+            are standard, and which layers to look at.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         settings: settings of the instruments.
@@ -71,13 +75,14 @@ def compare(
             written by another process, or is something else.
         OSError: if `out` cannot be written; finished parts are safe.
     """
+    subjects = subjects_of(classifiers)
     chosen = check_instruments(subjects, settings, instruments)
     numbers = numbers_of(index, len(x))
-    _check_subjects(subjects, x, y)
+    check_subjects(subjects, x, y)
     if out is not None:
-        _check_names(subjects)
-        subjects = [_with_steady_batches(subject, x) for subject in subjects]
-    bench = Bench(subjects, x, y, settings, seed=seed, index=numbers, progress=progress)
+        check_names(subjects)
+        subjects = tuple(_with_steady_batches(subject, x) for subject in subjects)
+    bench = Bench(subjects=subjects, x=x, y=y, index=numbers, settings=settings, seed=seed, progress=progress)
     todo = list(_todo(chosen, subjects))
     measured: list[Part] = []
     with contextlib.ExitStack() as stack:
@@ -90,7 +95,7 @@ def compare(
         for number, (name, subject) in enumerate(todo):
             part = read_part(parts, number) if parts else None
             if part is not None:
-                _hold(bench, subject, part)
+                _reuse(bench, part)
             else:
                 part = _part(bench, name, subject)
                 if parts:
@@ -103,93 +108,10 @@ def compare(
     return whole
 
 
-def _todo(chosen: Sequence[str], subjects: Sequence[Subject]) -> Iterator[tuple[str, Subject | None]]:
-    """Instruments and classifiers in order; None for the matrix of all classifiers, before the instruments using it."""
-    matrix = len(subjects) > 1
-    for name in chosen:
-        if matrix and name in ("masking", "transfer"):
-            yield "transfer", None
-            matrix = False
-        for subject in subjects:
-            yield name, subject
-
-
-def _part(bench: Bench, name: str, subject: Subject | None) -> Part:
-    """Results and cost of an instrument."""
-    classifiers = [subject.classifier for subject in bench.subjects]
-    before = [(clf.counts.forwards, clf.counts.backwards) for clf in classifiers]
-    started = time.perf_counter()
-    found = Found([], {"matrix": bench.matrix}) if subject is None else _measure(name, bench, subject)
-    return Part(
-        instrument=name,
-        name="all" if subject is None else subject.name,
-        found=found,
-        forwards=sum(clf.counts.forwards - old for clf, (old, _) in zip(classifiers, before, strict=True)),
-        backwards=sum(clf.counts.backwards - old for clf, (_, old) in zip(classifiers, before, strict=True)),
-        seconds=time.perf_counter() - started,
-    )
-
-
-def _hold(bench: Bench, subject: Subject | None, part: Part) -> None:
-    """Give a bench the attacks of a finished part, so that they are not computed again."""
-    if subject is None:
-        matrix = part.found.results["matrix"]
-        assert isinstance(matrix, TransferMatrix)
-        bench.matrix = matrix
-    elif part.instrument == "accuracy" and part.found.results:
-        hold_curves(bench, subject, part.found)
-
-
-def _together(bench: Bench, chosen: Sequence[str], parts: Sequence[Part]) -> Comparison:
-    """The comparison assembled from all parts; costs are added up."""
-    subjects = {subject.name: subject for subject in bench.subjects}
-    return Comparison(
-        rows=tuple(
-            Row(name=part.name, group=subjects[part.name].group, seed=subjects[part.name].seed, measured=measured)
-            for part in parts
-            for measured in part.found.measurements
-        ),
-        names=tuple(subjects),
-        groups=tuple(subject.group for subject in bench.subjects),
-        settings=bench.settings,
-        notes={name: INSTRUMENTS[name].note(bench) for name in chosen},
-        results={
-            (part.instrument, part.name, word): result for part in parts for word, result in part.found.results.items()
-        },
-        n=len(bench.x),
-        forwards=sum(part.forwards for part in parts),
-        backwards=sum(part.backwards for part in parts),
-        seconds=sum(part.seconds for part in parts),
-    )
-
-
-def _with_steady_batches(subject: Subject, x: Tensor) -> Subject:
-    """The subject with a batch size that does not depend on timing, and its classifier ready.
-
-    The first inputs seen decide how a module is rearranged to run fast: they must be the same when a comparison
-    resumes.
-    """
-    clf = steady(subject.classifier, x[:FIRST_INPUTS])
-    clf.predict(x[:FIRST_INPUTS])
-    return replace(subject, classifier=clf)
-
-
 def check_instruments(
     subjects: Sequence[Subject], settings: Settings, instruments: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The instruments to use, in the order of the table, checked before any work.
-
-    Args:
-        subjects: the classifiers to compare.
-        settings: settings of the instruments.
-        instruments: as in `compare`.
-
-    Returns:
-        Their names.
-
-    Raises:
-        ValueError: if there are none, one is unknown, or lacks what it needs.
-    """
+    """The instruments to use, in the order of the table, checked before any work; by default all that apply."""
     partners = any(partner is not None for partner in standard_partners(subjects))
     lacking = {
         "transfer": "" if partners else "a standard model among the others",
@@ -206,42 +128,79 @@ def check_instruments(
     return tuple(name for name in INSTRUMENTS if name in instruments)
 
 
+def _todo(chosen: Sequence[str], subjects: Sequence[Subject]) -> Iterator[tuple[str, Subject | None]]:
+    """Instruments and classifiers in order; None for the matrix of all classifiers, before the instruments using it."""
+    matrix = len(subjects) > 1
+    for name in chosen:
+        if matrix and name in ("masking", "transfer"):
+            yield "transfer", None
+            matrix = False
+        for subject in subjects:
+            yield name, subject
+
+
+def _part(bench: Bench, name: str, subject: Subject | None) -> Part:
+    """Results and cost of an instrument."""
+    counts = [subject.classifier.counts for subject in bench.subjects]
+    forwards, backwards = sum(each.forwards for each in counts), sum(each.backwards for each in counts)
+    started = time.perf_counter()
+    found = Found([], {"matrix": bench.matrix}) if subject is None else _measure(name, bench, subject)
+    return Part(
+        instrument=name,
+        name="all" if subject is None else subject.name,
+        measurements=found.measurements,
+        results=found.results,
+        forwards=sum(each.forwards for each in counts) - forwards,
+        backwards=sum(each.backwards for each in counts) - backwards,
+        seconds=time.perf_counter() - started,
+    )
+
+
 def _measure(name: str, bench: Bench, subject: Subject) -> Found:
     """The result of an instrument; if it does not apply, a row without a number that says why."""
     try:
-        return INSTRUMENTS[name].measure(bench, subject)
+        return INSTRUMENTS[name](bench, subject)
     except ValueError as error:
         nothing = Estimate(np.nan, np.nan, np.nan, 0)
-        failed = Measurement(
-            instrument=name, quantity="", unit="", statistic="", estimate=nothing, main=False, note=str(error)
-        )
-        return Found([failed], {})
+        return Found([Measurement(name, "", "", "", nothing, main=False, note=str(error))], {})
 
 
-def _check_subjects(subjects: Sequence[Subject], x: Tensor, y: Tensor) -> None:
-    """Check that the subjects can be compared; errors name the classifier."""
-    names = [subject.name for subject in subjects]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"subjects must be one or more, with different names, got {names}")
-    bounds = {subject.name: subject.classifier.bounds for subject in subjects}
-    classes: dict[str, int | None] = {}
-    for subject in subjects:
-        clf = subject.classifier
-        try:
-            clf.check_inputs(x)
-            clf.predict(x)
-            clf.check_labels(y, len(x))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{error} (model {subject.name!r})") from error
-        classes[subject.name] = clf.num_classes
-    for what, values in (("bounds", bounds), ("number of classes", classes)):
-        if len(set(values.values())) > 1:
-            listed = ", ".join(f"{value} ({name!r})" for name, value in values.items())
-            raise ValueError(f"models must have the same {what}, got {listed}")
+def _reuse(bench: Bench, part: Part) -> None:
+    """Give a bench the attacks of a finished part, so that they are not computed again."""
+    matrix = part.results.get("matrix")
+    if isinstance(matrix, TransferMatrix):
+        bench.matrix = matrix
+    elif part.instrument == "accuracy" and part.results:
+        bench.curves |= {(part.name, attack): curve for attack, curve in curves_of(bench, part.results).items()}
 
 
-def _check_names(subjects: Sequence[Subject]) -> None:
-    """Raise if a name cannot be part of a file name."""
-    for subject in subjects:
-        if not subject.name or set(subject.name) & set("/\\\0"):
-            raise ValueError(f"subject {subject.name!r} cannot be saved: its name must be usable in a file name")
+def _together(bench: Bench, chosen: Sequence[str], parts: Sequence[Part]) -> Comparison:
+    """The comparison assembled from all parts; costs are added up."""
+    subjects = {subject.name: subject for subject in bench.subjects}
+    return Comparison(
+        rows=tuple(
+            Row(name=part.name, group=subjects[part.name].group, seed=subjects[part.name].seed, measured=measured)
+            for part in parts
+            for measured in part.measurements
+        ),
+        names=tuple(subjects),
+        groups=tuple(subject.group for subject in bench.subjects),
+        settings=bench.settings,
+        notes={name: NOTES[name](bench) for name in chosen},
+        results={(part.instrument, part.name, word): found for part in parts for word, found in part.results.items()},
+        n=len(bench.x),
+        forwards=sum(part.forwards for part in parts),
+        backwards=sum(part.backwards for part in parts),
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+def _with_steady_batches(subject: Subject, x: Tensor) -> Subject:
+    """The subject with a batch size that does not depend on timing, and its classifier ready.
+
+    The first inputs seen decide how a module is rearranged to run fast: they must be the same when a comparison
+    resumes.
+    """
+    clf = steady(subject.classifier, x[:FIRST_INPUTS])
+    clf.predict(x[:FIRST_INPUTS])
+    return replace(subject, classifier=clf)

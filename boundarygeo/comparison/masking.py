@@ -78,9 +78,6 @@ def masking_checks(
         PGD against FGSM, longer against shorter PGD; then, if given, longer PGD against the attack without gradients,
         and PGD against the strongest transferred attack.
 
-    Raises:
-        ValueError: if there is not one value per example.
-
     Examples:
         >>> import torch
         >>> right = torch.ones(20, dtype=torch.bool)

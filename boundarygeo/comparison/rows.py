@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from boundarygeo.results import Result
 from boundarygeo.results.statistics import Estimate
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Measurement:
     """One number from one instrument.
 
@@ -40,14 +41,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A number and the classifier it belongs to.
-
-    Attributes:
-        name: name of the classifier.
-        group: name of its group.
-        seed: seed of its training, or None.
-        measured: the number.
-    """
+    """A number, and name, group and training seed of the classifier it belongs to."""
 
     name: str
     group: str
@@ -97,6 +91,8 @@ class Comparison:
         seconds: wall-clock time in s.
     """
 
+    joint: ClassVar[str] = "its numbers are averages over all examples; with out=, it resumes by itself"
+
     rows: tuple[Row, ...]
     names: tuple[str, ...]
     groups: tuple[str, ...]
@@ -114,58 +110,26 @@ class Comparison:
         return tuple(self.notes)
 
     def quantities(self, instrument: str) -> list[str]:
-        """Quantities measured by an instrument.
-
-        Args:
-            instrument: its name.
-
-        Returns:
-            Names of the quantities, in order.
-
-        Raises:
-            ValueError: if the instrument was not used.
-        """
+        """Names of the quantities that an instrument measured, in order; a `ValueError` if it was not used."""
         if instrument not in self.notes:
             raise ValueError(f"instrument must be one of {list(self.notes)}, got {instrument!r}")
         named = (row.measured for row in self.rows if row.measured.instrument == instrument)
         return list(dict.fromkeys(measured.quantity for measured in named if measured.quantity))
 
     def value(self, name: str, instrument: str, quantity: str) -> Estimate:
-        """One number.
-
-        Args:
-            name: name of the classifier.
-            instrument: name of the instrument.
-            quantity: what was measured.
-
-        Returns:
-            The estimate.
-
-        Raises:
-            ValueError: if there is no such number.
-        """
+        """One number, by the names of classifier, instrument and quantity; a `ValueError` if there is none."""
         for row in self.rows:
             if (row.name, row.measured.instrument, row.measured.quantity) == (name, instrument, quantity):
                 return row.measured.estimate
         raise ValueError(f"{instrument!r} has no {quantity!r} for {name!r}")
 
     def spreads(self, instrument: str) -> Iterator[Spread]:
-        """Means and standard deviations over the seeds of each group.
-
-        Args:
-            instrument: name of the instrument.
-
-        Yields:
-            Groups in order, and for each the quantities in order.
-        """
+        """Means and standard deviations over the seeds: groups in order, and for each an instrument's quantities."""
         quantities = self.quantities(instrument)
         for group in dict.fromkeys(self.groups):
             for quantity in quantities:
-                rows = [
-                    row
-                    for row in self.rows
-                    if (row.group, row.measured.instrument, row.measured.quantity) == (group, instrument, quantity)
-                ]
+                place = (group, instrument, quantity)
+                rows = [r for r in self.rows if (r.group, r.measured.instrument, r.measured.quantity) == place]
                 if rows:
                     yield _spread(group, quantity, rows)
 
@@ -175,12 +139,12 @@ def _spread(group: str, quantity: str, rows: Sequence[Row]) -> Spread:
     known = values[~np.isnan(values)]
     certain = len(known) > 1 and bool(np.isfinite(known).all())
     return Spread(
-        group,
-        quantity,
-        rows[0].measured.unit,
-        float(known.mean()) if len(known) else np.nan,
-        float(known.std(ddof=1)) if certain else np.nan,
-        len(known),
-        sum(row.measured.flagged for row in rows),
-        tuple(rows),
+        group=group,
+        quantity=quantity,
+        unit=rows[0].measured.unit,
+        mean=float(known.mean()) if len(known) else np.nan,
+        sd=float(known.std(ddof=1)) if certain else np.nan,
+        seeds=len(known),
+        flagged=sum(row.measured.flagged for row in rows),
+        rows=tuple(rows),
     )

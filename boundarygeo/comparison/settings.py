@@ -10,14 +10,7 @@ _EPS = {1: 0.1, 3: 8 / 255}
 def default_eps(channels: int) -> float:
     """The usual L∞ ε for images in [0, 1]: 0.1 for one channel (digits), 8/255 for colour images.
 
-    Args:
-        channels: number of channels.
-
-    Returns:
-        ε, in input units.
-
-    Raises:
-        ValueError: if the number is neither 1 nor 3.
+    A `ValueError` for other numbers.
     """
     if channels not in _EPS:
         raise ValueError(f"pass eps: there is no usual value for images with {channels} channels, only for 1 and 3")
@@ -39,9 +32,6 @@ class Settings:
         pairs: number of pairs of examples of each kind for segments.
         sigma: standard deviation of the noise for certified radii, in input units; None for no certificates.
         votes: number of noise vectors per certificate.
-
-    Raises:
-        ValueError: if a setting is out of range.
     """
 
     eps: float

@@ -1,7 +1,9 @@
 """The classifiers to compare, with their names in the table and the standard model each is paired with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from boundarygeo.classifier import Classifier
 
@@ -29,6 +31,38 @@ class Subject:
     layers: tuple[str, ...] = ()
 
 
+def subjects_of(classifiers: Mapping[str, Classifier] | Sequence[Subject]) -> tuple[Subject, ...]:
+    """Subjects as given, or one per named classifier, each a group of its own."""
+    if isinstance(classifiers, Mapping):
+        return tuple(Subject(name=name, group=name, classifier=clf) for name, clf in classifiers.items())
+    for subject in classifiers:
+        if not isinstance(subject, Subject):
+            raise TypeError(f"classifiers must be a dict of names, or Subjects, got {type(subject).__name__}")
+    return tuple(classifiers)
+
+
+def check_subjects(subjects: Sequence[Subject], x: Tensor, y: Tensor) -> None:
+    """Check that the subjects can be compared; errors name the classifier."""
+    names = [subject.name for subject in subjects]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"subjects must be one or more, with different names, got {names}")
+    for subject in subjects:
+        clf = subject.classifier
+        try:
+            clf.check_inputs(x)
+            clf.predict(x)
+            clf.check_labels(y, len(x))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error} (model {subject.name!r})") from error
+    for what, values in (
+        ("bounds", {subject.name: subject.classifier.bounds for subject in subjects}),
+        ("number of classes", {subject.name: subject.classifier.num_classes for subject in subjects}),
+    ):
+        if len(set(values.values())) > 1:
+            listed = ", ".join(f"{value} ({name!r})" for name, value in values.items())
+            raise ValueError(f"models must have the same {what}, got {listed}")
+
+
 def standard_partners(subjects: Sequence[Subject]) -> list[int | None]:
     """For each classifier, the standard one with which it exchanges adversarial examples.
 
@@ -46,13 +80,11 @@ def standard_partners(subjects: Sequence[Subject]) -> list[int | None]:
 
 
 def _partner(subjects: Sequence[Subject], number: int) -> int | None:
-    own = subjects[number]
-    count = len(subjects)
-    others = [(number + step) % count for step in range(1, count)]
-    candidates = [other for other in others if subjects[other].standard]
+    own, count = subjects[number], len(subjects)
+    others = ((number + step) % count for step in range(1, count))
 
     def distance(other: int) -> tuple[bool, bool]:
         # Classifiers of one method have different seeds: the next in order will do.
         return subjects[other].family != own.family, not own.standard and subjects[other].seed != own.seed
 
-    return min(candidates, key=distance, default=None)
+    return min((other for other in others if subjects[other].standard), key=distance, default=None)

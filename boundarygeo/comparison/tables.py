@@ -7,7 +7,7 @@ number with its 95 % interval.
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from boundarygeo.comparison.rows import Comparison, Measurement, Spread
 
@@ -23,14 +23,7 @@ Cells = list[tuple[str, ...]]
 
 
 def overview(comparison: Comparison) -> Cells:
-    """The main quantities of all instruments side by side, without intervals.
-
-    Args:
-        comparison: the comparison.
-
-    Returns:
-        One row for each group.
-    """
+    """The main quantities of all instruments side by side, without intervals: a row for each group."""
     main = {
         (row.measured.instrument, row.measured.quantity)
         for row in comparison.rows
@@ -49,15 +42,7 @@ def overview(comparison: Comparison) -> Cells:
 
 
 def instrument_table(comparison: Comparison, instrument: str) -> Cells:
-    """All quantities of one instrument.
-
-    Args:
-        comparison: the comparison.
-        instrument: name of the instrument.
-
-    Returns:
-        One row for each group, with n: the number of examples behind its numbers, as a range if they differ.
-    """
+    """All quantities of one instrument: a row for each group, with its n, a range if numbers have different ones."""
     quantities = comparison.quantities(instrument)
     spreads = _by_place(comparison)
     rows: Cells = [("", "seeds", "n", *quantities)]
@@ -70,15 +55,7 @@ def instrument_table(comparison: Comparison, instrument: str) -> Cells:
 
 
 def remarks(comparison: Comparison, instrument: str) -> list[str]:
-    """Notes for the table of an instrument: its own note, flags with their reasons, failures.
-
-    Args:
-        comparison: the comparison.
-        instrument: name of the instrument.
-
-    Returns:
-        Lines of text.
-    """
+    """Lines below the table of an instrument: its own note, flags with their reasons, failures."""
     lines = [comparison.notes[instrument]]
     rows = [row for row in comparison.rows if row.measured.instrument == instrument]
     lines += [f"flagged: {row.name}: {row.measured.note}" for row in rows if row.measured.flagged]
@@ -86,14 +63,7 @@ def remarks(comparison: Comparison, instrument: str) -> list[str]:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The overview and all tables, for a README.
-
-    Args:
-        comparison: the comparison.
-
-    Returns:
-        Markdown.
-    """
+    """The overview and all tables as Markdown, for a README."""
     blocks = [f"### Overview\n\n{_piped(overview(comparison))}\n\n{_LEGEND}"]
     for instrument in comparison.instruments:
         notes = "\n".join(f"- {line}" for line in remarks(comparison, instrument))
@@ -102,14 +72,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def csv_text(comparison: Comparison) -> str:
-    """Every number on its own line, with the columns `COLUMNS`.
-
-    Args:
-        comparison: the comparison.
-
-    Returns:
-        CSV; missing numbers are empty, infinite ones `inf`.
-    """
+    """Every number on its own line as CSV, with the columns `COLUMNS`; missing ones are empty, infinite ones `inf`."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -168,9 +131,7 @@ def _short(spread: Spread | None) -> str:
     scale, unit, form = (100, " %", ".1f") if spread.unit == "share" else (1, "", ".4g")
     around = ""
     if not math.isnan(spread.sd):
-        if (
-            spread.unit != "share" and spread.sd > 0
-        ):  # two significant digits of the standard deviation, the mean rounded alike
+        if spread.unit != "share" and spread.sd > 0:  # two significant digits of sd, the mean rounded alike
             form = f".{max(0, 1 - math.floor(math.log10(spread.sd)))}f"
         around = f" ± {scale * spread.sd:{form}}"
     lost = "" if spread.seeds == len(spread.rows) else f" ({spread.seeds} of {len(spread.rows)})"
@@ -188,12 +149,7 @@ def _flags(comparison: Comparison, group: str) -> str:
 
 
 def _words(measured: Measurement) -> dict[str, str]:
-    return {
-        "instrument": measured.instrument,
-        "quantity": measured.quantity,
-        "unit": measured.unit,
-        "statistic": measured.statistic,
-    }
+    return {column: getattr(measured, column) for column in ("instrument", "quantity", "unit", "statistic")}
 
 
 def _exact(value: float) -> str:
@@ -201,11 +157,6 @@ def _exact(value: float) -> str:
 
 
 def _piped(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(_lines(rows))
-
-
-def _lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        yield f"| {' | '.join(cell.replace('|', '¦') for cell in row)} |"
-        if not number:
-            yield "|" + "---|" * len(row)
+    """Rows as a Markdown table."""
+    heading, *others = (f"| {' | '.join(cell.replace('|', '¦') for cell in row)} |" for row in rows)
+    return "\n".join([heading, "|" + "---|" * len(rows[0]), *others])

@@ -6,18 +6,11 @@ from torch import Tensor
 
 
 def log_mean_softmax(logits: Tensor, samples: int) -> Tensor:
-    r"""Logarithm of the mean softmax over the samples of each example.
+    r"""Logarithm of the mean softmax of consecutive rows: `[example * sample, class]` to `[example, class]`.
 
     :math:`\log\bar p_c` with :math:`\bar p = \frac1K\sum_k \mathrm{softmax}(l_k)`, through log-sum-exp. As logits,
     they have the usual meaning: their softmax is :math:`\bar p` itself, their argmax is the class of largest average
     probability, their differences are log-odds, and their cross-entropy is :math:`-\log\bar p_y`.
-
-    Args:
-        logits: logits with the samples of each example in consecutive rows, `[example * sample, class]`.
-        samples: number K of samples per example.
-
-    Returns:
-        Log-probabilities `[example, class]`.
 
     Examples:
         >>> import torch

@@ -15,18 +15,16 @@ from torch import Tensor
 
 from boundarygeo.checks import check_count, check_positive
 from boundarygeo.classifier import Classifier
+from boundarygeo.defences.noise import Noise, count_labels
 from boundarygeo.directions import numbers_of
-from boundarygeo.evaluation import Session, analysis
+from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, share
 
 ABSTAIN = -1
 """The label of an example on which the smoothed classifier abstains."""
 
-_BLOCK = 64
-"""Noise vectors drawn by one generator: a fixed number, so that the noise does not depend on the batch size."""
-
-_SELECTION, _ESTIMATION, _PREDICTION = range(3)
+_SELECTION, _ESTIMATION, _PREDICTION = range(3)  # purposes of the noise
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -75,19 +73,10 @@ class CertifiedRadii(Result):
         return self.sigma * float(stats.norm.ppf(self.alpha ** (1 / self.n)))
 
     def accuracy_at(self, radii: Sequence[float] | Tensor) -> list[Estimate]:
-        """Certified accuracy: the share of the examples that are correctly classified with at least a given radius.
+        """Certified accuracy at each L2 radius, in input units: the share correctly classified with at least it.
 
         Abstentions count as errors. The 95 % Wilson intervals are over the draw of the examples; they do not include
         the share `alpha` of certificates that may be wrong.
-
-        Args:
-            radii: L2 radii, in input units.
-
-        Returns:
-            One estimate per radius.
-
-        Raises:
-            ValueError: if a radius is negative.
         """
         sizes = [float(radius) for radius in radii]
         if any(not radius >= 0 for radius in sizes):
@@ -160,27 +149,24 @@ def certify(
         TypeError: if `x` or `y` is not a tensor of the right kind.
         ValueError: if an argument or the module's output is invalid.
     """
-    check_positive(sigma, "sigma")
     check_count(n0, "n0")
-    check_count(n, "n")
-    _check_alpha(alpha)
+    _check(sigma, n, alpha)
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
     with clf.session(x, y) as session:
         votes = [
-            _count_labels(session, x, _Noise(x.shape[1:], numbers, count, (seed, stage)), sigma, progress=progress)
+            count_labels(session, x, Noise(x.shape[1:], numbers, count, (seed, stage)), sigma, progress=progress)
             for stage, count in ((_SELECTION, n0), (_ESTIMATION, n))
         ]
     selected = votes[0].argmax(1)
     hits = votes[1].gather(1, selected[:, None])[:, 0]
     lower = _lower_bound(hits.numpy(), n, alpha)
     abstained = torch.from_numpy(lower < 0.5)
-    radius = torch.from_numpy(sigma * stats.norm.ppf(np.maximum(lower, 0.5)))
     return CertifiedRadii(
         provenance=provenance(seed=seed),
-        radius=radius,
+        radius=torch.from_numpy(sigma * stats.norm.ppf(np.maximum(lower, 0.5))),
         predicted=torch.where(abstained, ABSTAIN, selected),
         abstained=abstained,
         lower=torch.from_numpy(lower),
@@ -228,19 +214,16 @@ def predict_smoothed(
         TypeError: if `x` is not a float tensor.
         ValueError: if an argument or the module's output is invalid.
     """
-    check_positive(sigma, "sigma")
-    check_count(n, "n")
-    _check_alpha(alpha)
+    _check(sigma, n, alpha)
     clf.check_inputs(x)
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
     with clf.session(x) as session:
-        noise = _Noise(x.shape[1:], numbers, n, (seed, _PREDICTION))
-        counts = _count_labels(session, x, noise, sigma, progress=progress)
+        noise = Noise(x.shape[1:], numbers, n, (seed, _PREDICTION))
+        counts = count_labels(session, x, noise, sigma, progress=progress)
     first, second = counts.topk(2, dim=1).values.T.tolist()
-    p_value = torch.tensor(
-        [stats.binomtest(a, a + b, 0.5).pvalue for a, b in zip(first, second, strict=True)], dtype=torch.float64
-    )
+    p_values = [stats.binomtest(a, a + b, 0.5).pvalue for a, b in zip(first, second, strict=True)]
+    p_value = torch.tensor(p_values, dtype=torch.float64)
     abstained = p_value > alpha
     return SmoothedPredictions(
         provenance=provenance(seed=seed),
@@ -255,70 +238,13 @@ def predict_smoothed(
     )
 
 
-class _Noise:
-    """Standard normal vectors, the same number per example, each determined by key, example and draw alone.
-
-    Args:
-        shape: shape of one input.
-        index: number of each example, int64 `[example]`.
-        count: number of vectors per example.
-        key: seed, and a number for the purpose of the noise.
-    """
-
-    def __init__(self, shape: torch.Size, index: Tensor, count: int, key: tuple[int, int]) -> None:
-        self.count = count
-        self._shape, self._numbers, self._key = shape, index.tolist(), key
-        self._last: tuple[tuple[int, int], Tensor] | None = None
-
-    def vectors(self, start: int, stop: int) -> Tensor:
-        """Vectors start to stop, grouped by example, float32 `[vector, *input]`."""
-        rows = []
-        while start < stop:
-            example, draw = divmod(start, self.count)
-            block, first = divmod(draw, _BLOCK)
-            taken = min(_BLOCK - first, self.count - draw, stop - start)
-            rows.append(self._block(example, block)[first : first + taken])
-            start += taken
-        return torch.cat(rows)
-
-    def _block(self, example: int, block: int) -> Tensor:
-        if self._last is None or self._last[0] != (example, block):
-            seed, purpose = self._key
-            generator = np.random.Generator(
-                np.random.Philox(np.random.SeedSequence((seed, self._numbers[example], purpose, block)))
-            )
-            drawn = torch.from_numpy(generator.standard_normal((_BLOCK, *self._shape), dtype=np.float32))
-            self._last = (example, block), drawn
-        return self._last[1]
-
-
-def _count_labels(session: Session, x: Tensor, noise: _Noise, sigma: float, *, progress: bool) -> Tensor:
-    """How often each class is predicted under noise, int64 `[example, class]`."""
-    inputs = x.detach().float().cpu()
-    # Stays on the device: the noise of the next batch is drawn while the current batch is computed.
-    counts = torch.zeros(len(x) * session.num_classes, dtype=torch.int64, device=session.device)
-    done = 0
-
-    def points(start: int, stop: int) -> Tensor:
-        noisy = inputs[torch.arange(start, stop) // noise.count] + sigma * noise.vectors(start, stop)
-        return session.normalise(noisy.to(session.device))
-
-    def consume(logits: Tensor) -> None:
-        nonlocal done
-        example = torch.arange(done, done + len(logits), device=session.device) // noise.count
-        labels = example * logits.shape[1] + logits.argmax(1)
-        counts.index_add_(0, labels, torch.ones_like(labels))
-        done += len(logits)
-
-    session.run(points, len(x) * noise.count, consume, precision="float32", progress=progress)
-    return counts.view(len(x), -1).cpu()
-
-
 def _lower_bound(hits: np.ndarray, n: int, alpha: float) -> np.ndarray:
     """One-sided lower Clopper-Pearson bound of a probability at level alpha, float64 `[example]`."""
     return np.where(hits > 0, stats.beta.ppf(alpha, np.maximum(hits, 1), n - hits + 1), 0.0)
 
 
-def _check_alpha(alpha: float) -> None:
+def _check(sigma: float, n: int, alpha: float) -> None:
+    check_positive(sigma, "sigma")
+    check_count(n, "n")
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha must be in (0, 0.5), got {alpha}")

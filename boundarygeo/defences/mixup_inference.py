@@ -100,15 +100,15 @@ class MixupInference(nn.Module):
         if x.dtype == torch.bfloat16:
             raise TypeError("mixup inference needs float32 or float64, got bfloat16")
         if x.shape[1:] != self.partners.shape[1:]:
-            shapes = f"{list(self.partners.shape[1:])} of the pool, got {list(x.shape[1:])}"
-            raise ValueError(f"inputs must have the shape {shapes}")
+            wanted, got = list(self.partners.shape[1:]), list(x.shape[1:])
+            raise ValueError(f"inputs must have the shape {wanted} of the pool, got {got}")
         logits = self.module(x)
         predicted = logits.argmax(1)
-        if self.mode == "pl":
-            return self._mixed(x, self.same[predicted])
         if self.mode == "ol":
             return self._mixed(x, self.other[predicted])
         mixed = self._mixed(x, self.same[predicted])
+        if self.mode == "pl":
+            return mixed
         fall = logits.softmax(1).amax(1) - mixed.amax(1).exp()
         flagged = (fall >= FLAGGED).nonzero()[:, 0]
         if not len(flagged):
@@ -138,7 +138,7 @@ def with_mixup_inference(
         clf: the bare classifier; not changed.
         pool_x: *training* examples within the bounds, before normalisation, `[candidate, *input]`.
         pool_y: their true classes, int64 `[candidate]`.
-        mode: `"pl"`, `"ol"` or `"both"`, as in `MixupInference`.
+        mode: this and the following as in `MixupInference`.
         lam: weight λ of the input, in (0, 1].
         samples: number of partners; by default the paper's.
         seed: seed of the partners.

@@ -27,11 +27,7 @@ def certified_accuracy(
             on, by the weights of the models.
         ax: axes to draw on; by default those of a new pyplot figure.
 
-    Returns:
-        The axes.
-
     Raises:
-        TypeError: if an argument has the wrong type.
         ValueError: if there are no results, or the number of names is not that of the results.
     """
     several = [radii] if isinstance(radii, CertifiedRadii) else list(radii)

@@ -18,13 +18,7 @@ MARKERS = "osD^vP*X"
 
 @dataclass(frozen=True)
 class Look:
-    """Look of one curve.
-
-    Attributes:
-        color: colour, RGB.
-        style: line style.
-        marker: marker, for curves with few points.
-    """
+    """Colour (RGB) and line style of one curve, and the marker if it has few points."""
 
     color: tuple[float, float, float]
     style: Any
@@ -32,19 +26,7 @@ class Look:
 
 
 def model_names(results: Sequence[Result], names: Sequence[str] | None) -> list[str]:
-    """Name of each result's model: the given names, or "model 1" and so on by the hash of the weights.
-
-    Args:
-        results: the results to draw.
-        names: one name per result, or None.
-
-    Returns:
-        The names.
-
-    Raises:
-        TypeError: if `names` is a single string.
-        ValueError: if the numbers of names and results differ.
-    """
+    """Name of each result's model: the given names, or "model 1" and so on by the hash of the weights."""
     if isinstance(names, str):
         raise TypeError(f"names must be a sequence of names, got {names!r}")
     if names is not None:
@@ -56,17 +38,7 @@ def model_names(results: Sequence[Result], names: Sequence[str] | None) -> list[
 
 
 def check_results(results: Sequence[Any], kind: type[Result], name: str) -> None:
-    """Check a list of results of one type.
-
-    Args:
-        results: the argument.
-        kind: required type.
-        name: the argument's name in the message.
-
-    Raises:
-        TypeError: if a result has another type.
-        ValueError: if there are none.
-    """
+    """Check that an argument holds one result or more, all of one type."""
     if not results:
         raise ValueError(f"{name} must have at least one entry, got none")
     for result in results:
@@ -75,69 +47,40 @@ def check_results(results: Sequence[Any], kind: type[Result], name: str) -> None
 
 
 def looks(models: Sequence[str], kinds: Sequence[str]) -> list[Look]:
-    """Look of each curve: the colour shows the model, the line style the kind.
-
-    With a single model, colours also distinguish the kinds.
-
-    Args:
-        models: name of the model of each curve.
-        kinds: kind of each curve, e.g. the attack.
-
-    Returns:
-        One look per curve.
-    """
+    """Look of each curve: the colour shows the model (with a single one, the kind), the line style the kind."""
     colored = models if len(set(models)) > 1 else kinds
     with_color, with_style = _distinct(colored), _distinct(kinds)
     colors = shown_colors(range(len(with_color)), len(with_color)).tolist()
     chosen = []
     for what, kind in zip(colored, kinds, strict=True):
         number = with_color.index(what)
-        red, green, blue = colors[number]
         style = LINE_STYLES[with_style.index(kind) % len(LINE_STYLES)]
-        chosen.append(Look((red, green, blue), style, MARKERS[number % len(MARKERS)]))
+        chosen.append(Look(tuple(colors[number]), style, MARKERS[number % len(MARKERS)]))
     return chosen
 
 
 def key(models: Sequence[str], kinds: Sequence[str], *, markers: bool = False) -> list[Line2D]:
-    """Entries of the legend: a colour per model, then a line style per kind, if there are several.
-
-    Args:
-        models: name of the model of each curve.
-        kinds: kind of each curve.
-        markers: whether the curves have markers.
-
-    Returns:
-        Entries for a legend.
-    """
+    """Entries of the legend: a colour per model, then a line style per kind, if there are several."""
     several_models, several_kinds = len(set(models)) > 1, len(set(kinds)) > 1
     entries: dict[str, Line2D] = {}
-    if several_models:
-        for look, model in zip(looks(models, kinds), models, strict=True):
-            marker = look.marker if markers else ""
-            line = Line2D([], [], color=look.color, lw=1.8, marker=marker, ms=4, label=model)
-            entries.setdefault(f"model {model}", line)
-    if several_kinds or not several_models:
-        for look, kind in zip(looks(models, kinds), kinds, strict=True):
-            color = "0.25" if several_models else look.color
-            marker = look.marker if markers and not several_models else ""
-            line = Line2D([], [], color=color, ls=look.style, lw=1.8, marker=marker, ms=4, label=kind)
-            entries.setdefault(f"kind {kind}", line)
+
+    def enter(what: str, label: str, color: Any, style: Any, marker: str) -> None:
+        line = Line2D([], [], color=color, ls=style, lw=1.8, marker=marker if markers else "", ms=4, label=label)
+        entries.setdefault(f"{what} {label}", line)
+
+    for look, model in zip(looks(models, kinds), models, strict=True):
+        if several_models:
+            enter("model", model, look.color, "-", look.marker)
+    for look, kind in zip(looks(models, kinds), kinds, strict=True):
+        if several_models and several_kinds:
+            enter("kind", kind, "0.25", look.style, "")
+        elif not several_models:
+            enter("kind", kind, look.color, look.style, look.marker)
     return list(entries.values())
 
 
 def common_unit(results: Sequence[Any], name: str) -> str:
-    """The one unit of several results.
-
-    Args:
-        results: results with a `unit`.
-        name: the argument's name in the message.
-
-    Returns:
-        The unit.
-
-    Raises:
-        ValueError: if units differ.
-    """
+    """The one unit of several results."""
     units = _distinct([result.unit for result in results])
     if len(units) > 1:
         raise ValueError(f"{name} must have the same unit, got {units}")

@@ -13,13 +13,7 @@ def difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[
     """CIEDE2000 between colours: below 5 they look alike, above 10 they are clearly different.
 
     G. Sharma, W. Wu and E. N. Dalal, The CIEDE2000 color-difference formula, Color Research and Application 30 (2005).
-
-    Args:
-        one: sRGB in [0, 1], `[*colors, 3]`.
-        other: further colours, of a shape that broadcasts with `one`.
-
-    Returns:
-        The differences `[*colors]`.
+    Both are sRGB in [0, 1], `[*colors, 3]`, of shapes that broadcast; the differences are `[*colors]`.
     """
     (light1, a1, b1), (light2, a2, b2) = (np.moveaxis(_lab(colors), -1, 0) for colors in (one, other))
     stretch = 1.5 - 0.5 * _saturation((np.hypot(a1, b1) + np.hypot(a2, b2)) / 2)

@@ -8,13 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from boundarygeo.maps.maps import BoundaryMaps
-from boundarygeo.plots.cells import (
-    axes_lines,
-    draw_crosses,
-    marked_points,
-    outer_edges,
-    positions_of,
-)
+from boundarygeo.plots.cells import axes_lines, draw_crosses, marked_points, outer_edges, positions_of
 from boundarygeo.plots.maps import cell_images, class_legend, colors_of
 from boundarygeo.plots.outlines import check_cells, check_outlines, draw_outlines, model_handles, outline_names
 from boundarygeo.plots.style import NotebookFigure, class_labels, shortened, styled

@@ -38,11 +38,7 @@ def overlap(
         pairs: names or numbers of the two models of each row, from the top; by default all pairs.
         ax: axes to draw on; by default those of a new pyplot figure.
 
-    Returns:
-        The axes.
-
     Raises:
-        TypeError: if an argument has the wrong type.
         ValueError: if there is no such pair, or none to draw.
     """
     check_results([result], SubspaceOverlap, "result")
@@ -79,9 +75,8 @@ def overlap(
             drawn += [energy, intersection]
             reach = max(reach, *(np.nanmax([each.value, each.high]) for each in (energy, intersection)))
             by_chance = float(result.random_intersection[pair].double().mean())
-            axes.plot(
-                by_chance, below, marker="D", ms=10, mfc="none", mec="0.35", ls="none", zorder=2
-            )  # round the other
+            # Round the other.
+            axes.plot(by_chance, below, marker="D", ms=10, mfc="none", mec="0.35", ls="none", zorder=2)
         axes.set_yticks(range(len(numbers)), labels, parse_math=False)
         axes.set(
             xlim=(-0.04 * reach, 1.08 * reach or 1.0),
@@ -119,11 +114,7 @@ def principal_angles(
         pairs: names or numbers of the two models of each curve; by default all pairs.
         ax: axes to draw on; by default those of a new pyplot figure.
 
-    Returns:
-        The axes.
-
     Raises:
-        TypeError: if an argument has the wrong type.
         ValueError: if there is no such pair, or none that has subspaces.
     """
     check_results([result], SubspaceOverlap, "result")

@@ -26,11 +26,7 @@ def shared_dimension(result: SharedDimension, *, ax: Axes | None = None) -> Axes
         result: result of `boundarygeo.shared_dimension`.
         ax: axes to draw on; by default those of a new pyplot figure.
 
-    Returns:
-        The axes.
-
     Raises:
-        TypeError: if an argument has the wrong type.
         ValueError: if no example is classified correctly by all models.
     """
     check_results([result], SharedDimension, "result")
@@ -54,12 +50,8 @@ def shared_dimension(result: SharedDimension, *, ax: Axes | None = None) -> Axes
             entries.append(Line2D([], [], color=color, ls=style, lw=1.8, label=label))
         at_least_axes(axes, reach, COUNT)
         axes.set_ylabel(f"examples with at least k directions\nthat fool all {len(result.names)} models")
-        words = [
-            f"ε = {result.eps:.4g} (L2, input units)",
-            METHOD_NAMES[result.method],
-            RULE_NAMES[result.rule],
-            BOX_NAMES[result.box],
-        ]
+        named = METHOD_NAMES[result.method], RULE_NAMES[result.rule], BOX_NAMES[result.box]
+        words = [f"ε = {result.eps:.4g} (L2, input units)", *named]
         notes = [f"n = {int(result.correct.sum()):,} examples", "bands: 95 % (Wilson)"]
         if bool((result.claimed >= result.max_dimension)[result.correct].any()):
             notes.append(f"▶ limited by the cap of {result.max_dimension}")

@@ -40,7 +40,6 @@ def spectrum(
         The figure, not registered with pyplot.
 
     Raises:
-        TypeError: if an argument has the wrong type.
         ValueError: if there are no results, their layers differ, `ranks` is below 2, or the number of names is not that
             of the results.
     """
@@ -70,17 +69,11 @@ def spectrum(
             axes.set_title(f"layer {layer!r}, {int(several[0].features[number]):,} features", fontsize="medium")
             axes.grid(color="0.9", lw=0.8)
             axes.set_axisbelow(True)
-            title = "sum of all but the largest, not centred"
             axes.yaxis.set_major_formatter(LogFormatter())  # without TeX
             axes.yaxis.set_minor_formatter(LogFormatter())
-            axes.legend(
-                handles=axes.get_lines(),  # even if their names start with an underscore
-                title=title,
-                loc="upper right",
-                fontsize="small",
-                title_fontsize="small",
-                frameon=False,
-            )
+            lines = axes.get_lines()  # even if their names start with an underscore
+            legend = axes.legend(handles=lines, loc="upper right", fontsize="small", frameon=False)
+            legend.set_title("sum of all but the largest, not centred", prop={"size": "small"})
         panels[0].set_ylabel(f"singular value / √n, {kind}")
         counts = count_text([int(count) for result in several for count in result.n])
         figure.suptitle(f"lines: mean of the classes; bands: their range; n = {counts} examples a class", fontsize=9)

@@ -15,9 +15,9 @@ from boundarygeo.plots.comparison import check_results, count_text, level_text
 from boundarygeo.plots.style import CLASS_COLORS, styled
 from boundarygeo.results.statistics import mean
 from boundarygeo.transfer.boundaries import InterBoundaryDistance
+from boundarygeo.transfer.classifiers import position
 from boundarygeo.transfer.matrix import TransferMatrix
 from boundarygeo.transfer.mistakes import TransferMistakes
-from boundarygeo.transfer.problem import position
 from boundarygeo.transfer.reproducibility import Reproducibility
 
 OVER_NAMES = {
@@ -52,11 +52,7 @@ def transfer_matrix(matrix: TransferMatrix, *, over: str = "shared", ax: Axes | 
         over: examples over which success is counted, see `TransferMatrix.counted`.
         ax: axes to draw on; by default those of a new pyplot figure.
 
-    Returns:
-        The axes.
-
     Raises:
-        TypeError: if an argument has the wrong type.
         ValueError: if `over` is unknown, or needs an example that all models classify correctly and there is none.
     """
     check_results([matrix], TransferMatrix, "matrix")
@@ -80,12 +76,6 @@ def reproducibility(result: Reproducibility, *, ax: Axes | None = None) -> Axes:
     Args:
         result: result of `boundarygeo.reproducibility`.
         ax: axes to draw on; by default those of a new pyplot figure.
-
-    Returns:
-        The axes.
-
-    Raises:
-        TypeError: if an argument has the wrong type.
     """
     check_results([result], Reproducibility, "result")
     equal = np.eye(len(result.names))
@@ -112,11 +102,7 @@ def mistakes(
         pairs: names of source and target of each bar, from the top; by default all pairs of different models.
         ax: axes to draw on; by default those of a new pyplot figure.
 
-    Returns:
-        The axes.
-
     Raises:
-        TypeError: if an argument has the wrong type.
         ValueError: if there is no such model, or no pair to draw.
     """
     check_results([result], TransferMistakes, "result")
@@ -171,11 +157,7 @@ def boundary_distances(
         targets: names or numbers of the other models; by default all others.
         ax: axes to draw on; by default those of a new pyplot figure.
 
-    Returns:
-        The axes.
-
     Raises:
-        TypeError: if an argument has the wrong type.
         ValueError: if there is no such model, no target, or no example that all models classify correctly.
     """
     check_results([result], InterBoundaryDistance, "result")

@@ -54,6 +54,8 @@ class Result:
     registry: ClassVar[dict[str, type["Result"]]] = {}
     pooled: ClassVar[tuple[str, ...]] = ()
     """Fields computed over all examples together: those of a part do not apply to the whole."""
+    joint: ClassVar[str] = ""
+    """Why results of parts of the examples cannot be joined; empty where they can."""
 
     provenance: Provenance
 
@@ -145,6 +147,8 @@ class Result:
         """
         if not parts or any(type(part) is not cls for part in parts):
             raise ValueError(f"parts must be one {cls.__name__} or more, got {[type(part).__name__ for part in parts]}")
+        if cls.joint:
+            raise ValueError(f"parts of a {cls.__name__} cannot be joined: {cls.joint}")
         values: dict[str, Any] = {}
         lists = list_dimension(cls)
         for field in dataclasses.fields(cls):

@@ -12,12 +12,13 @@ RENAMED = {
     "CertifiedRadii": {"label": "predicted", "votes": "hits"},
     "LogitLines": {"eps": "t"},
     "SegmentCurves": {"labels": "predicted"},
-    "SequentialDirections": {"met": "adversarial_label", "found": "count"},
+    "SequentialDirections": {"met": "adversarial_label", "found": "count", "max_norm": "eps"},
     "SharedDimension": {"labels": "true_labels"},
     "SmoothedPredictions": {"label": "predicted"},
     "TransferMatrix": {"labels": "predicted"},
+    "TransferPredictors": {"radius": "eps"},
 }
-"""New names of renamed variables since format 1 (version 0.1)."""
+"""New names of renamed fields since format 1 (version 0.1)."""
 
 
 def upgraded(dataset: xr.Dataset) -> xr.Dataset:
@@ -39,10 +40,9 @@ def upgraded(dataset: xr.Dataset) -> xr.Dataset:
         return dataset
     if json.loads(dataset.attrs.get("targeted", "false")):
         raise ValueError("targeted results of version 0.1 lack the true classes: compute them again")
-    names = {old: new for old, new in RENAMED.get(kind, {}).items() if old in dataset}  # some may be None
-    dataset = dataset.rename(names)
+    renamed = RENAMED.get(kind, {})
+    dataset = dataset.rename({old: new for old, new in renamed.items() if old in dataset})  # some may be None
+    dataset.attrs |= {new: dataset.attrs[old] for old, new in renamed.items() if old in dataset.attrs}
     if kind in ("LinearPieces", "GradientCosines"):
         dataset = dataset.assign_coords(index=("example", np.arange(dataset.sizes["example"])))
-    if kind == "SequentialDirections":
-        dataset.attrs["eps"] = dataset.attrs["max_norm"]
     return dataset

@@ -170,9 +170,13 @@ def is_run(path: str | os.PathLike[str]) -> bool:
 
 def _check(job: Job) -> None:
     """Check a job before any work."""
-    if "index" not in inspect.signature(job.analysis).parameters:
+    signature = inspect.signature(job.analysis)
+    reason = getattr(signature.return_annotation, "joint", "")
+    if not reason and "index" not in signature.parameters:
+        reason = "it has no argument index=, the numbers of its examples"
+    if reason:
         name = getattr(job.analysis, "__qualname__", repr(job.analysis))
-        raise TypeError(f"{name} cannot be run in parts: it has no argument index=, the numbers of its examples")
+        raise TypeError(f"{name} cannot be run in parts: {reason}")
     clf = next(classifiers_in(job.classifiers), None)
     if clf is None:
         raise TypeError(f"clf must be a Classifier, or several, got {type(job.classifiers).__name__}")

@@ -1,7 +1,7 @@
 """Bases of adversarial subspaces, computed from many perturbations instead of one gradient."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,22 +66,13 @@ def sequential_bases(found: SequentialDirections, *, dimension: int) -> Subspace
         ValueError: if `dimension` is not a number from 1 to the size of an input.
     """
     flat = found.perturbations.double().flatten(1)
-    check_dimension(dimension, flat.shape[1])
+    _check_dimension(dimension, flat.shape[1])
     taken = found.rank < dimension
     rows = torch.zeros(len(found.index), dimension, flat.shape[1], dtype=torch.float64)
     rows[found.owner[taken], found.rank[taken]] = scaled_to(flat, torch.ones(len(flat)))[taken]
-    return _bases(
-        rows,
-        dimension,
-        index=found.index,
-        kind="sequential",
-        provenance=Provenance(
-            command=current_call().command(),
-            seed=found.provenance.seed,
-            model=found.provenance.model,
-            device=found.provenance.device,
-        ),
-    )
+    made = found.provenance
+    provenance = Provenance(current_call().command(), seed=made.seed, model=made.model, device=made.device)
+    return _bases(rows, dimension, found.index, "sequential", provenance)
 
 
 @analysis
@@ -130,38 +121,25 @@ def perturbation_bases(
     """
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
-    check_dimension(dimension, x[0].numel())
+    _check_dimension(dimension, x[0].numel())
     check_count(restarts, "restarts", least=dimension)
     if restarts > _MOST_RESTARTS:
         raise ValueError(f"restarts must be at most {_MOST_RESTARTS}, got {restarts}")
     stride = check_eps(eps) / _STEPS_PER_RADIUS if step_size is None else step_size
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
+    search = {"eps": eps, "norm": "l2", "steps": steps, "step_size": stride, "early_stop": False, "seed": seed}
     parts = []
     for some in torch.arange(len(x)).split(max(1, _VALUES_AT_ONCE // (restarts * x[0].numel()))):
         # Each start has its own number, independent of the number of restarts and of the other examples.
         starts = (numbers[some, None] * _MOST_RESTARTS + torch.arange(restarts)).flatten()
         repeated = x[some].detach().cpu().repeat_interleave(restarts, 0)
-        attacked = pgd(
-            clf,
-            repeated,
-            y[some].cpu().repeat_interleave(restarts),
-            eps=eps,
-            norm="l2",
-            steps=steps,
-            step_size=stride,
-            early_stop=False,
-            seed=seed,
-            index=starts,
-            progress=progress,
-        )
+        classes = y[some].cpu().repeat_interleave(restarts)
+        attacked = pgd(clf, repeated, classes, index=starts, progress=progress, **search)
         used = (attacked.found & (attacked.distance > 0)).double()
         delta = scaled_to(attacked.x_adv.double() - repeated.double().clamp(*clf.bounds), used).flatten(1)
         parts.append(_bases(delta.view(len(some), restarts, -1), dimension, numbers[some], "perturbations"))
-    return _joined(
-        parts,
-        provenance(seed=seed, step_size=stride),
-    )
+    return replace(SubspaceBases.concatenate(parts), provenance=provenance(seed=seed, step_size=stride))
 
 
 @analysis
@@ -188,40 +166,31 @@ def set_basis(perturbations: Tensor, *, dimension: int, seed: int = 0) -> Subspa
     if perturbations.ndim < 2 or not perturbations.numel():
         raise ValueError(f"perturbations must have shape [n, *input], got {list(perturbations.shape)}")
     count, size = len(perturbations), perturbations[0].numel()
-    check_dimension(dimension, min(count, size), "perturbations and coordinates")
+    _check_dimension(dimension, min(count, size), "perturbations and coordinates")
     lengths = norms(perturbations)
     if not bool((lengths.isfinite() & (lengths > 0)).all()):
         raise ValueError("perturbations must be finite and not zero: leave out those that failed")
+    provenance, index = Provenance(command=current_call().command(), seed=seed), torch.zeros(1, dtype=torch.int64)
     if float(count) * size * min(count, size) <= _EXACT_COST:
         rows = scaled_to(perturbations, torch.ones(count)).flatten(1)
-        return _bases(rows[None].cpu(), dimension, torch.zeros(1, dtype=torch.int64), "set", _of_set(dimension, seed))
+        return _bases(rows[None].cpu(), dimension, index, "set", provenance)
     vectors, values = _subspace_iteration(perturbations.flatten(1), dimension, seed)
     rank = (values > max(count, size) * torch.finfo(perturbations.dtype).eps * values[0]).sum()
     kept = torch.arange(dimension) < rank
     return SubspaceBases(
-        provenance=_of_set(dimension, seed),
+        provenance=provenance,
         vectors=torch.where(kept[:, None], vectors, 0.0)[None],
         singular_values=torch.where(kept, values, 0.0)[None],
         energy=((values * kept).square().sum() / count)[None],
         rank=rank[None],
         samples=torch.tensor([count]),
         valid=(rank == dimension)[None],
-        index=torch.zeros(1, dtype=torch.int64),
+        index=index,
         kind="set",
     )
 
 
-def check_dimension(dimension: int, most: int, what: str = "coordinates") -> None:
-    """Check the dimension of a subspace.
-
-    Args:
-        dimension: dimension of the subspace.
-        most: largest possible dimension.
-        what: what `most` counts, for the message.
-
-    Raises:
-        ValueError: if it is not a whole number from 1 to `most`.
-    """
+def _check_dimension(dimension: int, most: int, what: str = "coordinates") -> None:
     check_count(dimension, "dimension")
     if dimension > most:
         raise ValueError(f"dimension must be at most {most}, the number of {what}, got {dimension}")
@@ -251,19 +220,6 @@ def _bases(
         index=index,
         kind=kind,
     )
-
-
-def _joined(parts: list[SubspaceBases], provenance: Provenance) -> SubspaceBases:
-    names = ("vectors", "singular_values", "energy", "rank", "samples", "valid", "index")
-    return SubspaceBases(
-        **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
-        kind=parts[0].kind,
-        provenance=provenance,
-    )
-
-
-def _of_set(dimension: int, seed: int) -> Provenance:
-    return Provenance(command=f"set_basis(dimension={dimension})", seed=seed)
 
 
 def _subspace_iteration(rows: Tensor, dimension: int, seed: int) -> tuple[Tensor, Tensor]:

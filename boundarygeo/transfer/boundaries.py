@@ -22,10 +22,11 @@ from boundarygeo.linalg import scaled_to
 from boundarygeo.lines.distances import boundary_distance, check_reach
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, mean, share
-from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers, position
+from boundarygeo.transfer.classifiers import Classifiers, MatchedClassifiers, check_classifiers, position
 
 DIRECTIONS = ("legitimate", "adversarial", "random")
 ADVERSARIAL = ("gradient", "fgsm")
+Pool = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -117,18 +118,9 @@ class InterBoundaryDistance(Result):
         return self.distance.isinf().sum(3).double() / self.valid.sum(2)[:, :, None].double()
 
     def model_distance(self, direction: str, source: str | int, model: str | int) -> Tensor:
-        """Distance MD_d(f, x) to one model's boundary, along a source's directions.
+        """Distance MD_d(f, x) to one model's boundary along a source's directions (models by name or number).
 
-        Args:
-            direction: one of `directions`.
-            source: name or number of the model whose directions are used.
-            model: name or number of the model whose boundary is measured.
-
-        Returns:
-            Distances in L2 input units, float64 `[example]`, inf where censored, NaN where not valid.
-
-        Raises:
-            ValueError: if there is no such direction or model.
+        In L2 input units, float64 `[example]`; inf where censored, NaN where not valid.
         """
         if direction not in self.directions:
             raise ValueError(f"direction must be one of {list(self.directions)}, got {direction!r}")
@@ -138,40 +130,18 @@ class InterBoundaryDistance(Result):
     def inter_distance(self, direction: str, source: str | int, target: str | int) -> Tensor:
         """ID_d(source, target, x) = |MD_d(source, x) - MD_d(target, x)| along the source's directions.
 
-        Args:
-            direction: one of `directions`.
-            source: name or number of the model whose directions are used.
-            target: name or number of the other model.
-
-        Returns:
-            Distances in L2 input units, float64 `[example]`; NaN where one of the two is censored.
-
-        Raises:
-            ValueError: if there is no such direction or model.
+        In L2 input units, float64 `[example]`; NaN where one of the two is censored.
         """
         first, second = (self.model_distance(direction, source, model) for model in (source, target))
         gap = (first - second).abs()
         return torch.where(gap.isfinite(), gap, torch.nan)
 
     def compare(self, direction: str, source: str | int, target: str | int) -> BoundaryComparison:
-        """Compare ID with MD, example by example: is ID_d(source, target, x) < MD_d(source, x)?
-
-        Args:
-            direction: one of `directions`.
-            source: name or number of the model whose directions are used.
-            target: name or number of the other model.
-
-        Returns:
-            The comparison.
-
-        Raises:
-            ValueError: if there is no such direction or model.
-        """
+        """Compare ID with MD, example by example: is ID_d(source, target, x) < MD_d(source, x)?"""
         first, second = (self.model_distance(direction, source, model) for model in (source, target))
-        valid = ~first.isnan()
         known = (first.isfinite() & second.isfinite()).numpy()
         distance, inter = first.numpy()[known], (first - second).abs().numpy()[known]
-        nearer, n = int((inter < distance).sum()), int(valid.sum())
+        nearer, n = int((inter < distance).sum()), int((~first.isnan()).sum())
         return BoundaryComparison(
             n=n,
             source_censored=int((first.isinf() & second.isfinite()).sum()),
@@ -194,7 +164,7 @@ def inter_boundary_distance(
     directions: Sequence[str] = DIRECTIONS,
     max_distance: float,
     adversarial: str = "gradient",
-    pool: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | None = None,
+    pool: Pool | None = None,
     scan: int = 64,
     tolerance: float | None = None,
     clip: bool = True,
@@ -236,16 +206,16 @@ def inter_boundary_distance(
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is out of its range, the pool has no point of another class (or label) for some
-            example, or the classifiers cannot be compared, see `boundarygeo.transfer.problem.check_classifiers`.
+            example, or the classifiers cannot be compared.
     """
     kinds = _check(directions, adversarial)
     tolerance = check_reach(max_distance, scan, tolerance)
-    problem = check_classifiers(classifiers, x, y)
+    models = check_classifiers(classifiers, x, y)
     numbers = numbers_of(index, len(x))
-    candidates, classes, labels = _pool(problem, pool)
-    keep = problem.shared
-    here, truth, drawn = problem.x[keep], problem.y[keep], numbers[keep]
-    count = len(problem.names)
+    candidates, classes, predicted = _pool(models, pool)
+    keep = models.shared
+    here, truth, drawn = models.x[keep], models.y[keep], numbers[keep]
+    count = len(models.names)
     distance = torch.full((len(kinds), count, count, len(x)), torch.nan, dtype=torch.float64)
     settings = {"max_distance": max_distance, "scan": scan, "tolerance": tolerance, "clip": clip}
 
@@ -257,25 +227,25 @@ def inter_boundary_distance(
             way = towards(here, nearest_of_other_class(here, truth, candidates, classes), name=kind)
             ways: Iterator[Directions] = iter([way])
         elif kind == "adversarial":
-            ways = (_adversarial(clf, here, truth, adversarial) for clf in problem.classifiers)
+            ways = (_adversarial(clf, here, truth, adversarial) for clf in models.classifiers)
         else:
             ways = (
                 towards(here, random_of_other_label(truth, candidates, seen, seed=seed, index=drawn), name=kind)
-                for seen in labels  # on the examples themselves, all models predict the true class
+                for seen in predicted  # on the examples themselves, all models predict the true class
             )
         for source, way in enumerate(ways):
-            distance[number, source][:, keep] = torch.stack([along(clf, way) for clf in problem.classifiers])
+            distance[number, source][:, keep] = torch.stack([along(clf, way) for clf in models.classifiers])
         if kind == "legitimate":
             distance[number] = distance[number, :1].clone()
     return InterBoundaryDistance(
-        provenance=problem.provenance(
+        provenance=models.provenance(
             seed=seed, directions=kinds, pool="given" if pool else "examples", tolerance=tolerance
         ),
         distance=distance,
-        correct=problem.labels == problem.y,
-        true_labels=problem.y,
+        correct=models.correct,
+        true_labels=models.y,
         index=numbers,
-        names=problem.names,
+        names=models.names,
         directions=kinds,
         adversarial=adversarial,
         max_distance=float(max_distance),
@@ -294,52 +264,41 @@ def _check(directions: Sequence[str], adversarial: str) -> tuple[str, ...]:
 
 
 def labelled_pool(classifiers: Classifiers, points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A pool with every model's labels, so that repeated calls need not compute them again.
-
-    Args:
-        classifiers: in a list or by name.
-        points: points `[candidate, *input]` within the bounds.
-        classes: their true classes, int64 `[candidate]`.
-
-    Returns:
-        Points, classes and labels, int64 `[classifier, candidate]`.
-
-    Raises:
-        TypeError: as `check_classifiers`.
-        ValueError: as `check_classifiers`.
-    """
-    return points, classes, check_classifiers(classifiers, points, classes).labels
+    """A pool with every model's labels, int64 `[classifier, candidate]`, so that repeated calls do not compute them."""
+    return points, classes, check_classifiers(classifiers, points, classes).predicted
 
 
-def _pool(
-    problem: Problem, pool: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _pool(models: MatchedClassifiers, pool: Pool | None) -> tuple[Tensor, Tensor, Tensor]:
     """Points, their true classes, and each model's labels."""
     if pool is None:
-        return problem.x, problem.y, problem.labels
+        return models.x, models.y, models.predicted
     points, classes, *known = pool
-    first = problem.classifiers[0]
+    first = models.classifiers[0]
     first.check_inputs(points, "pool")
     first.check_labels(classes, len(points), "classes of the pool")
-    if points.shape[1:] != problem.x.shape[1:]:
-        expected, got = list(problem.x.shape[1:]), list(points.shape[1:])
+    if points.shape[1:] != models.x.shape[1:]:
+        expected, got = list(models.x.shape[1:]), list(points.shape[1:])
         raise ValueError(f"pool must have inputs of the shape {expected} of x, got {got}")
     points = points.detach().float().cpu().clamp(*first.bounds)
     if known:
-        (labels,) = known
-        expected = [len(problem.classifiers), len(points)]
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"labels of the pool must be a tensor of shape {expected}, got {type(labels).__name__}")
-        if list(labels.shape) != expected or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels of the pool must be int64 of shape {expected}, got {labels.dtype} of {list(labels.shape)}"
-            )
-        for clf, row in zip(problem.classifiers, labels, strict=True):
-            clf.check_labels(row, len(points), "labels of the pool")
-        labels = labels.cpu()
+        labels = _known_labels(models, known[0], len(points))
     else:
-        labels = torch.stack([clf.predict(points) for clf in problem.classifiers])
+        labels = torch.stack([clf.predict(points) for clf in models.classifiers])
     return points, classes.detach().cpu().long(), labels
+
+
+def _known_labels(models: MatchedClassifiers, labels: Tensor, count: int) -> Tensor:
+    """Given labels of the pool, checked, on the CPU."""
+    expected = [len(models.classifiers), count]
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels of the pool must be a tensor of shape {expected}, got {type(labels).__name__}")
+    if list(labels.shape) != expected or labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels of the pool must be int64 of shape {expected}, got {labels.dtype} of {list(labels.shape)}"
+        )
+    for clf, row in zip(models.classifiers, labels, strict=True):
+        clf.check_labels(row, count, "labels of the pool")
+    return labels.cpu()
 
 
 def _adversarial(clf: Classifier, x: Tensor, y: Tensor, kind: str) -> Directions:

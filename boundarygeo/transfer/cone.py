@@ -27,9 +27,6 @@ def common_ascent(slopes: Tensor) -> tuple[Tensor, Tensor]:
         Directions h, float64 `[example, dimension]`, zero where no direction increases all; and the smallest inner
         product, float64 `[example]`.
 
-    Raises:
-        ValueError: if there are too many models.
-
     Examples:
         >>> h, slope = common_ascent(torch.eye(2)[None])
         >>> h, slope

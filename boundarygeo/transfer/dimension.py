@@ -122,23 +122,7 @@ def dimension_and_transfer(
     progress: bool = True,
     **settings: Any,
 ) -> tuple[Result, ...]:
-    """A source's adversarial dimension, and how many of the directions fool each target; directions are not returned.
-
-    Args:
-        classifiers: the source, then the targets.
-        x: examples `[example, *input]` within the bounds.
-        y: true classes, int64 `[example]`.
-        index: number of each example; by default 0, 1, 2, ….
-        progress: whether to show progress bars after two seconds.
-        **settings: settings of `adversarial_dimension`.
-
-    Returns:
-        The source's `AdversarialDimension`, and the `TransferredDimension` of each target.
-
-    Raises:
-        TypeError: as `adversarial_dimension`.
-        ValueError: as `adversarial_dimension`.
-    """
+    """The first classifier's adversarial dimension, without directions, and how many of these fool each other one."""
     source, *targets = classifiers
     own = adversarial_dimension(source, x, y, keep_directions=True, index=index, progress=progress, **settings)
     sent = [transferred_dimension(target, x, own, progress=progress) for target in targets]

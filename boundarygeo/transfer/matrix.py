@@ -17,7 +17,7 @@ from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, share
-from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
+from boundarygeo.transfer.classifiers import Classifiers, check_classifiers, position
 
 OVER = ("shared", "fooled", "all")
 """Sets of examples over which success is counted, see `TransferMatrix.counted`."""
@@ -41,7 +41,7 @@ class TransferMatrix(Result):
         clean: class that each model predicts on the unperturbed examples, int64 `[classifier, example]`.
         true_labels: int64 `[example]`.
         targets: target class of each example, int64 `[example]`, or None for any wrong class.
-        distance: norm of the perturbationas evaluated, float64 `[source, example]`.
+        distance: norm of the perturbation as evaluated, float64 `[source, example]`.
         index: number of each example, int64 `[example]`; determines its random starts.
         names: name of each model, the same for sources and targets.
         attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
@@ -86,7 +86,7 @@ class TransferMatrix(Result):
         return self.success.diagonal(dim1=0, dim2=1).T & self.shared
 
     def counted(self, over: str = "shared") -> Tensor:
-        """The examples over which success is counted.
+        """The examples over which success is counted, bool `[source, example]`.
 
         Args:
             over: `"shared"`: examples that all models classify correctly without an attack, the same for all pairs, so
@@ -94,12 +94,6 @@ class TransferMatrix(Result):
                 the share of its adversarial examples that transfer; `"all"`: all examples, for one minus the accuracy
                 under transfer. Examples that the source misclassifies are not perturbed, so `"all"` counts the target's
                 own errors there.
-
-        Returns:
-            Bool `[source, example]`.
-
-        Raises:
-            ValueError: if `over` is none of these.
         """
         check_choice(over, "over", OVER)
         if over == "fooled":
@@ -108,56 +102,26 @@ class TransferMatrix(Result):
         return rows.expand(len(self.names), -1)
 
     def counts(self, over: str = "shared") -> tuple[Tensor, Tensor]:
-        """Numbers of successes and of examples.
-
-        Args:
-            over: as in `counted`.
-
-        Returns:
-            Successes, int64 `[source, target]`, and examples, int64 `[source]`.
-        """
+        """Numbers of successes, int64 `[source, target]`, and of examples, int64 `[source]`; `over` as in `counted`."""
         counted = self.counted(over)
         return (self.success & counted[:, None]).sum(2), counted.sum(1)
 
     def rate(self, over: str = "shared") -> Tensor:
-        """Share of successes.
-
-        Args:
-            over: as in `counted`.
-
-        Returns:
-            Shares, float64 `[source, target]`; NaN without examples.
-        """
+        """Share of successes, float64 `[source, target]`; NaN without examples; `over` as in `counted`."""
         hits, n = self.counts(over)
         return hits.double() / n[:, None].double()
 
     def estimate(self, source: str | int, target: str | int, over: str = "shared") -> Estimate:
         """Share of successes of one pair with its 95 % Wilson interval, over the draw of the examples.
 
-        Args:
-            source: name or number of the model for which the examples were made.
-            target: name or number of the model that is attacked.
-            over: as in `counted`.
-
-        Returns:
-            The estimate.
-
-        Raises:
-            ValueError: if there is no such model.
+        Models by name or number; `over` as in `counted`; a `ValueError` if there is no such model.
         """
         i, j = position(self.names, source, "source"), position(self.names, target, "target")
         hits, n = self.counts(over)
         return share(int(hits[i, j]), int(n[i]))
 
     def intervals(self, over: str = "shared") -> Tensor:
-        """Ends of the 95 % Wilson intervals of all pairs.
-
-        Args:
-            over: as in `counted`.
-
-        Returns:
-            Low and high ends, float64 `[source, target, 2]`; NaN without examples.
-        """
+        """Low and high ends of the 95 % Wilson intervals, float64 `[source, target, 2]`; NaN without examples."""
         numbers = range(len(self.names))
         pairs = [[self.estimate(i, j, over) for j in numbers] for i in numbers]
         return torch.tensor([[[e.low, e.high] for e in row] for row in pairs], dtype=torch.float64)
@@ -187,8 +151,7 @@ def transfer_matrix(
 
     PGD takes all its steps here (`early_stop=False`, unlike `boundarygeo.pgd`): an example that stops at its first
     success lies just beyond its source's boundary and transfers worse. For the same reason, examples of
-    `"minimal_norm"` hardly
-    transfer: they measure how close boundaries are.
+    `"minimal_norm"` hardly transfer: they measure how close boundaries are.
 
     Args:
         classifiers: at least two with the same classes and bounds, in a list or by name.
@@ -212,46 +175,45 @@ def transfer_matrix(
 
     Raises:
         TypeError: if an argument has the wrong type, or a setting is unknown.
-        ValueError: if an argument is out of its range, or the classifiers cannot be compared, see
-            `boundarygeo.transfer.problem.check_classifiers`.
+        ValueError: if an argument is out of its range, or the classifiers cannot be compared.
     """
     _check(attack, eps, norm, targets, settings)
-    problem = check_classifiers(classifiers, x, y)
+    models = check_classifiers(classifiers, x, y)
     numbers = numbers_of(index, len(x))
     if targets is not None:
-        problem.classifiers[0].check_labels(targets, len(x), "targets")
+        models.classifiers[0].check_labels(targets, len(x), "targets")
         targets = targets.detach().cpu().long()
-        if bool((targets == problem.y).any()):
-            raise ValueError(f"targets must differ from y, got {int((targets == problem.y).sum())} equal ones")
+        if bool((targets == models.y).any()):
+            raise ValueError(f"targets must differ from y, got {int((targets == models.y).sum())} equal ones")
     shared: dict[str, Any] = {"norm": norm, "progress": progress, "index": numbers}
     if attack != "fgsm":
         shared["seed"] = seed
     if attack == "pgd":
         shared |= {"early_stop": False, "draw": DrawnOnce()}
     shared |= settings
-    count = len(problem.names)
-    labels = torch.empty(count, count, len(x), dtype=torch.int64)
+    count = len(models.names)
+    predicted = torch.empty(count, count, len(x), dtype=torch.int64)
     distance = torch.empty(count, len(x), dtype=torch.float64)
-    for i, source in enumerate(problem.classifiers):
-        found = _attack(source, problem.x, problem.y, attack, eps, targets, shared)
+    for i, source in enumerate(models.classifiers):
+        found = _attack(attack, source, models.x, models.y, eps=eps, targets=targets, **shared)
         points = _rounded(found.x_adv, source.bounds) if eight_bit else found.x_adv
-        distance[i] = length(points.double() - problem.x.double(), norm)
-        for j, target in enumerate(problem.classifiers):
+        distance[i] = length(points.double() - models.x.double(), norm)
+        for j, target in enumerate(models.classifiers):
             known = i == j and not eight_bit
-            labels[i, j] = found.predicted if known else target.logits(points, progress=progress).argmax(1)
+            predicted[i, j] = found.predicted if known else target.logits(points, progress=progress).argmax(1)
     return TransferMatrix(
-        provenance=problem.provenance(
+        provenance=models.provenance(
             seed=None if attack == "fgsm" else seed,
             targeted=targets is not None,
             **{name: value for name, value in shared.items() if name in SETTINGS[attack]},
         ),
-        predicted=labels,
-        clean=problem.labels,
-        true_labels=problem.y,
+        predicted=predicted,
+        clean=models.predicted,
+        true_labels=models.y,
         targets=targets,
         distance=distance,
         index=numbers,
-        names=problem.names,
+        names=models.names,
         attack=attack,
         norm=norm,
         eps=None if eps is None else float(eps),
@@ -281,13 +243,14 @@ def _check(
 
 
 def _attack(
+    attack: TransferAttack,
     clf: Classifier,
     x: Tensor,
     y: Tensor,
-    attack: TransferAttack,
+    *,
     eps: float | None,
     targets: Tensor | None,
-    settings: dict[str, Any],
+    **settings: Any,
 ) -> AdversarialExamples:
     if eps is None or attack == "minimal_norm":
         return minimal_norm(clf, x, y, eps=eps, **settings)

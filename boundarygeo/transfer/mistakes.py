@@ -9,8 +9,8 @@ from torch import Tensor
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, share
+from boundarygeo.transfer.classifiers import position
 from boundarygeo.transfer.matrix import TransferMatrix
-from boundarygeo.transfer.problem import position
 
 OUTCOMES = ("unfooled", "same", "different")
 
@@ -33,6 +33,8 @@ class TransferMistakes(Result):
         names: name of each model, the same for sources and targets.
     """
 
+    joint = "mistakes are counted over all examples of a transfer matrix"
+
     unfooled: Tensor = array("source", "target")
     same: Tensor = array("source", "target")
     different: Tensor = array("source", "target")
@@ -46,50 +48,23 @@ class TransferMistakes(Result):
         return (self.unfooled + self.same + self.different)[:, 0]
 
     def shares(self, source: str | int, target: str | int) -> dict[str, Estimate]:
-        """Shares of the three outcomes among the examples that fool the source, with 95 % Wilson intervals.
+        """Shares of the three outcomes, by their names, among the examples that fool the source.
 
-        Args:
-            source: name or number of the model for which the examples were made.
-            target: name or number of the model that is attacked.
-
-        Returns:
-            An estimate for each of `"unfooled"`, `"same"` and `"different"`.
-
-        Raises:
-            ValueError: if there is no such model.
+        With 95 % Wilson intervals; models by name or number; a `ValueError` if there is no such model.
         """
         i, j = self._pair(source, target)
         return {name: share(int(getattr(self, name)[i, j]), int(self.fooled[i])) for name in OUTCOMES}
 
     def same_share(self, source: str | int, target: str | int) -> Estimate:
-        """Share of same mistakes among the target's mistakes, with its 95 % Wilson interval.
-
-        Args:
-            source: name or number of the model for which the examples were made.
-            target: name or number of the model that is attacked.
-
-        Returns:
-            The estimate; n is the number of examples that fool both.
-
-        Raises:
-            ValueError: if there is no such model.
-        """
+        """Share of same mistakes among the target's mistakes, with its 95 % Wilson interval."""
         i, j = self._pair(source, target)
         return share(int(self.same[i, j]), int(self.same[i, j] + self.different[i, j]))
 
     def chance_share(self, source: str | int, target: str | int) -> Estimate:
-        """Share of same mistakes among the target's mistakes expected by chance.
+        """Share of same mistakes among the target's mistakes expected by chance: the exact expectation.
 
-        Args:
-            source: name or number of the model for which the examples were made.
-            target: name or number of the model that is attacked.
-
-        Returns:
-            The exact expectation; its interval is the range of 95 % of the shares under the null, in the normal
-            approximation (±1.96 of the exact standard deviation, cut at 0 and 1).
-
-        Raises:
-            ValueError: if there is no such model.
+        Its interval is the range of 95 % of the shares under the null, in the normal approximation (±1.96 of the exact
+        standard deviation, cut at 0 and 1).
         """
         i, j = self._pair(source, target)
         n = int(self.same[i, j] + self.different[i, j])
@@ -116,9 +91,8 @@ def transfer_mistakes(matrix: TransferMatrix) -> TransferMistakes:
     .. math:: \mathrm E[\text{same}] = \sum_y \sum_c a_{yc} b_{yc} / n_y
 
     with the variance of Hoeffding's permutation theorem (1951). A class with only one example that fools both carries
-    no
-    information: it enters the expectation as observed, without variance. In targeted attacks all examples of one class
-    and target have the same source label: the expectation is useful only if targets differ within a class.
+    no information: it enters the expectation as observed, without variance. In targeted attacks all examples of one
+    class and target have the same source label: the expectation is useful only if targets differ within a class.
 
     Args:
         matrix: result of `transfer_matrix`.

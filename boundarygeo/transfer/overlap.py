@@ -15,10 +15,9 @@ from boundarygeo.linalg import principal_angles
 from boundarygeo.results import Provenance, Result, array
 from boundarygeo.results.statistics import Estimate, mean
 from boundarygeo.transfer.bases import SubspaceBases, perturbation_bases
-from boundarygeo.transfer.problem import Classifiers, check_classifiers, check_shared, position
-
-_ROUNDING = 1e-9  # energies closer than this count as equal
-_VALUES_AT_ONCE = 1 << 24  # 128 MiB
+from boundarygeo.transfer.chance import mean_energies, p_values, random_overlap, random_subspace_angles
+from boundarygeo.transfer.classifiers import Classifiers, check_classifiers, check_shared, pair_number
+from boundarygeo.transfer.permuted import against_others, crossed_energies, permuted_means
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ class SubspaceOverlap(Result):
         kind: origin of the bases, e.g. `"perturbations"`.
     """
 
+    joint = "each example is compared with all others; basis_overlap takes bases that were computed in parts"
+
     angles: Tensor = array("pair", "example", "angle", unit="rad")
     random_energy: Tensor = array("pair", "draw")
     random_angles: Tensor = array("pair", "draw", "angle", unit="rad")
@@ -107,8 +108,7 @@ class SubspaceOverlap(Result):
     @property
     def energy(self) -> Tensor:
         """Sum of the squared cosines, float64 `[pair, example]`; NaN where not valid."""
-        squares = self.angles.cos().square().nansum(2)
-        return squares.masked_fill(~self.valid, torch.nan)
+        return self.angles.cos().square().nansum(2).masked_fill(~self.valid, torch.nan)
 
     @property
     def share(self) -> Tensor:
@@ -131,62 +131,34 @@ class SubspaceOverlap(Result):
     @property
     def expected(self) -> Tensor:
         """Mean energy of random subspaces by `random_overlap`: k1·k2/d, float64 `[pair]`."""
-        return self._moments(0)
+        return self._moments[:, 0]
 
     @property
     def expected_std(self) -> Tensor:
         """Standard deviation of the energy of one pair of random subspaces by `random_overlap`, float64 `[pair]`."""
-        return self._moments(1)
+        return self._moments[:, 1]
 
     def estimate(self, a: str | int, b: str | int) -> Estimate:
-        """Mean share over the valid examples of one pair, with its 95 % interval over the examples.
+        """Mean share over the valid examples of two models (name or number), with its 95 % interval over the examples.
 
-        Args:
-            a: name or number of one model.
-            b: name or number of the other.
-
-        Returns:
-            The estimate; NaN without valid examples.
-
-        Raises:
-            ValueError: if there is no such pair.
+        NaN without valid examples; a `ValueError` if there is no such pair.
         """
         pair = self.pair(a, b)
         return mean(self.share[pair][self.valid[pair]].numpy(), within=(0, 1))
 
     def excess(self, a: str | int, b: str | int) -> Estimate:
-        """Mean of the share minus the permuted null's, over the valid examples, with its 95 % interval.
+        """Mean over the valid examples of the share minus the permuted null's, with its 95 % interval; models as above.
 
         The examples' differences are treated as independent, though each is compared with all the others. This makes
         the interval too wide: what an example has in common with all others is in its difference, but not in the mean.
-
-        Args:
-            a: name or number of one model.
-            b: name or number of the other.
-
-        Returns:
-            The estimate; NaN without two valid examples.
-
-        Raises:
-            ValueError: if there is no such pair.
+        NaN without two valid examples.
         """
         pair = self.pair(a, b)
         difference = (self.share - self.permuted_energy / self._smaller[:, None])[pair]
         return mean(difference[~difference.isnan()].numpy(), within=(-1, 1))
 
     def compare(self, a: str | int, b: str | int) -> PairOverlap:
-        """The overlap of one pair, with both nulls.
-
-        Args:
-            a: name or number of one model.
-            b: name or number of the other.
-
-        Returns:
-            Estimates and p-values.
-
-        Raises:
-            ValueError: if there is no such pair.
-        """
+        """The overlap of two models (name or number) as estimates and p-values, with both nulls."""
         pair = self.pair(a, b)
         valid, within = self.valid[pair], (0.0, float(self._smaller[pair]))
         return PairOverlap(
@@ -199,96 +171,23 @@ class SubspaceOverlap(Result):
         )
 
     def pair(self, a: str | int, b: str | int) -> int:
-        """Number of a pair of models, given by name or position, in any order.
+        """Number of a pair of models, each given by name or number, in any order; `ValueError` without such a pair."""
+        return pair_number(self.names, self.pairs, a, b)
 
-        Args:
-            a: one model.
-            b: the other.
-
-        Returns:
-            The number of the pair.
-
-        Raises:
-            ValueError: if there is no such pair.
-        """
-        wanted = sorted((position(self.names, a, "a"), position(self.names, b, "b")))
-        if wanted not in self.pairs.tolist():
-            raise ValueError(f"a and b must be different models, got {a!r} twice")
-        return self.pairs.tolist().index(wanted)
+    @property
+    def _sizes(self) -> Tensor:
+        """Dimensions of both sides, int64 `[pair, 2]`."""
+        return torch.tensor(self.dimensions)[self.pairs]
 
     @property
     def _smaller(self) -> Tensor:
-        return torch.tensor(self.dimensions)[self.pairs].amin(1).double()
+        return self._sizes.amin(1).double()
 
-    def _moments(self, which: int) -> Tensor:
-        sizes = torch.tensor(self.dimensions)[self.pairs].tolist()
-        return torch.tensor([random_overlap(a, b, self.input_size)[which] for a, b in sizes], dtype=torch.float64)
-
-
-def random_overlap(k1: int, k2: int, d: int) -> tuple[float, float]:
-    r"""Mean and standard deviation of the energy of two random subspaces.
-
-    With projections P1 and P2 the energy is :math:`\mathrm{tr}\,P_1P_2 = k_1k_2/d + \langle Q_1, Q_2\rangle`, where
-    :math:`Q_i = P_i - (k_i/d)I` has trace 0 and squared length :math:`k_i(d-k_i)/d`. A uniformly random rotation of Q2
-    has mean 0 and no preferred direction among the symmetric matrices of trace 0, of which there are
-    :math:`(d-1)(d+2)/2` dimensions (they are an irreducible representation of the rotations), so that
-
-    .. math:: \mathbf{E} = \frac{k_1k_2}{d}, \qquad
-        \mathrm{Var} = \frac{\|Q_1\|^2\|Q_2\|^2}{(d-1)(d+2)/2} = \frac{2k_1k_2(d-k_1)(d-k_2)}{d^2(d-1)(d+2)}.
-
-    Args:
-        k1: dimension of one subspace.
-        k2: dimension of the other.
-        d: dimension of the space.
-
-    Returns:
-        Mean and standard deviation of the sum of squared cosines.
-
-    Raises:
-        ValueError: if a subspace is larger than the space, or a dimension is not a positive whole number.
-
-    Examples:
-        >>> random_overlap(10, 10, 784)[0]
-        0.12755102040816327
-    """
-    for name, size in (("d", d), ("k1", k1), ("k2", k2)):
-        check_count(size, name)
-    if max(k1, k2) > d:
-        raise ValueError(f"k1 and k2 must be at most d = {d}, got {k1} and {k2}")
-    if d == 1:
-        return 1.0, 0.0
-    variance = 2 * k1 * k2 * (d - k1) * (d - k2) / (d * d * (d - 1) * (d + 2))
-    return k1 * k2 / d, math.sqrt(variance)
-
-
-def random_subspace_angles(k1: int, k2: int, d: int, count: int, rng: np.random.Generator) -> Tensor:
-    """Principal angles between pairs of independent, uniformly random subspaces; the cost does not grow with d.
-
-    Without loss of generality the first subspace is that of the first k1 coordinates, and the second is spanned by k2
-    normal vectors: their coordinates inside and outside the first make two normal matrices A (k1 × k2) and B (d - k1 ×
-    k2), the angles depend on AᵀA and BᵀB alone, and BᵀB is drawn by Bartlett's decomposition as a k2 × k2 triangular
-    matrix (Muirhead 1982, Theorem 3.2.14). The tangents of the angles are the singular values of B against A.
-
-    Args:
-        k1: dimension of the first subspaces.
-        k2: dimension of the second.
-        d: dimension of the space.
-        count: number of pairs.
-        rng: source of the randomness.
-
-    Returns:
-        Angles in radians, smallest first, float64 `[count, min(k1, k2)]`.
-    """
-    k1, k2 = max(k1, k2), min(k1, k2)
-    inside = rng.standard_normal((count, k1, k2))
-    rest = d - k1
-    if rest >= k2:
-        outside = np.triu(rng.standard_normal((count, k2, k2)), 1)
-        outside[:, range(k2), range(k2)] = np.sqrt(rng.chisquare(rest - np.arange(k2), (count, k2)))
-    else:
-        outside = rng.standard_normal((count, rest, k2))
-    basis = np.linalg.qr(np.concatenate([inside, outside], 1)).Q
-    return torch.acos(torch.linalg.svdvals(torch.from_numpy(basis[:, :k1])).clamp_max(1))
+    @property
+    def _moments(self) -> Tensor:
+        """Mean and standard deviation of the energy of random subspaces, float64 `[pair, 2]`."""
+        rows = [random_overlap(k1, k2, self.input_size) for k1, k2 in self._sizes.tolist()]
+        return torch.tensor(rows, dtype=torch.float64)
 
 
 @analysis
@@ -338,24 +237,16 @@ def subspace_overlap(
             correctly by all, or a setting is out of range.
     """
     _check_settings(draws, tolerance)
-    problem = check_classifiers(classifiers, x, y)
-    check_shared(problem)
-    bases = {}
-    for number, (name, clf) in enumerate(zip(problem.names, problem.classifiers, strict=True)):
-        bases[name] = perturbation_bases(
-            clf,
-            problem.x,
-            problem.y,
-            dimension=dimension,
-            eps=eps,
-            restarts=restarts,
-            steps=steps,
-            step_size=step_size,
-            seed=seed_of_model(seed, number),
-            index=index,
-            progress=progress,
+    models = check_classifiers(classifiers, x, y)
+    check_shared(models)
+    settings = {"dimension": dimension, "eps": eps, "restarts": restarts, "steps": steps, "step_size": step_size}
+    bases = {
+        name: perturbation_bases(
+            clf, models.x, models.y, seed=seed_of_model(seed, number), index=index, progress=progress, **settings
         )
-    return _overlap(bases, draws, tolerance, seed, problem.provenance(seed=seed))
+        for number, (name, clf) in enumerate(zip(models.names, models.classifiers, strict=True))
+    }
+    return _overlap(bases, draws, tolerance, seed, models.provenance(seed=seed))
 
 
 @analysis
@@ -395,16 +286,22 @@ def basis_overlap(
         if first.vectors.shape[2] != other.vectors.shape[2]:
             sizes = sorted({each.vectors.shape[2] for each in named.values()})
             raise ValueError(f"bases must be of the same inputs, got {sizes} coordinates")
+    parts = [each.provenance for each in named.values()]
     made = Provenance(
         command=current_call().command(),
         seed=seed,
-        model=", ".join(each.provenance.model for each in named.values()),
-        device=first.provenance.device,
-        seconds=sum(each.provenance.seconds for each in named.values()),
-        forwards=sum(each.provenance.forwards for each in named.values()),
-        backwards=sum(each.provenance.backwards for each in named.values()),
+        model=", ".join(part.model for part in parts),
+        device=parts[0].device,
+        seconds=sum(part.seconds for part in parts),
+        forwards=sum(part.forwards for part in parts),
+        backwards=sum(part.backwards for part in parts),
     )
     return _overlap(named, draws, tolerance, seed, made)
+
+
+def seed_of_model(seed: int, number: int) -> int:
+    """A seed for each model, by its position: models with the same seed would share their random starts."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 def _overlap(
@@ -412,44 +309,16 @@ def _overlap(
 ) -> SubspaceOverlap:
     several = list(bases.values())
     dimensions = tuple(each.vectors.shape[1] for each in several)
-    d, count = several[0].vectors.shape[2], len(several[0].index)
+    d = several[0].vectors.shape[2]
     pairs = list(itertools.combinations(range(len(several)), 2))
     width = max(min(dimensions[i], dimensions[j]) for i, j in pairs)
-    columns: dict[str, list[Tensor]] = {}
-    for number, (i, j) in enumerate(pairs):
-        rng = np.random.default_rng((seed, number))
-        valid = several[i].valid & several[j].valid
-        a, b = several[i].vectors[valid], several[j].vectors[valid]
-        angles = torch.full((count, width), torch.nan, dtype=torch.float64)
-        smaller = min(dimensions[i], dimensions[j])
-        if len(a):
-            angles[valid, :smaller] = principal_angles(a, b)
-        energy = angles[valid].cos().square().nansum(1)
-        drawn = random_subspace_angles(dimensions[i], dimensions[j], d, draws, rng)
-        column = {
-            "angles": angles,
-            "random_angles": torch.nn.functional.pad(drawn, (0, width - smaller), value=torch.nan),
-            "random_energy": drawn.cos().square().sum(1),
-            "random_mean": _random_means(dimensions[i], dimensions[j], d, len(a), draws, rng),
-            "valid": valid,
-        }
-        crossed = _crossed(a, b)
-        column["permuted_mean"] = _permuted_means(crossed, draws, rng)
-        others = crossed.clone().fill_diagonal_(0).sum(1) / (len(a) - 1 or torch.nan)
-        by_other = (crossed >= energy[:, None] - _ROUNDING).fill_diagonal_(False).sum(1)
-        permuted_p = (1 + by_other).double() / len(a) if len(a) > 1 else torch.full((len(a),), torch.nan)
-        column |= {
-            "permuted_energy": _spread(others, valid),
-            "random_p": _spread(p_values(energy, column["random_energy"]), valid),
-            "permuted_p": _spread(permuted_p, valid),
-            "random_p_all": p_values(energy.mean()[None], column["random_mean"])[0],
-            "permuted_p_all": p_values(energy.mean()[None], column["permuted_mean"])[0],
-        }
-        for name, values in column.items():
-            columns.setdefault(name, []).append(values)
+    columns = [
+        _pair_columns(several[i], several[j], width, draws, np.random.default_rng((seed, number)))
+        for number, (i, j) in enumerate(pairs)
+    ]
     return SubspaceOverlap(
         provenance=provenance,
-        **{name: torch.stack(values) for name, values in columns.items()},
+        **{name: torch.stack([column[name] for column in columns]) for name in columns[0]},
         index=several[0].index,
         pairs=torch.tensor(pairs),
         names=tuple(bases),
@@ -460,104 +329,44 @@ def _overlap(
     )
 
 
-def p_values(observed: Tensor, null: Tensor) -> Tensor:
-    """One-sided p-values (1 + #{null ≥ observed}) / (1 + #null) (Phipson & Smyth 2010).
+def _pair_columns(
+    first: SubspaceBases, second: SubspaceBases, width: int, draws: int, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """The fields of `SubspaceOverlap` of one pair; angles are padded with NaN to `width`."""
+    valid = first.valid & second.valid
+    a, b = first.vectors[valid], second.vectors[valid]
+    (_, k1, d), k2 = first.vectors.shape, second.vectors.shape[1]
+    smaller = min(k1, k2)
+    angles = torch.full((len(valid), width), torch.nan, dtype=torch.float64)
+    if len(a):
+        angles[valid, :smaller] = principal_angles(a, b)
+    energy = angles[valid].cos().square().nansum(1)
+    random_angles = random_subspace_angles(k1, k2, d, draws, rng)
+    random_energy = random_angles.cos().square().sum(1)
+    random_mean = mean_energies(k1, k2, d, len(a), draws, rng)
+    crossed = crossed_energies(a, b)
+    permuted_mean = permuted_means(crossed, draws, rng)
+    permuted_energy, permuted_p = against_others(crossed, energy)
 
-    Args:
-        observed: statistics `[value]`.
-        null: draws of the same statistic under the null `[draw]`.
+    def spread(values: Tensor) -> Tensor:
+        """Values of the valid examples, NaN for the others."""
+        whole = torch.full(valid.shape, torch.nan, dtype=torch.float64)
+        whole[valid] = values.double()
+        return whole
 
-    Returns:
-        P-values, float64 `[value]`; NaN where the statistic or the null is.
-    """
-    ordered = null.sort().values.contiguous()
-    below = torch.searchsorted(ordered, (observed - _ROUNDING).contiguous())
-    p = (1 + len(null) - below).double() / (1 + len(null))
-    return p.masked_fill(observed.isnan() | null.isnan().any(), torch.nan)
-
-
-def random_energies(k1: int, k2: int, d: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    r"""Energies of pairs of independent, uniformly random subspaces, exactly distributed, without the subspaces.
-
-    The squared cosines are the eigenvalues of a Jacobi ensemble, for which Edelman & Sutton (2008, Found. Comput. Math.
-    8, 259) give a bidiagonal matrix of independent beta variables. The energy is the sum of its squared entries: with
-    m = k2 ≤ k1, k1 + k2 ≤ d,
-
-    .. math:: \sum_{i=1}^m C_i(1-C'_i) + \sum_{i=2}^m (1-C_i)\,C'_{i-1}, \quad
-        C_i \sim \mathrm{B}\big(\tfrac{k_1-m+i}2, \tfrac{d-k_1-m+i}2\big), \;
-        C'_i \sim \mathrm{B}\big(\tfrac i2, \tfrac{d-2m+1+i}2\big), \; C'_m = 0.
-
-    Subspaces too large to be disjoint share k1 + k2 - d directions, plus the overlap of their complements.
-
-    Args:
-        k1: dimension of the first subspaces.
-        k2: dimension of the second.
-        d: dimension of the space.
-        count: number of pairs.
-        rng: source of the randomness.
-
-    Returns:
-        Sums of squared cosines, float64 `[count]`.
-    """
-    certain = max(0, k1 + k2 - d)
-    k1, m = sorted((d - k1, d - k2) if certain else (k1, k2), reverse=True)
-    if not m:
-        return np.full(count, float(certain))
-    i = np.arange(1, m + 1)
-    c = rng.beta((k1 - m + i) / 2, (d - k1 - m + i) / 2, (count, m))
-    other = rng.beta(i[:-1] / 2, (d - 2 * m + 1 + i[:-1]) / 2, (count, m - 1))
-    return certain + c.sum(1) + ((1 - c[:, 1:] - c[:, :-1]) * other).sum(1)
-
-
-def _random_means(k1: int, k2: int, d: int, examples: int, draws: int, rng: np.random.Generator) -> Tensor:
-    """Mean energy of as many random pairs of subspaces as there are examples, float64 `[draw]`."""
-    if not examples:
-        return torch.full((draws,), torch.nan, dtype=torch.float64)
-    at_once = max(1, _VALUES_AT_ONCE // (8 * examples * min(k1, k2)))  # 128 MiB, including intermediate values
-    means = [
-        random_energies(k1, k2, d, some * examples, rng).reshape(some, examples).mean(1)
-        for some in (min(at_once, draws - start) for start in range(0, draws, at_once))
-    ]
-    return torch.from_numpy(np.concatenate(means))
-
-
-def _crossed(a: Tensor, b: Tensor) -> Tensor:
-    """Energy of each of a's subspaces with each of b's, float64 `[example of a, example of b]`."""
-    rows = []
-    for block in a.split(max(1, _VALUES_AT_ONCE // max(1, a.shape[1] * b.shape[0] * b.shape[1]))):
-        products = (block.flatten(0, 1) @ b.flatten(0, 1).T).square()
-        rows.append(products.view(len(block), a.shape[1], len(b), b.shape[1]).sum((1, 3)))
-    return torch.cat(rows) if rows else a.new_zeros(0, 0)
-
-
-def _permuted_means(crossed: Tensor, draws: int, rng: np.random.Generator) -> Tensor:
-    """Mean energy after random permutations of the second examples, float64 `[draw]`."""
-    count = len(crossed)
-    if count < 2:
-        return torch.full((draws,), torch.nan, dtype=torch.float64)
-    rows = torch.arange(count)
-    orders = (torch.from_numpy(rng.permutation(count)) for _ in range(draws))
-    return torch.stack([crossed[rows, order].mean() for order in orders])
-
-
-def _spread(values: Tensor, valid: Tensor) -> Tensor:
-    """Values of the valid examples, NaN for the others, float64 `[example]`."""
-    whole = torch.full(valid.shape, torch.nan, dtype=torch.float64)
-    whole[valid] = values.double()
-    return whole
-
-
-def seed_of_model(seed: int, number: int) -> int:
-    """A separate seed per model: models with the same seed would share their random starts.
-
-    Args:
-        seed: common seed.
-        number: position of the model.
-
-    Returns:
-        The model's seed.
-    """
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    return {
+        "angles": angles,
+        "random_angles": torch.nn.functional.pad(random_angles, (0, width - smaller), value=torch.nan),
+        "random_energy": random_energy,
+        "random_mean": random_mean,
+        "permuted_energy": spread(permuted_energy),
+        "permuted_mean": permuted_mean,
+        "random_p": spread(p_values(energy, random_energy)),
+        "permuted_p": spread(permuted_p),
+        "random_p_all": p_values(energy.mean()[None], random_mean)[0],
+        "permuted_p_all": p_values(energy.mean()[None], permuted_mean)[0],
+        "valid": valid,
+    }
 
 
 def _check_settings(draws: int, tolerance: float) -> None:

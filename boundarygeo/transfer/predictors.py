@@ -5,7 +5,7 @@ alignment of the gradients of source and target, and the variability of the sour
 this package's own, not the paper's formulas.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +21,8 @@ from boundarygeo.linalg import norms
 from boundarygeo.losses import loss_of
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, median, rank_correlation_of_pairs
+from boundarygeo.transfer.classifiers import Classifiers, MatchedClassifiers, check_classifiers, check_shared
 from boundarygeo.transfer.matrix import TransferMatrix
-from boundarygeo.transfer.problem import Classifiers, Problem, check_classifiers, check_shared
 
 PREDICTORS = (
     "gradient_cosine",
@@ -46,7 +46,7 @@ class TransferPredictors(Result):
         gradient_norm: mean L2 norm of each model's input gradient of the cross-entropy, in loss per input unit,
             float64 `[classifier]`.
         loss_variability: mean over the examples of the variance of each model's cross-entropy J(x + δ, y), over δ
-            drawn uniformly from the ball of radius `radius` in `norm` (x + δ clipped to the bounds; the same δ for all
+            drawn uniformly from the ball of radius `eps` in `norm` (x + δ clipped to the bounds; the same δ for all
             models; sample variance of `draws` draws), in squared nats, float64 `[classifier]`.
         boundary_distance: median over the examples of the distance to the nearest adversarial example found by
             `minimal_norm`, in `norm`, in input units, float64 `[classifier]`; inf if it finds none on half of them.
@@ -59,9 +59,11 @@ class TransferPredictors(Result):
         names: name of each model.
         over: examples over which the rate is taken, see `TransferMatrix.counted`.
         norm: `"l2"` or `"linf"`, of the ball and the distances.
-        radius: radius of the ball, in input units.
+        eps: radius of the ball, in input units.
         draws: number of points drawn from the ball.
     """
+
+    joint = "predictors are averages over all examples"
 
     gradient_cosine: Tensor = array("source", "target")
     gradient_norm: Tensor = array("classifier", unit="1 / input units")
@@ -74,7 +76,7 @@ class TransferPredictors(Result):
     names: tuple[str, ...]
     over: str
     norm: Norm
-    radius: float
+    eps: float
     draws: int
 
     @property
@@ -83,17 +85,7 @@ class TransferPredictors(Result):
         return [(a, b) for i, a in enumerate(self.names) for j, b in enumerate(self.names) if i != j]
 
     def values(self, predictor: str) -> Tensor:
-        """A predictor, or `"rate"`, for each ordered pair of different models.
-
-        Args:
-            predictor: one of `PREDICTORS`, or `"rate"`.
-
-        Returns:
-            Float64 `[pair]`.
-
-        Raises:
-            ValueError: if there is no such predictor, or no dimensions were given.
-        """
+        """One of `PREDICTORS`, or `"rate"`, for each ordered pair of different models, float64 `[pair]`."""
         return self._square(predictor)[~torch.eye(len(self.names), dtype=torch.bool)]
 
     def _square(self, predictor: str) -> Tensor:
@@ -113,17 +105,7 @@ class TransferPredictors(Result):
 
         Pairs that share a model are dependent, and a property of one model has only M values, so the interval (see
         `boundarygeo.results.statistics.rank_correlation_of_pairs`) is over the choice of models. With four models it
-        covers nearly all of [-1, 1].
-
-        Args:
-            predictor: one of `PREDICTORS`.
-
-        Returns:
-            The estimate; n is the number of pairs for which both are known. The interval is NaN with fewer than four
-            models.
-
-        Raises:
-            ValueError: as `values`.
+        covers nearly all of [-1, 1], with fewer it is NaN. n is the number of pairs for which both are known.
         """
         return rank_correlation_of_pairs(self._square(predictor).numpy(), self.rate.numpy())
 
@@ -141,7 +123,7 @@ def transfer_predictors(
     matrix: TransferMatrix,
     *,
     over: str = "shared",
-    radius: float | None = None,
+    eps: float | None = None,
     draws: int = 16,
     steps: int = 600,
     dimensions: Mapping[str, float] | Sequence[float] | None = None,
@@ -159,7 +141,7 @@ def transfer_predictors(
         y: their true classes, int64 `[example]`.
         matrix: result of `transfer_matrix`; its norm also defines the ball and the distances.
         over: examples over which the transfer rate is taken, see `TransferMatrix.counted`.
-        radius: radius of the ball in which the loss varies, in input units; by default the ε of the matrix.
+        eps: radius of the ball in which the loss varies, in input units; by default the ε of the matrix.
         draws: number of points drawn from it, at least 2.
         steps: steps of `minimal_norm`, at least 4.
         dimensions: one number per model, by name or in the order of the models, e.g. the means of
@@ -180,48 +162,48 @@ def transfer_predictors(
     rate = matrix.rate(over)
     check_count(draws, "draws", least=2)
     check_count(steps, "steps", least=4)
-    size = matrix.eps if radius is None else radius
-    if size is None:
-        raise ValueError("pass radius=: the matrix has no eps to use instead")
-    size = check_eps(size, "radius")
-    problem = check_classifiers(classifiers, x, y)
-    check_shared(problem)
-    _check_same(problem, matrix)
-    numbers = None if dimensions is None else _dimensions(dimensions, problem.names)
-    keep = problem.shared
-    here, truth, index = problem.x[keep], problem.y[keep], matrix.index[keep]
-    lengths, cosine, absent = _gradients(problem.classifiers, here, truth)
-    variability = _variability(problem.classifiers, here, truth, index, matrix.norm, size, draws, seed)
-    nearest = [
-        minimal_norm(
-            clf, here, truth, norm=matrix.norm, steps=steps, seed=seed, index=index, progress=progress
-        ).distance
-        for clf in problem.classifiers
-    ]
+    eps = matrix.eps if eps is None else eps
+    if eps is None:
+        raise ValueError("pass eps=: the matrix has none to use instead")
+    eps = check_eps(eps)
+    models = check_classifiers(classifiers, x, y)
+    check_shared(models)
+    _check_same(models, matrix)
+    numbers = None if dimensions is None else _dimensions(dimensions, models.names)
+    keep = models.shared
+    here, truth, index = models.x[keep], models.y[keep], matrix.index[keep]
+    lengths, cosine, absent = _gradients(models.classifiers, here, truth)
+    losses = []
+    for around in _nearby(here, index, norm=matrix.norm, eps=eps, draws=draws, seed=seed):
+        points = around.clamp(*models.classifiers[0].bounds)
+        each = [loss_of(clf.logits(points).double(), truth, "cross_entropy") for clf in models.classifiers]
+        losses.append(torch.stack(each))
+    settings = {"norm": matrix.norm, "steps": steps, "seed": seed, "index": index, "progress": progress}
+    nearest = [minimal_norm(clf, here, truth, **settings).distance for clf in models.classifiers]
     return TransferPredictors(
-        provenance=problem.provenance(seed=seed, radius=size),
+        provenance=models.provenance(seed=seed, eps=eps),
         gradient_cosine=cosine,
         gradient_norm=lengths,
-        loss_variability=variability,
+        loss_variability=torch.stack(losses, 1).var(1).mean(1),
         boundary_distance=torch.tensor([median(each.numpy()).value for each in nearest], dtype=torch.float64),
         dimension=numbers,
         rate=rate,
         without_gradient=absent,
         n=len(here),
-        names=problem.names,
+        names=models.names,
         over=over,
         norm=matrix.norm,
-        radius=size,
+        eps=eps,
         draws=draws,
     )
 
 
-def _check_same(problem: Problem, matrix: TransferMatrix) -> None:
-    if problem.names != matrix.names:
-        raise ValueError(f"classifiers must be those of the matrix, {list(matrix.names)}, got {list(problem.names)}")
-    if not torch.equal(problem.y, matrix.true_labels):
+def _check_same(models: MatchedClassifiers, matrix: TransferMatrix) -> None:
+    if models.names != matrix.names:
+        raise ValueError(f"classifiers must be those of the matrix, {list(matrix.names)}, got {list(models.names)}")
+    if not torch.equal(models.y, matrix.true_labels):
         raise ValueError("x and y must be the examples of the matrix, got other classes")
-    if not torch.equal((problem.labels == problem.y).all(0), matrix.shared):
+    if not torch.equal(models.shared, matrix.shared):
         raise ValueError("x and classifiers must be those of the matrix, got other predictions")
 
 
@@ -275,21 +257,7 @@ def _differentiated(clf: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
     return torch.cat(logits), torch.cat(gradients).double()
 
 
-def _variability(
-    classifiers: Sequence[Classifier],
-    x: Tensor,
-    y: Tensor,
-    index: Tensor,
-    norm: Norm,
-    radius: float,
-    draws: int,
-    seed: int,
-) -> Tensor:
-    """Mean over the examples of the variance of each model's loss in a ball, `[classifier]`."""
-    losses = torch.empty(len(classifiers), draws, len(x), dtype=torch.float64)
+def _nearby(x: Tensor, index: Tensor, *, norm: Norm, eps: float, draws: int, seed: int) -> Iterator[Tensor]:
+    """Points drawn uniformly from the ball around each example, one of each at a time."""
     for draw in range(draws):
-        delta = random_in_ball(x.shape[1:], index, norm, seed=seed, draw=draw)
-        points = (x + radius * delta).clamp(*classifiers[0].bounds)
-        for number, clf in enumerate(classifiers):
-            losses[number, draw] = loss_of(clf.logits(points).double(), y, "cross_entropy")
-    return losses.var(1).mean(1)
+        yield x + eps * random_in_ball(x.shape[1:], index, norm, seed=seed, draw=draw)

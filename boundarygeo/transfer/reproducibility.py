@@ -1,6 +1,7 @@
 """Reproducibility of decision regions: agreement of several models on the same random planes."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,14 @@ from torch import Tensor
 
 from boundarygeo.checks import check_count
 from boundarygeo.choices import MapMethod, Precision
+from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.maps.maps import BoundaryMaps, boundary_maps
 from boundarygeo.maps.planes import planes_through
 from boundarygeo.maps.regions import WINDOW_MARGIN, agreement, fragmentation, image_window
 from boundarygeo.results import Result, array
 from boundarygeo.results.statistics import Estimate, mean
-from boundarygeo.transfer.problem import Classifiers, check_classifiers, position
+from boundarygeo.transfer.classifiers import Classifiers, check_classifiers, pair_number, position
 
 CHECKED = 500
 """Number of examples on which the classifiers are checked against the true classes first."""
@@ -35,7 +37,7 @@ class Reproducibility(Result):
         fragments: number of 8-connected components of equal label in the same window, summed over classes, int64
             `[classifier, plane]`: result of `boundarygeo.fragmentation`; 0 on planes that do not exist.
         evaluated: share of pixels evaluated by each model, float64 `[classifier, plane]`.
-        triplets: examples that span each plane, as positions in `x`, int64 `[plane, 3]`.
+        triplets: numbers of the examples that span each plane, int64 `[plane, 3]`.
         index: number of each plane, int64 `[plane]`; determines its triplet.
         valid: whether the plane exists, bool `[plane]`: False where the three examples are collinear.
         pairs: positions of the two models of each pair, in `names`, int64 `[pair, 2]`.
@@ -44,6 +46,8 @@ class Reproducibility(Result):
         clip: whether points were clipped to the bounds.
         method: how the maps were made, `"adaptive"` or `"dense"`.
     """
+
+    joint = "planes go through three of all examples"
 
     agreement: Tensor = array("pair", "plane")
     window_agreement: Tensor = array("pair", "plane")
@@ -77,66 +81,20 @@ class Reproducibility(Result):
         return mean(self.window_agreement[:, self.valid].mean(0).numpy(), within=(0, 1))
 
     def estimate(self, a: str | int, b: str | int) -> Estimate:
-        """Agreement of one pair in dbViz's window, averaged over planes, with its 95 % interval.
-
-        Args:
-            a: name or number of one model.
-            b: name or number of the other.
-
-        Returns:
-            The estimate.
-
-        Raises:
-            ValueError: if there is no such pair.
-        """
+        """Agreement of two models (name or number) in dbViz's window, averaged over planes, with its 95 % interval."""
         return mean(self.window_agreement[self.pair(a, b)][self.valid].numpy(), within=(0, 1))
 
     def mean_iou(self, a: str | int, b: str | int) -> float:
-        """Intersection over union of one pair's regions, averaged over the classes that either model has.
-
-        Args:
-            a: name or number of one model.
-            b: name or number of the other.
-
-        Returns:
-            The mean, from 0 to 1.
-
-        Raises:
-            ValueError: if there is no such pair.
-        """
+        """Intersection over union of two models' regions, averaged over the classes that either has, from 0 to 1."""
         return float(self.iou[self.pair(a, b)].nanmean())
 
     def fragmentation(self, which: str | int) -> Estimate:
-        """Number of components of one model in dbViz's window, averaged over planes, with its 95 % interval.
-
-        Args:
-            which: name or number of the model.
-
-        Returns:
-            The estimate.
-
-        Raises:
-            ValueError: if there is no such model.
-        """
+        """Number of components of a model in dbViz's window, averaged over planes, with its 95 % interval."""
         return mean(self.fragments[position(self.names, which, "which")][self.valid].double().numpy())
 
     def pair(self, a: str | int, b: str | int) -> int:
-        """Number of a pair of models, given by name or position, in any order.
-
-        Args:
-            a: one model.
-            b: the other.
-
-        Returns:
-            The number of the pair.
-
-        Raises:
-            ValueError: if there is no such pair.
-        """
-        wanted = sorted((position(self.names, a, "a"), position(self.names, b, "b")))
-        if wanted not in self.pairs.tolist():
-            raise ValueError(f"a and b must be different models, got {a!r} twice")
-        return self.pairs.tolist().index(wanted)
+        """Number of a pair of models, each given by name or number, in any order; `ValueError` without such a pair."""
+        return pair_number(self.names, self.pairs, a, b)
 
 
 @analysis
@@ -152,6 +110,7 @@ def reproducibility(
     coarse: int | None = None,
     precision: Precision = "auto",
     seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
     progress: bool = True,
 ) -> Reproducibility:
     """Agreement of models on random planes: the reproducibility score of dbViz.
@@ -176,6 +135,7 @@ def reproducibility(
         coarse: as in `boundary_maps`; by default a sixteenth of the width: 3 pixels of 50.
         precision: as in `boundary_maps`.
         seed: seed of the triplets.
+        index: number of each example, by which `triplets` names it; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
 
     Returns:
@@ -187,10 +147,11 @@ def reproducibility(
             setting is out of range, or no triplet spans a plane.
     """
     check_count(planes, "planes")
-    problem = check_classifiers(classifiers, x[:CHECKED], y[:CHECKED])
-    clf = problem.classifiers[0]
+    models = check_classifiers(classifiers, x[:CHECKED], y[:CHECKED])
+    clf = models.classifiers[0]
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
+    numbers = numbers_of(index, len(x))
     if len(x) < 3:
         raise ValueError(f"x must hold at least three examples, got {len(x)}")
     triplets = random_triplets(len(x), planes, seed=seed)
@@ -198,36 +159,25 @@ def reproducibility(
     through = planes_through(*(inputs[column] for column in triplets.T), margin=WINDOW_MARGIN)
     if not bool(through.valid.any()):
         raise ValueError(f"x must hold three examples that are not collinear, got none in {planes} triplets")
-    maps = [
-        boundary_maps(
-            clf,
-            through,
-            resolution=resolution,
-            method=method,
-            precision=precision,
-            clip=clip,
-            coarse=coarse,
-            progress=progress,
-        )
-        for clf in problem.classifiers
-    ]
-    classes = problem.classifiers[0].num_classes or int(max(each.labels.max() for each in maps)) + 1
+    settings = {"method": method, "precision": precision, "clip": clip, "coarse": coarse, "progress": progress}
+    maps = [boundary_maps(clf, through, resolution=resolution, **settings) for clf in models.classifiers]
+    classes = clf.num_classes or int(max(each.labels.max() for each in maps)) + 1
     pairs = list(itertools.combinations(range(len(maps)), 2))
     window = image_window(maps[0])
     counts = [_intersection_and_union(maps[i], maps[j], classes) for i, j in pairs]
     return Reproducibility(
-        provenance=problem.provenance(seed=seed, coarse=coarse),
+        provenance=models.provenance(seed=seed),
         agreement=torch.stack([agreement(maps[i], maps[j]) for i, j in pairs]),
         window_agreement=torch.stack([_agreement_in(window, maps[i], maps[j]) for i, j in pairs]),
         intersection=torch.stack([both for both, _ in counts]),
         union=torch.stack([either for _, either in counts]),
         fragments=torch.stack([fragmentation(each) for each in maps]),
         evaluated=torch.stack([each.evaluated for each in maps]),
-        triplets=triplets,
+        triplets=numbers[triplets],
         index=through.index,
         valid=through.valid,
         pairs=torch.tensor(pairs),
-        names=problem.names,
+        names=models.names,
         resolution=resolution,
         clip=clip,
         method=method,
@@ -235,16 +185,7 @@ def reproducibility(
 
 
 def random_triplets(examples: int, count: int, *, seed: int = 0) -> Tensor:
-    """Random triplets of different examples, each determined by the seed and its number.
-
-    Args:
-        examples: number of examples, at least three.
-        count: number of triplets.
-        seed: seed of all of them.
-
-    Returns:
-        Positions of the examples, int64 `[count, 3]`.
-    """
+    """Positions of different examples, int64 `[count, 3]`; each triplet depends on the seed and its number alone."""
     drawn = [np.random.default_rng((seed, number)).choice(examples, 3, replace=False) for number in range(count)]
     return torch.from_numpy(np.stack(drawn))
 

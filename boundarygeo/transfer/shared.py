@@ -16,10 +16,10 @@ from boundarygeo.results.statistics import Estimate, mean
 from boundarygeo.subspace.frames.gaas import claimed_dimension
 from boundarygeo.subspace.frames.search import is_closed
 from boundarygeo.subspace.goal import Goal, Opponent, Turn
-from boundarygeo.subspace.study import FRAME_STEPS, Best, Settings, Study, check_settings
+from boundarygeo.subspace.study import FRAME_STEPS, Best, Study, check_settings
 from boundarygeo.subspace.verification import Verified, verify
+from boundarygeo.transfer.classifiers import Classifiers, check_classifiers
 from boundarygeo.transfer.cone import common_ascent
-from boundarygeo.transfer.problem import Classifiers, check_classifiers
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -151,8 +151,8 @@ def shared_dimension(
         The counts, over the examples that all models classify correctly.
 
     Raises:
-        TypeError: as `boundarygeo.transfer.problem.check_classifiers`.
-        ValueError: as there, or if a setting is invalid.
+        TypeError: if the classifiers, `x` or `y` are not of the right kind.
+        ValueError: if the classifiers cannot be compared, or a setting is invalid.
     """
     if norm != "l2":
         raise ValueError(f"shared_dimension works in L2 only: pass norm='l2', got {norm!r}")
@@ -161,60 +161,55 @@ def shared_dimension(
         restarts=1, steps=steps, seed=seed,
     )  # fmt: skip
     numbers = numbers_of(index, len(x))
-    problem = check_classifiers(classifiers, x, y)
-    correct = problem.shared
-    right = correct.nonzero()[:, 0]
-    inputs, goal = problem.x[right], Goal(problem.y[right], targeted=False)
+    models = check_classifiers(classifiers, x, y)
+    right = models.shared.nonzero()[:, 0]
+    inputs, goal = models.x[right], Goal(models.y[right], targeted=False)
+    count, d = len(models.classifiers), x[0].numel()
     with contextlib.ExitStack() as stack:
         sessions = {
-            clf: stack.enter_context(clf.session(problem.x, problem.y)) for clf in dict.fromkeys(problem.classifiers)
+            clf: stack.enter_context(clf.session(models.x, models.y)) for clf in dict.fromkeys(models.classifiers)
         }
-        margins = torch.zeros(len(right), len(problem.classifiers), dtype=torch.float64)
-        gradients = torch.zeros(len(right), len(problem.classifiers), x[0].numel(), dtype=torch.float64)
-        for m, clf in enumerate(problem.classifiers if len(right) else ()):
+        margins = torch.zeros(len(right), count, dtype=torch.float64)
+        gradients = torch.zeros(len(right), count, d, dtype=torch.float64)
+        for m, clf in enumerate(models.classifiers if len(right) else ()):
             margins[:, m] = clf.margin(inputs, goal.classes)
             gradients[:, m] = goal.gradient(clf, inputs, "margin").flatten(1)
         slopes = gradients / margins[:, :, None]
         h, strength = common_ascent(slopes)
-        turns = [None, *(Turn(x.shape[1:], seed=seed, draw=draw) for draw in range(1, len(problem.classifiers)))]
+        turns = [None, *(Turn(x.shape[1:], seed=seed, draw=draw) for draw in range(1, count))]
         turned = torch.stack([_back(slopes[:, m], turn, x.shape[1:]) for m, turn in enumerate(turns)], 1)
         null_h, null_strength = common_ascent(turned)
-        usable = (strength > 0).nonzero()[:, 0]
 
-        def opponents(who: Tensor, rotated: list[Turn | None]) -> list[Opponent]:
-            here = Goal(goal.classes[who], targeted=False)
-            return [
-                Opponent(clf, sessions[clf], here, margins[who, m], turn)
-                for m, (clf, turn) in enumerate(zip(problem.classifiers, rotated, strict=True))
+        def search(
+            rows: Tensor, ascent: Tensor, turns: Sequence[Turn | None], *, keep: bool
+        ) -> tuple[Best, Best, Verified]:
+            """First-order frames, the better of them and optimised ones, and the verified directions, of some rows."""
+            here = Goal(goal.classes[rows], targeted=False)
+            opponents = [
+                Opponent(clf, sessions[clf], here, margins[rows, m], turn)
+                for m, (clf, turn) in enumerate(zip(models.classifiers, turns, strict=True))
             ]
+            along = ascent[rows].view(len(rows), *x.shape[1:])
+            study = Study(opponents, inputs[rows], along, settings, numbers[right][rows])
+            first = study.first_order(progress)
+            best = first if settings.method == "gaas" else study.beyond(first, progress)
+            return first, best, verify(opponents, inputs[rows], best.parts(), norm="l2", keep=keep)
 
-        still: list[Turn | None] = [None] * len(turns)
-        along = h[usable].view(len(usable), *x.shape[1:])
-        first, best, seen = _searched(
-            opponents(usable, still), inputs[usable], along, settings, numbers[right][usable], keep_directions, progress
-        )
+        usable = (strength > 0).nonzero()[:, 0]
+        first, best, seen = search(usable, h, [None] * count, keep=keep_directions)
         null_verified = None
         if box == "ignore":
             reachable = (null_strength > 0).nonzero()[:, 0]
-            against = null_h[reachable].view(len(reachable), *x.shape[1:])
-            _, _, chance = _searched(
-                opponents(reachable, turns),
-                inputs[reachable],
-                against,
-                settings,
-                numbers[right][reachable],
-                False,
-                progress,
-            )
+            _, _, chance = search(reachable, null_h, turns, keep=False)
             null_verified = _whole(chance.count, right[reachable], len(x))
     who = right[usable]
-    one, d = torch.ones(len(right)), x[0].numel()
+    one = torch.ones(len(right))
     return SharedDimension(
-        provenance=problem.provenance(seed=settings.seed, **settings.resolved),
+        provenance=models.provenance(seed=settings.seed, **settings.resolved),
         claimed=_whole(claimed_dimension(strength, settings.eps, one, d), right, len(x)),
         verified=_whole(seen.count, who, len(x)),
         found=_whole(seen.count, who, len(x)) > 0,
-        correct=correct,
+        correct=models.shared,
         valid=_whole(strength > 0, right, len(x)),
         tried=_whole(best.tried, who, len(x)),
         successes=_whole(best.hits, who, len(x)),
@@ -226,9 +221,9 @@ def shared_dimension(
         effective_rank=_whole(seen.effective_rank, who, len(x)),
         perturbations=seen.perturbations,
         owner=None if seen.owner is None else who[seen.owner],
-        true_labels=problem.y,
+        true_labels=models.y,
         index=numbers,
-        names=problem.names,
+        names=models.names,
         eps=settings.eps,
         method=method,
         rule=rule,
@@ -237,27 +232,12 @@ def shared_dimension(
     )
 
 
-def _searched(
-    opponents: list[Opponent],
-    x: Tensor,
-    along: Tensor,
-    settings: Settings,
-    index: Tensor,
-    keep: bool,
-    progress: bool,
-) -> tuple[Best, Best, Verified]:
-    """First-order frames, the better of first-order and optimised frames, and the verified directions."""
-    study = Study(opponents, x, along, settings, index)
-    first = study.first_order(progress)
-    best = first if settings.method == "gaas" else study.beyond(first, progress)
-    return first, best, verify(opponents, x, best.parts(), norm="l2", keep=keep)
-
-
 def _back(slope: Tensor, turn: Turn | None, shape: torch.Size) -> Tensor:
     return slope if turn is None else turn.back(slope.view(len(slope), *shape)).flatten(1)
 
 
 def _whole(values: Tensor, who: Tensor, examples: int) -> Tensor:
+    """Values of some examples, 0 for the others."""
     full = torch.zeros(examples, *values.shape[1:], dtype=values.dtype)
     full[who] = values
     return full

@@ -2,21 +2,29 @@
 
 import csv
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from command_line import classifier, make_folder, refused, run, train
+from quick_attacks import few_steps
 
 import boundarygeo as bg
-from boundarygeo.cli.compare import group_names
+from boundarygeo.cli.checkpoints import group_names
 from boundarygeo.comparison import INSTRUMENTS
 from boundarygeo.results.statistics import share
 from boundarygeo.training import Checkpoint, TrainingResult, load_checkpoint, save_checkpoint
 from boundarygeo.zoo import build_model, load_data
 
 SMALL = ("--examples", 20, "--few", 2, "--pairs", 10, "--restarts", 2, "--max-dimension", 4, "--device", "cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with few_steps():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from quick_attacks import few_steps
 from torch import Tensor, nn
 
 import boundarygeo as bg
 from boundarygeo import plots
 from boundarygeo.comparison import INSTRUMENTS, Comparison, Settings, Subject, compare, default_eps, standard_partners
+from boundarygeo.comparison.bench import Bench
 from boundarygeo.comparison.tables import COLUMNS, csv_text, instrument_table, markdown, overview, remarks
 from boundarygeo.directions import named_directions
 from boundarygeo.lines.segments import random_pairs, segment_curves
@@ -26,6 +29,12 @@ N, EPS, FEW = 30, 0.1, 4
 SETTINGS = Settings(
     eps=EPS, radius=0.5, restarts=2, queries=100, few=FEW, max_dimension=6, pairs=25, sigma=0.02, votes=50
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with few_steps():
+        yield
 
 
 def network(seed: int) -> nn.Module:
@@ -44,21 +53,13 @@ def network(seed: int) -> nn.Module:
 @pytest.fixture(scope="module")
 def subjects() -> list[Subject]:
     """Two seeds of a standard network and one of another method."""
-    plain = [
-        Subject(
-            name=f"plain{seed}",
-            group="plain",
-            classifier=bg.Classifier(network(seed), device="cpu"),
-            seed=seed,
-            standard=True,
-            layers=("1", "3"),
-        )
-        for seed in range(2)
+    first, second, third = (bg.Classifier(network(seed), device="cpu") for seed in (0, 1, 7))
+    plain = {"group": "plain", "standard": True, "layers": ("1", "3")}
+    return [
+        Subject(name="plain0", classifier=first, seed=0, **plain),
+        Subject(name="plain1", classifier=second, seed=1, **plain),
+        Subject(name="other", group="other", classifier=third, seed=1, layers=("1",)),
     ]
-    other = Subject(
-        name="other", group="other", classifier=bg.Classifier(network(7), device="cpu"), seed=1, layers=("1",)
-    )
-    return [*plain, other]
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +166,14 @@ def test_transfer_is_counted_where_both_are_right_and_is_that_of_the_matrix(
     pgd = bg.accuracy_curve(subjects[2].classifier, x, y, attack="pgd", eps=[EPS], steps=20, seed=5, index=index)
     difference = found.value("other", "masking", "PGD-20 − strongest transferred")
     assert difference.value == pytest.approx((int(pgd.correct.sum()) - fewest) / N)
+
+
+def test_the_strongest_attack_takes_its_usual_steps(subjects: list[Subject]) -> None:
+    nothing = torch.zeros(1, 9)
+    bench = Bench(
+        subjects=tuple(subjects), x=nothing, y=nothing, index=nothing, settings=SETTINGS, seed=0, progress=False
+    )
+    assert bench.attacks["strongest"] == {"attack": "strongest", "eps": [EPS], "queries": 100}
 
 
 def test_seeds_of_a_group_have_a_mean_and_a_standard_deviation(found: Comparison) -> None:
@@ -334,7 +343,9 @@ def test_without_being_asked_only_what_can_be_used_is(
     subjects: list[Subject], examples: tuple[Tensor, Tensor, Tensor], tmp_path: Path
 ) -> None:
     x, y, _ = examples
-    found = compare(subjects[2:], x[:8], y[:8], settings=Settings(eps=EPS, few=2, pairs=3), progress=False)
+    named = {"alone": subjects[2].classifier}
+    found = compare(named, x[:8], y[:8], settings=Settings(eps=EPS, few=2, pairs=3), progress=False)
+    assert (found.names, found.groups) == (("alone",), ("alone",))
     assert found.instruments == tuple(name for name in INSTRUMENTS if name not in ("transfer", "certified"))
     assert found.forwards > 0 < found.backwards
     for place, result in found.results.items():

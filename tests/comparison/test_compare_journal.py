@@ -1,4 +1,4 @@
-"""A comparison that is killed anywhere ends as one that was not, and measures nothing twice."""
+"""A comparison killed anywhere resumes, ends as one that was not killed, and measures nothing twice."""
 
 import copy
 import csv
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pytest
 import torch
 from command_line import make_folder, refused, run, train
 from filelock import FileLock
+from quick_attacks import few_steps
 from test_compare import Bent, network
 from torch import Tensor, nn
 
@@ -41,8 +42,13 @@ PARTS = 9 * 3 + 1
 
 Called = list[tuple[str, str]]
 
-
 trained = functools.cache(network)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with few_steps():
+        yield
 
 
 def subject(name: str, module: nn.Module, seed: int = 0, **others: Any) -> Subject:
@@ -67,20 +73,16 @@ def examples() -> tuple[Tensor, Tensor]:
 
 def compared(out: Path | None, **changes: Any) -> Comparison:
     x, y = examples()
-    told: dict[str, Any] = {
-        "subjects": subjects(), "x": x, "y": y, "settings": SETTINGS, "seed": 5, "index": torch.arange(50, 50 + N),
-        "progress": False,
-    }  # fmt: skip
-    told |= changes
-    return compare(told.pop("subjects"), told.pop("x"), told.pop("y"), out=out, **told)
+    given: dict[str, Any] = {"classifiers": subjects(), "x": x, "y": y, "settings": SETTINGS, "seed": 5}
+    return compare(**given | {"index": torch.arange(50, 50 + N), "progress": False} | changes, out=out)
 
 
 def direct(**changes: Any) -> Comparison:
-    """Without keeping anything; batches are of the sizes that are used where it is kept."""
+    """Without saving anything, in batches of the sizes that a saved comparison uses."""
     first = examples()[0]
-    given = changes.pop("subjects", None) or subjects()
+    given = changes.pop("classifiers", None) or subjects()
     fixed = [each.classifier.with_batch_size(each.classifier.steady_batch_size(first)) for each in given]
-    return compared(None, subjects=[replace(s, classifier=c) for s, c in zip(given, fixed, strict=True)], **changes)
+    return compared(None, classifiers=[replace(s, classifier=c) for s, c in zip(given, fixed, strict=True)], **changes)
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -115,8 +117,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Called:
         return measured
 
     for name, instrument in INSTRUMENTS.items():
-        monkeypatch.setitem(INSTRUMENTS, name, replace(instrument, measure=counted(name, instrument.measure)))
-    for name in ("accuracy_curve", "pgd"):
+        monkeypatch.setitem(INSTRUMENTS, name, counted(name, instrument))
+    for name in ("accuracy_curve", "transfer_matrix"):
         attack = getattr(bench, name)
 
         def made(*given: Any, _name: str = name, _attack: Any = attack, **settings: Any) -> Any:
@@ -156,7 +158,8 @@ def interrupted(out: Path, parts: int, **changes: Any) -> None:
 def kill_after(out: str, parts: str) -> None:
     """In a process of its own: killed while it writes."""
     stop_after(pytest.MonkeyPatch(), int(parts), lambda: os.kill(os.getpid(), signal.SIGKILL))
-    compared(Path(out), instruments=FEW)
+    with few_steps():
+        compared(Path(out), instruments=FEW)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +173,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished comparison, and one that was interrupted."""
     folder = tmp_path_factory.mktemp("few")
     compared(folder / "whole", instruments=FEW)
-    interrupted(folder / "begun", 5, instruments=FEW)
+    interrupted(folder / "unfinished", 5, instruments=FEW)
     return folder
 
 
@@ -212,23 +215,20 @@ def test_interrupted_again_and_again_it_ends_as_one_that_was_not(
     assert found.seconds == pytest.approx(sum(kept))
     # Nothing twice but the two that were stopped, which are neither accuracies nor the matrix.
     assert len([call for call in called if call[1]]) == PARTS - 1 + 2
-    assert called.count(("pgd", "")) == 3
+    assert called.count(("transfer_matrix", "")) == 1
     assert called.count(("accuracy_curve", "")) == 5 * 3
 
 
-def test_it_may_be_stopped_in_any_part(called: Called, tmp_path: Path) -> None:
-    out, fresh = tmp_path / "out", tmp_path / "fresh"
-    compared(fresh, instruments=FEW)
-    once = list(called)
-    called.clear()
+def test_it_may_be_stopped_in_any_part(few: Path, called: Called, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     for _ in range(9):
         interrupted(out, 1, instruments=FEW)
     compared(out, instruments=FEW)
-    assert contents(out) == contents(fresh)
-    assert list(dict.fromkeys(called)) == list(dict.fromkeys(once))
-    assert all(
-        called.count(call) == 2 * once.count(call) for call in once if call != ("accuracy", "plain0") and call[1]
-    )
+    assert contents(out) == contents(few / "whole")
+    measured = [call for call in called if call[1]]
+    each = [(name, who) for name in FEW for who in ("plain0", "plain1", "bent")]
+    assert list(dict.fromkeys(measured)) == each
+    assert [measured.count(call) for call in each] == [1, *[2] * 8]  # the first was not interrupted
 
 
 def test_a_finished_one_is_read_and_nothing_measured(
@@ -264,23 +264,23 @@ def test_killed_while_it_writes_it_goes_on(few: Path, called: Called, tmp_path: 
 
 def test_a_table_alone_keeps_its_parts_beside_it_until_it_is_there(called: Called, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "Table.CSV"
-    interrupted(out, 5, instruments=FEW)
+    interrupted(out, 4, instruments=LIGHT)
     assert [path.name for path in out.parent.iterdir()] == ["Table.CSV.partial"]
     called.clear()
-    found = compared(out, instruments=FEW)
-    assert len(called) == 5
-    assert out.read_text() == csv_text(found) == csv_text(direct(instruments=FEW))
+    found = compared(out, instruments=LIGHT)
+    assert called == [("spectrum", "plain1"), ("spectrum", "bent")]
+    assert out.read_text() == csv_text(found) == csv_text(direct(instruments=LIGHT))
     assert [path.name for path in out.parent.iterdir()] == ["Table.CSV"]
     with pytest.raises(ValueError, match="path must not exist yet"):
-        compared(out, instruments=FEW)
+        compared(out, instruments=LIGHT)
     compared(out, instruments=["spectrum"], overwrite=True)
     assert out.read_text() == csv_text(direct(instruments=["spectrum"]))
 
 
 def test_how_often_an_interval_holds_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    told = {"instruments": ["segments", "spectrum"], "settings": replace(SETTINGS, pairs=9)}
-    found, again = compared(out, **told), compared(out, **told)
+    given = {"instruments": LIGHT, "settings": replace(SETTINGS, pairs=9)}
+    found, again = compared(out, **given), compared(out, **given)
     stated = {(row.name, row.measured.quantity): row.measured.estimate.confidence for row in found.rows}
     assert {0.88, 0.95} == set(stated.values())
     assert {(row.name, row.measured.quantity): row.measured.estimate.confidence for row in again.rows} == stated
@@ -292,12 +292,15 @@ def test_numbers_that_are_not_finite_and_failures_are_kept_as_that(called: Calle
     constant = nn.Linear(9, 3)
     nn.init.zeros_(constant.weight)
     nn.init.constant_(constant.bias[:1], 1.0)
-    told = {"subjects": [subject("flat", constant), subject("bent", Bent())], "instruments": ["distances", "pieces"]}
-    unkept = direct(**told)
+    given = {
+        "classifiers": [subject("flat", constant), subject("bent", Bent())],
+        "instruments": ["distances", "pieces"],
+    }
+    unkept = direct(**given)
     called.clear()
     out = tmp_path / "out"
-    interrupted(out, 3, **told)
-    found = compared(out, **told)
+    interrupted(out, 3, **given)
+    found = compared(out, **given)
     assert called.count(("pieces", "flat")) == 1
     assert called.count(("pieces", "bent")) == 2  # what was stopped, and no other
     assert csv_text(found) == csv_text(unkept)
@@ -306,7 +309,7 @@ def test_numbers_that_are_not_finite_and_failures_are_kept_as_that(called: Calle
     assert any(math.isnan(measured.estimate.low) for measured in kept)
     rows = list(csv.DictReader(io.StringIO(csv_text(found))))
     assert {(bool(row["low"]), bool(row["confidence"])) for row in rows} == {(True, True), (False, False)}
-    assert csv_text(compared(out, **told)) == csv_text(unkept)
+    assert csv_text(compared(out, **given)) == csv_text(unkept)
     assert "affine" in kept[-1].note
     assert not kept[-1].quantity
 
@@ -317,7 +320,7 @@ def test_an_accuracy_that_failed_is_not_looked_for_among_what_is_kept(
     def fails(where: Bench, who: Subject) -> Found:
         raise ValueError("accuracy must be measurable, got none")
 
-    monkeypatch.setitem(INSTRUMENTS, "accuracy", replace(INSTRUMENTS["accuracy"], measure=fails))
+    monkeypatch.setitem(INSTRUMENTS, "accuracy", fails)
     out = tmp_path / "out"
     interrupted(out, 4, instruments=FEW)
     found = compared(out, instruments=FEW)
@@ -344,32 +347,22 @@ def other_weights() -> list[Subject]:
             {"instruments": ["spectrum"]},
             "settings.instruments: ['accuracy', 'masking', 'spectrum'], now ['spectrum']",
         ),
-        ({"subjects": other_weights()}, "classifiers.plain0.weights: "),
-        ({"subjects": subjects()[::-1]}, "settings.names: ['plain0', 'plain1', 'bent'], now ['bent', "),
-        ({"subjects": [replace(s, group="g") for s in subjects()]}, "settings.subjects.plain0.group: plain, now g"),
+        ({"classifiers": other_weights()}, "classifiers.plain0.weights: "),
+        ({"classifiers": subjects()[::-1]}, "settings.names: ['plain0', 'plain1', 'bent'], now ['bent', "),
+        ({"classifiers": [replace(s, group="g") for s in subjects()]}, "settings.subjects.plain0.group: plain, now g"),
         ({"x": examples()[0] * 0.99}, "data.inputs: "),
         ({"x": examples()[0][:-1], "y": examples()[1][:-1], "index": range(N - 1)}, "examples: 20, now 19; "),
     ],
 )  # fmt: skip
 def test_other_settings_are_refused_by_name(changes: dict[str, Any], message: str, few: Path, called: Called) -> None:
     before = contents(few)
-    for out in (few / "begun", few / "whole"):
+    for out in (few / "unfinished", few / "whole"):
         with pytest.raises(ValueError, match="was started with other settings") as refusal:
             compared(out, **{"instruments": FEW, **changes})
         assert f"({message}" in str(refusal.value)
         assert "\n" not in str(refusal.value)
     assert called == []
     assert contents(few) == before
-
-
-def test_overwrite_begins_anew_with_other_settings(called: Called, tmp_path: Path) -> None:
-    out, fresh = tmp_path / "out", tmp_path / "fresh"
-    interrupted(out, 4, instruments=LIGHT)
-    called.clear()
-    compared(out, instruments=LIGHT, seed=6, overwrite=True)
-    assert len(called) == 2 * 3
-    compared(fresh, instruments=LIGHT, seed=6)
-    assert contents(out) == contents(fresh)
 
 
 def test_other_versions_devices_and_plans_are_refused(tmp_path: Path) -> None:
@@ -394,27 +387,31 @@ def test_other_versions_devices_and_plans_are_refused(tmp_path: Path) -> None:
     assert (out / "table.md").is_file()
 
 
-def test_overwriting_replaces_when_it_is_whole_and_leaves_what_is_somebody_elses(
-    called: Called, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    compared(out, instruments=["spectrum", "segments"])
-    (out / "notes.txt").write_text("mine")
+def test_overwriting_starts_anew_and_replaces_once_complete(called: Called, tmp_path: Path) -> None:
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    interrupted(out, 4, instruments=LIGHT)
+    called.clear()
+    compared(out, instruments=LIGHT, seed=6, overwrite=True)
+    assert len(called) == 2 * 3
+    compared(fresh, instruments=LIGHT, seed=6)
+    assert contents(out) == contents(fresh)
+    (out / "notes.txt").write_text("somebody else's")
     before = contents(out)
     interrupted(out, 2, instruments=["spectrum"], overwrite=True)
     assert contents(out) == before
     called.clear()
     compared(out, instruments=["spectrum"], overwrite=True)
-    assert called == [("spectrum", "bent")]  # it goes on with what the same command began
-    assert (out / "notes.txt").read_text() == "mine"
+    assert called == [("spectrum", "bent")]  # the same command resumes
+    assert (out / "notes.txt").read_text() == "somebody else's"
     assert not list((out / "results").glob("segments*"))
     called.clear()
     compared(out, instruments=["spectrum"], overwrite=True)
     assert len(called) == 3
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="path must not exist yet"):
-        compared(theirs)
+        compared(tmp_path)
 
 
 def test_one_process_at_a_time_writes(tmp_path: Path, called: Called) -> None:
@@ -431,7 +428,7 @@ def test_one_process_at_a_time_writes(tmp_path: Path, called: Called) -> None:
 def test_names_that_are_no_part_of_a_file_name_are_refused_before_any_work(tmp_path: Path, called: Called) -> None:
     for name in ("a/b", "a\\b", ""):
         with pytest.raises(ValueError, match="its name must be usable in a file name"):
-            compared(tmp_path / "out", subjects=[subject(name, network(0))])
+            compared(tmp_path / "out", classifiers=[subject(name, trained(0))])
     assert called == []
     assert list(tmp_path.iterdir()) == []
 
@@ -471,14 +468,14 @@ def test_what_is_damaged_is_named_and_measured_again(
 ) -> None:
     out = tmp_path / "out"
     root = out if finished else tmp_path / "out.partial"
-    shutil.copytree(few / ("whole" if finished else "begun.partial"), root)
+    shutil.copytree(few / ("whole" if finished else "unfinished.partial"), root)
     damage(root / file)
     with pytest.warns(UserWarning, match=f"is damaged .{file}.: measuring that part again"):
         compared(out, instruments=FEW)
     again = [call for call in called if call[1]]
     assert again[: len(measured)] == measured
     assert len(again) == len(measured) + (0 if finished else 5)
-    assert (("pgd", "") in called) == ("matrix" in file)
+    assert (("transfer_matrix", "") in called) == ("matrix" in file)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compared(out, instruments=FEW)
@@ -493,13 +490,11 @@ def test_a_full_disk_is_told_with_what_is_safe(tmp_path: Path, called: Called, m
 
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 4, full)
-        with pytest.raises(
-            OSError, match=r"could not be written \(No space left on device\): 4 finished parts are safe"
-        ):
-            compared(out, instruments=FEW)
+        with pytest.raises(OSError, match=r"written \(No space left on device\): 4 finished parts are safe"):
+            compared(out, instruments=LIGHT)
     called.clear()
-    compared(out, instruments=FEW)
-    assert len(called) == 6 - 1 + 1  # masking and spectrum of all three
+    compared(out, instruments=LIGHT)
+    assert len(called) == 2
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -11,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from synthetic_maps import make_maps
+from transfer_by_hand import MADE, bases_of
 
 import boundarygeo as bg
 from boundarygeo import plots
 from boundarygeo.plots.style import CLASS_COLORS
-from boundarygeo.results import Provenance
 from boundarygeo.results.statistics import mean, share
-from boundarygeo.transfer.bases import SubspaceBases
 
 D = 20
 
@@ -28,33 +27,11 @@ def _close_figures():
     plt.close("all")
 
 
-def bases(*axes: tuple[int, int], valid: tuple[bool, ...] | None = None) -> SubspaceBases:
-    """At each example the plane of two coordinate axes."""
-    count = len(axes)
-    return SubspaceBases(
-        vectors=torch.stack([torch.eye(D, dtype=torch.float64)[list(pair)] for pair in axes]),
-        singular_values=torch.ones(count, 2, dtype=torch.float64),
-        energy=torch.ones(count, dtype=torch.float64),
-        rank=torch.full((count,), 2),
-        samples=torch.full((count,), 2),
-        valid=torch.ones(count, dtype=torch.bool) if valid is None else torch.tensor(valid),
-        index=torch.arange(count),
-        kind="by hand",
-        provenance=Provenance(command="by hand"),
-    )
-
-
 def overlaps() -> bg.SubspaceOverlap:
-    """a and b share both, one, one and no direction; c has no basis."""
-    planes = [(0, 1), (0, 1), (2, 3), (4, 5)]
-    return bg.basis_overlap(
-        {
-            "a": bases(*planes),
-            "b": bases((0, 1), (1, 7), (3, 9), (0, 1)),
-            "c": bases(*planes, valid=(False,) * 4),
-        },
-        draws=99,
-    )
+    """a and b share both, one, one and no direction of the axes; c has no basis."""
+    axes = torch.tensor([[[0, 1], [0, 1], [2, 3], [4, 5]], [[0, 1], [1, 7], [3, 9], [0, 1]]])
+    a, b = torch.eye(D, dtype=torch.float64)[axes]
+    return bg.basis_overlap({"a": bases_of(a), "b": bases_of(b), "c": bases_of(a, torch.zeros(4) > 0)}, draws=99)
 
 
 def labels(axes: Axes) -> list[str]:
@@ -115,7 +92,7 @@ def test_angles_are_drawn_beside_those_of_random_subspaces() -> None:
 def shared(*, null: bool = True, correct: tuple[bool, ...] = (True,) * 4) -> bg.SharedDimension:
     zero = torch.zeros(4, dtype=torch.float64)
     return bg.SharedDimension(
-        provenance=Provenance(command="by hand"),
+        provenance=MADE,
         claimed=torch.tensor([9, 4, 2, 0]),
         verified=torch.tensor([6, 3, 1, 0]),
         found=torch.tensor([True, True, True, False]),
@@ -217,7 +194,7 @@ def reproduced() -> bg.Reproducibility:
     nan = math.nan
     equal = torch.tensor([[0.5, 1.0, nan], [0.25, 0.75, nan], [0.0, 0.04, nan]], dtype=torch.float64)
     return bg.Reproducibility(
-        provenance=Provenance(command="by hand"),
+        provenance=MADE,
         agreement=equal,
         window_agreement=equal,
         intersection=torch.ones(3, 2, dtype=torch.int64),

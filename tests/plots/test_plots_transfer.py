@@ -10,9 +10,9 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from transfer_by_hand import MADE, matrix_of
 
 from boundarygeo.plots import transfer as plots
-from boundarygeo.results import Provenance
 from boundarygeo.results.statistics import mean
 from boundarygeo.transfer.boundaries import InterBoundaryDistance
 from boundarygeo.transfer.matrix import TransferMatrix
@@ -32,26 +32,14 @@ def matrix(*, names: tuple[str, ...] = ("plain", "robust"), targeted: bool = Fal
     labels = torch.zeros(2, 2, 20, dtype=torch.int64)
     for (i, j), count in {(0, 0): 20, (0, 1): 1, (1, 0): 5}.items():
         labels[i, j, :count] = 1
-    return TransferMatrix(
-        provenance=Provenance(command="by hand"),
-        predicted=labels,
-        clean=torch.zeros(2, 20, dtype=torch.int64),
-        true_labels=torch.zeros(20, dtype=torch.int64),
-        targets=torch.ones(20, dtype=torch.int64) if targeted else None,
-        distance=torch.ones(2, 20, dtype=torch.float64),
-        index=torch.arange(20),
-        names=names,
-        attack="pgd",
-        norm="linf",
-        eps=0.1,
-        eight_bit=targeted,
-    )
+    y = torch.zeros(20, dtype=torch.int64)
+    return matrix_of(labels, y, targets=torch.ones_like(y) if targeted else None, names=names, eight_bit=targeted)
 
 
 def mistakes() -> TransferMistakes:
     counts = {"unfooled": [[0, 5], [0, 0]], "same": [[10, 4], [0, 0]], "different": [[0, 1], [0, 0]]}
     return TransferMistakes(
-        provenance=Provenance(command="by hand"),
+        provenance=MADE,
         **{name: torch.tensor(values) for name, values in counts.items()},
         chance=torch.tensor([[5.0, 2.5], [0, 0]], dtype=torch.float64),
         chance_sd=torch.tensor([[1.0, 0.5], [0, 0]], dtype=torch.float64),
@@ -65,7 +53,7 @@ def distances() -> InterBoundaryDistance:
     here = torch.tensor([own, second, third], dtype=torch.float64)
     nothing = torch.full((3, 5), INF, dtype=torch.float64)
     return InterBoundaryDistance(
-        provenance=Provenance(command="by hand"),
+        provenance=MADE,
         distance=torch.stack([torch.stack([here] * 3), torch.stack([nothing] * 3)]),
         true_labels=torch.zeros(5, dtype=torch.int64),
         index=torch.arange(5),

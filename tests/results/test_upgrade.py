@@ -25,6 +25,7 @@ NAMES = {
     "SequentialDirections": "sequential",
     "SharedDimension": "shared",
     "TransferMatrix": "matrix",
+    "TransferPredictors": "predictors",
 }
 
 
@@ -47,8 +48,9 @@ def as_of_version_0_1(result: bg.Result, path: Path, **attributes: object) -> Pa
         dataset = dataset.drop_vars("index")
     if kind in ("AdversarialDimension", "AdversarialExamples"):
         dataset.attrs["targeted"] = "false"
-    if kind == "SequentialDirections":
-        dataset.attrs["max_norm"] = dataset.attrs.pop("eps")
+    for old, new in RENAMED.get(kind, {}).items():
+        if new in dataset.attrs:
+            dataset.attrs[old] = dataset.attrs.pop(new)
     dataset.attrs |= {"boundarygeo_format": 1} | {name: json.dumps(value) for name, value in attributes.items()}
     dataset.to_zarr(path, consolidated=False, zarr_format=3)
     return path

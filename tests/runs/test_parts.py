@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import boundarygeo as bg
+from boundarygeo.comparison import Settings, compare
 from boundarygeo.lines.distances import boundary_distance
 from boundarygeo.results import Result
 from boundarygeo.results.result import example_axis
@@ -78,6 +80,37 @@ ANALYSES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "between": (between_boundaries, {"max_distance": 2.0}),
     "between, fgsm": (between_boundaries, {"max_distance": 0.6, "adversarial": "fgsm", "scan": 8}),
 }
+
+
+JOINT: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
+    "spectrum": (bg.hidden_spectrum, {"layers": ["1"]}, "hidden_spectrum .*: singular values are of all examples"),
+    "agreement": (bg.reproducibility, {"planes": 3}, "reproducibility .*: planes go through three of all examples"),
+    "overlap": (bg.subspace_overlap, {"dimension": 2, "eps": 1.5}, "each example is compared with all others; basis_"),
+    "comparison": (
+        compare,
+        {"settings": Settings(eps=0.3)},
+        "compare .*: its numbers are averages .* it resumes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_numbers_of_all_examples_together_are_not_run_in_parts(name: str, tmp_path: Path) -> None:
+    analysis, settings, reason = JOINT[name]
+    clf = models()[0] if name == "spectrum" else dict(zip("abc", models(), strict=True))
+    x, y, index = examples()
+    with pytest.raises(TypeError, match=reason) as refusal:
+        bg.run(analysis, clf, x, y, index=index, out=tmp_path / "out.zarr", progress=False, **settings)
+    assert "cannot be run in parts" in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_of_all_examples_together_are_not_joined() -> None:
+    x, y, index = examples()
+    spectra = [bg.hidden_spectrum(models()[0], x[k:], y[k:], layers=["1"], index=index[k:]) for k in (0, 1)]
+    assert spectra[1].index.tolist() == index[1:].tolist()
+    with pytest.raises(ValueError, match="parts of a HiddenSpectrum cannot be joined: singular values are of all"):
+        bg.HiddenSpectrum.concatenate(spectra)
 
 
 def several(result: Any) -> tuple[Result, ...]:

@@ -4,39 +4,15 @@ import math
 
 import pytest
 import torch
-from oracles import Linear, SmallNet, Sphere, images
-from torch import Tensor
+from oracles import Linear, Sphere, images
+from relatives import lines_at, nets, on_the_bisector
 
 import boundarygeo as bg
 from boundarygeo.results.statistics import mean, share
-from boundarygeo.transfer.boundaries import InterBoundaryDistance, inter_boundary_distance, labelled_pool
+from boundarygeo.transfer.boundaries import inter_boundary_distance, labelled_pool
 
 BOTH = ("legitimate", "random")
 MARGIN = torch.arange(1, 11).double() / 10
-
-
-def pair(degrees: float) -> dict[str, bg.Classifier]:
-    """Two lines through the origin of the plane at an angle."""
-    half = math.radians(degrees / 2)
-    normals = torch.tensor([[math.cos(side * half), math.sin(side * half)] for side in (1, -1)])
-    return {name: bg.Classifier(Linear(w, 0.0), bounds=(-10, 10)) for name, w in zip("ab", normals, strict=True)}
-
-
-def on_the_bisector(degrees: float) -> tuple[Tensor, Tensor]:
-    """Ten points at distances 0.1, 0.2, … 1.0 from both lines, five on each side of them."""
-    side = torch.tensor([1.0, -1.0]).repeat(5)
-    x = torch.stack([side * MARGIN / math.cos(math.radians(degrees / 2)), torch.zeros(10)], 1)
-    return x.float(), (side > 0).long()
-
-
-def twins(count: int) -> tuple[list[bg.Classifier], Tensor, Tensor]:
-    """The same random net twice, and images of all its classes."""
-    x = images(count, seed=5)
-    net = SmallNet()
-    with torch.no_grad():
-        net.head.bias -= net.eval()(x).mean(0)
-    several = [bg.Classifier(net, device="cpu") for _ in range(2)]
-    return several, x, several[0].predict(x)
 
 
 @pytest.mark.parametrize(("degrees", "nearer"), [(45.0, 10), (75.0, 0)])
@@ -45,7 +21,7 @@ def test_adversarial_directions_of_lines_at_an_angle(degrees: float, nearer: int
     # Straight down its own margin m, a source meets its line at m and the other at m / cos: ID = m (1 / cos - 1).
     x, y = on_the_bisector(degrees)
     result = inter_boundary_distance(
-        pair(degrees), x, y, directions=("adversarial",), max_distance=9.0, adversarial=adversarial
+        lines_at(degrees), x, y, directions=("adversarial",), max_distance=9.0, adversarial=adversarial
     )
     half = math.radians(degrees / 2)
     if adversarial == "gradient":
@@ -70,7 +46,7 @@ def test_adversarial_directions_of_lines_at_an_angle(degrees: float, nearer: int
 def test_directions_towards_points_along_the_bisector() -> None:
     # All points lie on the bisector: every point of the other class is straight across the corner of both lines.
     x, y = on_the_bisector(60)
-    result = inter_boundary_distance(pair(60), x, y, directions=BOTH, max_distance=9.0)
+    result = inter_boundary_distance(lines_at(60), x, y, directions=BOTH, max_distance=9.0)
     expected = x[:, 0].abs().double().expand(2, 2, 2, -1)
     torch.testing.assert_close(result.distance, expected, rtol=1e-6, atol=2e-5)
     for direction in BOTH:
@@ -78,13 +54,17 @@ def test_directions_towards_points_along_the_bisector() -> None:
         assert result.compare(direction, "a", "b").nearer == share(10, 10)
 
 
+def line(offset: float = 0.0) -> bg.Classifier:
+    """The first coordinate against an offset."""
+    return bg.Classifier(Linear(torch.tensor([1.0, 0.0]), offset), bounds=(-10, 10))
+
+
 def test_a_pool_s_nearest_point_of_another_class_decides() -> None:
     x, y = torch.tensor([[0.5, 0.0]]), torch.tensor([1])
     # The second point is the nearest, but of the own class; the third is farther than the first.
     pool = torch.tensor([[-0.5, 0.75], [0.6, 0.0], [-3.0, 0.0]]), torch.tensor([0, 1, 0])
-    clf = bg.Classifier(Linear(torch.tensor([1.0, 0.0]), 0.0), bounds=(-10, 10))
-    shifted = bg.Classifier(Linear(torch.tensor([1.0, 0.0]), -0.2), bounds=(-10, 10))
-    result = inter_boundary_distance([clf, shifted], x, y, directions=("legitimate",), max_distance=5.0, pool=pool)
+    both = line(), line(-0.2)
+    result = inter_boundary_distance(both, x, y, directions=("legitimate",), max_distance=5.0, pool=pool)
     step = 1.25  # 0.8 of it against the normal
     assert result.distance[0, 0, :, 0].tolist() == pytest.approx([0.5 * step, 0.7 * step], abs=1e-5)
     assert torch.equal(result.distance[0, 0], result.distance[0, 1])
@@ -93,8 +73,7 @@ def test_a_pool_s_nearest_point_of_another_class_decides() -> None:
 def test_legitimate_points_are_of_another_true_class_whatever_the_models_say() -> None:
     x, y = torch.tensor([[0.5, 0.0]]), torch.tensor([1])
     pool = torch.tensor([[0.2, 0.0], [-1.0, 2.0]]), torch.tensor([0, 0])  # both models give the first class 1
-    clf = bg.Classifier(Linear(torch.tensor([1.0, 0.0]), 0.0), bounds=(-10, 10))
-    result = inter_boundary_distance([clf, clf], x, y, directions=("legitimate",), max_distance=5.0, pool=pool)
+    result = inter_boundary_distance([line()] * 2, x, y, directions=("legitimate",), max_distance=5.0, pool=pool)
     assert result.distance.flatten().tolist() == pytest.approx([0.5] * 4, abs=1e-5)
 
 
@@ -112,7 +91,7 @@ def test_random_directions_go_where_the_source_says_otherwise() -> None:
 
 
 def test_identical_models_have_no_distance_between_them() -> None:
-    several, x, y = twins(12)
+    several, x, y = nets((0, 0), 12)
     result = inter_boundary_distance(several, x, y, max_distance=3.0, index=range(3, 15))
     assert result.directions == ("legitimate", "adversarial", "random")
     assert torch.equal(result.distance[:, :, 0], result.distance[:, :, 1])
@@ -129,7 +108,7 @@ def test_identical_models_have_no_distance_between_them() -> None:
 def test_what_is_out_of_reach_is_counted_and_decides_nothing() -> None:
     # At 60° the other line is twice as far: of margins 0.11, …, 1.1 it is within reach for four, the own for nine.
     x, y = on_the_bisector(60)
-    result = inter_boundary_distance(pair(60), x * 1.1, y, directions=("adversarial",), max_distance=1.05)
+    result = inter_boundary_distance(lines_at(60), x * 1.1, y, directions=("adversarial",), max_distance=1.05)
     torch.testing.assert_close(result.censored[0], torch.tensor([[0.1, 0.6], [0.6, 0.1]], dtype=torch.float64))
     seen = result.compare("adversarial", "a", "b")
     assert (seen.n, seen.source_censored, seen.target_censored, seen.both_censored) == (10, 0, 5, 1)
@@ -137,7 +116,7 @@ def test_what_is_out_of_reach_is_counted_and_decides_nothing() -> None:
     assert seen.conservative.n == 10
     assert result.inter_distance("adversarial", "a", "b").isnan().sum() == 6
     # At 45° it is nearer than twice as far: ID < MD wherever both are known, but who knows the others.
-    wide = inter_boundary_distance(pair(45), x, y, directions=("adversarial",), max_distance=0.75)
+    wide = inter_boundary_distance(lines_at(45), x, y, directions=("adversarial",), max_distance=0.75)
     seen = wide.compare("adversarial", "a", "b")
     assert seen.nearer.n < 10
     assert seen.nearer.value == 1
@@ -161,32 +140,32 @@ def test_examples_that_a_model_gets_wrong_are_left_out_and_counted() -> None:
     x, y = on_the_bisector(60)
     wrong = torch.cat([x, torch.tensor([[0.0, 1.0], [0.0, -1.0], [0.3, 0.0]])])
     classes = torch.cat([y, torch.tensor([1, 1, 0])])
-    result = inter_boundary_distance(pair(60), wrong, classes, directions=("adversarial",), max_distance=3.0)
+    result = inter_boundary_distance(lines_at(60), wrong, classes, directions=("adversarial",), max_distance=3.0)
     assert result.correct.sum(1).tolist() == [11, 11]
     assert result.shared.tolist() == [True] * 10 + [False] * 3
     assert result.distance[..., 10:].isnan().all()
     assert torch.equal(result.valid[0, 0], result.shared)
-    alone = inter_boundary_distance(pair(60), x, y, directions=("adversarial",), max_distance=3.0)
+    alone = inter_boundary_distance(lines_at(60), x, y, directions=("adversarial",), max_distance=3.0)
     assert torch.equal(result.distance[..., :10], alone.distance)
     assert result.compare("adversarial", 0, 1) == alone.compare("adversarial", 0, 1)
     # The others cost no more than their labels, by each of the two models.
     assert result.provenance.forwards == alone.provenance.forwards + 3 * 2
-    none = inter_boundary_distance(pair(60), wrong[10:], classes[10:], max_distance=3.0)
+    none = inter_boundary_distance(lines_at(60), wrong[10:], classes[10:], max_distance=3.0)
     assert none.distance.isnan().all()
     assert none.compare("random", 0, 1).n == 0
     assert none.censored.isnan().all()
 
 
 def test_labels_of_the_pool_may_be_known() -> None:
-    several, x, y = twins(12)
+    several, x, y = nets((0, 0), 12)
     pool = labelled_pool(several, x, y)
     assert pool[2].tolist() == [clf.predict(x).tolist() for clf in several]
-    known = inter_boundary_distance(several, x[:4], y[:4], max_distance=3.0, pool=pool, index=range(4))
-    found = inter_boundary_distance(several, x[:4], y[:4], max_distance=3.0, pool=(x, y), index=range(4))
+    settings = {"max_distance": 3.0, "scan": 16, "tolerance": 1e-3}
+    known, found = (inter_boundary_distance(several, x[:4], y[:4], pool=p, **settings) for p in (pool, (x, y)))
     assert torch.equal(known.distance, found.distance)
     assert known.provenance.forwards == found.provenance.forwards - 12 * len(several)
     other = (x, y, (pool[2] + 1) % 5)  # a lie, which shows: random directions lead elsewhere
-    turned = inter_boundary_distance(several, x[:4], y[:4], max_distance=3.0, pool=other, index=range(4))
+    turned = inter_boundary_distance(several, x[:4], y[:4], pool=other, **settings)
     assert not torch.equal(turned.distance[2], found.distance[2])
 
 
@@ -205,7 +184,7 @@ def test_missing_directions_are_marked() -> None:
 
 
 def test_examples_and_their_order_do_not_matter() -> None:
-    several, x, y = twins(10)
+    several, x, y = nets((0, 0), 8)
     settings = {"max_distance": 3.0, "pool": (x, y), "seed": 2, "scan": 16}
     whole = inter_boundary_distance(several, x, y, **settings)
     order = [7, 2, 4, 0]
@@ -216,15 +195,7 @@ def test_examples_and_their_order_do_not_matter() -> None:
     assert not torch.equal(other.distance[2], whole.distance[2])
 
 
-def test_saved_distances_come_back(tmp_path) -> None:
-    x, y = on_the_bisector(60)
-    result = inter_boundary_distance(pair(60), x, y, max_distance=1.0, scan=16)
-    again = bg.load(result.save(tmp_path / "distances.zarr"))
-    assert isinstance(again, InterBoundaryDistance)
-    assert torch.equal(again.distance, result.distance)
-    assert again.directions == result.directions
-    assert again.compare("adversarial", "a", "b") == result.compare("adversarial", "a", "b")
-    assert result.provenance.forwards > 2 * 10 * 5 * 17
+ZEROS, ZERO_ONE = torch.zeros(2, 2), torch.tensor([0, 1])
 
 
 @pytest.mark.parametrize(
@@ -234,53 +205,37 @@ def test_saved_distances_come_back(tmp_path) -> None:
         ({"directions": ("random", "random")}, ValueError, "directions must be distinct names from"),
         ({"directions": ("upwards",)}, ValueError, r"got \['upwards'\]"),
         ({"adversarial": "pgd"}, ValueError, r"adversarial must be one of \['gradient', 'fgsm'\], got 'pgd'"),
-        ({"max_distance": 0.0}, ValueError, "max_distance must be a positive number, got 0.0"),
-        ({"scan": 0}, ValueError, "scan must be a whole number"),
-        ({"pool": (torch.zeros(2, 3), torch.tensor([0, 1]))}, ValueError, r"shape \[2\] of x, got \[3\]"),
-        ({"pool": (torch.zeros(2, 2) + 11, torch.tensor([0, 1]))}, ValueError, "pool must lie in"),
-        ({"pool": (torch.zeros(2, 2), torch.tensor([0, 2]))}, ValueError, r"classes of the pool must be in \[0, 2\)"),
+        *[
+            (settings, ValueError, match)
+            for settings, match in (
+                ({"max_distance": 0.0}, "max_distance must be a positive number, got 0.0"),
+                ({"scan": 0}, "scan must be a whole number"),
+                ({"tolerance": -1.0}, "tolerance must be a positive number, got -1.0"),
+            )
+            for settings in (settings, settings | {"y": 1 - on_the_bisector(60)[1]})  # even with nothing to do
+        ],
+        ({"pool": (torch.zeros(2, 3), ZERO_ONE)}, ValueError, r"shape \[2\] of x, got \[3\]"),
+        ({"pool": (ZEROS + 11, ZERO_ONE)}, ValueError, "pool must lie in"),
+        ({"pool": (ZEROS, torch.tensor([0, 2]))}, ValueError, r"classes of the pool must be in \[0, 2\)"),
+        ({"pool": (ZEROS, ZERO_ONE, torch.zeros(2, 3).long())}, ValueError, r"int64 of shape \[2, 2\], got .*3\]"),
         (
-            {"pool": (torch.zeros(2, 2), torch.tensor([0, 1]), torch.zeros(2, 3, dtype=torch.int64))},
-            ValueError,
-            r"labels of the pool must be int64 of shape \[2, 2\], got torch.int64 of \[2, 3\]",
-        ),
-        (
-            {"pool": (torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([[0, 1], [0, 2]]))},
+            {"pool": (ZEROS, ZERO_ONE, torch.tensor([[0, 1], [0, 2]]))},
             ValueError,
             r"labels of the pool must be in \[0, 2\), got values from 0 to 2",
         ),
-        (
-            {"pool": (torch.zeros(2, 2), torch.tensor([0, 1]), [[0, 1], [0, 1]])},
-            TypeError,
-            r"labels of the pool must be a tensor of shape \[2, 2\], got list",
-        ),
-        ({"tolerance": 0.0}, ValueError, "tolerance must be a positive number, got 0.0"),
+        ({"pool": (ZEROS, ZERO_ONE, [[0, 1]] * 2)}, TypeError, r"must be a tensor of shape \[2, 2\], got list"),
         ({"pool": (torch.ones(2, 2), torch.tensor([1, 1]))}, ValueError, "a candidate of another class"),
     ],
-)
+)  # fmt: skip
 def test_bad_input_is_refused(settings: dict, error: type, match: str) -> None:
     x, y = on_the_bisector(60)
     with pytest.raises(error, match=match):
-        inter_boundary_distance(pair(60), x, y, **({"max_distance": 1.0} | settings))
-
-
-@pytest.mark.parametrize(
-    ("settings", "match"),
-    [
-        ({"max_distance": -1.0}, "max_distance must be a positive number, got -1.0"),
-        ({"scan": 0}, "scan must be a whole number"),
-        ({"tolerance": -1.0}, "tolerance must be a positive number, got -1.0"),
-    ],
-)
-def test_bad_input_is_refused_where_there_is_nothing_to_do(settings: dict, match: str) -> None:
-    x, y = on_the_bisector(60)
-    with pytest.raises(ValueError, match=match):
-        inter_boundary_distance(pair(60), x, 1 - y, **({"max_distance": 1.0} | settings))
+        inter_boundary_distance(lines_at(60), **({"x": x, "y": y, "max_distance": 1.0} | settings))
 
 
 def test_bad_queries_are_refused() -> None:
     x, y = on_the_bisector(60)
-    result = inter_boundary_distance(pair(60), x, y, directions=("random",), max_distance=1.0, scan=2)
+    result = inter_boundary_distance(lines_at(60), x, y, directions=("random",), max_distance=1.0, scan=2)
     with pytest.raises(ValueError, match=r"direction must be one of \['random'\], got 'adversarial'"):
         result.compare("adversarial", 0, 1)
     with pytest.raises(ValueError, match="source must be one of"):

@@ -6,52 +6,26 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import Linear, SmallNet, images, plain_map
+from oracles import Linear, SmallNet, plain_map
+from relatives import relatives
 from skimage.measure import label as skimage_label
 from torch import nn
 
 import boundarygeo as bg
 from boundarygeo.transfer.reproducibility import random_triplets, reproducibility
 
-PIXELS = torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed(2))
-
-
-def relatives(count: int) -> dict[str, bg.Classifier]:
-    """Networks with almost the same weights, and all classes among random images."""
-    noise = torch.Generator().manual_seed(1)
-    several = {}
-    for name in "abc"[:count]:
-        net = SmallNet()
-        with torch.no_grad():
-            for weight in net.parameters():
-                weight += 0.2 * weight.std() * torch.randn(weight.shape, generator=noise)
-            net.eval()
-            net.head.bias -= net(PIXELS).mean(0)
-        several[name] = bg.Classifier(net)
-    return several
-
-
-@pytest.fixture(scope="module")
-def models() -> dict[str, bg.Classifier]:
-    return relatives(3)
-
-
-@pytest.fixture(scope="module")
-def labels(models: dict[str, bg.Classifier]) -> torch.Tensor:
-    """Labels of the images, right for the first model."""
-    return models["a"].predict(PIXELS)
+X = torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+MODELS = relatives(3, X)
+Y = MODELS["a"].predict(X)
 
 
 @pytest.mark.parametrize(("clip", "side"), [(False, 11), (True, 11), (False, 10)])
-def test_the_score_is_that_of_a_plain_loop(
-    models: dict[str, bg.Classifier], labels: torch.Tensor, clip: bool, side: int
-) -> None:
-    x, y = PIXELS, labels
-    result = reproducibility(models, x, y, planes=4, resolution=side, clip=clip, method="dense", seed=3)
-    corners = [x[column] for column in result.triplets.T]
+def test_the_score_is_that_of_a_plain_loop(clip: bool, side: int) -> None:
+    result = reproducibility(MODELS, X, Y, planes=4, resolution=side, clip=clip, method="dense", seed=3)
+    corners = [X[column] for column in result.triplets.T]
     planes = bg.planes_through(*corners)
     axis = torch.linspace(-1, 1, side)
-    maps = {name: plain_map(clf.module, planes, axis, (0, 1) if clip else None) for name, clf in models.items()}
+    maps = {name: plain_map(clf.module, planes, axis, (0, 1) if clip else None) for name, clf in MODELS.items()}
     # dbViz's window, from the images: x1 + s (x2 - x1) + t n, s and t a tenth beyond the triangle's.
     window = torch.zeros(4, side, side, dtype=torch.bool)
     for plane, (one, two, three) in enumerate(zip(*(c.double().flatten(1) for c in corners), strict=True)):
@@ -96,22 +70,20 @@ def test_the_score_is_that_of_a_plain_loop(
     assert score.low < score.value < score.high
 
 
-def test_adaptive_maps_give_nearly_the_same_score(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
-    x, y = PIXELS, labels
-    adaptive, dense = (reproducibility(models, x, y, planes=10, method=method) for method in ("adaptive", "dense"))
+def test_adaptive_maps_give_nearly_the_same_score() -> None:
+    adaptive, dense = (reproducibility(MODELS, X, Y, planes=6, method=method) for method in ("adaptive", "dense"))
     assert adaptive.evaluated.mean() < 0.7
     assert bool((dense.evaluated == 1).all())
     assert adaptive.score.value == pytest.approx(dense.score.value, abs=0.01)
     assert adaptive.resolution == 50
-    again = reproducibility(models, x, y, planes=10, coarse=3)  # that of single maps: a sixteenth of the width
+    again = reproducibility(MODELS, X, Y, planes=6, coarse=3)  # that of single maps: a sixteenth of the width
     assert torch.equal(again.evaluated, adaptive.evaluated)
     assert adaptive.provenance.forwards < dense.provenance.forwards
 
 
-def test_identical_models_agree_everywhere(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
-    x, y = PIXELS, labels
+def test_identical_models_agree_everywhere() -> None:
     result = reproducibility(
-        [models["a"], bg.Classifier(copy.deepcopy(models["a"].module))], x, y, planes=3, resolution=21
+        [MODELS["a"], bg.Classifier(copy.deepcopy(MODELS["a"].module))], X, Y, planes=3, resolution=21
     )
     assert result.score.value == result.agreement.mean() == 1
     assert bool((result.iou[~result.iou.isnan()] == 1).all())
@@ -143,11 +115,10 @@ def test_triplets_are_decided_by_seed_and_number() -> None:
     assert np.bincount(triplets.flatten(), minlength=5).min() > 80
 
 
-def test_planes_that_do_not_exist_are_marked(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
-    x, y = PIXELS, labels
-    right = int((torch.stack([clf.predict(x) for clf in models.values()]) == y).all(0).nonzero()[0, 0])
+def test_planes_that_do_not_exist_are_marked() -> None:
+    right = int((torch.stack([clf.predict(X) for clf in MODELS.values()]) == Y).all(0).nonzero()[0, 0])
     some = torch.tensor([right, right, (right + 1) % 30, (right + 2) % 30])  # an image twice
-    result = reproducibility(models, x[some], y[some], planes=12, resolution=11)
+    result = reproducibility(MODELS, X[some], Y[some], planes=12, resolution=11)
     twice = ((result.triplets == 0).any(1)) & ((result.triplets == 1).any(1))
     assert 0 < twice.sum() < 12
     assert torch.equal(result.valid, ~twice)
@@ -156,18 +127,17 @@ def test_planes_that_do_not_exist_are_marked(models: dict[str, bg.Classifier], l
     assert result.score.n == int((~twice).sum())
     pixels = int(result.valid.sum()) * 11**2
     assert (result.intersection + result.union).sum(1).tolist() == [2 * pixels] * 3
-    with pytest.raises(ValueError, match="not collinear"):
-        reproducibility(models, x[some[[0, 0, 0]]], y[some[[0, 0, 0]]], planes=2)
 
 
-def test_a_result_is_saved_and_loaded(models: dict[str, bg.Classifier], labels: torch.Tensor, tmp_path) -> None:
-    x, y = PIXELS, labels
-    result = reproducibility(models, x, y, planes=2, resolution=11)
-    loaded = bg.load(result.save(tmp_path / "reproducibility.zarr"))
-    assert repr(loaded) == repr(result)
-    assert loaded.score == result.score
-    again = reproducibility(models, x, y, planes=3, resolution=11)
+def test_more_planes_extend_the_same_sequence_and_triplets_are_named_by_number() -> None:
+    result = reproducibility(MODELS, X, Y, planes=2, resolution=11, index=range(5, 35))
+    assert torch.equal(result.triplets, 5 + random_triplets(30, 2))
+    again = reproducibility(MODELS, X, Y, planes=3, resolution=11)
     assert torch.equal(again.agreement[:, :2], result.agreement)
+
+
+RIGHT = (torch.stack([clf.predict(X) for clf in MODELS.values()]) == Y).all(0).nonzero()[:1, 0]
+FOUR = bg.Classifier(nn.Sequential(SmallNet(), nn.Linear(5, 4)))
 
 
 @pytest.mark.parametrize(
@@ -177,25 +147,17 @@ def test_a_result_is_saved_and_loaded(models: dict[str, bg.Classifier], labels: 
         ({"resolution": 4}, "resolution must be a whole number"),
         ({"coarse": 0}, "coarse must be a whole number"),
         ({"method": "fast"}, "method must be one of"),
+        ({"classifiers": [MODELS["a"]]}, "at least two classifiers, got 1"),
+        ({"classifiers": [MODELS["a"], FOUR], "y": Y.clamp_max(3)}, "same number of classes"),
+        ({"x": X[RIGHT], "y": Y[RIGHT]}, "at least three examples, got 1"),
+        ({"x": X[RIGHT.repeat(3)], "y": Y[RIGHT.repeat(3)]}, "not collinear"),
     ],
 )
-def test_bad_settings_are_refused(
-    models: dict[str, bg.Classifier], labels: torch.Tensor, change: dict, message: str
-) -> None:
-    x, y = PIXELS, labels
+def test_bad_input_is_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        reproducibility(models, x, y, **({"planes": 2} | change))
+        reproducibility(**({"classifiers": MODELS, "x": X, "y": Y, "planes": 2} | change))
 
 
-def test_models_that_cannot_be_compared_are_refused(models: dict[str, bg.Classifier], labels: torch.Tensor) -> None:
-    x, y = PIXELS, labels
-    with pytest.raises(ValueError, match="at least two classifiers, got 1"):
-        reproducibility([models["a"]], x, y)
-    four = bg.Classifier(nn.Sequential(SmallNet(), nn.Linear(5, 4)))
-    with pytest.raises(ValueError, match="same number of classes"):
-        reproducibility([models["a"], four], images(3), y[:3].clamp_max(3))
-    right = (torch.stack([clf.predict(x) for clf in models.values()]) == y).all(0).nonzero()[:1, 0]
-    with pytest.raises(ValueError, match="at least three examples, got 1"):
-        reproducibility(models, x[right], y[right])
+def test_a_model_is_no_pair_with_itself() -> None:
     with pytest.raises(ValueError, match="a and b must be different models, got 'a' twice"):
-        reproducibility(models, x, y, planes=1, resolution=5).estimate("a", 0)
+        reproducibility(MODELS, X, Y, planes=1, resolution=5).estimate("a", 0)

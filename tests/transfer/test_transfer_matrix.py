@@ -1,83 +1,39 @@
 """Transfer matrices and mistakes: linear classifiers at a known angle, identical models, counts by hand."""
 
 import math
-from itertools import permutations
+from collections.abc import Callable
+from itertools import permutations, product
 
 import pytest
 import torch
-from oracles import Linear, SmallNet, images
+from oracles import Linear, images
+from relatives import lines_at, nets, on_the_bisector
 from torch import Tensor, nn
+from transfer_by_hand import matrix_of
 
 import boundarygeo as bg
 from boundarygeo.attacks.norms import random_in_ball
-from boundarygeo.results import Provenance
 from boundarygeo.results.statistics import share
-from boundarygeo.transfer.matrix import TransferMatrix, transfer_matrix
-from boundarygeo.transfer.mistakes import TransferMistakes, transfer_mistakes
-from boundarygeo.transfer.problem import check_classifiers, check_shared, position
+from boundarygeo.transfer.classifiers import check_classifiers, check_shared, position
+from boundarygeo.transfer.matrix import transfer_matrix
+from boundarygeo.transfer.mistakes import transfer_mistakes
 
-ANGLE = math.radians(60)
+ANGLE = 60
 QUIET = {"progress": False}
-
-
-def pair(angle: float = ANGLE) -> dict[str, bg.Classifier]:
-    """Two lines through the origin of the plane at an angle."""
-    normals = torch.tensor([[math.cos(side * angle / 2), math.sin(side * angle / 2)] for side in (1, -1)])
-    return {name: bg.Classifier(Linear(w, 0.0), bounds=(-10, 10)) for name, w in zip("ab", normals, strict=True)}
-
-
-def on_the_bisector(*, side: int = 1) -> tuple[Tensor, Tensor]:
-    """Ten points at distances 0.1, 0.2, … 1.0 from both lines."""
-    margin = torch.arange(1, 11) / 10
-    x = torch.stack([side * margin / math.cos(ANGLE / 2), torch.zeros(10)], 1)
-    return x, torch.full((10,), int(side > 0))
-
-
-def nets(seeds: tuple[int, ...] = (0, 1, 0), count: int = 40) -> tuple[list[bg.Classifier], Tensor, Tensor]:
-    """A random net and others near it (0 is the net itself), and images with the first one's labels."""
-    several, x = [], images(count, seed=5)
-    mean = SmallNet().eval()(x).mean(0).detach()  # without which almost all images are of one class
-    for seed in seeds:
-        net = SmallNet()
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            net.head.bias -= mean
-            for parameter in net.parameters():
-                parameter += (0.1 if seed else 0.0) * torch.randn(parameter.shape, generator=generator)
-        several.append(bg.Classifier(net, device="cpu"))
-    return several, x, several[0].predict(x)
-
-
-def by_hand(labels: Tensor, y: Tensor, *, clean: Tensor | None = None, targets: Tensor | None = None) -> TransferMatrix:
-    count = len(labels)
-    return TransferMatrix(
-        provenance=Provenance(command="by hand"),
-        predicted=labels,
-        clean=y.expand(count, -1) if clean is None else clean,
-        true_labels=y,
-        targets=targets,
-        distance=torch.ones(count, len(y), dtype=torch.float64),
-        index=torch.arange(len(y)),
-        names=tuple("abcdef"[:count]),
-        attack="pgd",
-        norm="linf",
-        eps=0.1,
-        eight_bit=False,
-    )
 
 
 @pytest.mark.parametrize("side", [1, -1])
 @pytest.mark.parametrize("attack", ["fgsm", "pgd"])
 def test_gradient_steps_of_lines_at_an_angle(attack: str, side: int) -> None:
     # A step of 0.85 crosses the own line from 0.1, …, 0.8; the other line is approached by 0.85 cos 60° = 0.425.
-    x, y = on_the_bisector(side=side)
+    x, y = on_the_bisector(ANGLE, [side])
     settings = {"steps": 1, "step_size": 0.85, "random_start": False} if attack == "pgd" else {}
-    matrix = transfer_matrix(pair(), x, y, attack=attack, eps=0.85, norm="l2", **settings, **QUIET)
+    matrix = transfer_matrix(lines_at(ANGLE), x, y, attack=attack, eps=0.85, norm="l2", **settings, **QUIET)
     expected = torch.tensor([[0.8, 0.4], [0.4, 0.8]], dtype=torch.float64)
     for over in ("shared", "all"):
         torch.testing.assert_close(matrix.rate(over), expected)
     torch.testing.assert_close(matrix.rate("fooled"), torch.tensor([[1, 0.5], [0.5, 1]], dtype=torch.float64))
-    flips = torch.arange(1, 11)[:, None] / 10 < 0.85 * torch.tensor([1, math.cos(ANGLE)])
+    flips = torch.arange(1, 11)[:, None] / 10 < 0.85 * torch.tensor([1, math.cos(math.radians(ANGLE))])
     assert torch.equal(matrix.success[0].T, flips)
     assert torch.equal(matrix.fooled, flips[:, 0].expand(2, -1))
     torch.testing.assert_close(matrix.distance, torch.full((2, 10), 0.85, dtype=torch.float64), rtol=1e-6, atol=0)
@@ -85,17 +41,18 @@ def test_gradient_steps_of_lines_at_an_angle(attack: str, side: int) -> None:
 
 def test_sign_steps_of_lines_at_an_angle() -> None:
     # Both normals are (cos 30°, ±sin 30°). A step of a's signs moves a by 0.4 (cos + sin), b by 0.4 (cos - sin).
-    x, y = on_the_bisector()
-    matrix = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.4, **QUIET)
-    own, other = (0.4 * (math.cos(ANGLE / 2) + sign * math.sin(ANGLE / 2)) for sign in (1, -1))  # 0.546 and 0.146
+    x, y = on_the_bisector(ANGLE, [1])
+    matrix = transfer_matrix(lines_at(ANGLE), x, y, attack="fgsm", eps=0.4, **QUIET)
+    half = math.radians(ANGLE / 2)
+    own, other = (0.4 * (math.cos(half) + sign * math.sin(half)) for sign in (1, -1))  # 0.546 and 0.146
     assert matrix.counts()[0].tolist() == [[5, 1], [1, 5]]
     assert (int(own * 10), int(other * 10)) == (5, 1)
     assert matrix.counts("fooled")[1].tolist() == [5, 5]
 
 
 def test_wilson_intervals_and_names() -> None:
-    x, y = on_the_bisector()
-    matrix = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.85, norm="l2", **QUIET)
+    x, y = on_the_bisector(ANGLE, [1])
+    matrix = transfer_matrix(lines_at(ANGLE), x, y, attack="fgsm", eps=0.85, norm="l2", **QUIET)
     assert matrix.estimate("a", "b") == share(4, 10) == matrix.estimate(0, 1)
     assert matrix.estimate("a", "b", "fooled") == share(4, 8)
     assert matrix.intervals("fooled")[1, 0].tolist() == [share(4, 8).low, share(4, 8).high]
@@ -103,14 +60,14 @@ def test_wilson_intervals_and_names() -> None:
 
 @pytest.mark.parametrize("attack", ["fgsm", "pgd", "minimal_norm"])
 def test_identical_models_are_fooled_as_the_source_is(attack: str) -> None:
-    several, x, y = nets((0, 0, 0))
-    eps = None if attack == "minimal_norm" else 0.07
-    matrix = transfer_matrix(several, x, y, attack=attack, eps=eps, **QUIET)
-    attacked = {
-        "fgsm": lambda: bg.fgsm(several[0], x, y, eps=0.07, **QUIET),
-        "pgd": lambda: bg.pgd(several[0], x, y, eps=0.07, early_stop=False, **QUIET),
-        "minimal_norm": lambda: bg.minimal_norm(several[0], x, y, norm="linf", **QUIET),
-    }[attack]()
+    several, x, y = nets((0, 0, 0), 12)
+    method, settings = {
+        "fgsm": (bg.fgsm, {"eps": 0.07}),
+        "pgd": (bg.pgd, {"eps": 0.07, "early_stop": False}),
+        "minimal_norm": (bg.minimal_norm, {"norm": "linf", "steps": 40}),
+    }[attack]
+    matrix = transfer_matrix(several, x, y, attack=attack, **settings, **QUIET)
+    attacked = method(several[0], x, y, **settings, **QUIET)
     assert attacked.found.double().mean() > 0.2
     assert torch.equal(matrix.predicted, attacked.predicted.expand(3, 3, -1))
     assert bool((matrix.rate() == attacked.found.double().mean()).all())
@@ -121,7 +78,7 @@ def test_identical_models_are_fooled_as_the_source_is(attack: str) -> None:
 
 
 def test_targets_see_the_source_s_examples_and_denominators_differ() -> None:
-    several, x, y = nets()
+    several, x, y = nets((0, 1, 0), 40)
     matrix = transfer_matrix(several, x, y, attack="pgd", eps=0.07, steps=4, seed=3, **QUIET)
     correct = torch.stack([clf.predict(x) == y for clf in several])
     assert 0 < correct[1].sum() < len(x)
@@ -140,7 +97,7 @@ def test_targets_see_the_source_s_examples_and_denominators_differ() -> None:
 
 
 def test_targeted_success_is_the_target() -> None:
-    several, x, y = nets()
+    several, x, y = nets((0, 1, 0), 40)
     targets = (y + 1) % 5
     matrix = transfer_matrix(several, x, y, attack="pgd", eps=0.15, targets=targets, **QUIET)
     assert torch.equal(matrix.success, matrix.predicted == targets)
@@ -177,19 +134,19 @@ def test_eight_bits_between_other_bounds() -> None:
 
 
 def test_cost_is_one_attack_per_source_and_one_pass_per_target() -> None:
-    x, y = on_the_bisector()
-    provenance = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.1, **QUIET).provenance
+    x, y = on_the_bisector(ANGLE, [1])
+    provenance = transfer_matrix(lines_at(ANGLE), x, y, attack="fgsm", eps=0.1, **QUIET).provenance
     # Of each model: its labels, one gradient, one look behind the step, and one pass for the other's examples.
     assert (provenance.forwards, provenance.backwards) == (2 * 4 * 10, 2 * 10)
     assert provenance.model.count(", ") == 1
-    clf = pair()["a"]
+    clf = lines_at(ANGLE)["a"]
     assert transfer_matrix([clf, clf], x, y, attack="fgsm", eps=0.1, **QUIET).provenance.forwards == 80
-    rounded = transfer_matrix(pair(), x, y, attack="fgsm", eps=0.1, eight_bit=True, **QUIET)
+    rounded = transfer_matrix(lines_at(ANGLE), x, y, attack="fgsm", eps=0.1, eight_bit=True, **QUIET)
     assert rounded.provenance.forwards == 2 * 5 * 10
 
 
 def test_examples_and_their_order_do_not_matter() -> None:
-    several, x, y = nets((0, 1))
+    several, x, y = nets((0, 1), 40)
     settings = {"attack": "pgd", "eps": 0.07, "steps": 3, "seed": 4, **QUIET}
     whole = transfer_matrix(several, x, y, **settings)
     order = torch.arange(40).flip(0)[:25]
@@ -200,7 +157,7 @@ def test_examples_and_their_order_do_not_matter() -> None:
 
 
 def test_pgd_does_not_stop_early_unless_told_to() -> None:
-    several, x, y = nets((0, 1))
+    several, x, y = nets((0, 1), 40)
     rates = {
         stop: transfer_matrix(several, x, y, eps=0.2, early_stop=stop, **QUIET).rate("fooled")[0, 1]
         for stop in (False, True)
@@ -210,29 +167,14 @@ def test_pgd_does_not_stop_early_unless_told_to() -> None:
     assert "early_stop=False" in default.provenance.command
 
 
-def test_saved_matrices_come_back(tmp_path) -> None:
-    several, x, y = nets()
-    for targets in (None, (y + 1) % 5):
-        matrix = transfer_matrix(several, x, y, attack="fgsm", eps=0.1, targets=targets, **QUIET)
-        again = bg.load(matrix.save(tmp_path / "matrix.zarr", overwrite=True))
-        assert isinstance(again, TransferMatrix)
-        assert torch.equal(again.predicted, matrix.predicted)
-        assert again.names == ("0", "1", "2")
-        assert torch.equal(again.rate(), matrix.rate())
-        mistakes = transfer_mistakes(matrix)
-        read = bg.load(mistakes.save(tmp_path / "mistakes.zarr", overwrite=True))
-        assert isinstance(read, TransferMistakes)
-        assert read.same_share(0, 1) == mistakes.same_share(0, 1)
-
-
-def test_outcomes_by_hand() -> None:
+def test_outcomes_matrix_of() -> None:
     # Seven examples of class 0; example 5 does not fool the source, example 6 is wrong in b without an attack.
     own = torch.tensor([1, 1, 2, 2, 3, 0, 1])
     other = torch.tensor([1, 2, 2, 0, 1, 3, 1])
     clean = torch.tensor([[0] * 7, [0] * 6 + [1]])
     second = torch.tensor([3, 0, 3, 3, 0, 0, 0])  # what both say about the examples made for b
     labels = torch.stack([torch.stack([own, other]), torch.stack([second, second])])
-    matrix = by_hand(labels, torch.zeros(7).long(), clean=clean)
+    matrix = matrix_of(labels, torch.zeros(7).long(), clean=clean)
     torch.testing.assert_close(matrix.rate("fooled"), torch.tensor([[1, 4 / 5], [1, 1]], dtype=torch.float64))
     torch.testing.assert_close(matrix.rate(), torch.tensor([[5, 5], [3, 3]], dtype=torch.float64) / 6)
     mistakes = transfer_mistakes(matrix)
@@ -251,13 +193,11 @@ def test_chance_is_that_of_all_orders_within_each_class() -> None:
     generator = torch.Generator().manual_seed(2)
     y = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2])
     own, other = ((y + torch.randint(1, 4, (8,), generator=generator)) % 4 for _ in range(2))
-    matrix = by_hand(torch.stack([torch.stack([own, other]), torch.stack([other, other])]), y)
+    matrix = matrix_of(torch.stack([torch.stack([own, other]), torch.stack([other, other])]), y)
+    parts = slice(0, 4), slice(4, 7), slice(7, 8)
     numbers = [
         sum(int((own[part] == other[part][list(order)]).sum()) for part, order in zip(parts, orders, strict=True))
-        for parts in [[slice(0, 4), slice(4, 7), slice(7, 8)]]
-        for first in permutations(range(4))
-        for second in permutations(range(3))
-        for orders in [(first, second, (0,))]
+        for orders in product(permutations(range(4)), permutations(range(3)), [(0,)])
     ]
     mistakes = transfer_mistakes(matrix)
     every = torch.tensor(numbers, dtype=torch.float64)
@@ -268,7 +208,7 @@ def test_chance_is_that_of_all_orders_within_each_class() -> None:
 
 def test_no_example_to_count_is_no_number() -> None:
     y = torch.zeros(3).long()
-    matrix = by_hand(torch.zeros(2, 2, 3).long(), y)
+    matrix = matrix_of(torch.zeros(2, 2, 3).long(), y)
     assert matrix.rate().eq(0).all()
     assert matrix.rate("fooled").isnan().all()
     mistakes = transfer_mistakes(matrix)
@@ -278,13 +218,13 @@ def test_no_example_to_count_is_no_number() -> None:
 
 
 def test_labels_of_all_models_in_one_pass() -> None:
-    several, x, y = nets()
-    problem = check_classifiers(dict(zip("abc", several, strict=True)), x, y)
-    assert problem.names == ("a", "b", "c")
-    assert torch.equal(problem.labels, torch.stack([clf.predict(x) for clf in several]))
-    assert torch.equal(problem.shared, (problem.labels == y).all(0))
-    assert problem.provenance().forwards >= 3 * 40
-    assert [position(problem.names, which, "source") for which in ("b", 2)] == [1, 2]
+    several, x, y = nets((0, 1, 0), 40)
+    models = check_classifiers(dict(zip("abc", several, strict=True)), x, y)
+    assert models.names == ("a", "b", "c")
+    assert torch.equal(models.predicted, torch.stack([clf.predict(x) for clf in several]))
+    assert torch.equal(models.shared, (models.predicted == y).all(0))
+    assert models.provenance().forwards >= 3 * 40
+    assert [position(models.names, which, "source") for which in ("b", 2)] == [1, 2]
 
 
 X, Y = images(4, shape=(4,)), torch.tensor([0, 1, 0, 1])
@@ -350,22 +290,27 @@ def test_bad_settings_are_refused(settings: dict, error: type, match: str) -> No
         transfer_matrix([clf, clf], X, Y, **({"eps": 0.1} | settings), **QUIET)
 
 
-def test_bad_queries_are_refused() -> None:
-    matrix = by_hand(torch.zeros(2, 2, 3).long(), torch.zeros(3).long())
-    for call, match in (
-        (lambda: matrix.rate("most"), "over must be one of"),
-        (lambda: matrix.estimate("z", 0), r"source must be one of \['a', 'b'\], or a number below 2, got 'z'"),
-        (lambda: matrix.estimate(0, 2), "target must be one of .* got 2"),
-        (lambda: transfer_mistakes(matrix).shares(0, "z"), "target must be one of"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            call()
-    with pytest.raises(TypeError, match="matrix must be a TransferMatrix, got int"):
-        transfer_mistakes(3)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda matrix: matrix.rate("most"), ValueError, "over must be one of"),
+        (
+            lambda matrix: matrix.estimate("z", 0),
+            ValueError,
+            r"must be one of \['a', 'b'\], or a number below 2",
+        ),
+        (lambda matrix: matrix.estimate(0, 2), ValueError, "target must be one of .* got 2"),
+        (lambda matrix: transfer_mistakes(matrix).shares(0, "z"), ValueError, "target must be one of"),
+        (lambda _: transfer_mistakes(3), TypeError, "matrix must be a TransferMatrix, got int"),
+    ],
+)
+def test_bad_queries_are_refused(call: Callable[[bg.TransferMatrix], object], error: type, match: str) -> None:
+    with pytest.raises(error, match=match):
+        call(matrix_of(torch.zeros(2, 2, 3).long(), torch.zeros(3).long()))
 
 
 def test_random_starts_are_drawn_once_for_all_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    several, x, y = nets((0, 1))
+    several, x, y = nets((0, 1), 40)
     drawn: list[int] = []
 
     def counting(shape: torch.Size, index: Tensor, norm: str, *, seed: int, draw: int) -> Tensor:

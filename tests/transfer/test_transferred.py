@@ -1,7 +1,6 @@
 """Transferred directions, against linear classifiers whose boundary is known."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -166,17 +165,13 @@ def test_without_a_direction_there_is_nothing_to_send() -> None:
     assert result.correct.all()
 
 
-def test_a_result_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
+def test_the_provenance_names_the_search_and_counts_the_passes() -> None:
     x, y = origins(2)
     clf = linear(axis(0), 0.4)
     result = bg.transferred_dimension(clf, x, directions(clf, x, y, index=[7, 3]))
-    again = bg.load(result.save(tmp_path / "t.zarr"))
-    assert isinstance(again, bg.TransferredDimension)
-    assert again.count.tolist() == result.count.tolist()
-    assert again.index.tolist() == [7, 3]
-    assert (again.source_model, again.max_dimension) == (result.source_model, D)
-    assert "transferred_dimension(dimension=adversarial_dimension(eps=1.0" in again.provenance.command
-    assert again.provenance.forwards >= 2 + int(result.source.sum())
+    assert result.index.tolist() == [7, 3]
+    assert "transferred_dimension(dimension=adversarial_dimension(eps=1.0" in result.provenance.command
+    assert result.provenance.forwards >= 2 + int(result.source.sum())
 
 
 def test_bad_input_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""What every comparison of classifiers starts with: a check that they fit the same inputs, and their predictions."""
+"""Several classifiers that fit the same examples: what every analysis of transfer starts with."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ Classifiers = Mapping[str, Classifier] | Sequence[Classifier]
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class MatchedClassifiers:
     """Several classifiers that fit the same examples.
 
     Attributes:
@@ -25,102 +25,74 @@ class Problem:
         classifiers: the classifiers, in the same order.
         x: inputs, float32 on the CPU, clamped to the bounds, `[example, *input]`.
         y: true classes, int64 on the CPU `[example]`.
-        labels: class predicted by each classifier, int64 `[classifier, example]`.
-        provenance: function of the command and the keyword `seed` that ends the recording started before the labels,
-            with the cost of all classifiers. A classifier that is listed twice is counted once.
+        predicted: class that each classifier gives, int64 `[classifier, example]`.
+        provenance: ends the recording started before the predictions, with the cost of all classifiers; takes `seed`
+            and resolved arguments. A classifier that is listed twice is counted once.
     """
 
     names: tuple[str, ...]
     classifiers: tuple[Classifier, ...]
     x: Tensor
     y: Tensor
-    labels: Tensor
+    predicted: Tensor
     provenance: Callable[..., Provenance]
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether each classifier is correct, bool `[classifier, example]`."""
+        return self.predicted == self.y
 
     @property
     def shared(self) -> Tensor:
         """Whether every classifier is correct, bool `[example]`."""
-        return (self.labels == self.y).all(0)
+        return self.correct.all(0)
 
     def accuracy(self) -> dict[str, Estimate]:
         """Share of the examples that each classifier, and "all" at once, classify correctly, with 95 % intervals."""
-        right = [*(self.labels == self.y), self.shared]
+        right = [*self.correct, self.shared]
         return {name: share(int(each.sum()), len(each)) for name, each in zip([*self.names, "all"], right, strict=True)}
 
 
-def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> Problem:
-    """Check that classifiers can be compared on these examples, and compute their labels in one pass each.
-
-    Args:
-        classifiers: at least two, in a list or by name.
-        x: inputs `[example, *input]` within the bounds.
-        y: true classes, int64 `[example]`.
-
-    Returns:
-        The problem.
-
-    Raises:
-        TypeError: if `classifiers` are not classifiers, or as `Classifier.logits`.
-        ValueError: if there are fewer than two, two have the same name, their bounds or numbers of classes differ, or
-            the inputs do not fit one of them.
-    """
+def check_classifiers(classifiers: Classifiers, x: Tensor, y: Tensor) -> MatchedClassifiers:
+    """Check that at least two classifiers can be compared on these examples; one forward pass each, errors name it."""
     names, several = _named(classifiers)
     bounds = {name: clf.bounds for name, clf in zip(names, several, strict=True)}
     if len(set(bounds.values())) > 1:
         raise ValueError(f"classifiers must have the same bounds, got {_listed(bounds)}")
     provenance = _record(several)
-    rows = [_labels(name, clf, x, y) for name, clf in zip(names, several, strict=True)]
+    rows = [_predicted(name, clf, x, y) for name, clf in zip(names, several, strict=True)]
     classes = {name: clf.num_classes for name, clf in zip(names, several, strict=True)}
     if len(set(classes.values())) > 1:
         raise ValueError(f"classifiers must have the same number of classes, got {_listed(classes)}")
-    return Problem(
-        names=names,
-        classifiers=several,
-        x=x.detach().float().cpu().clamp(*several[0].bounds),
-        y=y.detach().cpu().long(),
-        labels=torch.stack(rows),
-        provenance=provenance,
-    )
+    x = x.detach().float().cpu().clamp(*several[0].bounds)
+    return MatchedClassifiers(names, several, x, y.detach().cpu().long(), torch.stack(rows), provenance)
 
 
-def check_shared(problem: Problem) -> None:
-    """Check that some example is classified correctly by every classifier.
-
-    Only for whole data sets: a part of a long run may have no such example.
-
-    Args:
-        problem: result of `check_classifiers`.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if not bool(problem.shared.any()):
-        right = dict(zip(problem.names, (problem.labels == problem.y).sum(1).tolist(), strict=True))
+def check_shared(models: MatchedClassifiers) -> None:
+    """Raise unless all classifiers are correct on some example; not for parts of long runs, which may have none."""
+    if not bool(models.shared.any()):
+        right = dict(zip(models.names, models.correct.sum(1).tolist(), strict=True))
         raise ValueError(
             "x must have an example that every classifier gets right, got none: of "
-            f"{len(problem.y)} are right {_listed(right)}"
+            f"{len(models.y)} are right {_listed(right)}"
         )
 
 
-def position(names: Sequence[str], which: str | int, name: str) -> int:
-    """Position of a classifier given by name or number.
-
-    Args:
-        names: name of each classifier.
-        which: one of the names, or its position.
-        name: the argument's name in the message.
-
-    Returns:
-        The position, not negative.
-
-    Raises:
-        ValueError: if there is no such classifier.
-    """
+def position(names: Sequence[str], which: str | int, argument: str) -> int:
+    """Position of a classifier given by name or number; errors name the argument."""
     if isinstance(which, str) and which in names:
         return list(names).index(which)
     if isinstance(which, int) and not isinstance(which, bool) and 0 <= which < len(names):
         return which
-    raise ValueError(f"{name} must be one of {list(names)}, or a number below {len(names)}, got {which!r}")
+    raise ValueError(f"{argument} must be one of {list(names)}, or a number below {len(names)}, got {which!r}")
+
+
+def pair_number(names: Sequence[str], pairs: Tensor, a: str | int, b: str | int) -> int:
+    """Number of a pair among positions `[pair, 2]`, its classifiers given by name or number, in any order."""
+    wanted = sorted((position(names, a, "a"), position(names, b, "b")))
+    if wanted not in pairs.tolist():
+        raise ValueError(f"a and b must be different models, got {a!r} twice")
+    return pairs.tolist().index(wanted)
 
 
 def _named(classifiers: Classifiers) -> tuple[tuple[str, ...], tuple[Classifier, ...]]:
@@ -141,22 +113,21 @@ def _named(classifiers: Classifiers) -> tuple[tuple[str, ...], tuple[Classifier,
     return names, several
 
 
-def _labels(name: str, clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
+def _predicted(name: str, clf: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Predicted classes; errors name the classifier."""
     try:
         clf.check_inputs(x)
         clf.check_labels(y, len(x))
-        labels = clf.predict(x)
+        predicted = clf.predict(x)
         clf.check_labels(y, len(x))  # again, because now the number of classes is known
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        shape = list(x.shape)
-        raise ValueError(f"classifier {name!r} does not accept x of shape {shape}: {reason}") from error
+        raise ValueError(f"classifier {name!r} does not accept x of shape {list(x.shape)}: {reason}") from error
     except (TypeError, ValueError) as error:
         raise type(error)(f"{error} (classifier {name!r})") from error
-    return labels
+    return predicted
 
 
 def _record(classifiers: Sequence[Classifier]) -> Callable[..., Provenance]:
