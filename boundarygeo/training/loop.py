@@ -55,14 +55,7 @@ class TrainingResult:
 
 
 def seed_spread(results: Sequence[TrainingResult]) -> tuple[float, float]:
-    """Test accuracy of the last epoch over trainings that differ in their seed.
-
-    Args:
-        results: at least two.
-
-    Returns:
-        Mean and standard deviation.
-    """
+    """Mean and standard deviation of the last test accuracy of trainings that differ in their seed."""
     accuracies = np.array([result.test_accuracy[-1] for result in results])
     return float(accuracies.mean()), float(accuracies.std(ddof=1))
 
