@@ -18,14 +18,7 @@ from boundarygeo.runs.lock import writing
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A call of an analysis, without the examples.
-
-    Attributes:
-        analysis: called as `analysis(classifiers, x, y, index=..., **settings)`; returns a result, or a tuple of them.
-        classifiers: the classifier, or several.
-        settings: further arguments of the analysis.
-        stores: path for each of its results, or None.
-    """
+    """A call `analysis(classifiers, x, y, index=…, **settings)` but for the examples; a path or None per result."""
 
     analysis: Callable[..., Result | tuple[Result, ...]]
     classifiers: Classifier | Sequence[Classifier] | Mapping[str, Classifier]

@@ -21,18 +21,12 @@ MODEL_FORMS = "a checkpoint from `boundarygeo train`, package.module:factory (wi
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A module and what is known of it.
+    """A module without normalisation, and what is known of it; None (or no names) is what is not known.
 
     Attributes:
-        word: value of `--model`.
-        module: the module, without normalisation.
-        mean: mean per channel to subtract from the inputs, or None.
-        std: standard deviation per channel to divide by after that, or None.
-        class_names: names of its outputs, or none.
-        names_are_certain: whether these names came with the weights, and are not just numbers.
-        resize: size in pixels to which the shorter side of its images is resized, or None if unknown.
-        size: rows and columns after the crop, or None if unknown.
-        channels: number of channels of its images, or None if unknown.
+        names_are_certain: whether the names came with the weights, and are not just numbers.
+        resize: size in pixels to which the shorter side of its images is resized.
+        size: rows and columns after the crop.
     """
 
     word: str

@@ -38,14 +38,9 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Examples drawn from a test split.
+    """Examples drawn from a test split: slices of `inputs` are float32 `[example, channel, row, col]`, in [0, 1].
 
-    Attributes:
-        inputs: images in [0, 1]: slices of it are float32 `[example, channel, row, col]`.
-        y: true classes, int64 `[example]`.
-        index: positions in the split, int64 `[example]`.
-        accuracy: share of the examples evaluated that the classifier gets right.
-        looked_at: number of examples evaluated.
+    `index` is their positions in the split, `accuracy` the share that the classifier gets right of those `looked_at`.
     """
 
     inputs: Rows
@@ -67,15 +62,7 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Starting point of every analysis command.
-
-    Attributes:
-        data: the data set, with the classifiers' class numbers and names.
-        classifiers: one per `--model`.
-        names: names of the classifiers in figures.
-        examples: examples drawn by the first classifier.
-        class_names: names of the classifiers' classes.
-    """
+    """Starting point of every analysis command: the data has the classifiers' class numbers and names."""
 
     data: Dataset
     classifiers: list[Classifier]

@@ -67,7 +67,7 @@ def train(
 
     from boundarygeo.cli.settings import method_of
     from boundarygeo.training import Selection, load_checkpoint
-    from boundarygeo.training.loop import seed_spread
+    from boundarygeo.training.result import seed_spread
     from boundarygeo.zoo import crop_and_flip, load_data
 
     chosen = method_of(method, settings or ())

@@ -53,12 +53,7 @@ def is_standard(module: nn.Module) -> bool:
 def continuous_record(module: nn.Module, probe: Tensor) -> Record | None:
     """The operations of a forward pass, if they are continuous and the same for every input of the probe's shape.
 
-    Args:
-        module: any module, in evaluation mode.
-        probe: inputs `[batch, *input]`.
-
-    Returns:
-        The record, or None if the module has hooks, reads values, or uses operations not listed here.
+    None if the module has hooks, reads values, or uses operations not listed here.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 

@@ -31,13 +31,7 @@ class Counts:
 class BatchTuner:
     """Batch size for one kind of work: starts small, doubles while throughput grows, halves when memory runs out.
 
-    Args:
-        device: device the work runs on.
-        size: a fixed size, or None to search for the fastest.
-
-    Attributes:
-        size: number of examples in the next batch.
-        settled: whether the size is final (unless memory runs out).
+    With a `size`, it only ever halves. `settled` says that the size is final, unless memory runs out.
     """
 
     def __init__(self, device: torch.device, size: int | None = None) -> None:
@@ -65,12 +59,7 @@ class BatchTuner:
         return min(left, self._best_size if compared and left < self.size else self.size)
 
     def record(self, examples: int, seconds: float) -> None:
-        """Learn from a finished batch.
-
-        Args:
-            examples: number of examples in it; partial batches are ignored.
-            seconds: time that it took, in s.
-        """
+        """Learn from a finished batch and the seconds that it took; partial batches are ignored."""
         if self.settled or examples != self.size:
             return
         self._rates.append(examples / max(seconds, 1e-9))
@@ -90,11 +79,7 @@ class BatchTuner:
             self.size *= 2
 
     def out_of_memory(self) -> bool:
-        """Halve the size after memory ran out, and never grow again.
-
-        Returns:
-            Whether the size could be halved.
-        """
+        """Halve the size after memory ran out, and never grow again; whether it could be halved."""
         if self.size == 1:
             return False
         self.size = max(1, self.size // 2)
@@ -111,19 +96,9 @@ def in_batches(
     device: torch.device,
     bar: "tqdm | None" = None,
 ) -> None:
-    """Work through the range `[0, total)` in order, in batches of the tuner's size.
+    """Work through the range `[0, total)` in order, by calls `work(start, stop)` of the tuner's size.
 
     A batch that raises `torch.OutOfMemoryError` is retried at half the size, so `work` must be repeatable.
-
-    Args:
-        work: called with `(start, stop)`.
-        total: number of examples.
-        tuner: decides the size of each batch and learns from it.
-        device: device the work runs on; synchronised while sizes are measured.
-        bar: progress bar to advance by the number of examples done.
-
-    Raises:
-        torch.OutOfMemoryError: if a single example does not fit.
     """
     start = 0
     while start < total:
@@ -146,17 +121,7 @@ def in_batches(
 
 
 def progress_bar(total: int, *, description: str, unit: str, progress: bool) -> tqdm:
-    """A progress bar that appears after two seconds, in terminals and notebooks only.
-
-    Args:
-        total: number of units that make 100 %.
-        description: what is being done.
-        unit: name of the unit.
-        progress: False for no bar at all.
-
-    Returns:
-        The bar, a context manager.
-    """
+    """A progress bar that appears after two seconds, in terminals and notebooks only."""
     return tqdm(
         total=total,
         desc=description,

@@ -14,12 +14,7 @@ _calls: list["Call"] = []  # one stack is enough: `own_world` runs one analysis 
 
 
 class Call:
-    """A function and its arguments.
-
-    Args:
-        function: the analysis.
-        arguments: by name, including defaults.
-    """
+    """A function and its arguments by name, including defaults."""
 
     def __init__(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
         self._name = function.__name__
@@ -28,8 +23,7 @@ class Call:
     def command(self, **resolved: Any) -> str:
         """The call as Python code, without inputs, classifiers and arguments that do not affect numbers.
 
-        Args:
-            **resolved: arguments whose value was worked out, such as a default that depends on the inputs.
+        `resolved` holds arguments whose value was worked out, such as a default that depends on the inputs.
         """
         arguments = {**self._arguments, **resolved}
         words = {name: _word(value) for name, value in arguments.items() if name not in SILENT}

@@ -19,14 +19,7 @@ HOOKS = (
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside `torch.compile`, `DataParallel` or `DistributedDataParallel`.
-
-    Args:
-        module: any module.
-
-    Returns:
-        The innermost module; a wrapper with hooks is not removed.
-    """
+    """The module inside `torch.compile`, `DataParallel` or `DistributedDataParallel`; wrappers with hooks stay."""
     while (inner := _WRAPPERS.get(type(module).__name__)) and not has_hooks(module):
         module = getattr(module, inner)
     return module
@@ -49,19 +42,10 @@ def dtypes_of(module: nn.Module) -> list[torch.dtype]:
 
 
 def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
-    """A copy of the module in eval mode, with frozen parameters.
+    """A copy of the module in eval mode on a device, with frozen parameters.
 
-    Parameters that are on the device already share memory with the caller's module; everything else is copied.
-
-    Args:
-        module: the caller's module; not changed.
-        device: device of the copy.
-
-    Returns:
-        The copy, or the module itself if it cannot be copied and is on the device already.
-
-    Raises:
-        ValueError: if the module cannot be copied and is on another device.
+    Parameters that are there already share memory with the caller's module; everything else is copied. A module that
+    cannot be copied stands for itself where it is on the device, and is refused elsewhere.
     """
     module = unwrapped(module)
     shared = {
@@ -89,12 +73,7 @@ def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def share_buffers(duplicate: nn.Module, module: nn.Module) -> None:
-    """Let a copy share the buffers of its original on the same device; only for layers that do not write to them.
-
-    Args:
-        duplicate: result of `frozen_copy`.
-        module: its original, without wrappers.
-    """
+    """Let a copy share the buffers of its original on the same device; only for layers that do not write to them."""
     for copied, own in zip(duplicate.modules(), module.modules(), strict=True):
         for name, buffer in own.named_buffers(recurse=False):
             if buffer.device == copied.get_buffer(name).device and not buffer.is_inference():
@@ -110,14 +89,7 @@ def evaluating(module: nn.Module) -> nn.Module:
 
 
 def check_weights(module: nn.Module) -> None:
-    """Raise if the weights of a module do not exist yet.
-
-    Args:
-        module: any module.
-
-    Raises:
-        ValueError: if a parameter or buffer has no shape or no values.
-    """
+    """Raise if a parameter or buffer of a module has no shape or no values yet."""
     tensors = [*module.parameters(), *module.buffers()]
     if any(is_lazy(tensor) for tensor in tensors):
         raise ValueError("module has weights without a shape (lazy layers): call it once on an input first")

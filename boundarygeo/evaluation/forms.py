@@ -29,12 +29,9 @@ _BFLOAT16_TOLERANCE = 0.5
 
 @dataclass(frozen=True)
 class Form:
-    """A module ready to run.
+    """A module ready to run, in one dtype and memory format.
 
     Attributes:
-        module: frozen copy in eval mode (or the caller's own module if it cannot be copied).
-        dtype: dtype it computes in.
-        memory_format: layout of its 4-D inputs.
         rearranged: whether batch norms were folded and ReLUs work in place.
         certain: whether its logits equal the module's up to rounding on every input, not just on the probes.
     """
@@ -46,10 +43,7 @@ class Form:
     certain: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits of a batch of normalised inputs of any float dtype, in the form's dtype.
-
-        The module gets a copy of the batch, which it may overwrite.
-        """
+        """Logits of a copy of a batch of normalised inputs of any float dtype, in the form's dtype."""
         own = x.to(self.dtype)
         own = own.contiguous(memory_format=self.memory_format) if x.ndim == 4 else own.contiguous()
         return self.module(own.clone() if own.data_ptr() == x.data_ptr() else own)
@@ -58,12 +52,7 @@ class Form:
 def plain_form(module: nn.Module, probe: Tensor) -> Form:
     """The unmodified module in its own precision: the reference for all other forms, and the form for gradients.
 
-    Args:
-        module: result of `frozen_copy`.
-        probe: normalised float32 inputs `[batch, *input]`, to try out modules of mixed dtypes.
-
-    Returns:
-        The form. Its inputs are cast to the dtype of the first layer, or to float32 if that does not run.
+    Its inputs are cast to the dtype of the first layer, or to float32 if that does not run on the probe.
     """
     layers = dtypes_of(module)
     forms = [Form(module, dtype, torch.contiguous_format) for dtype in dict.fromkeys([*layers[:1], torch.float32])]
@@ -71,17 +60,10 @@ def plain_form(module: nn.Module, probe: Tensor) -> Form:
 
 
 def build_form(plain: Form, precision: str, probe: Tensor) -> Form | None:
-    """The fastest form in a precision whose logits equal the module's up to rounding.
+    """The fastest form in a precision whose logits on the probe equal the module's up to rounding, or None.
 
-    Its gradients are the module's own for standard layers (`is_standard`) only.
-
-    Args:
-        plain: result of `plain_form`.
-        precision: a name in `PRECISIONS`; `"float32"` stands for the module's own dtype if that differs.
-        probe: normalised float32 inputs `[batch, *input]` on the module's device, on which form and module must agree.
-
-    Returns:
-        The form, or None if the module does not run in that precision; never None for float32.
+    Never None for `"float32"`, which stands for the module's own dtype. Its gradients are the module's own for standard
+    layers (`is_standard`) only.
     """
     dtype = PRECISIONS[precision]
     if precision == "float32" and plain.dtype != dtype:
@@ -106,23 +88,12 @@ def build_form(plain: Form, precision: str, probe: Tensor) -> Form | None:
 
 
 def converted(plain: Form, dtype: torch.dtype, device: torch.device) -> Form | None:
-    """The unmodified module in another precision, or None if it cannot be converted.
-
-    Args:
-        plain: result of `plain_form`; not changed.
-        dtype: dtype of the new form.
-        device: its device.
-    """
+    """The unmodified module in another precision, or None if it cannot be converted."""
     return _convert(_second_copy(plain, device), dtype, torch.contiguous_format)
 
 
 def compiled(form: Form, batch: Tensor) -> Form | None:
-    """A form through `torch.compile` for batches of one size, or None if that fails or changes logits.
-
-    Args:
-        form: result of `build_form`; not changed.
-        batch: normalised inputs of that size, to compile for and to compare on.
-    """
+    """A form through `torch.compile` for batches like this one, or None if that fails or changes logits."""
     another = dataclasses.replace(form, module=torch.compile(form.module, dynamic=False))
     tolerance = _BFLOAT16_TOLERANCE if form.dtype == torch.bfloat16 else _FOLD_TOLERANCE
     return another if _agrees(another, batch, form(batch).float(), tolerance) else None
@@ -150,17 +121,7 @@ def precision_ladder(precision: str, device: torch.device) -> tuple[str, ...]:
     """The precisions in which labels are decided, fastest first.
 
     Labels with too small a margin for one precision are decided in the next. Float64 comes last, so that ties depend on
-    the network, not on the batch size or a device's order of summation.
-
-    Args:
-        precision: `"auto"` or a name in `PRECISIONS`. Labels in `"bfloat16"` are not re-checked.
-        device: device the work runs on.
-
-    Returns:
-        Names in `PRECISIONS`.
-
-    Raises:
-        ValueError: if the precision is unknown.
+    the network, not on the batch size or a device's order of summation. Labels in `"bfloat16"` are not re-checked.
     """
     exact = ("float32", "float64") if device.type != "mps" else ("float32",)
     if precision == "auto":
@@ -202,10 +163,7 @@ def _fast_layout(module: nn.Module, probe: Tensor) -> torch.memory_format:
 def _rearranged(module: nn.Module, probe: Tensor, record: Record | None) -> nn.Module | None:
     """A traced copy with batch norms folded and ReLUs in place, or None if tracing changes what is computed.
 
-    Args:
-        module: the module; not changed.
-        probe: as in `build_form`.
-        record: the module's record, which its trace must reproduce; None for standard layers.
+    The trace must reproduce the module's record, which is None for standard layers.
     """
     traced = trace(module)
     if traced is None or (record is not None and continuous_record(traced, probe) != record):

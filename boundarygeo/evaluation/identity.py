@@ -34,14 +34,7 @@ _LIBRARIES = tuple(
 
 
 def state_digest(module: nn.Module) -> str:
-    """First 16 hex digits of the SHA-256 over names, dtypes, shapes and values of parameters and buffers.
-
-    Args:
-        module: any module; it is only read.
-
-    Returns:
-        The digest; it does not depend on the device.
-    """
+    """First 16 hex digits of the SHA-256 over names, dtypes, shapes and values of parameters and buffers."""
     return _digest_of(lambda writer: writer.tensors(unwrapped(module)))
 
 
@@ -49,13 +42,7 @@ def structure_digest(module: nn.Module) -> str:
     """First 16 hex digits of the SHA-256 over what decides a module's output besides parameters and buffers.
 
     That is the tree of layers, their attributes (plain values, arrays, and objects made of them), their hooks, and the
-    code of classes and functions. Those of installed packages are identified by name.
-
-    Args:
-        module: any module; it is only read.
-
-    Returns:
-        The digest; it is the same in every process.
+    code of classes and functions; those of installed packages go by name. It is the same in every process.
     """
     return _digest_of(lambda writer: writer.write(unwrapped(module)))
 
@@ -63,11 +50,7 @@ def structure_digest(module: nn.Module) -> str:
 def code_digest(function: Any) -> str:
     """First 16 hex digits of the SHA-256 over a function's code, defaults, closure and the globals that it names.
 
-    Args:
-        function: any callable.
-
-    Returns:
-        The digest; functions of installed packages are identified by name.
+    Functions of installed packages are identified by name.
     """
     return _digest_of(lambda writer: writer.write(function))
 
@@ -232,11 +215,7 @@ class _Writer:
 
 @functools.cache
 def is_installed(module: str) -> bool:
-    """Whether a module belongs to an installed package or to Python.
-
-    Args:
-        module: its name.
-    """
+    """Whether a module, by its name, belongs to an installed package or to Python."""
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
         return module in sys.builtin_module_names or module == "builtins"
@@ -244,11 +223,7 @@ def is_installed(module: str) -> bool:
 
 
 def is_library_file(file: str) -> bool:
-    """Whether a file belongs to an installed package, to Python or to this package.
-
-    Args:
-        file: its path.
-    """
+    """Whether a file belongs to an installed package, to Python or to this package."""
     return str(Path(file).resolve()).startswith(_LIBRARIES)
 
 

@@ -18,21 +18,10 @@ _PROBES = 3
 
 
 def check_module(module: Form, probe: Tensor) -> int:
-    """Raise if a module does not return logits, each sample independently; warn if it returns probabilities.
+    """Number of classes of a module; raises if it does not return logits, each sample independently.
 
-    Randomness and mixing of samples are noticed if they change logits by more than rounding. Mixing goes unnoticed if
-    the inputs are equal.
-
-    Args:
-        module: the module in its own precision.
-        probe: a few normalised inputs `[batch, *input]`.
-
-    Returns:
-        Number of classes.
-
-    Raises:
-        TypeError: if the output is not a tensor.
-        ValueError: if the output has the wrong shape, is not finite, is random, or mixes the samples of a batch.
+    Warns of probabilities. Randomness and mixing of samples are noticed if they change the logits of the probe by more
+    than rounding; mixing goes unnoticed if its inputs are equal.
     """
     together = _checked_logits(module, probe)
     alone = torch.cat([_checked_logits(module, probe[i : i + 1]) for i in range(len(probe))])
@@ -70,11 +59,7 @@ def _are_probabilities(rows: Tensor) -> bool:
 
 
 def check_finite(module: Form, probe: Tensor) -> None:
-    """Raise if the logits of a module that was checked before are no longer finite.
-
-    Raises:
-        ValueError: if they are not.
-    """
+    """Raise if the logits of a module that was checked before are no longer finite."""
     _checked_logits(module, probe[:1])
 
 
@@ -107,15 +92,6 @@ def _close(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
 
 
 def few_inputs(normalise: Callable[[Tensor], Tensor], x: Tensor, device: torch.device) -> Tensor:
-    """The first three inputs, normalised; of fewer than three, all and the first one mirrored.
-
-    Args:
-        normalise: normalisation of the inputs.
-        x: inputs `[example, *input]`.
-        device: device of the result.
-
-    Returns:
-        Two or three normalised inputs, float32.
-    """
+    """The first three inputs, normalised, in float32; of fewer than three, all and the first one mirrored."""
     few = x[:_PROBES].detach().to(device, torch.float32)
     return normalise(torch.cat([few] + [few[:1].flip(-1)] * (len(few) < _PROBES)))

@@ -15,8 +15,7 @@ from boundarygeo.evaluation.forms import Form
 class Memory:
     """Copies, rearranged forms and batch sizes of one module, each dropped when the module changes.
 
-    Attributes:
-        probes: a few normalised inputs of each shape, on which the module has been checked.
+    `probes` holds a few normalised inputs of each shape, on which the module has been checked.
     """
 
     def __init__(self) -> None:
@@ -28,13 +27,7 @@ class Memory:
         self._tuners: dict[tuple[str, torch.Size], BatchTuner] = {}
 
     def copy_of(self, module: nn.Module, structure: str, device: torch.device) -> nn.Module:
-        """A frozen copy of the module; the previous copy if the module is unchanged and all weights are shared.
-
-        Args:
-            module: the user's module.
-            structure: its `structure_digest`.
-            device: device of the copy.
-        """
+        """A frozen copy of the module; the previous copy if the module is unchanged and all weights are shared."""
         now = (structure, *tensors_of(module))
         if now != self._checked:
             self.probes.clear()

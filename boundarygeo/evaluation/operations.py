@@ -13,17 +13,9 @@ OPERATIONS_AT_ONCE = {"cpu": 6e9, "cuda": 1e12}
 
 
 def steady_size(module: Form, probe: Tensor, device: str) -> int:
-    """The power of two below which a batch costs less than `OPERATIONS_AT_ONCE`.
+    """The power of two below which a batch costs less than `OPERATIONS_AT_ONCE`, within the limits of tuned sizes.
 
     For bit-identical results: a tuned size is better, but differs from run to run.
-
-    Args:
-        module: the module in its own precision.
-        probe: one input `[1, *input]`, normalised.
-        device: kind of device, `"cpu"` or `"cuda"`.
-
-    Returns:
-        Number of examples per batch, within the limits of tuned sizes.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(probe)

@@ -42,18 +42,7 @@ class Owner(Protocol):
 class Session:
     """A classifier during one analysis: a checked copy of its module, in forms that run fast.
 
-    Made by `Classifier.session`, which documents the errors.
-
-    Args:
-        owner: the classifier.
-        memory: copies, forms and batch sizes of its module from earlier analyses.
-        base: a frozen copy of the module.
-        structure: its `structure_digest`.
-        x: inputs `[example, *input]`; the module is checked on the first few.
-
-    Attributes:
-        owner: the classifier.
-        plain: the module, unmodified.
+    Made by `Classifier.session`, which documents the errors. `plain` is the unmodified module.
     """
 
     def __init__(self, owner: Owner, memory: Memory, base: nn.Module, structure: str, x: Tensor) -> None:
@@ -131,12 +120,8 @@ class Session:
     ) -> None:
         """Send points through the module in tuned batches.
 
-        Args:
-            points: called with `(start, stop)`, returns those inputs `[stop - start, *input]`, normalised, on `device`.
-            total: number of points.
-            consume: called with the logits `[batch, class]` (float32, or float64) of each batch, in order.
-            precision: `"bfloat16"`, `"float32"` or `"float64"`.
-            progress: whether to show a progress bar after two seconds.
+        `points(start, stop)` gives those inputs `[stop - start, *input]`, normalised, on `device`; `consume` is called
+        with the logits `[batch, class]` (float32, or float64) of each batch, in order.
         """
         if not total:
             return
@@ -154,18 +139,7 @@ class Session:
         self.in_batches(work, total, shape, kind=precision, progress=progress)
 
     def ladder(self, precision: str, shape: torch.Size) -> tuple[str, ...]:
-        """The precisions in which labels are decided, of those that the module runs in.
-
-        Args:
-            precision: `"auto"`, `"bfloat16"`, `"float32"` or `"float64"`.
-            shape: shape of one input.
-
-        Returns:
-            Names of precisions, fastest first.
-
-        Raises:
-            ValueError: if the precision is unknown, or the module does not run in it.
-        """
+        """The precisions in which labels are decided, fastest first, of those that the module runs in."""
         rungs = precision_ladder(precision, self.device)
         if self.plain.dtype != torch.float32 and rungs[-1] == "float64" and len(rungs) > 1:
             rungs = ("float32",)  # stands for the module's own dtype, which decides
@@ -181,30 +155,14 @@ class Session:
         return usable
 
     def evaluate(self, x: Tensor) -> Tensor:
-        """Logits of one batch, on the device.
-
-        Args:
-            x: inputs `[batch, *input]`, unchecked.
-
-        Returns:
-            Logits, float32 `[batch, class]`, on the classifier's device.
-        """
+        """Logits of one batch of unchecked inputs, float32, on the device."""
         logits = self._gradient_form(x.shape[1:])(self.normalise(x.to(self.device, torch.float32))).float()
         self.owner.counts.forwards += len(x)
         self._count_not_finite(logits)
         return logits
 
     def differentiate(self, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Logits and input gradients of one batch, on the device.
-
-        Args:
-            x: inputs `[batch, *input]`, unchecked.
-            y: classes, int64 `[batch]`.
-            loss: as in `input_gradient`, or a function of logits and classes that returns each example's loss.
-
-        Returns:
-            Logits `[batch, class]` and gradients `[batch, *input]`, float32, detached, on the classifier's device.
-        """
+        """Logits and input gradients of one batch of unchecked inputs: float32, detached, on the device."""
         with torch.enable_grad():
             inputs = x.detach().to(self.device, torch.float32).clone().requires_grad_()
             logits = self._differentiable(inputs)
@@ -217,15 +175,11 @@ class Session:
         return logits.detach(), gradient
 
     def differentiate_top(self, x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Input gradients of the largest logits, from one forward pass.
-
-        Args:
-            x: inputs `[batch, *input]`, unchecked.
-            count: number of logits per input, at most the number of classes.
+        """Input gradients of the largest logits, from one forward pass; detached, on the device.
 
         Returns:
             Logits `[batch, class]`; the classes of the `count` largest, in descending order, `[batch, count]`; the
-            gradients of these logits `[batch, count, *input]`. Detached, on the classifier's device.
+            gradients of these logits `[batch, count, *input]`.
         """
         gradients = []
         with torch.enable_grad():
@@ -241,20 +195,10 @@ class Session:
         return logits.detach(), top, torch.stack(gradients, 1)
 
     def hessian_vector(self, x: Tensor, y: Tensor, v: Tensor, loss: str) -> tuple[Tensor, Tensor]:
-        """Input gradients and Hessian-vector products of one batch, on the device.
+        """Input gradients of the loss of one batch, and its Hessian times the vectors `v`: all `[batch, *input]`.
 
-        Costs one forward and two backward passes; the second goes through the graphs of the other two.
-
-        Args:
-            x: inputs `[batch, *input]`, unchecked.
-            y: classes, int64 `[batch]`.
-            v: vectors `[batch, *input]`.
-            loss: as in `input_gradient`.
-
-        Returns:
-            Gradients `[batch, *input]`, and the Hessian of each example's loss with respect to its input, times its
-            vector, `[batch, *input]`; float32, detached, on the classifier's device. The product is zero where the loss
-            is piecewise linear in the input.
+        Costs one forward and two backward passes; the second goes through the graphs of the other two. The product is
+        zero where the loss is piecewise linear in the input.
         """
         # Fused attention kernels have no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -274,14 +218,9 @@ class Session:
     def in_batches(
         self, work: Callable[[int, int], None], total: int, shape: torch.Size, *, kind: str, progress: bool = False
     ) -> None:
-        """Work through examples in batches whose size is tuned for this kind of work.
+        """Work through examples by calls `work(start, stop)`, in order; a range is halved when memory runs out.
 
-        Args:
-            work: called with `(start, stop)`, in order; again with a smaller range when memory runs out.
-            total: number of examples.
-            shape: shape of one input.
-            kind: name of the work; each kind has its own batch size, found by throughput.
-            progress: whether to show a progress bar after two seconds.
+        Each `kind` of work has its own batch size, found by throughput.
         """
         with progress_bar(total, description=kind, unit="examples", progress=progress) as bar:
             in_batches(
@@ -345,11 +284,7 @@ class Session:
         self._gradients += len(gradient)
 
     def check_finite_logits(self) -> None:
-        """Raise if any logit of this session was NaN or infinite.
-
-        Raises:
-            ValueError: if there was one.
-        """
+        """Raise if any logit of this session was NaN or infinite."""
         if int(self._not_finite):
             raise ValueError("module must return finite logits, got NaN or infinity at a point that was evaluated")
 
@@ -367,16 +302,7 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(owner: Owner, memory: Memory, x: Tensor) -> Iterator[Session]:
-    """Open a session; logits that were not finite raise when it ends.
-
-    Args:
-        owner: the classifier.
-        memory: copies, forms and batch sizes of its module from earlier analyses.
-        x: inputs `[example, *input]`.
-
-    Yields:
-        The session.
-    """
+    """Open a session; logits that were not finite raise when it ends."""
     check_weights(owner.module)
     structure = structure_digest(owner.module)
     base, own = memory.copy_of(owner.module, structure, owner.device), unwrapped(owner.module)

@@ -24,8 +24,7 @@ def own_world() -> Iterator[None]:
 
     Inside: no gradients, inference mode or autocast; float32 and the CPU are the defaults; float32 means float32 (no
     TF32, no bfloat16 inside matrix products); random numbers that a module draws do not advance the caller's
-    generators. The caller's state is restored at the end. `torch.use_deterministic_algorithms` and the number of
-    threads are left alone.
+    generators. `torch.use_deterministic_algorithms` and the number of threads are left alone.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ONE_AT_A_TIME)

@@ -18,18 +18,9 @@ LARGEST = 32767
 
 
 def encoded(values: NDArray[Any], *, offset: float = 0.0, scale: float = 1.0) -> dict[str, Any]:
-    """An array as JSON; the error is at most `scale` / 2.
+    """An array, perhaps with NaN, as JSON; the error is at most `scale` / 2.
 
-    Args:
-        values: any shape; may contain NaN.
-        offset: value of the integer 0.
-        scale: value of one step.
-
-    Returns:
-        `data` (base64 of zlib of little-endian int16, in C order), `bits`, `offset`, `scale` and `shape`.
-
-    Raises:
-        ValueError: if a value does not fit in 16 bits.
+    `data` is base64 of zlib of little-endian int16, in C order; `offset` is the value of the integer 0.
     """
     steps = np.rint((np.asarray(values, dtype=np.float64) - offset) / scale)
     largest = float(np.nanmax(np.abs(steps), initial=0.0))
@@ -46,14 +37,7 @@ def encoded(values: NDArray[Any], *, offset: float = 0.0, scale: float = 1.0) ->
 
 
 def encoded_whole(values: NDArray[np.integer]) -> dict[str, Any]:
-    """Whole numbers, exactly: in 16 bits if these suffice, otherwise in 32.
-
-    Args:
-        values: any shape, each within ±2³¹.
-
-    Returns:
-        As `encoded`.
-    """
+    """Whole numbers within ±2³¹, exactly: in 16 bits if these suffice, otherwise in 32."""
     if np.abs(values, dtype=np.int64).max(initial=0) <= LARGEST:
         return encoded(values)
     whole = values.astype("<i4")
@@ -62,14 +46,7 @@ def encoded_whole(values: NDArray[np.integer]) -> dict[str, Any]:
 
 
 def encoded_symmetric(values: NDArray[Any]) -> dict[str, Any]:
-    """An array scaled so that its largest magnitude uses all 16 bits; the error is below 1/65,000 of it.
-
-    Args:
-        values: any shape, finite or NaN; 0 is exact.
-
-    Returns:
-        As `encoded`.
-    """
+    """An array scaled so that its largest magnitude uses all 16 bits: 0 is exact, the error below 1/65,000 of that."""
     largest = float(np.nanmax(np.abs(np.asarray(values, dtype=np.float64)), initial=0.0))
     return encoded(values, scale=largest / LARGEST if largest else 1.0)
 
@@ -80,12 +57,6 @@ def _text(whole: NDArray[np.integer]) -> str:
 
 def script_json(content: Any) -> str:
     r"""JSON for use inside a `<script>` element, which no text in it can close.
-
-    Args:
-        content: a value that JSON can represent, without NaN.
-
-    Returns:
-        JSON without `<`, `>`, `&` and the line separators of JavaScript.
 
     >>> script_json("</script>")
     '"\\u003c/script\\u003e"'

@@ -37,19 +37,9 @@ _PLAN_FIELDS = {"analysis", "settings", "chunk_size"}
 
 
 def check_free(path: str | os.PathLike[str], *, overwrite: bool, kind: Kind | None = None) -> Path:
-    """Check that a path can be written and may be replaced, before any work.
+    """The path, if it can be written and may be replaced; ValueError before any work if not.
 
-    Args:
-        path: path to write.
-        overwrite: whether an existing output of this package may be replaced.
-        kind: kind of the output, and the only kind it may replace; by default any.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: if the path exists and `overwrite` is false or it is something else, if it is a symbolic link, or if
-            it cannot be written.
+    `overwrite` allows to replace an output of this `kind` (by default any kind of this package), and nothing else.
     """
     path = Path(path)
     if path.name in ("", ".."):
@@ -67,11 +57,7 @@ def check_free(path: str | os.PathLike[str], *, overwrite: bool, kind: Kind | No
 
 
 def check_writable(path: Path) -> None:
-    """Check that a path can be written, without creating anything.
-
-    Raises:
-        ValueError: if a parent is a file, or write permission is missing.
-    """
+    """Raise if a parent of a path is a file, or may not be written to; creates nothing."""
     parent = next(each for each in path.absolute().parents if os.path.lexists(each))
     if not parent.is_dir():
         raise ValueError(f"{str(path)!r} cannot be written: {str(parent)!r} is not a folder")

@@ -52,11 +52,7 @@ class Provenance:
 
 
 def sum_of_provenances(parts: Sequence[Provenance]) -> Provenance:
-    """The first provenance of parts of one analysis, with the total cost.
-
-    Raises:
-        ValueError: if other fields differ.
-    """
+    """The first provenance of parts of one analysis, with the total cost."""
     first = parts[0]
     for field in dataclasses.fields(Provenance):
         if field.name not in COSTS and any(getattr(part, field.name) != getattr(first, field.name) for part in parts):

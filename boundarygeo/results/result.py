@@ -33,16 +33,8 @@ FORMAT_VERSION = 2  # 2: other names of fields, see `upgrade`
 def array(*dims: str, unit: str = "", coordinate: bool = False, padding: float | None = None) -> Any:
     """A dataclass field that holds a tensor (or None) with the named dimensions.
 
-    Args:
-        *dims: name of each dimension, in order; a last name that starts with a star, such as `"*input"`, stands for all
-            remaining dimensions.
-        unit: unit of the values, written to the store.
-        coordinate: whether to store it as a coordinate of the data set instead of a variable.
-        padding: value beyond the last entry of an example, if the size of the dimension after `"example"` depends on
-            the examples.
-
-    Returns:
-        The dataclass field, without a default.
+    A last name with a star, such as `"*input"`, stands for all remaining dimensions. Where the size of the dimension
+    after `"example"` depends on the examples, `padding` is the value beyond the last entry of an example.
     """
     return dataclasses.field(metadata={"dims": dims, "unit": unit, "coordinate": coordinate, "padding": padding})
 

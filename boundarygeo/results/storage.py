@@ -186,11 +186,7 @@ def read_log(store: Path) -> list[dict[str, Any]]:
 
 
 def check_format(path: str | os.PathLike[str], found: int, known: int) -> None:
-    """Raise if a format is newer than the newest one known here.
-
-    Raises:
-        ValueError: if it is newer.
-    """
+    """Raise if a format is newer than the newest one known here."""
     if found > known:
         raise ValueError(
             f"{str(path)!r} has format {found}, newer than this version of boundarygeo reads ({known}): please upgrade"

@@ -22,17 +22,7 @@ RENAMED = {
 
 
 def upgraded(dataset: xr.Dataset) -> xr.Dataset:
-    """A data set of any earlier format converted to format 2.
-
-    Args:
-        dataset: the data set as stored.
-
-    Returns:
-        The same values under the current names.
-
-    Raises:
-        ValueError: if a field's meaning cannot be recovered.
-    """
+    """A data set of any earlier format under today's names; ValueError if a field's meaning cannot be recovered."""
     kind = dataset.attrs["boundarygeo_type"]
     if kind == "AdversarialDimension" and json.loads(dataset.attrs["method"]) == "sequential":
         raise ValueError("counts by method='sequential' lack their directions: compute them with sequential_directions")

@@ -39,14 +39,7 @@ class Worker:
         self._fitting: dict[int, int] = {}
 
     def compute(self, task: Task, x: Tensor, y: Tensor, index: Tensor) -> Done:
-        """Compute a part.
-
-        An analysis reduces its own batches when memory runs out. If that is not enough, it gets fewer examples at once,
-        for this part and all later ones.
-
-        Raises:
-            torch.OutOfMemoryError: if not even one example fits.
-        """
+        """Compute a part; where memory runs out, this part and all later ones get fewer examples at once."""
         started = time.perf_counter()
         parts: list[tuple[Result, ...]] = []
         start = 0

@@ -9,12 +9,7 @@ from filelock import FileLock, Timeout
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Lock a path against other processes, creating its folder if needed.
-
-    Raises:
-        ValueError: if another process is writing to it.
-        OSError: if its folder cannot be written to.
-    """
+    """Lock a path against other processes, creating its folder if needed; ValueError if another is writing to it."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

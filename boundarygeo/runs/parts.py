@@ -30,20 +30,10 @@ class DamageError(ValueError):
 
 
 class Parts:
-    """The finished parts of a run or comparison.
+    """The finished parts of a run or comparison, in a folder `root` that the first part creates.
 
-    Args:
-        root: folder of the parts, created with the first one.
-        plan: what is computed.
-        folder: name of the folder of the entries, in `root`.
-        overwrite: whether parts of another plan may be replaced, once the first part is written.
-
-    Attributes:
-        done: numbers of the finished parts.
-
-    Raises:
-        ValueError: if there are parts of another plan or format that may not be replaced, or something else is in the
-            way.
+    Parts of another plan may be replaced with `overwrite`, once the first new part is written. `done` holds the numbers
+    of the finished ones, and `folder` is where their entries are, in `root`.
     """
 
     def __init__(self, root: Path, plan: Plan, *, folder: str = PARTS, overwrite: bool = False) -> None:
@@ -66,19 +56,11 @@ class Parts:
         return self.folder / f"{part:06d}.json"
 
     def facts(self, part: int) -> dict[str, Any]:
-        """The facts recorded about a finished part.
-
-        Raises:
-            DamageError: if the entry is damaged.
-        """
+        """The facts recorded about a finished part; DamageError if its entry is damaged."""
         return read_sealed(self.entry(part), self.root)
 
     def check(self, part: int) -> dict[str, Any]:
-        """The facts about a finished part, after checking all its files against their checksums.
-
-        Raises:
-            DamageError: if a file or the entry is damaged.
-        """
+        """The facts about a finished part whose files all match their checksums; DamageError if one does not."""
         facts = self.facts(part)
         for file, digest in facts["files"].items():
             if digest_of_file(self.root / file) != digest:
@@ -86,11 +68,7 @@ class Parts:
         return facts
 
     def write(self, part: int, stores: Mapping[str, Result], **facts: Any) -> None:
-        """Write a part: its results, by the paths of their stores in the root, and further facts, as JSON.
-
-        Raises:
-            OSError: if it cannot be written; earlier parts are safe.
-        """
+        """Write a part: its results, by the paths of their stores in the root, and further facts, as JSON."""
         with self.writing():
             if not self._started:
                 clear(self.root, self.folder.name)
@@ -160,11 +138,7 @@ def write_sealed(file: Path, content: dict[str, Any]) -> None:
 
 
 def read_sealed(file: Path, root: Path) -> dict[str, Any]:
-    """Read what `write_sealed` wrote.
-
-    Raises:
-        DamageError: if the digest does not match, with the path in `root`.
-    """
+    """Read what `write_sealed` wrote; DamageError, with the path in `root`, if the digest does not match."""
     read = read_json(file)
     if "content" not in read or read.get("sha256") != _digest(read["content"]):
         raise DamageError(file.relative_to(root).as_posix())

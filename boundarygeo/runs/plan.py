@@ -73,8 +73,7 @@ class Job:
     def look(self) -> None:
         """Show the first inputs to the classifiers.
 
-        The first inputs seen decide how a module is rearranged to run fast: they must be the same when a run resumes,
-        and on every worker.
+        They decide how a module is rearranged to run fast: they must be the same after a resume and on every worker.
         """
         for clf in classifiers_in([self.classifiers, dict(self.settings)]):
             clf.predict(self.x[:FIRST_INPUTS])
@@ -151,11 +150,7 @@ class Plan:
         return len(range(self.examples)[self.rows(part)])
 
     def check_same(self, wanted: "Plan", root: Path) -> None:
-        """Raise if another plan is wanted in a folder that was started with this one.
-
-        Raises:
-            ValueError: if the plans differ.
-        """
+        """Raise if another plan is wanted in a folder that was started with this one."""
         differences = self.differences(wanted)
         if differences:
             raise ValueError(
@@ -171,11 +166,7 @@ class Plan:
 
 
 def read_plan(file: Path) -> Plan | None:
-    """The plan in a file of a run's folder, or None if there is no file.
-
-    Raises:
-        ValueError: if its format is that of another version, or it is not a plan.
-    """
+    """The plan in a file of a run's folder, or None if there is no file."""
     if not file.is_file():
         return None
     read, root = read_json(file), file.parent.parent
@@ -193,17 +184,13 @@ def read_plan(file: Path) -> Plan | None:
 def steady(clf: Classifier, first: Tensor, *, batch_size: int | None = None, device: str | None = None) -> Classifier:
     """The classifier with batch sizes that do not depend on timing, so that runs are bit-identical.
 
-    The sizes are `batch_size`, else the classifier's own, else chosen by its number of operations on the first inputs.
+    They are `batch_size`, else the classifier's own, else chosen by its number of operations on the first inputs.
     """
     return clf.with_batch_size(batch_size or clf.batch_size or clf.steady_batch_size(first, device=device))
 
 
 def plans_of(job: Job, *, inputs: dict[str, str], chunk_size: int, device: str) -> list[Plan]:
-    """The plans of the stores of a job, which survive JSON unchanged; `inputs` is from `identify_inputs`.
-
-    Raises:
-        TypeError: if a setting cannot be stored.
-    """
+    """The plans of the stores of a job, which survive JSON unchanged; `inputs` is from `identify_inputs`."""
     first = Plan(
         analysis=_named(job.analysis),
         result=0,

@@ -66,18 +66,9 @@ _OPENING = threading.Lock()
 
 
 class RunStore:
-    """A store of a run: its finished and missing parts.
+    """A store of a run on its way to `path`: its finished parts, and the numbers of the `missing` ones.
 
-    Args:
-        path: its final path.
-        plan: intended content.
-        overwrite: whether an existing store may be replaced, once this one is complete.
-
-    Attributes:
-        missing: numbers of the parts still to be computed.
-
-    Raises:
-        ValueError: if it was started with another plan, or something else is at the path.
+    With `overwrite`, an existing store is replaced once this one is complete; one of another plan is refused without.
     """
 
     def __init__(self, path: Path, plan: Plan, *, overwrite: bool) -> None:
@@ -106,12 +97,7 @@ class RunStore:
         self.missing = sorted(lost)
 
     def write(self, part: int, result: Result, *, worker: str, seconds: float) -> None:
-        """Write a part, with who computed it and how long it took, in s.
-
-        Raises:
-            ValueError: if the result does not match the other parts.
-            OSError: if it cannot be written.
-        """
+        """Write a part, with who computed it and how long it took, in s."""
         assert self.parts is not None
         result = dataclasses.replace(result, provenance=dataclasses.replace(result.provenance, seconds=seconds))
         dataset = result.to_xarray()
@@ -136,9 +122,7 @@ class RunStore:
     def finish(self) -> None:
         """Join the parts into a store at its final path, and delete them; does nothing if already done.
 
-        Raises:
-            ValueError: if something else is at the path, or a part is damaged; the parts stay where they are.
-            OSError: if it cannot be written; the parts stay.
+        Where that fails (something else is there, a part is damaged, the disk is full), the parts stay.
         """
         if self.parts is not None:
             check_free(self.path, overwrite=True, kind="store")
@@ -269,10 +253,7 @@ def damaged_parts(parts: Parts) -> dict[int, str]:
 
 
 def damage(path: Path, plan: Plan) -> dict[int, str]:
-    """The parts of a finished store in files that have changed, each with the first such file.
-
-    Files shared by all parts are checked, too: if one is damaged, all parts are.
-    """
+    """The parts of a finished store with a damaged file, which is named; all parts, if they share it."""
     everything = range(plan.parts)
     try:
         sealed = read_sealed(path / SEAL, path)

@@ -4,14 +4,15 @@ from boundarygeo.training.batchout import BatchOut
 from boundarygeo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from boundarygeo.training.fgsm import Fgsm
 from boundarygeo.training.layerwise import Layerwise
-from boundarygeo.training.loop import NonFiniteLossError, TrainingResult, train
 from boundarygeo.training.manifold_mixup import ManifoldMixup
 from boundarygeo.training.method import Method
 from boundarygeo.training.mixup import Mixup
 from boundarygeo.training.nonrobust import NonRobustSplit, non_robust_dataset
 from boundarygeo.training.pgd import Pgd
+from boundarygeo.training.result import NonFiniteLossError, TrainingResult
 from boundarygeo.training.selection import Selection
 from boundarygeo.training.standard import Standard
+from boundarygeo.training.start import train
 from boundarygeo.training.trades import Trades
 
 METHODS: dict[str, type[Method]] = {

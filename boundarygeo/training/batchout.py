@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from boundarygeo.checks import check_choice
 from boundarygeo.training.layers import forward_changed, weighted_layers
-from boundarygeo.training.method import check_choice, check_names, check_number
+from boundarygeo.training.method import check_names, check_number
 
 DRAWS = ("fixed", "uniform", "choice")
 PARTNERS = ("any", "same_class")
@@ -86,16 +87,7 @@ class BatchOut:
 
 
 def draw_partners(y: Tensor, partners: str, generator: torch.Generator) -> Tensor:
-    """Another example of the batch for each one.
-
-    Args:
-        y: labels `[batch]`.
-        partners: `"any"` or `"same_class"`.
-        generator: generator on the CPU.
-
-    Returns:
-        Their rows, int64 `[batch]`, uniform among the eligible others; the example itself if there is none.
-    """
+    """Row of another example of the batch for each one, uniform among the eligible; its own if there is none."""
     labels, count = y.cpu(), len(y)
     allowed = ~torch.eye(count, dtype=torch.bool)
     if partners == "same_class":

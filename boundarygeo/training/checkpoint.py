@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from boundarygeo.results.overwriting import check_free
 from boundarygeo.results.provenance import software_versions
-from boundarygeo.training.loop import TrainingResult
+from boundarygeo.training.result import TrainingResult
 from boundarygeo.zoo.models import build_model, find_model
 from boundarygeo.zoo.weights import copy_state, read_tensors, write_tensors
 

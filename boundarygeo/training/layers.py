@@ -18,13 +18,7 @@ _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.Si
 
 
 class Network(nn.Module):
-    """A module preceded by the normalisation of its images; layer names are those of the module.
-
-    Args:
-        module: maps normalised images to logits.
-        mean: mean per channel, or None for no normalisation.
-        std: standard deviation per channel, or None with `mean`.
-    """
+    """A module preceded by the normalisation of its images; layer names are those of the module."""
 
     def __init__(
         self, module: nn.Module, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
@@ -44,18 +38,7 @@ def bare(module: nn.Module) -> nn.Module:
 
 
 def find_layers(module: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
-    """Layers by name.
-
-    Args:
-        module: module to search.
-        names: names of layers; `"input"` is skipped.
-
-    Returns:
-        The layers, in the order of the names.
-
-    Raises:
-        ValueError: if there is no such layer; the message lists those that exist.
-    """
+    """Layers by name, without `"input"`, in the order of the names; ValueError lists those that exist."""
     there = {name: layer for name, layer in bare(module).named_modules() if name}
     for name in names:
         if name != INPUT and name not in there:
@@ -69,17 +52,11 @@ def weighted_layers(module: nn.Module) -> tuple[str, ...]:
 
 
 def hidden_layers(module: nn.Module) -> tuple[str, ...]:
-    """Names of the submodules whose outputs are the hidden representations.
+    """Names of the submodules whose outputs are the hidden representations, possibly none.
 
     These are the direct children of the module except the last one, which gives the logits: the activations of an
     `nn.Sequential`, or otherwise the stages, i.e. children that are an `nn.Sequential`: `layer1` … `layer4` of a
     ResNet.
-
-    Args:
-        module: the module.
-
-    Returns:
-        Names, possibly none.
 
     Examples:
         >>> hidden_layers(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
@@ -95,19 +72,10 @@ def hidden_layers(module: nn.Module) -> tuple[str, ...]:
 def forward_changed(
     module: nn.Module, x: Tensor, names: Iterable[str], change: Callable[[str, Tensor], Tensor]
 ) -> Tensor:
-    """A forward pass in which the outputs of some layers are changed.
+    """Logits `[batch, class]` of a forward pass in which `change(name, output)` replaces the outputs of some layers.
 
-    Args:
-        module: the network.
-        x: images `[batch, channel, row, col]`.
-        names: names of the layers, and `"input"` for the images themselves.
-        change: maps the name of a layer and its output `[batch, …]` to the output to use instead.
-
-    Returns:
-        Logits `[batch, class]`. The module keeps its own hooks, also after an exception.
-
-    Raises:
-        ValueError: if a layer does not exist, returns no tensor, or is not used exactly once.
+    `"input"` stands for the images. The module keeps its own hooks, also after an exception. ValueError if a layer does
+    not exist, returns no tensor, or is not used exactly once.
     """
     names = tuple(names)
     with changed_outputs(find_layers(module, names), change):
@@ -116,18 +84,7 @@ def forward_changed(
 
 @contextmanager
 def changed_outputs(layers: Mapping[str, nn.Module], change: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
-    """Change the outputs of layers during a single forward pass.
-
-    Args:
-        layers: the layers by name.
-        change: as in `forward_changed`.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        ValueError: if a layer returns no tensor, or is not used exactly once.
-    """
+    """Change the outputs of layers during a single forward pass, as in `forward_changed`."""
     calls: Counter[str] = Counter()
     handles = []
     try:

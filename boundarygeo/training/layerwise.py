@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from boundarygeo.checks import check_choice
 from boundarygeo.training.layers import (
     INPUT,
     Network,
@@ -16,7 +17,7 @@ from boundarygeo.training.layers import (
     forward_changed,
     weighted_layers,
 )
-from boundarygeo.training.method import check_choice, check_names, check_number
+from boundarygeo.training.method import check_names, check_number
 from boundarygeo.training.perturbation import evaluating
 
 PRODUCTS = ("layer", "path")
@@ -101,19 +102,10 @@ def perturbed_loss(
     signs: dict[str, Tensor],
     outputs: dict[str, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and logits with each layer's output moved by a given length along given signs.
+    """Cross-entropy and logits `[batch, class]` with each layer's output moved by `lengths` `[1, …]` along `signs`.
 
-    Args:
-        module: the network.
-        x: images `[batch, channel, row, col]`, clipped to [0, 1] after being moved.
-        y: labels `[batch]`.
-        lengths: how far each named layer's output is moved, `[1, …]`.
-        signs: directions of the moves, `[example, …]`, for layers that have some; repeated or cut to the length of the
-            batch.
-        outputs: receives the moved outputs.
-
-    Returns:
-        The loss and the logits `[batch, class]`.
+    Signs `[example, …]`, of the layers that have some, are repeated or cut to the length of the batch; `outputs`
+    receives what was moved. Moved images are clipped to [0, 1].
     """
 
     def move(name: str, h: Tensor) -> Tensor:
@@ -130,20 +122,11 @@ def perturbed_loss(
 
 
 def reach(module: nn.Module, x: Tensor, names: tuple[str, ...], eps: float, product: str) -> dict[str, Tensor]:
-    """How far a change within ε of a layer's input, or of the image, can move each output of each layer.
+    """How far a change within ε of a layer's input, or of the image, can move each output of each layer: `[1, …]`.
 
     ε·1 is propagated with |W| as weights and no biases, in eval mode. This is exact for linear and convolution layers,
-    average pooling, batch normalisation (|γ|/σ is part of the product) and ReLUs, and a bound for sums and maxima.
-
-    Args:
-        module: the network.
-        x: one image `[1, channel, row, col]`; only its shape, type and device matter.
-        names: names of the layers, optionally with `"input"`.
-        eps: ε.
-        product: `"layer"`: every layer but the one that receives the image starts again from ε·1; or `"path"`.
-
-    Returns:
-        Lengths `[1, …]` of the shape of each layer's output, detached.
+    average pooling, batch normalisation (|γ|/σ is part of the product) and ReLUs, and a bound for sums and maxima. With
+    `product="layer"`, every layer but the one that receives the image starts again from ε·1.
     """
     inner, room = bare(module), torch.full_like(x, eps)
     lengths = {INPUT: room} if INPUT in names else {}

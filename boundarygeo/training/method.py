@@ -39,47 +39,15 @@ def settings_of(method: Method) -> dict[str, Any]:
 
 
 def check_number(value: float, name: str, *, least: float = -math.inf, above: float = -math.inf) -> None:
-    """Raise if a setting is not a finite number in a range.
-
-    Args:
-        value: the setting.
-        name: the setting's name in the message.
-        least: smallest value allowed.
-        above: exclusive lower limit.
-
-    Raises:
-        ValueError: if it is not.
-    """
+    """Raise if a setting is not a finite number, at least `least` and larger than `above`."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < least or value <= above:
         wanted = f" >= {least:g}" if least > -math.inf else f" > {above:g}" if above > -math.inf else ""
         raise ValueError(f"{name} must be a finite number{wanted}, got {value!r}")
 
 
-def check_choice(value: str, name: str, choices: tuple[str, ...]) -> None:
-    """Raise if a setting is not one of the choices.
-
-    Args:
-        value: the setting.
-        name: the setting's name in the message.
-        choices: the choices.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}")
-
-
 def check_names(layers: tuple[str, ...]) -> None:
-    """Raise if layers are not a tuple of distinct names.
-
-    Args:
-        layers: the setting.
-
-    Raises:
-        ValueError: if they are not.
-    """
+    """Raise if layers are not a tuple of distinct names."""
     fits = isinstance(layers, tuple) and all(isinstance(name, str) for name in layers)
     if not fits or len(set(layers)) < len(layers):
         raise ValueError(f"layers must be a tuple of distinct names, got {layers!r}")

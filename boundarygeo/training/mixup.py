@@ -39,30 +39,16 @@ class Mixup:
 
 
 def draw_weight(alpha: float, generator: torch.Generator) -> float:
-    """Draw a weight λ ~ Beta(α, α).
-
-    Args:
-        alpha: α.
-        generator: generator on the CPU, which gives one number.
-
-    Returns:
-        The weight, in [0, 1].
-    """
+    """Draw a weight λ ~ Beta(α, α); it takes one number from the generator."""
     with drawn_from(generator):
         return float(torch.distributions.Beta(alpha, alpha).sample())
 
 
 @contextmanager
 def drawn_from(generator: torch.Generator) -> Iterator[None]:
-    """Make draws from the CPU's global generator depend on one number from another generator.
+    """Make draws from the CPU's global generator depend on one number from another generator, and restore it.
 
     PyTorch's distributions do not accept a generator.
-
-    Args:
-        generator: on the CPU.
-
-    Yields:
-        Nothing; the global generator is restored afterwards.
     """
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):

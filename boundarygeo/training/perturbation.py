@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from boundarygeo.attacks.norms import NORMS, length, like, project, steepest
+from boundarygeo.checks import check_choice
 from boundarygeo.choices import Norm
-from boundarygeo.training.method import check_choice, check_number
+from boundarygeo.training.method import check_number
 
 
 def climb(
@@ -27,23 +28,10 @@ def climb(
     steps: int,
     step_size: float,
 ) -> Tensor:
-    """Projected gradient ascent from given starting points.
+    """Projected gradient ascent of `objective(logits)`, a sum over examples, from `start` in the balls around `x`.
 
     The network is in eval mode meanwhile: the steps do not update batch normalisation statistics, and every example has
     its own gradient (Pang et al. 2021, arXiv 2010.00467, section 3.5, compare both).
-
-    Args:
-        module: the network, of images in [0, 1].
-        x: centres of the balls `[batch, channel, row, col]`.
-        start: starting points, of the same shape.
-        objective: maps logits `[batch, class]` to the scalar to maximise, a sum over examples.
-        eps: radius of the ball in `norm`.
-        norm: `"linf"` or `"l2"`.
-        steps: number of steps.
-        step_size: length of a step in `norm`.
-
-    Returns:
-        The points reached, detached.
     """
     points = start.detach()
     with evaluating(module), torch.enable_grad():
@@ -56,17 +44,7 @@ def climb(
 
 
 def random_start(x: Tensor, eps: float, norm: Norm, generator: torch.Generator) -> Tensor:
-    """A uniformly random point of the ball around each image, clipped to [0, 1].
-
-    Args:
-        x: images `[batch, channel, row, col]`.
-        eps: radius in `norm`.
-        norm: `"linf"` or `"l2"`.
-        generator: generator on the CPU.
-
-    Returns:
-        Points of the same shape.
-    """
+    """A uniformly random point of the ball around each image, clipped to [0, 1]."""
     if norm == "linf":
         drawn = 2 * torch.rand(x.shape, generator=generator) - 1
     else:
@@ -78,14 +56,7 @@ def random_start(x: Tensor, eps: float, norm: Norm, generator: torch.Generator) 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into eval mode, and restore the mode of every submodule afterwards.
-
-    Args:
-        module: the module.
-
-    Yields:
-        Nothing.
-    """
+    """Put a module into eval mode, and restore the mode of every submodule afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -96,17 +67,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def check_ball(eps: float, norm: Norm, step_size: float | None, steps: int = 1) -> None:
-    """Check settings of `climb`.
-
-    Args:
-        eps: radius.
-        norm: norm of the radius.
-        step_size: length of a step, or None.
-        steps: number of steps.
-
-    Raises:
-        ValueError: if one is out of range.
-    """
+    """Check settings of `climb`."""
     check_number(eps, "eps", least=0)
     check_choice(norm, "norm", NORMS)
     if step_size is not None:

@@ -11,17 +11,7 @@ STREAMS = ("order", "method", "global", "augmentation")
 
 
 class Randomness:
-    """Generators seeded from one seed.
-
-    Args:
-        seed: the seed.
-        device: where the training runs.
-
-    Attributes:
-        order: data order.
-        method: the training method.
-        augmentation: augmentation of the images.
-    """
+    """Generators of the data order, the method and the augmentation, seeded from one seed."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         seeds = torch.randint(2**62, (len(STREAMS),), generator=torch.Generator().manual_seed(seed)).tolist()

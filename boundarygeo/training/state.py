@@ -23,20 +23,10 @@ FORMAT_VERSION = 1
 
 @dataclass
 class Progress:
-    """Progress and results of a training so far.
+    """Progress and results of a training so far; lists have one entry per finished epoch.
 
-    Attributes:
-        step: finished steps of the current epoch.
-        loss_sum: sum of the losses of the current epoch's examples.
-        correct: number of those classified correctly.
-        seen: number of those examples.
-        loss: mean loss of each finished epoch.
-        accuracy: accuracy of each finished epoch.
-        test_accuracy: accuracy on the test split after each epoch.
-        validation_accuracy: robust accuracy on the validation split after each epoch.
-        best_epoch: number of the best epoch, from 1, or None.
-        seconds: wall-clock time in s.
-        stopped: why the training ended before the last epoch, or empty.
+    `step`, `seen`, `loss_sum` and `correct` count the current epoch's steps and examples, sum their losses and count
+    those classified correctly. `best_epoch` counts from 1; `seconds` are wall-clock time.
     """
 
     step: int = 0
@@ -71,16 +61,8 @@ def save_state(
 ) -> None:
     """Write the state, atomically.
 
-    Args:
-        path: the file; an existing one is replaced.
-        module: the module.
-        optimizer: its optimizer.
-        schedule: the optimizer's schedule.
-        random: state of each generator.
-        memory: tensors of the method that persist between steps.
-        good: weights and buffers before this epoch; empty between two epochs.
-        progress: progress of the training.
-        config: settings that determine the result, compared by `load_state`.
+    `memory` holds the method's tensors that persist between steps, `good` the weights and buffers before this epoch
+    (none between two epochs), `config` the settings that determine the result, which `load_state` compares.
     """
     state = optimizer.state_dict()
     averages = {
@@ -113,22 +95,9 @@ def load_state(
     memory: dict[str, Tensor],
     config: Mapping[str, Any],
 ) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
-    """Restore a training from a file.
+    """Restore module, optimizer, schedule and the method's memory; progress, generators' states and `good` weights.
 
-    Args:
-        path: a file written by `save_state`; no code in it is executed.
-        module: receives the weights and buffers.
-        optimizer: receives the averages.
-        schedule: receives its position.
-        memory: receives the method's tensors.
-        config: settings, which must equal those in the file.
-
-    Returns:
-        The progress, the state of each generator, and the weights before this epoch.
-
-    Raises:
-        ValueError: if the file is not a training state, or its settings differ; the message says how. Nothing is
-            changed then.
+    ValueError, which says how, if the file is not a training state or its settings differ; nothing is changed then.
     """
     content = read_tensors(path)
     try:

@@ -57,13 +57,5 @@ class Trades:
 
 
 def divergence(log_p: Tensor, logits: Tensor) -> Tensor:
-    """KL(p ‖ softmax(logits)), summed over the batch.
-
-    Args:
-        log_p: log-probabilities `[batch, class]`.
-        logits: logits `[batch, class]`.
-
-    Returns:
-        A scalar.
-    """
+    """KL(p ‖ softmax(logits)), summed over the batch, from log-probabilities `[batch, class]`."""
     return F.kl_div(F.log_softmax(logits, 1), log_p, reduction="sum", log_target=True)

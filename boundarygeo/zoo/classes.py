@@ -19,8 +19,7 @@ class ClassMatch:
     Attributes:
         numbers: for each class of the data, its number among the model's outputs.
         names: names of all the model's classes: its own, else the data's, else numbers.
-        by_number: whether the data's names are numbers, and the model's are words: nothing but the numbers tells which
-            class is which.
+        by_number: whether the data's names are numbers, and the model's words: only the numbers could be compared.
     """
 
     numbers: tuple[int, ...]
@@ -36,18 +35,6 @@ def match_classes(data: Sequence[str], model: Sequence[str], outputs: int) -> Cl
     - Numbers are matched by value if the model's names are numbers, too; otherwise they are numbers of its outputs.
     - Other names are matched exactly, or else ignoring case, spaces, underscores and hyphens.
     - If the model's classes have no names, and it has as many classes as the data, the data's order is assumed.
-
-    Args:
-        data: names of the data's classes.
-        model: names of the model's classes, or empty if unknown.
-        outputs: number of the model's classes.
-
-    Returns:
-        The correspondence.
-
-    Raises:
-        ValueError: if a class of the data is not a class of the model, or is ambiguous; if the model has unnamed
-            classes of which the data has no examples; or if there is not one name per output.
 
     Examples:
         >>> match_classes(["cat", "dog"], ["ant", "bee", "Cat", "Dog"], 4).numbers
@@ -74,14 +61,7 @@ def match_classes(data: Sequence[str], model: Sequence[str], outputs: int) -> Cl
 
 
 def check_same_classes(names: Mapping[str, Sequence[str]]) -> None:
-    """Raise if models do not have the same classes in the same order.
-
-    Args:
-        names: names of each model's classes, as compared by `match_classes`.
-
-    Raises:
-        ValueError: if they differ, naming the first difference.
-    """
+    """Raise if models do not have the same classes in the same order, naming the first difference."""
     (first, its), *others = list(names.items()) or [("", ())]
     for other, theirs in others:
         if _all_plain(theirs) == _all_plain(its):

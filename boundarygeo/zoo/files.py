@@ -23,13 +23,7 @@ _CACHE_FORMAT = 2
 
 
 class Arrays(NamedTuple):
-    """One split, as read.
-
-    Attributes:
-        images: `[example, row, col]` or `[example, row, col, channel]`, uint8 or floating; or image files.
-        labels: integers `[example]`.
-        class_names: name of each class.
-    """
+    """One split, as read: image files, or arrays `[example, row, col]` or with channels last, uint8 or floating."""
 
     images: np.ndarray | LazyImages
     labels: np.ndarray
@@ -46,16 +40,6 @@ def read_npz(path: Path, split: str) -> Arrays:
     """Read one split of an .npz file in the Keras layout: `x_train`, `y_train`, `x_test`, `y_test`.
 
     Classes are named by their numbers. A file without training arrays has a test split only.
-
-    Args:
-        path: the file.
-        split: `"train"` or `"test"`.
-
-    Returns:
-        The images and labels of the split.
-
-    Raises:
-        ValueError: if the file is missing, broken or pickled, or lacks the arrays.
     """
     wanted = [f"x_{split}", f"y_{split}"]
     try:
@@ -98,20 +82,6 @@ def read_images(
     the test split if `test` has no class folders. Hidden files and folders are skipped. Images are in a fixed random
     order, so that the first few cover many classes. Those of a folder are decoded on use; those of an archive at once,
     and stored in `cache_folder()`.
-
-    Args:
-        path: the folder or the archive.
-        split: `"train"` or `"test"`.
-        limit: number of images to keep, or None for all.
-        channels: as in `LazyImages`.
-        crop: as in `LazyImages`.
-        progress: whether to show a progress bar.
-
-    Returns:
-        The images, and their labels.
-
-    Raises:
-        ValueError: if there is no such split, a class is empty, or an image is broken or has another size.
     """
     if path.is_dir():
         found = {child.name for child in path.iterdir() if child.is_dir() and any(_visible_folders(child))}

@@ -23,13 +23,9 @@ _TIFF_BITS, _TIFF_PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
 
 @dataclass(frozen=True)
 class Crop:
-    """Resizing of the shorter side, then a centre crop, as in the preprocessing of ImageNet models.
+    """Resizing of the shorter side, then a centre crop, as in the preprocessing of ImageNet models; lengths in pixels.
 
-    Attributes:
-        rows: height after the crop, in pixels.
-        cols: width after the crop, in pixels.
-        resize: length of the shorter side before the crop, in pixels; None for 256/224 of the side that just covers the
-            crop.
+    Without `resize`, the shorter side becomes 256/224 of the side that just covers the crop.
     """
 
     rows: int
@@ -61,15 +57,8 @@ class LazyImages:
     colour, Pillow returns the upper 8 bits. CMYK and palettes become RGB; transparent pixels are rejected. The EXIF
     orientation is not applied, as in torchvision's `ImageFolder`.
 
-    Args:
-        files: paths of the images.
-        channels: 1 to reject colour; 3 to repeat grey in three channels; by default 1 if the first 100 files are all
-            grey, by their headers, else 3.
-        crop: resizing and crop, or None for images of equal size.
-        progress: whether to show a progress bar after two seconds.
-
-    Raises:
-        ValueError: if one of the first 100 headers cannot be read or has another size.
+    With `channels=1`, colour is rejected; with 3, grey is repeated. The default is 1 if the first 100 files are all
+    grey, by their headers. These must be readable and, without a crop, of one size.
     """
 
     def __init__(
@@ -108,18 +97,7 @@ class LazyImages:
         return images.view(*numbers.shape, *self.shape[1:])[(slice(None),) * numbers.ndim + tuple(rest)]
 
     def pixels(self, number: int) -> np.ndarray:
-        """One image.
-
-        Args:
-            number: its position.
-
-        Returns:
-            `[row, col, channel]`, uint8, or float32 in [0, 1] if the file has more than 8 bits.
-
-        Raises:
-            ValueError: if the file cannot be read, its pixel format is ambiguous, or it does not match the other
-                images.
-        """
+        """One image `[row, col, channel]`: uint8, or float32 in [0, 1] if the file has more than 8 bits."""
         file = self._files[number]
         try:
             with Image.open(file) as opened:
@@ -147,14 +125,7 @@ class LazyImages:
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
-    """Images as tensors for models.
-
-    Args:
-        images: `[..., row, col, channel]`, uint8, or floating in [0, 1].
-
-    Returns:
-        float32 `[..., channel, row, col]`, in [0, 1].
-    """
+    """Images `[..., row, col, channel]`, uint8 or floating in [0, 1], as float32 `[..., channel, row, col]`."""
     x = torch.from_numpy(np.moveaxis(images.astype(np.float32, copy=False), -1, -3)).contiguous()
     return x / 255 if images.dtype == np.uint8 else x
 

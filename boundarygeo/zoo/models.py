@@ -20,28 +20,12 @@ Shape = tuple[int, int, int]
 
 
 def softmax_regression(num_classes: int = 10, input_shape: Shape = (1, 28, 28)) -> nn.Module:
-    """One linear layer: its decision boundaries are hyperplanes.
-
-    Args:
-        num_classes: number of logits.
-        input_shape: channels, rows, columns.
-
-    Returns:
-        The module, with PyTorch's default initialisation.
-    """
+    """One linear layer: its decision boundaries are hyperplanes."""
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), num_classes))
 
 
 def mlp(num_classes: int = 10, input_shape: Shape = (1, 28, 28)) -> nn.Module:
-    """Fully connected network with two hidden layers of 200 ReLUs.
-
-    Args:
-        num_classes: number of logits.
-        input_shape: channels, rows, columns.
-
-    Returns:
-        The module, with PyTorch's default initialisation.
-    """
+    """Fully connected network with two hidden layers of 200 ReLUs."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(math.prod(input_shape), 200),
@@ -58,13 +42,6 @@ def small_cnn(num_classes: int = 10, input_shape: Shape = (1, 28, 28)) -> nn.Mod
     It uses strides instead of pooling: faster, and all its affine pieces come from ReLUs. Trained for 8 epochs on the
     4,000 digits of `mnist5k` with the default settings of `boundarygeo.training.train`, its accuracy on the other 1,000
     is 97.0 ± 0.2 % (mean ± sd over 3 seeds; 3 s on one CPU core; torch 2.15).
-
-    Args:
-        num_classes: number of logits.
-        input_shape: channels, rows, columns.
-
-    Returns:
-        The module, with PyTorch's default initialisation.
     """
     channels, rows, cols = input_shape
     features = 32 * math.ceil(rows / 4) * math.ceil(cols / 4)

@@ -7,13 +7,7 @@ Shape = tuple[int, int, int]
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut without parameters (option A of He et al.).
-
-    Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output; if there are more, the shortcut is padded with zero channels.
-        stride: stride of the first convolution, and of the subsampling in the shortcut.
-    """
+    """Two 3×3 convolutions and a shortcut without parameters (option A of He et al.): new channels are zero there."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -33,13 +27,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Residual network for small images: three stages of 16, 32 and 64 channels.
-
-    Args:
-        blocks: residual blocks per stage; the depth is 6 × blocks + 2.
-        num_classes: number of logits.
-        in_channels: channels of the images.
-    """
+    """Residual network for small images: three stages of 16, 32 and 64 channels; its depth is 6 × blocks + 2."""
 
     def __init__(self, blocks: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -62,11 +50,6 @@ class PreActBlock(nn.Module):
     """Normalisation and ReLU before each of two 3×3 convolutions; nothing after the sum.
 
     If the shape changes, the shortcut is a 1×1 convolution of the first convolution's input.
-
-    Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        stride: stride of the first convolution and of the shortcut.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -86,15 +69,7 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """Stages of pre-activation blocks on small images; the second and later ones halve the resolution.
-
-    Args:
-        blocks: blocks per stage.
-        stem: channels of the first convolution.
-        widths: channels of each stage.
-        num_classes: number of logits.
-        in_channels: channels of the images.
-    """
+    """Stages of pre-activation blocks on small images; the second and later ones halve the resolution."""
 
     def __init__(self, blocks: int, stem: int, widths: tuple[int, ...], num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -137,13 +112,6 @@ def resnet20(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Modu
     Its parameter names are those of the checkpoints of akamaster/pytorch_resnet_cifar10.
 
     Reference: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
-
-    Args:
-        num_classes: number of logits.
-        input_shape: channels, rows, columns; only the channels matter.
-
-    Returns:
-        The module, with the initialisation of He et al.
     """
     return CifarResNet(3, num_classes, input_shape[0])
 
@@ -152,13 +120,6 @@ def preact_resnet18(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> 
     """Pre-activation ResNet-18 for small images, 11.2 million parameters: the usual network of adversarial training.
 
     Reference: He, Zhang, Ren, Sun, "Identity Mappings in Deep Residual Networks", ECCV 2016.
-
-    Args:
-        num_classes: number of logits.
-        input_shape: channels, rows, columns; only the channels matter.
-
-    Returns:
-        The module, with the initialisation of He et al.
     """
     return PreActResNet(2, 64, (64, 128, 256, 512), num_classes, input_shape[0])
 
@@ -166,19 +127,10 @@ def preact_resnet18(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> 
 def wide_resnet(depth: int, width: int, num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Module:
     """Wide ResNet without dropout: WRN-16-4 has 2.7, WRN-28-10 36.5 million parameters.
 
+    The depth is 6 n + 4, counting the convolutions of the longest path and the linear layer; the stages have 16 k, 32 k
+    and 64 k channels, with k the width.
+
     Reference: Zagoruyko, Komodakis, "Wide Residual Networks", BMVC 2016, table 1.
-
-    Args:
-        depth: number of convolutions in the longest path and the linear layer, 6 n + 4.
-        width: factor k of the channels 16 k, 32 k and 64 k.
-        num_classes: number of logits.
-        input_shape: channels, rows, columns; only the channels matter.
-
-    Returns:
-        The module, with the initialisation of He et al.
-
-    Raises:
-        ValueError: if there is no such depth or width.
     """
     if depth < 10 or depth % 6 != 4 or width < 1:
         raise ValueError(f"depth must be 10, 16, 22, 28, … and width positive, got {depth} and {width}")

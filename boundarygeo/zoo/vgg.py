@@ -15,11 +15,6 @@ class VGG(nn.Module):
 
     The published network has three large linear layers on 7×7 features of 224×224 images; for small images, one linear
     layer on the mean of the last features is usual.
-
-    Args:
-        depths: convolutions per block.
-        num_classes: number of logits.
-        in_channels: channels of the images.
     """
 
     def __init__(self, depths: tuple[int, ...], num_classes: int, in_channels: int) -> None:
@@ -49,27 +44,10 @@ def vgg11(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Module:
 
     Reference: Simonyan, Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015,
     table 1, column A.
-
-    Args:
-        num_classes: number of logits.
-        input_shape: channels, rows, columns; only the channels matter.
-
-    Returns:
-        The module, with the initialisation of He et al.
     """
     return VGG((1, 1, 2, 2, 2), num_classes, input_shape[0])
 
 
 def vgg16(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Module:
-    """VGG with 13 convolutions and batch normalisation, 14.7 million parameters.
-
-    Reference: as `vgg11`, column D.
-
-    Args:
-        num_classes: number of logits.
-        input_shape: channels, rows, columns; only the channels matter.
-
-    Returns:
-        The module, with the initialisation of He et al.
-    """
+    """VGG with 13 convolutions and batch normalisation, 14.7 million parameters: column D of `vgg11`'s reference."""
     return VGG((2, 2, 3, 3, 3), num_classes, input_shape[0])

@@ -32,12 +32,7 @@ _PLAIN_DATA: list[Any] = [
 
 
 class OtherClassesError(ValueError):
-    """The weights fit a model except for the number of classes.
-
-    Args:
-        message: the error message.
-        classes: number of classes of the weights.
-    """
+    """The weights fit a model except for their number of classes."""
 
     def __init__(self, message: str, classes: int) -> None:
         super().__init__(message)
@@ -69,16 +64,9 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a dict written by `torch.save`, without executing code.
+    """Read a dict written by `torch.save` onto the CPU, without executing code.
 
-    Args:
-        path: the file.
-
-    Returns:
-        The dict, its tensors on the CPU.
-
-    Raises:
-        ValueError: if the file is missing, broken, not a dict, or holds anything but tensors and plain values.
+    ValueError if the file is missing, broken, not a dict, or holds anything but tensors and plain values.
     """
     content = _read_torch(path)
     if not isinstance(content, dict):
@@ -118,14 +106,7 @@ def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def write_tensors(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write a dict of tensors and plain values for `read_tensors`.
-
-    The file is written next to its final path and moved there once complete.
-
-    Args:
-        path: the file; an existing one is replaced.
-        content: the dict.
-    """
+    """Write a dict of tensors and plain values for `read_tensors`: the file is moved into place once complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -137,16 +118,9 @@ def write_tensors(path: str | os.PathLike[str], content: Mapping[str, Any]) -> N
 
 
 def copy_state(module: nn.Module, state: Mapping[str, Any], *, source: str) -> None:
-    """Copy a state dict into a module after checking that every name and shape fits.
+    """Copy a state dict into a module after checking that every name and shape fits; raises without a change if not.
 
-    Args:
-        module: the module, changed in place.
-        state: the state dict; the step counters of batch normalisation may be missing.
-        source: where it came from, for the message.
-
-    Raises:
-        OtherClassesError: if only the number of classes differs; nothing is copied then.
-        ValueError: if names are missing or unexpected, or shapes differ; nothing is copied then.
+    Step counters of batch normalisation may be missing. `source` is where the state came from, for the message.
     """
     own = module.state_dict()
     # Checkpoints from before PyTorch 0.4.1 have no such counters, which do not affect eval mode.

@@ -140,7 +140,7 @@ def test_an_interrupted_command_resumes_to_the_same_weights(
     first, second = tmp_path / "net-seed0.pt", tmp_path / "net-seed1.pt"
     with monkeypatch.context() as patch:
         kill_at(patch, 14)  # 8 steps of each seed: in the second epoch of the second
-        patch.setattr("boundarygeo.training.loop._Run._is_due", lambda run: True)
+        patch.setattr("boundarygeo.training.loop.Run._is_due", lambda run: True)
         assert run(capsys, *words(folder, out, *more))[0] == 130
     assert first.exists()
     assert state_file(second).exists()
@@ -166,7 +166,7 @@ def test_overwrite_starts_afresh(
     out = tmp_path / "net.pt"
     with monkeypatch.context() as patch:
         kill_at(patch, 6)
-        patch.setattr("boundarygeo.training.loop._Run._is_due", lambda run: True)
+        patch.setattr("boundarygeo.training.loop.Run._is_due", lambda run: True)
         assert run(capsys, *words(folder, out))[0] == 130
     assert run(capsys, *words(folder, out, "--overwrite", "--learning-rate", "1e-3"))[0] == 0
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]
