@@ -5,6 +5,7 @@ one grey each it is an affine function, whose inverse gives inputs in [0, 1]. No
 one of its models arrives.
 """
 
+import importlib
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -119,14 +120,13 @@ def adapt(
 
 
 def _of_timm(found: Adapted) -> Adapted:
-    from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
-
+    timm: Any = importlib.import_module("timm.data")
     cfg: dict[str, Any] = found.module.pretrained_cfg  # type: ignore[assignment]
-    names, subset = cfg.get("label_names") or (), infer_imagenet_subset(found.module)
+    names, subset = cfg.get("label_names") or (), timm.infer_imagenet_subset(found.module)
     if not names and subset:
-        info = ImageNetInfo(subset)
+        info = timm.ImageNetInfo(subset)
         names = [info.index_to_description(number) for number in range(info.num_classes())]
-    pipeline = create_transform(**resolve_model_data_config(found.module), is_training=False)
+    pipeline = timm.create_transform(**timm.resolve_model_data_config(found.module), is_training=False)
     source = f"timm's configuration of {cfg.get('architecture', type(found.module).__name__)}"
     return _measured(replace(found, class_names=tuple(names)), pipeline, source)
 

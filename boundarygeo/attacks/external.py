@@ -1,6 +1,7 @@
 """Attacks of other libraries and of users: run as they are, and judged from outside."""
 
 import copy
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -159,9 +160,8 @@ def _adapter(attack: External) -> tuple[str, Call]:
 
 def _foolbox(attack: Any) -> Call:
     def call(module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: tuple[float, float]) -> Tensor:
-        from foolbox import PyTorchModel
-
-        return attack(PyTorchModel(module, bounds=bounds, device=x.device), x, y, epsilons=eps)[1]
+        foolbox: Any = importlib.import_module("foolbox")
+        return attack(foolbox.PyTorchModel(module, bounds=bounds, device=x.device), x, y, epsilons=eps)[1]
 
     return call
 
