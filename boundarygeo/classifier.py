@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from boundarygeo.adapters import Pipeline, adapt
 from boundarygeo.checks import check_choice
 from boundarygeo.evaluation import (
     Counts,
@@ -31,7 +32,7 @@ from boundarygeo.results import Provenance
 BOUNDS_TOLERANCE = 1e-5
 """How far inputs may leave the bounds, as a share of their width: enough for float rounding."""
 
-_NOT_PICKLED = frozenset({"_session", "_memory"})
+_NOT_PICKLED = frozenset({"_session", "_memory", "prepare"})
 
 
 class Classifier:
@@ -53,6 +54,11 @@ class Classifier:
         compile: whether full batches without gradients (of maps, frames, noise) go through `torch.compile`, which takes
             half a minute: once for standard layers, once per analysis for others. Modules that cannot be rearranged or
             compiled run unchanged. Requires a `batch_size`, because each batch size is compiled separately.
+        class_names: name of each output.
+
+    Attributes:
+        source: where normalisation and names were found; see `wrap`.
+        prepare: from a photo (a PIL image) to an input, by the model's own resizing and crop; None if unknown.
 
     Raises:
         TypeError: if the module is not an `nn.Module`.
@@ -75,6 +81,7 @@ class Classifier:
         num_classes: int | None = None,
         batch_size: int | None = None,
         compile: bool = False,
+        class_names: Sequence[str] | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
             hint = ": pass its .module()" if isinstance(module, torch.export.ExportedProgram) else ""
@@ -88,6 +95,13 @@ class Classifier:
             raise ValueError(f"batch_size must be a positive whole number, or None, got {batch_size!r}")
         if compile and batch_size is None:
             raise ValueError("compile=True needs a batch_size, because each size is compiled separately")
+        self.class_names = None if class_names is None else tuple(class_names)
+        if self.class_names is not None:
+            if num_classes not in (None, len(self.class_names)):
+                raise ValueError(f"class_names must be {num_classes}, like num_classes, got {len(self.class_names)}")
+            num_classes = len(self.class_names)
+        self.source = ""
+        self.prepare: Pipeline | None = None
         self.module = module
         self.bounds = (low, high)
         self.device = _resolve_device(device, module)
@@ -105,6 +119,57 @@ class Classifier:
             raise ValueError(f"number of values in std must match that in mean ({means}), got {stds}")
         self._clear_cache()
 
+    @classmethod
+    def wrap(
+        cls,
+        model: nn.Module,
+        *,
+        weights: Any = None,
+        image_processor: Any = None,
+        transform: Pipeline | None = None,
+        output: str | int | None = None,
+        **settings: Any,
+    ) -> "Classifier":
+        """A classifier with the normalisation and class names that come with a model.
+
+        Those of timm are in the model; RobustBench's models normalise inside. A layer of the module that normalises
+        wins over everything that is found outside, with a warning.
+
+        Args:
+            model: a module of torchvision, timm, Hugging Face or RobustBench, or any other.
+            weights: torchvision's weights, such as `ResNet50_Weights.DEFAULT`.
+            image_processor: Hugging Face's image processor of the model.
+            transform: for any other model: what turns a photo (a PIL image) into its normalised input. Mean and
+                standard deviation are measured on plain images.
+            output: which of several outputs is the logits: a position, key or name; for Hugging Face `"logits"`.
+            **settings: as in `Classifier(...)`; `mean`, `std` and `class_names` take precedence over what is found.
+
+        Returns:
+            The classifier; its `prepare` turns photos into inputs in [0, 1].
+
+        Raises:
+            TypeError: if `weights` or `image_processor` is of another kind.
+            ValueError: if the normalisation is not known, or not one by fixed numbers.
+
+        Examples:
+            >>> from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
+            >>> clf = Classifier.wrap(squeezenet1_1(), weights=SqueezeNet1_1_Weights.DEFAULT)
+            >>> clf.class_names[1], clf.source
+            ('goldfish', "torchvision's SqueezeNet1_1_Weights.IMAGENET1K_V1")
+        """
+        found = adapt(
+            model,
+            weights=weights,
+            image_processor=image_processor,
+            transform=transform,
+            output=output,
+            stated="mean" in settings or "std" in settings,
+        )
+        known = {"mean": found.mean, "std": found.std, "class_names": found.class_names or None}
+        clf = cls(found.module, **known | settings)
+        clf.source, clf.prepare = found.source, found.prepare
+        return clf
+
     def _clear_cache(self) -> None:
         self._session: Session | None = None
         self._memory = Memory()
@@ -115,6 +180,7 @@ class Classifier:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self.prepare = None
         self._clear_cache()
 
     def __repr__(self) -> str:
@@ -122,7 +188,7 @@ class Classifier:
         std = None if self._std is None else [round(value, 4) for value in self._std.tolist()]
         return (
             f"Classifier({type(self.module).__name__}, bounds={self.bounds}, mean={mean}, std={std}, "
-            f"device={str(self.device)!r}, num_classes={self.num_classes})"
+            f"device={str(self.device)!r}, num_classes={self.num_classes}{f', from {self.source}' * bool(self.source)})"
         )
 
     def with_module(self, module: nn.Module) -> "Classifier":
@@ -156,7 +222,9 @@ class Classifier:
 
     def _like(self, module: nn.Module, *, device: str | torch.device, batch_size: int | None) -> "Classifier":
         settings = self.settings() | {"bounds": self.bounds, "batch_size": batch_size}
-        return Classifier(module, device=device, **settings)
+        other = Classifier(module, device=device, class_names=self.class_names, **settings)
+        other.source, other.prepare = self.source, self.prepare
+        return other
 
     @analysis
     def logits(self, x: Tensor, *, precision: str = "float32", progress: bool = False) -> Tensor:
@@ -253,6 +321,7 @@ class Classifier:
                 command=call.command(**resolved),
                 seed=seed,
                 model=self.digest(),
+                source=self.source,
                 device=str(self.device),
                 precision=precision if own == torch.float32 else f"{precision} (module in {str(own).split('.')[-1]})",
                 seconds=time.perf_counter() - began,

@@ -1,11 +1,15 @@
 """Models of other libraries, built from configurations: logits equal those of each library's own pipeline."""
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+import boundarygeo as bg
 from boundarygeo.adapters import Logits, adapt, normaliser_of
 
 
@@ -155,3 +159,40 @@ def test_what_is_missing_is_said() -> None:
     with pytest.raises(TypeError, match="image_processor must be one of transformers, got int"):
         adapt(nn.Linear(2, 2), image_processor=3)
     assert adapt(models.squeezenet1_1(), stated=True).mean is None
+
+
+@pytest.mark.parametrize(("shape", "output"), [("tuple", 1), ("dict", "out")])
+def test_a_wrapped_classifier_is_one_like_any_other(shape: str, output: str | int, tmp_path: Path) -> None:
+    model, x, y = Several(shape), torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    with pytest.raises(TypeError, match=r"say which output it is with Classifier.wrap\(module, output=…\)"):
+        bg.Classifier(model).logits(x)
+    clf = bg.Classifier.wrap(model, output=output, class_names=["a", "b", "c"])
+    torch.testing.assert_close(clf.logits(x), model.inner(x).detach())
+    bare = bg.Classifier(model.inner)
+    torch.testing.assert_close(bg.fgsm(clf, x, y, eps=0.1).x_adv, bg.fgsm(bare, x, y, eps=0.1).x_adv)
+    assert clf.with_batch_size(2).class_names == ("a", "b", "c")
+
+
+def test_normalisation_names_and_source_come_along(tmp_path: Path) -> None:
+    models = pytest.importorskip("torchvision.models")
+    weights = models.SqueezeNet1_1_Weights.DEFAULT
+    torch.manual_seed(0)
+    model = models.squeezenet1_1().eval()
+    clf = bg.Classifier.wrap(model, weights=weights)
+    x = clf.prepare(photo())[None]
+    with torch.no_grad():
+        torch.testing.assert_close(clf.logits(x), model(weights.transforms()(photo())[None]), rtol=1e-4, atol=1e-5)
+    assert "from torchvision's SqueezeNet1_1_Weights.IMAGENET1K_V1" in repr(clf)
+    again = pickle.loads(pickle.dumps(clf))
+    assert (again.class_names, again.source, again.prepare) == (clf.class_names, clf.source, None)
+    result = bg.load(bg.fgsm(clf, x, torch.tensor([1]), eps=1 / 255).save(tmp_path / "found.zarr"))
+    assert result.provenance.source == clf.source
+    own = bg.Classifier.wrap(model, weights=weights, mean=[0.5], std=[0.25])
+    assert own.settings()["mean"] == [0.5]
+
+
+def test_names_must_be_as_many_as_outputs() -> None:
+    with pytest.raises(ValueError, match="class_names must be 3, like num_classes, got 2"):
+        bg.Classifier(nn.Linear(4, 3), num_classes=3, class_names=["a", "b"])
+    with pytest.raises(ValueError, match="the module returns 3 logits, but num_classes is 2"):
+        bg.Classifier(nn.Linear(4, 3), class_names=["a", "b"]).logits(torch.rand(2, 4))

@@ -67,10 +67,10 @@ def _checked_logits(module: Form, x: Tensor) -> Tensor:
     logits = module(x)
     if not isinstance(logits, Tensor):
         there = hasattr(logits, "logits") or (isinstance(logits, dict) and "logits" in logits)
-        hint = "whose forward returns its logits" if there else "whose forward returns one"
+        output = '"logits"' if there else "…"
         raise TypeError(
-            f"module must return a tensor of logits [batch, class], got {type(logits).__name__}: wrap it in a module "
-            f"{hint}"
+            f"module must return a tensor of logits [batch, class], got {type(logits).__name__}: say which output it "
+            f"is with Classifier.wrap(module, output={output})"
         )
     if logits.shape in ((len(x),), (len(x), 1)):
         raise ValueError(

@@ -32,6 +32,7 @@ class Provenance:
         seed: seed of its random draws, or None without random draws.
         model: 16 hex digits that change with the module's weights, layers, attributes, hooks and code
             (`Classifier.identity`).
+        source: where the model's normalisation and class names were found (`Classifier.wrap`), or empty.
         device: name of the device.
         precision: arithmetic used, fastest first, e.g. `"bfloat16, float32, float64"`.
         seconds: wall-clock time in s.
@@ -43,6 +44,7 @@ class Provenance:
     command: str
     seed: int | None = None
     model: str = ""
+    source: str = ""
     device: str = "cpu"
     precision: str = "float32"
     seconds: float = 0.0
