@@ -212,9 +212,9 @@ class Classifier:
         return settings | ({"compile": True} if self.compile else {})
 
     def steady_batch_size(self, x: Tensor, *, device: str | None = None) -> int:
-        """A power of two that does not depend on timing: a batch of inputs like `x` costs a fixed number of operations.
+        """A good batch size for such inputs, a power of two, by the cost of a batch in operations and not by timing.
 
-        It is the one for a kind of device, `"cpu"` or `"cuda"`, by default the classifier's.
+        It is for the kind of device, `"cpu"` or `"cuda"`; by default the classifier's.
         """
         self.check_inputs(x)
         with self.session(x) as session:
@@ -250,7 +250,7 @@ class Classifier:
 
     @analysis
     def margin(self, x: Tensor, y: Tensor) -> Tensor:
-        """Logit of the true class minus the largest other logit, float32 `[example]`: positive where `clf` is right.
+        """Logit of the true class minus the largest other logit, float32 `[example]`: positive where it is right.
 
         Arguments and errors as in `logits`, with true classes `y`, int64 `[example]`.
         """
@@ -368,7 +368,7 @@ class Classifier:
             )
 
     def check_labels(self, y: Tensor, count: int, name: str = "y") -> None:
-        """Raise unless labels are integer classes, one for each of `count` inputs; their range, once it is known."""
+        """Raise unless labels are integers, one for each of `count` inputs, within the known number of classes."""
         if not isinstance(y, Tensor) or y.dtype == torch.bool or y.is_floating_point() or y.is_complex():
             got = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
             raise TypeError(f"{name} must be an integer tensor of classes, got {got}")
