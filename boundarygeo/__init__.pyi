@@ -94,7 +94,6 @@ from boundarygeo.transfer.dimension import (
 )
 from boundarygeo.transfer.matrix import TransferMatrix as TransferMatrix, transfer_matrix as transfer_matrix
 from boundarygeo.transfer.mistakes import TransferMistakes as TransferMistakes, transfer_mistakes as transfer_mistakes
-from boundarygeo.transfer.chance import random_overlap as random_overlap
 from boundarygeo.transfer.overlap import (
     SubspaceOverlap as SubspaceOverlap,
     basis_overlap as basis_overlap,

@@ -3,7 +3,7 @@
 from boundarygeo.subspace.frames.gaas import claimed_dimension, gaas_frame
 from boundarygeo.subspace.noise import cone_probability
 from boundarygeo.subspace.smoothness import best_second_order_count, second_order_count
-from boundarygeo.transfer.overlap import random_overlap
+from boundarygeo.transfer.chance import random_overlap
 
 __all__ = [
     "best_second_order_count",

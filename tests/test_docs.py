@@ -32,7 +32,7 @@ def test_every_public_name_is_in_the_reference_once(module):
     room = importlib.import_module(module)
     public = set(room.__all__) - {"__version__", "theory", *ROOMS}
     if room is not bg:  # what boundarygeo itself has is listed there
-        public -= set(bg.__all__)
+        public = {name for name in public if name not in bg.__all__ or getattr(bg, name) is not getattr(room, name)}
     assert sorted(public) == sorted(listed().get(module, [])), "put it into a group of docs/*.rst"
 
 
