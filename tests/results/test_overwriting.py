@@ -95,7 +95,7 @@ def store_with_a_figure(path: Path) -> None:
 
 def store_with_an_array(path: Path) -> None:
     maps().save(path)
-    zarr.open_group(path, mode="r+", use_consolidated=False).create_array("own", data=np.arange(3.0))
+    zarr.open_group(path, mode="r+", use_consolidated=False).create_array("own", shape=(3,), dtype="float64")
 
 
 def run_with_a_file(path: Path) -> None:

@@ -20,7 +20,7 @@ FURTHER: dict[str, Callable[[Classifiers], Any]] = {
         these, X, Y, SEVERAL["matrix"](these), dimensions=[3, 4], draws=2, steps=4, **QUIET
     ),
     "bases": lambda these: bg.perturbation_bases(these["a"], X, Y, dimension=2, eps=1.0, restarts=3, steps=3, **QUIET),
-    "smoothed": lambda these: bg.predict_smoothed(these["a"], X, sigma=0.1, n=20, **QUIET),
+    "smoothed": lambda these: bg.defences.predict_smoothed(these["a"], X, sigma=0.1, n=20, **QUIET),
 }
 
 
