@@ -28,15 +28,11 @@ DIMENSION = 30
 
 def directions(result: bg.AdversarialDimension) -> tuple[Tensor, Tensor, Tensor]:
     """Perturbations, their examples, and the classes predicted there."""
-    assert result.perturbations is not None
-    assert result.owner is not None
-    assert result.adversarial_label is not None
     assert len(result.perturbations) == len(result.owner) == len(result.adversarial_label) == int(result.verified.sum())
     return result.perturbations, result.owner, result.adversarial_label
 
 
 def weight_of(clf: bg.Classifier) -> Tensor:
-    assert isinstance(clf.module, Linear)
     return clf.module.weight.detach()
 
 
