@@ -203,10 +203,8 @@ def test_walks_in_odd_bounds_stay_inside_to_the_last_bit() -> None:
     x = (((images(8, seed=1) - 0.5) * 3 + 0.5).clamp(0, 1) - 0.3).clamp(low, high)
     y = clf.predict(x)
     for method in ("gaas", "frame"):
-        result = count_of(
-            clf, x, y, eps=2.0, method=method, rule="count", steps=6, max_dimension=12, keep_directions=True,
-            progress=False,
-        )  # fmt: skip
+        settings = {"method": method, "rule": "count", "steps": 6, "max_dimension": 12, "keep_directions": True}
+        result = count_of(clf, x, y, eps=2.0, **settings)
         assert len(result.perturbations) > 20
         moved = x[result.owner] + result.perturbations
         assert (moved >= low).all()
@@ -227,7 +225,7 @@ def found_by(clf: bg.Classifier, x: Tensor, *, advance: Any = lambda _: None, **
 def test_found_frames_are_what_is_reported(box: str) -> None:
     clf = bg.Classifier(SmallNet(), device="cpu")
     x = ((images(6, seed=1) - 0.5) * 2 + 0.5).clamp(0, 1)
-    found = found_by(clf, x, box=box, cap=24, eps=1.2)
+    found = found_by(clf, x, box=box, cap=24, eps=1.2, steps=8)
     sizes = sizes_of(24)
     assert found.tried.shape == found.hits.shape == (6, len(sizes))
     assert (found.hits <= found.tried).all()
@@ -375,7 +373,7 @@ def test_half_spaces_hold_no_more_than_bessel_allows(rule: str) -> None:
     distance = torch.tensor([0.5 / math.sqrt(optimum) for optimum in OPTIMA])
     x = distance[:, None] * weight / weight.norm()
     y = clf.predict(x)
-    result = count_of(clf, x, y, eps=0.5, box="ignore", method="frame", rule=rule, grid=range(1, 41))
+    result = count_of(clf, x, y, eps=0.5, box="ignore", method="frame", rule=rule, grid=range(1, 31), steps=20)
     assert result.claimed.tolist() == [math.floor(optimum) for optimum in OPTIMA]
     assert torch.equal(result.verified, result.claimed)
     assert not result.closed.any()  # what a search does not find may exist
@@ -388,7 +386,7 @@ def test_half_spaces_hold_no_more_than_bessel_allows(rule: str) -> None:
 @pytest.mark.parametrize("rule", ["all", "count"])
 def test_frames_find_no_less_than_the_theory_and_more_on_a_network(rule: str, box: str) -> None:
     clf = bg.Classifier(SmallNet(), device="cpu")
-    x = ((images(10, seed=1) - 0.5) * 2 + 0.5).clamp(0, 1)
+    x = ((images(6, seed=1) - 0.5) * 2 + 0.5).clamp(0, 1)
     y = clf.predict(x)
     settings = {"eps": 1.2, "box": box, "rule": rule, "max_dimension": 24, "restarts": 2}
     first = count_of(clf, x, y, **settings)
