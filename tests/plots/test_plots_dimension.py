@@ -364,7 +364,8 @@ def test_settings_of_matplotlib_are_left_alone() -> None:
     assert dict(plt.rcParams) == before
 
 
-EXCLUDED = dimensions([1, 2], correct=[False, False])
+EXCLUDED, RENUMBERED = dimensions([1, 2], correct=[False, False]), dimensions([1, 2], index=torch.tensor([4, 5]))
+OTHER, FOREIGN = dimensions([1, 2], model="z"), "transferred does not belong to the directions of result"
 
 
 @pytest.mark.parametrize(
@@ -372,21 +373,9 @@ EXCLUDED = dimensions([1, 2], correct=[False, False])
     [
         (lambda: dimension("a"), TypeError, "result must be AdversarialDimension results, got str"),
         (lambda: dimension(dimensions([1]), ["a"]), TypeError, "transferred must be TransferredDimension results"),
-        (
-            lambda: dimension(dimensions([1, 2]), transferred(dimensions([1, 2], model="z"), [1, 1])),
-            ValueError,
-            "transferred does not belong to the directions of result",
-        ),
-        (
-            lambda: dimension(dimensions([1, 2]), transferred(dimensions([1]), [1])),
-            ValueError,
-            "transferred does not belong to the directions of result",
-        ),
-        (
-            lambda: dimension(dimensions([1, 2]), transferred(dimensions([1, 2], index=torch.tensor([4, 5])), [1, 1])),
-            ValueError,
-            "transferred does not belong to the directions of result",
-        ),
+        (lambda: dimension(dimensions([1, 2]), transferred(OTHER, [1, 1])), ValueError, FOREIGN),
+        (lambda: dimension(dimensions([1, 2]), transferred(dimensions([1]), [1])), ValueError, FOREIGN),
+        (lambda: dimension(dimensions([1, 2]), transferred(RENUMBERED, [1, 1])), ValueError, FOREIGN),
         (lambda: dimension(dimensions([1]), width=0), ValueError, "width must be at least 1, got 0"),
         (lambda: dimension(dimensions([1]), names=["a", "b"]), ValueError, "names must have 1 entries"),
         (lambda: dimension(EXCLUDED), ValueError, "no example is classified correctly by"),

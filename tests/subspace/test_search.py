@@ -374,7 +374,7 @@ def test_draws_are_held_one_at_a_time(keep: bool, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(GaasFrames, "__init__", counted)
     clf = bg.Classifier(SmallNet(), device="cpu")
-    x = images(12, seed=1)
+    x = images(6, seed=1)
     y = clf.predict(x)
     result = bg.adversarial_dimension(
         clf, x, y, eps=1.0, box="ignore", rule="count", restarts=4, keep_directions=keep, progress=False

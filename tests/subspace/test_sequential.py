@@ -451,6 +451,12 @@ def test_directions_are_sent_through_another_model() -> None:
     assert sent.count.tolist() == result.owner[fools].bincount(minlength=4).tolist()
     assert sent.same.tolist() == result.owner[same].bincount(minlength=4).tolist()
     assert (sent.source_model, sent.max_dimension) == (result.provenance.model, 4)
+    # Every direction of these facets reaches another class; the model itself gives the same.
+    clf = bg.Classifier(Facets(torch.eye(3), torch.tensor([0.1, 0.2, 0.4])))
+    x = torch.full((2, 3), 0.01)
+    result = found_by(clf, x, torch.zeros(2, dtype=torch.int64))
+    assert result.adversarial_label[:, :3].tolist() == [[1, 2, 3]] * 2
+    assert bg.transferred_dimension(clf, x, result).same.tolist() == [3, 3]
 
 
 def test_it_is_no_method_of_adversarial_dimension() -> None:
