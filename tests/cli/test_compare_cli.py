@@ -19,7 +19,8 @@ from boundarygeo.training import Checkpoint, TrainingResult, load_checkpoint, sa
 from boundarygeo.zoo import build_model, load_data
 
 Capture = pytest.CaptureFixture[str]
-SMALL = ("--examples", 20, "--few", 2, "--pairs", 10, "--restarts", 2, "--max-dimension", 4, "--device", "cpu")
+SMALL = ("--examples", 20, "--few", 2, "--pairs", 10, "--restarts", 2, "--queries", 50, "--max-dimension", 4)
+SMALL += ("--device", "cpu")
 
 
 @pytest.fixture(scope="module", autouse=True)

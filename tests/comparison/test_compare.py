@@ -319,7 +319,8 @@ def test_settings_and_instruments_are_refused_before_any_work(subjects: list[Sub
 
 def test_without_being_asked_only_what_can_be_used_is(subjects: list[Subject], tmp_path: Path) -> None:
     named = {"alone": subjects[2].classifier}
-    found = compare(named, X[:8], Y[:8], settings=Settings(eps=EPS, few=2, pairs=3), progress=False)
+    settings = Settings(eps=EPS, few=2, pairs=3, restarts=1, queries=20, max_dimension=3)
+    found = compare(named, X[:8], Y[:8], settings=settings, progress=False)
     assert (found.names, found.groups) == (("alone",), ("alone",))
     assert found.instruments == tuple(name for name in INSTRUMENTS if name not in ("transfer", "certified"))
     assert found.forwards > 0 < found.backwards

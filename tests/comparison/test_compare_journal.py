@@ -497,7 +497,8 @@ def test_the_command_says_what_is_kept_and_goes_on(
     folder = make_folder(tmp_path)
     models = [train(folder / f"{name}.pt", folder / "data.npz") for name in ("one", "two")]
     out, figures = tmp_path / "out", tmp_path / "figures"
-    words = ["compare", *models, "--examples", 12, "--instruments", "accuracy,spectrum", "--device", "cpu"]
+    words = ["compare", *models, "--examples", 12, "--instruments", "accuracy,spectrum", "--queries", 20]
+    words += ["--device", "cpu"]
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 3, interrupt)
