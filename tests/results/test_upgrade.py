@@ -68,6 +68,18 @@ def test_stores_of_version_0_1_have_todays_names(kind: str, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:.*onsolidated")
+@pytest.mark.parametrize(("kind", "old"), [("SequentialDirections", "max_norm"), ("TransferPredictors", "radius")])
+def test_sizes_of_version_0_1_are_eps_today(kind: str, old: str, tmp_path: Path) -> None:
+    result = result_of(kind)
+    path = as_of_version_0_1(result, tmp_path / "old.zarr")
+    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    assert old in attributes
+    assert "eps" not in attributes
+    with pytest.warns(DeprecationWarning, match=f"{kind}.{old} is 'eps' since version 0.2"):
+        assert getattr(bg.load(path), old) == result.eps  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore:.*onsolidated")
 def test_counts_towards_targets_of_version_0_1_are_refused(tmp_path: Path) -> None:
     path = as_of_version_0_1(result_of("AdversarialDimension"), tmp_path / "old.zarr", targeted=True)
     with pytest.raises(ValueError, match="lack the true classes: compute them again"):
