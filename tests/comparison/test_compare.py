@@ -50,6 +50,13 @@ def network(seed: int) -> nn.Module:
     return net
 
 
+X = torch.rand(N, 9, generator=torch.Generator().manual_seed(3))
+Y = X[:, :3].argmax(1)
+Y[::5] = (Y[::5] + 1) % 3  # wrong, so that there is what to leave out
+INDEX = torch.arange(100, 100 + N)
+DRAWN = {"seed": 5, "index": INDEX}
+
+
 @pytest.fixture(scope="module")
 def subjects() -> list[Subject]:
     """Two seeds of a standard network and one of another method."""
@@ -63,33 +70,19 @@ def subjects() -> list[Subject]:
 
 
 @pytest.fixture(scope="module")
-def examples() -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, classes, numbers: some classes are wrong, so that there is what to leave out."""
-    x = torch.rand(N, 9, generator=torch.Generator().manual_seed(3))
-    y = x[:, :3].argmax(1)
-    y[::5] = (y[::5] + 1) % 3
-    return x, y, torch.arange(100, 100 + N)
+def found(subjects: list[Subject]) -> Comparison:
+    return compare(subjects, X, Y, settings=SETTINGS, **DRAWN, progress=False)
 
 
-@pytest.fixture(scope="module")
-def found(subjects: list[Subject], examples: tuple[Tensor, Tensor, Tensor]) -> Comparison:
-    x, y, index = examples
-    return compare(subjects, x, y, settings=SETTINGS, seed=5, index=index, progress=False)
-
-
-def test_accuracies_are_those_of_the_curves(
-    found: Comparison, subjects: list[Subject], examples: tuple[Tensor, Tensor, Tensor]
-) -> None:
-    x, y, index = examples
+def test_accuracies_are_those_of_the_curves(found: Comparison, subjects: list[Subject]) -> None:
     for subject in subjects:
         clf = subject.classifier
-        clean = clf.predict(x) == y
-        fgsm = bg.accuracy_curve(clf, x, y, attack="fgsm", eps=[EPS])
-        drawn = {"seed": 5, "index": index}
-        pgd = bg.accuracy_curve(clf, x, y, attack="pgd", eps=[EPS], steps=20, **drawn)
-        longer = bg.accuracy_curve(clf, x, y, attack="pgd", eps=[EPS], steps=100, restarts=2, **drawn)
-        square = bg.accuracy_curve(clf, x, y, attack="square", eps=[EPS], queries=100, **drawn)
-        strongest = bg.accuracy_curve(clf, x, y, attack="strongest", eps=[EPS], queries=100, **drawn)
+        clean = clf.predict(X) == Y
+        fgsm = bg.accuracy_curve(clf, X, Y, attack="fgsm", eps=[EPS])
+        pgd = bg.accuracy_curve(clf, X, Y, attack="pgd", eps=[EPS], steps=20, **DRAWN)
+        longer = bg.accuracy_curve(clf, X, Y, attack="pgd", eps=[EPS], steps=100, restarts=2, **DRAWN)
+        square = bg.accuracy_curve(clf, X, Y, attack="square", eps=[EPS], queries=100, **DRAWN)
+        strongest = bg.accuracy_curve(clf, X, Y, attack="strongest", eps=[EPS], queries=100, **DRAWN)
         curves = {
             "FGSM": fgsm, "PGD-20": pgd, "PGD-100 × 2": longer, "Square-100": square, "strongest": strongest,
         }  # fmt: skip
@@ -103,54 +96,51 @@ def test_accuracies_are_those_of_the_curves(
         assert found.value(subject.name, "masking", "PGD-20 − FGSM") == difference
 
 
-def test_the_other_numbers_are_those_of_the_instruments(
-    found: Comparison, subjects: list[Subject], examples: tuple[Tensor, Tensor, Tensor]
-) -> None:
-    x, y, index = examples
+def test_the_other_numbers_are_those_of_the_instruments(found: Comparison, subjects: list[Subject]) -> None:
     subject = subjects[2]
     clf = subject.classifier
-    right = clf.predict(x) == y
+    right = clf.predict(X) == Y
     assert FEW < int(right.sum()) < N  # or nothing would be left out
 
     for direction, reach, words in (("fgsm", 5 * EPS, "the FGSM direction"), ("random", 3.0, "random directions")):
-        whole = bg.boundary_distance(clf, x, y, direction=direction, max_distance=reach, seed=5, index=index)
+        whole = bg.boundary_distance(clf, X, Y, direction=direction, max_distance=reach, **DRAWN)
         estimate = median(whole.distance[right].numpy())
         assert found.value("other", "distances", f"along {words}") == estimate
     for box, words in (("feasible", "inside the bounds"), ("ignore", "bounds ignored")):
-        counts = bg.adversarial_dimension(clf, x, y, eps=0.5, box=box, max_dimension=6, seed=5, index=index)
+        counts = bg.adversarial_dimension(clf, X, Y, eps=0.5, box=box, max_dimension=6, **DRAWN)
         summary = dimension_summary(counts)
         assert found.value("other", "dimension", f"verified, {words}") == summary.mean
         assert found.value("other", "dimension", f"none, verified, {words}") == summary.at_zero
         claimed = dimension_summary(counts, counts=counts.claimed).mean
         assert found.value("other", "dimension", "claimed to first order") == claimed
     chosen = right.nonzero()[:FEW, 0]
-    along = named_directions(clf, x[chosen], y[chosen], "fgsm")
-    cut = bg.linear_pieces(clf, x[chosen], y[chosen], direction=along, extent=(0, EPS))
+    along = named_directions(clf, X[chosen], Y[chosen], "fgsm")
+    cut = bg.linear_pieces(clf, X[chosen], Y[chosen], direction=along, extent=(0, EPS))
     assert found.value("other", "pieces", "affine pieces") == median(cut.count.numpy())
-    cosines = bg.gradient_cosines(clf, x[chosen], y[chosen], direction=along, at=[EPS]).cosine
+    cosines = bg.gradient_cosines(clf, X[chosen], Y[chosen], direction=along, at=[EPS]).cosine
     assert found.value("other", "pieces", "cosine of the gradients at 0 and ε") == median(cosines[:, 0].numpy())
     for kind, words in (("same", "one class"), ("different", "two classes")):
-        curves = segment_curves(clf, *random_pairs(x, y, pairs=25, kind=kind, seed=5), points=3)
+        curves = segment_curves(clf, *random_pairs(X, Y, pairs=25, kind=kind, seed=5), points=3)
         missed = found.value("other", "segments", f"misses, {words}")
         steep = found.value("other", "segments", f"gradient, {words}")
         assert (missed.value, missed.low, missed.high) == (curves.miss[1], curves.miss_low[1], curves.miss_high[1])
         assert (steep.value, steep.low, steep.n) == (curves.gradient[1], curves.gradient_low[1], 25)
         assert steep == mean(curves.gradient_norm[:, 1].numpy(), within=(0, np.inf))
-    spectra = hidden_spectrum(clf, x, y, layers=["1"])
+    spectra = hidden_spectrum(clf, X, Y, layers=["1"])
+    assert torch.equal(found.results["spectrum", "other", "spectrum"].index, INDEX)
     name = "all singular values but the largest, last hidden layer"
     assert found.value("other", "spectrum", name) == mean(spectra.rest[0].numpy(), within=(0, np.inf))
-    radii = bg.defences.certify(clf, x[:FEW], y[:FEW], sigma=0.02, n=50, seed=5, index=index[:FEW])
+    radii = bg.defences.certify(clf, X[:FEW], Y[:FEW], sigma=0.02, n=50, seed=5, index=INDEX[:FEW])
     assert float(radii.radius[~radii.correct].max()) > 0  # certified, but wrong: counts as zero
     average = mean((radii.radius * radii.correct).numpy(), within=(0, np.inf))
     assert found.value("other", "certified", "average certified radius") == average
 
 
 def test_transfer_is_counted_where_both_are_right_and_is_that_of_the_matrix(
-    found: Comparison, subjects: list[Subject], examples: tuple[Tensor, Tensor, Tensor]
+    found: Comparison, subjects: list[Subject]
 ) -> None:
-    x, y, index = examples
     pair = {"other": subjects[2].classifier, "plain1": subjects[1].classifier}  # of its own seed
-    matrix = bg.transfer_matrix(pair, x, y, eps=EPS, seed=5, index=index)
+    matrix = bg.transfer_matrix(pair, X, Y, eps=EPS, **DRAWN)
     there, back = matrix.estimate("other", "plain1"), matrix.estimate("plain1", "other")
     assert found.value("other", "transfer", "to standard") == there
     assert found.value("other", "transfer", "from standard") == back
@@ -161,9 +151,9 @@ def test_transfer_is_counted_where_both_are_right_and_is_that_of_the_matrix(
     rows = [row.measured for row in found.rows if (row.name, row.measured.quantity) == ("other", "to standard")]
     assert (rows[0].note, rows[0].excluded) == ("with plain1", N - there.n)
     # The strongest of the attacks that were sent to it.
-    whole = bg.transfer_matrix([subject.classifier for subject in subjects], x, y, eps=EPS, seed=5, index=index)
+    whole = bg.transfer_matrix([subject.classifier for subject in subjects], X, Y, eps=EPS, **DRAWN)
     fewest = min(int((~whole.success[i, 2]).sum()) for i in (0, 1))
-    pgd = bg.accuracy_curve(subjects[2].classifier, x, y, attack="pgd", eps=[EPS], steps=20, seed=5, index=index)
+    pgd = bg.accuracy_curve(subjects[2].classifier, X, Y, attack="pgd", eps=[EPS], steps=20, **DRAWN)
     difference = found.value("other", "masking", "PGD-20 − strongest transferred")
     assert difference.value == pytest.approx((int(pgd.correct.sum()) - fewest) / N)
 
@@ -244,12 +234,9 @@ class Bent(nn.Module):
         return self.linear(x.sin())
 
 
-def test_where_an_instrument_cannot_be_used_the_table_says_why_and_the_others_go_on(
-    subjects: list[Subject], examples: tuple[Tensor, Tensor, Tensor]
-) -> None:
-    x, y, _ = examples
+def test_where_an_instrument_cannot_be_used_the_table_says_why_and_the_others_go_on(subjects: list[Subject]) -> None:
     bent = Subject(name="bent", group="bent", classifier=bg.Classifier(Bent(), device="cpu"))
-    found = compare([bent, subjects[2]], x, y, settings=SETTINGS, instruments=["spectrum", "pieces"], progress=False)
+    found = compare([bent, subjects[2]], X, Y, settings=SETTINGS, instruments=["spectrum", "pieces"], progress=False)
     assert found.instruments == ("pieces", "spectrum")
     assert instrument_table(found, "pieces")[1][3:] == ("-", "-", "-")
     assert any(line.startswith("not measured: bent: ") and "affine" in line for line in remarks(found, "pieces"))
@@ -257,13 +244,10 @@ def test_where_an_instrument_cannot_be_used_the_table_says_why_and_the_others_go
     assert found.value("other", "pieces", "affine pieces").n == FEW
 
 
-def test_a_classifier_that_is_always_wrong_does_not_stop_the_others(
-    subjects: list[Subject], examples: tuple[Tensor, Tensor, Tensor]
-) -> None:
-    x, _, _ = examples
-    y = (subjects[0].classifier.predict(x) + 1) % 3
+def test_a_classifier_that_is_always_wrong_does_not_stop_the_others(subjects: list[Subject]) -> None:
+    y = (subjects[0].classifier.predict(X) + 1) % 3
     found = compare(
-        subjects[:2], x, y, settings=SETTINGS, instruments=["accuracy", "distances", "dimension", "transfer"],
+        subjects[:2], X, y, settings=SETTINGS, instruments=["accuracy", "distances", "dimension", "transfer"],
         progress=False,
     )  # fmt: skip
     assert found.value("plain0", "accuracy", "clean").value == 0
@@ -273,19 +257,16 @@ def test_a_classifier_that_is_always_wrong_does_not_stop_the_others(
 
 
 @pytest.mark.filterwarnings("ignore:.*are exactly zero")
-def test_boundaries_beyond_reach_are_infinite_and_missing_directions_are_left_out(
-    examples: tuple[Tensor, Tensor, Tensor],
-) -> None:
-    x, y, _ = examples
+def test_boundaries_beyond_reach_are_infinite_and_missing_directions_are_left_out() -> None:
     constant = nn.Linear(9, 3)
     nn.init.zeros_(constant.weight)
     nn.init.constant_(constant.bias[:1], 1.0)
     clf = bg.Classifier(constant, device="cpu")
     seeds = [Subject(name=f"flat{seed}", group="flat", classifier=clf, seed=seed) for seed in range(2)]
-    found = compare(seeds, x, y, settings=SETTINGS, instruments=["distances"], progress=False)
+    found = compare(seeds, X, Y, settings=SETTINGS, instruments=["distances"], progress=False)
     fgsm, random = found.spreads("distances")
     assert (fgsm.seeds, fgsm.rows[0].measured.excluded) == (0, N)
-    assert (random.mean, random.seeds, random.rows[0].measured.estimate.n) == (math.inf, 2, int((y == 0).sum()))
+    assert (random.mean, random.seeds, random.rows[0].measured.estimate.n) == (math.inf, 2, int((Y == 0).sum()))
     assert math.isnan(random.sd)
     assert instrument_table(found, "distances")[1][3:] == ("-", "inf")
     figure = plots.measurements(found, "distances")
@@ -310,10 +291,7 @@ def test_a_figure_of_what_was_not_measured_is_refused(found: Comparison) -> None
         plots.measurements(found, "maps")
 
 
-def test_settings_and_instruments_are_refused_before_any_work(
-    subjects: list[Subject], examples: tuple[Tensor, Tensor, Tensor]
-) -> None:
-    x, y, _ = examples
+def test_settings_and_instruments_are_refused_before_any_work(subjects: list[Subject]) -> None:
     bare = Settings(eps=EPS)
     for what, given, message in (
         (subjects, ["maps"], "instruments must be any of accuracy, masking, .*, got maps"),
@@ -323,10 +301,10 @@ def test_settings_and_instruments_are_refused_before_any_work(
         ([subjects[0]] * 2, None, "subjects must be one or more, with different names"),
     ):
         with pytest.raises(ValueError, match=message):
-            compare(what, x, y, settings=bare, instruments=given, progress=False)
+            compare(what, X, Y, settings=bare, instruments=given, progress=False)
     other = Subject(name="two", group="two", classifier=bg.Classifier(nn.Linear(9, 5), device="cpu"))
     with pytest.raises(ValueError, match=r"models must have the same number of classes, got 3 \('plain0'\), 5 \('two'"):
-        compare([subjects[0], other], x, y, settings=bare, progress=False)
+        compare([subjects[0], other], X, Y, settings=bare, progress=False)
     for values, message in (
         ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
         ({"eps": 1.0, "few": 0}, "few must be a whole number, at least 1, got 0"),
@@ -339,12 +317,10 @@ def test_settings_and_instruments_are_refused_before_any_work(
         default_eps(4)
 
 
-def test_without_being_asked_only_what_can_be_used_is(
-    subjects: list[Subject], examples: tuple[Tensor, Tensor, Tensor], tmp_path: Path
-) -> None:
-    x, y, _ = examples
+def test_without_being_asked_only_what_can_be_used_is(subjects: list[Subject], tmp_path: Path) -> None:
     named = {"alone": subjects[2].classifier}
-    found = compare(named, x[:8], y[:8], settings=Settings(eps=EPS, few=2, pairs=3), progress=False)
+    settings = Settings(eps=EPS, few=2, pairs=3, restarts=1, queries=20, max_dimension=3)
+    found = compare(named, X[:8], Y[:8], settings=settings, progress=False)
     assert (found.names, found.groups) == (("alone",), ("alone",))
     assert found.instruments == tuple(name for name in INSTRUMENTS if name not in ("transfer", "certified"))
     assert found.forwards > 0 < found.backwards

@@ -225,22 +225,14 @@ def test_agreement_is_a_symmetric_heat_map() -> None:
     [
         (lambda: plots.overlap(3), TypeError, "result must be SubspaceOverlap results, got int"),
         (lambda: plots.overlap(overlaps(), pairs=[]), ValueError, "pairs must have at least one entry, got none"),
-        (
-            lambda: plots.overlap(overlaps(), pairs=[("a", "a")]),
-            ValueError,
-            "a and b must be different models, got 'a' twice",
-        ),
+        (lambda: plots.overlap(overlaps(), pairs=[("a", "a")]), ValueError, "must be different models, got 'a' twice"),
         (lambda: plots.principal_angles(3), TypeError, "result must be SubspaceOverlap results"),
-        (
-            lambda: plots.principal_angles(overlaps(), pairs=[("a", "c")]),
-            ValueError,
-            "pairs must include one with both subspaces at some example",
-        ),
+        (lambda: plots.principal_angles(overlaps(), pairs=[("a", "c")]), ValueError, "include one with both subspaces"),
         (lambda: plots.shared_dimension(3), TypeError, "result must be SharedDimension results"),
         (
             lambda: plots.shared_dimension(shared(correct=(False,) * 4)),
             ValueError,
-            "no example is classified correctly by all models",
+            "no example is classified correctly",
         ),
         (lambda: plots.reproducibility(3), TypeError, "result must be Reproducibility results"),
         (lambda: plots.one_plane(plane(7)), TypeError, "list_of_maps must be a list of BoundaryMaps"),

@@ -32,10 +32,11 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from synthetic_maps import make_maps
 from test_plots_curves import curve
 from test_plots_distances import result as distance_result
-from test_plots_overlap import bases, reproduced, shared
+from test_plots_overlap import reproduced, shared
 from test_plots_straightness import cosines
 from test_plots_transfer import distances, matrix, mistakes
 from torch import nn
+from transfer_by_hand import bases_of
 
 import boundarygeo as bg
 from boundarygeo import plots
@@ -99,7 +100,8 @@ def sixfold(kind: Callable[..., Any], *arguments: Any) -> list[Any]:
 
 
 def overlaps() -> bg.SubspaceOverlap:
-    return bg.basis_overlap({name: bases((0, 1), (2, 3)) for name in NAMES[:3]}, draws=9)
+    planes = bases_of(torch.eye(20, dtype=torch.float64).view(10, 2, 20)[:2])
+    return bg.basis_overlap(dict.fromkeys(NAMES[:3], planes), draws=9)
 
 
 LEVELS = [0.0, 0.1, 0.2]

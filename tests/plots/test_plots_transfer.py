@@ -173,21 +173,9 @@ def test_fewer_targets_leave_fewer_out() -> None:
         (lambda: plots.boundary_distances(distances(), source="z"), ValueError, "model must be one of .* got 'z'"),
         (lambda: plots.boundary_distances(distances(), source=3), ValueError, "a number below 3, got 3"),
         (lambda: plots.boundary_distances(distances(), targets=[]), ValueError, "targets must have at least one"),
-        (
-            lambda: plots.boundary_distances(unshared(distances())),
-            ValueError,
-            "no example of result is classified correctly by all models",
-        ),
-        (
-            lambda: plots.transfer_matrix(unshared(matrix())),
-            ValueError,
-            "no example of matrix is classified correctly by all models",
-        ),
-        (
-            lambda: plots.transfer_matrix(unshared(matrix()), over="fooled"),
-            ValueError,
-            "no example of matrix is classified correctly",
-        ),
+        (lambda: plots.boundary_distances(unshared(distances())), ValueError, "no example of result is classified"),
+        (lambda: plots.transfer_matrix(unshared(matrix())), ValueError, "no example of matrix is classified correctly"),
+        (lambda: plots.transfer_matrix(unshared(matrix()), over="fooled"), ValueError, "no example of matrix is"),
     ],
 )
 def test_bad_input_is_refused(call, error: type, match: str) -> None:

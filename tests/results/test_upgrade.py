@@ -70,6 +70,18 @@ def test_stores_of_version_0_1_have_todays_names(kind: str, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:.*onsolidated")
+@pytest.mark.parametrize(("kind", "old"), [("SequentialDirections", "max_norm"), ("TransferPredictors", "radius")])
+def test_sizes_of_version_0_1_are_eps_today(kind: str, old: str, tmp_path: Path) -> None:
+    result = result_of(kind)
+    path = as_of_version_0_1(result, tmp_path / "old.zarr")
+    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    assert old in attributes
+    assert "eps" not in attributes
+    with pytest.warns(DeprecationWarning, match=f"{kind}.{old} is 'eps' since version 0.2"):
+        assert getattr(bg.load(path), old) == result.eps  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore:.*onsolidated")
 @pytest.mark.parametrize("kind", ["AdversarialDimension", "AdversarialExamples"])
 def test_targeted_results_of_version_0_1_are_refused(kind: str, tmp_path: Path) -> None:
     path = as_of_version_0_1(result_of(kind), tmp_path / "old.zarr", targeted=True)

@@ -26,12 +26,10 @@ def fan() -> dict[str, bg.Classifier]:
     return several
 
 
-def points() -> tuple[Tensor, Tensor]:
+def points(count: int = 30) -> tuple[Tensor, Tensor]:
     """Where all lines agree that it is class 1: between -20° and 90°."""
-    degrees, radius = torch.linspace(22, 88, 30), torch.linspace(0.5, 2.0, 30)
-    return torch.stack([radius * torch.deg2rad(degrees).cos(), radius * torch.deg2rad(degrees).sin()], 1), torch.ones(
-        30
-    ).long()
+    angle, radius = torch.linspace(22, 88, count).deg2rad(), torch.linspace(0.5, 2.0, count)
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1), torch.ones(count).long()
 
 
 def measured(**settings) -> tuple[TransferMatrix, TransferPredictors]:
@@ -57,15 +55,15 @@ def test_gradients_and_distances_of_lines() -> None:
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_variability_of_a_nearly_linear_loss(norm: str) -> None:
     # In a small ball the variance of J is ‖∇J‖² times that of a coordinate: r² / (d + 2) in L2, r² / 3 in L∞.
-    x, y = points()
+    x, y = points(150)
     matrix = transfer_matrix(fan(), x, y, attack="fgsm", eps=0.01, norm=norm, **QUIET)
-    result = transfer_predictors(fan(), x, y, matrix, draws=200, steps=4, **QUIET)
+    result = transfer_predictors(fan(), x, y, matrix, draws=40, steps=4, **QUIET)
     slope = torch.tensor(SLOPES, dtype=torch.float64)
     angle = torch.tensor(ANGLES, dtype=torch.float64).deg2rad()
     height = x.double() @ torch.stack([angle.cos(), angle.sin()])
     expected = (slope * (-slope * height).sigmoid()).square().mean(0) * 0.01**2 / (4 if norm == "l2" else 3)
     torch.testing.assert_close(result.loss_variability, expected, rtol=0.05, atol=0)
-    assert (result.eps, result.norm, result.draws) == (0.01, norm, 200)
+    assert (result.eps, result.norm, result.draws) == (0.01, norm, 40)
 
 
 def test_values_belong_to_their_pairs() -> None:

@@ -174,17 +174,18 @@ def test_the_provenance_names_the_search_and_counts_the_passes() -> None:
     assert result.provenance.forwards >= 2 + int(result.source.sum())
 
 
-def test_bad_input_is_refused() -> None:
-    x, y = origins(2)
+@pytest.mark.parametrize(
+    ("x", "keep", "error", "match"),
+    [
+        (torch.zeros(1, D), True, ValueError, "x must be the 2 examples of dimension, got 1"),
+        # Broadcast over the perturbations, these would be other points without an error.
+        (torch.zeros(2, 1), True, ValueError, rf"the shape of the examples of dimension, \[{D}\], got \[1\]"),
+        (torch.zeros(2, D).long(), True, TypeError, "x must"),
+        (torch.zeros(2, D), False, ValueError, "dimension holds no directions: pass keep_directions=True"),
+    ],
+)
+def test_bad_input_is_refused(x: Tensor, keep: bool, error: type, match: str) -> None:
     clf = linear(axis(0), 0.4)
-    found = directions(clf, x, y)
-    with pytest.raises(ValueError, match="x must be the 2 examples of dimension, got 1"):
-        bg.transferred_dimension(clf, x[:1], found)
-    # Broadcast over the perturbations, these would be other points without an error.
-    with pytest.raises(ValueError, match=rf"x must have the shape of the examples of dimension, \[{D}\], got \[1\]"):
-        bg.transferred_dimension(clf, x[:, :1], found)
-    with pytest.raises(TypeError, match="x must"):
-        bg.transferred_dimension(clf, x.long(), found)
-    bare = bg.adversarial_dimension(clf, x, y, eps=1.0, box="ignore")
-    with pytest.raises(ValueError, match="dimension holds no directions: pass keep_directions=True"):
-        bg.transferred_dimension(clf, x, bare)
+    found = bg.adversarial_dimension(clf, *origins(2), eps=1.0, box="ignore", keep_directions=keep)
+    with pytest.raises(error, match=match):
+        bg.transferred_dimension(clf, x, found)
