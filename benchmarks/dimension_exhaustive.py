@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     print(
-        "| d | rule | closed form met | proven the most of all sizes | frames tried, mean | forwards per example |\n"
+        "| d | rule | closed form met | proven maximal | frames tried, mean | forwards per example |\n"
         + f"{'|---' * 6}|"
     )
     for dimension, rule in product((20, 300, 1000), ("all", "count")):

@@ -145,7 +145,9 @@ def _representations(
     def hook(name: str):
         def keep(_: nn.Module, __: tuple, output: Tensor) -> None:
             if not isinstance(output, Tensor):
-                raise TypeError(f"layer {name!r} must return a tensor, got {type(output).__name__}")
+                raise TypeError(
+                    f"layer {name!r} must return a tensor, got {type(output).__name__}: choose another layer"
+                )
             # A copy, because an in-place ReLU may overwrite the output.
             seen.setdefault(name, []).append(output.detach().flatten(1).to("cpu", torch.float32, copy=True))
 

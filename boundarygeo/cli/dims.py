@@ -248,7 +248,7 @@ def _column(measured: Measured, source: str, inputs: int) -> dict[str, str]:
         "frames tried: mean": verified.tried.plain(1),
     }
     if verified.closed is not None:
-        rows["verified: proven the most of all sizes"] = verified.closed.percent()
+        rows["verified: proven maximal"] = verified.closed.percent()
     if own.first_order is not None:
         theory = bg.dimension_summary(own, counts=own.first_order)
         rows["verified, gradient-aligned frames alone: mean"] = theory.mean.plain(2)

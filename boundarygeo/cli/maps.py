@@ -47,7 +47,7 @@ def maps(
     """
     half = positive_number(extent, "--extent")
     if resolution < SMALLEST_RESOLUTION or resolution % 2 == 0:
-        raise ValueError(f"--resolution must be an odd number of pixels, at least 5: {resolution} is not")
+        raise ValueError(f"--resolution must be an odd number of pixels, at least 5, got {resolution}")
     kept = () if keep == "none" else some_of(keep, MAP_EXTRAS, "--keep")
     stores = resumable_stores(options)
     check_figure(options, options.figure)

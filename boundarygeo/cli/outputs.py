@@ -24,7 +24,7 @@ def check_new(path: Path, option: str, *, overwrite: bool, kind: Kind) -> None:
 
 
 def named_stores(options: StudyOptions, *, each_model: bool = True, **parts: Sequence[str]) -> list[Path]:
-    """The stores named by `--out`; raises if several results would share one."""
+    """The stores named by `--out`, with {model} and the names of `parts` filled in; raises if several would be one."""
     if options.out is None:
         return []
     words = {"model": [str(number + 1) for number in range(len(options.model) if each_model else 1)], **parts}

@@ -153,8 +153,8 @@ def _check_same(models: Sequence[Model], matches: Sequence[ClassMatch]) -> None:
     for model, match in zip(models, matches, strict=True):
         if len(match.names) != len(matches[0].names):
             raise ValueError(
-                f"models must have the same number of classes, got {len(matches[0].names)} ({models[0].word}) and "
-                f"{len(match.names)} ({model.word})"
+                f"models must have the same classes, got {len(matches[0].names)} classes of {models[0].word} and "
+                f"{len(match.names)} of {model.word}"
             )
         if match.numbers != matches[0].numbers:
             raise ValueError(
@@ -190,7 +190,10 @@ def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: b
         looked_at += len(part)
     index = torch.cat(taken)[:count]
     if not len(index):
-        raise ValueError(f"the model classifies none of the {looked_at} examples of --data correctly")
+        raise ValueError(
+            f"the model classifies none of the {looked_at} examples of --data correctly: check the order "
+            "of its classes, its weights and its normalisation"
+        )
     if len(index) < count:
         kind = "correctly classified " if correct_only else ""
         warnings.warn(

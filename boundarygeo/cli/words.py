@@ -111,7 +111,7 @@ def read_class_names(file: Path) -> tuple[str, ...]:
     try:
         text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--classes must be a text file with one name per line, got {str(file)!r}: {error}") from error
+        raise ValueError(f"--classes {file} cannot be read as a text file with one name per line: {error}") from error
     names = tuple(line.strip() for line in text.rstrip().splitlines())
     if not all(names):
         line = 1 + names.index("") if names else 1

@@ -98,7 +98,10 @@ def distances(bench: Bench, subject: Subject) -> Found:
 
 
 def dimension(bench: Bench, subject: Subject) -> Found:
-    """Orthogonal adversarial directions: first-order and verified counts, with and without the bounds."""
+    """Orthogonal adversarial directions: counts to first order and verified, inside the bounds and ignoring them.
+
+    Gradient-aligned frames (gaas) on all examples; if asked for, optimised frames on the first few.
+    """
     settings = bench.settings
     cases: list[tuple[FrameMethod, Box, int]] = [("gaas", box, len(bench.x)) for box in _BOXES]
     if settings.frame:
@@ -110,14 +113,14 @@ def dimension(bench: Bench, subject: Subject) -> Found:
             max_dimension=settings.max_dimension, seed=bench.seed, index=bench.index[:count], progress=bench.progress,
         )  # fmt: skip
         summary = dimension_summary(found)
-        if not rows:
+        if not rows:  # the claim is the same for all cases
             claim = dimension_summary(found, counts=found.claimed).mean
             left, words = len(bench.x) - claim.n, "claimed to first order"
             rows.append(Measurement("dimension", words, "directions", "mean", claim, left, main=False))
         words = f"verified, {_BOXES[box]}" if method == "gaas" else f"optimised frames, {_BOXES[box]}"
         capped = f"at the cap of {found.max_dimension}: {summary.at_cap.percent()}"
         if summary.closed is not None:
-            capped += f"; proven the most of all sizes: {summary.closed.percent()}"
+            capped += f"; proven maximal: {summary.closed.percent()}"
         rows.append(Measurement("dimension", words, "directions", "mean", summary.mean, summary.excluded, note=capped))
         rows.append(_share("dimension", f"none, {words}", summary.at_zero, summary.excluded, main=False))
         results[f"{method}-{box}"] = found

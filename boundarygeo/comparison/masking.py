@@ -87,7 +87,9 @@ def masking_checks(
     blind = {} if square is None else {names[3]: square}
     for outcome in (pgd, longer, *blind.values(), *transferred.values()):
         if outcome.shape != fgsm.shape:
-            raise ValueError(f"every attack must have one value per example, {len(fgsm)}, got {list(outcome.shape)}")
+            raise ValueError(
+                f"every attack must have one value for each of the {len(fgsm)} examples, got {list(outcome.shape)}"
+            )
     checks = [_compare(names[1], pgd, names[0], fgsm), _compare(names[2], longer, names[1], pgd)]
     checks += [_compare(names[2], longer, name, outcome) for name, outcome in blind.items()]
     if transferred:

@@ -10,7 +10,7 @@ _EPS = {1: 0.1, 3: 8 / 255}
 def default_eps(channels: int) -> float:
     """The usual L∞ ε for images in [0, 1]: 0.1 for one channel (digits), 8/255 for colour images.
 
-    A `ValueError` for other numbers.
+    Raises a `ValueError` for other numbers of channels.
     """
     if channels not in _EPS:
         raise ValueError(f"pass eps: there is no usual value for images with {channels} channels, only for 1 and 3")

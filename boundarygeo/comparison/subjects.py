@@ -53,7 +53,7 @@ def check_subjects(subjects: Sequence[Subject], x: Tensor, y: Tensor) -> None:
             clf.predict(x)
             clf.check_labels(y, len(x))
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{error} (model {subject.name!r})") from error
+            raise type(error)(f"model {subject.name!r}: {error}") from error
     for what, values in (
         ("bounds", {subject.name: subject.classifier.bounds for subject in subjects}),
         ("number of classes", {subject.name: subject.classifier.num_classes for subject in subjects}),

@@ -136,7 +136,7 @@ def precision_ladder(precision: str, device: torch.device) -> tuple[str, ...]:
 def _convert(
     module: nn.Module | None, dtype: torch.dtype, memory_format: torch.memory_format, *, rearranged: bool = False
 ) -> Form | None:
-    """Convert a copy in place, and make a form of it."""
+    """The form of a module that is ours to change, in another dtype and layout; None if it cannot be converted."""
     if module is None:
         return None
     try:

@@ -73,9 +73,10 @@ def _checked_logits(module: Form, x: Tensor) -> Tensor:
             f"is with Classifier.wrap(module, output={output})"
         )
     if logits.shape in ((len(x),), (len(x), 1)):
+        join = "cat" if logits.ndim == 2 else "stack"
         raise ValueError(
             f"module must return at least two logits, got one per input ({list(logits.shape)}): for a logit z of the "
-            "second class, return torch.stack([-z / 2, z / 2], 1), whose softmax is the sigmoid of z"
+            f"second class, return torch.{join}([-z / 2, z / 2], 1), whose softmax is the sigmoid of z"
         )
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         raise ValueError(

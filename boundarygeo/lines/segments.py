@@ -228,7 +228,7 @@ def _curves(
     classes: tuple[Tensor, Tensor],
     index: Tensor,
 ) -> SegmentCurves:
-    """Shares and means with their intervals."""
+    """Share of pairs with neither end's class, and mean gradient norm, at each λ, from labels and norms [pair, λ]."""
     if not len(labels):
         raise ValueError("which must select at least one pair, got none")
     y1, y2 = classes

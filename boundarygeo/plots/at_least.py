@@ -45,7 +45,7 @@ def dimension_at_least(
     models = model_names(several, names)
     for result, name in zip(several, models, strict=True):
         if not bool(result.correct.any()):
-            raise ValueError(f"no example is classified correctly by {name}: there is nothing to draw")
+            raise ValueError(f"{name} classifies no example correctly: there is nothing to draw")
     kinds, common = _kinds(several)
     with styled():
         entries = key(models, kinds) if len(several) > 1 else []

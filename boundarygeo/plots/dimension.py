@@ -91,7 +91,7 @@ def dimension(
     every = [source, *targets]
     for name, counts in zip(called, every, strict=True):
         if not len(counts.numbers):
-            raise ValueError(f"no example is classified correctly by {name}: there is nothing to draw")
+            raise ValueError(f"{name} classifies no example correctly: there is nothing to draw")
     size = _width(every) if width is None else width
     edges = _edges(every, size)
     with styled():
@@ -124,7 +124,7 @@ def dimension(
         axes.set(xlabel=COUNT, xlim=(-room, reach + room), ylim=(0, 1.08 * max(tops)))
         note = f"stems: ● none, ▶ limited by the cap of {source.cap}"
         closed = dimension_summary(result).closed
-        note += "" if closed is None else f"; {100 * closed.value:.0f} % proven the most of all sizes"
+        note += "" if closed is None else f"; {100 * closed.value:.0f} % proven maximal"
         legend_above(axes, entries, f"{fitted(axes, settings_of(result), ', ')}\n{note}")
     return axes
 

@@ -76,7 +76,7 @@ def sequential_distances(
 def _lengths(result: SequentialDirections, name: str) -> NDArray[np.float64]:
     """Lengths `[example, direction]` for correctly classified examples; inf after the last direction."""
     if not bool(result.valid.any()):
-        raise ValueError(f"no example is classified correctly by {name}: there is nothing to draw")
+        raise ValueError(f"{name} classifies no example correctly: there is nothing to draw")
     return result.distance[result.valid].numpy()
 
 

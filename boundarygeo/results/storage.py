@@ -189,11 +189,12 @@ def check_format(path: str | os.PathLike[str], found: int, known: int) -> None:
     """Raise if a format is newer than the newest one known here."""
     if found > known:
         raise ValueError(
-            f"{str(path)!r} has format {found}, newer than this version of boundarygeo reads ({known}): please upgrade"
+            f"{str(path)!r} has format {found}, and this version of boundarygeo reads formats up to {known}: upgrade it"
         )
 
 
 def _has_all_chunks(folder: Path, dataset: xr.Dataset, name: str) -> bool:
+    """Whether a variable's folder holds as many chunk files (Zarr 3: below `c`) as its shape needs."""
     if name not in dataset.variables:
         return False
     variable = dataset.variables[name]

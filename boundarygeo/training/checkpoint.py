@@ -114,8 +114,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint
         ) from error
     if version > FORMAT_VERSION:
         raise ValueError(
-            f"{str(path)!r} has format {version}, newer than this version of boundarygeo reads "
-            f"({FORMAT_VERSION}): please upgrade"
+            f"{str(path)!r} has format {version}, and this version of boundarygeo reads formats up to "
+            f"{FORMAT_VERSION}: upgrade boundarygeo"
         )
     try:
         if fields["training"] is not None:

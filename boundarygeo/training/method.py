@@ -50,4 +50,4 @@ def check_names(layers: tuple[str, ...]) -> None:
     """Raise if layers are not a tuple of distinct names."""
     fits = isinstance(layers, tuple) and all(isinstance(name, str) for name in layers)
     if not fits or len(set(layers)) < len(layers):
-        raise ValueError(f"layers must be a tuple of distinct names, got {layers!r}")
+        raise ValueError(f"layers must be a tuple of distinct names, e.g. ('conv1',), got {layers!r}")

@@ -75,8 +75,8 @@ def check_same_classes(names: Mapping[str, Sequence[str]]) -> None:
         ]
         where = f"; class {places[0]} is {its[places[0]]!r} and {theirs[places[0]]!r}" if places else ""
         raise ValueError(
-            f"models must have {what}, got {_listed(its)} ({len(its)} of {first}) and {_listed(theirs)} "
-            f"({len(theirs)} of {other}){where}"
+            f"models must have {what}: {first} has {len(its)}, {_listed(its)}, and {other} has {len(theirs)}, "
+            f"{_listed(theirs)}{where}"
         )
 
 

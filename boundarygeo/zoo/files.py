@@ -187,7 +187,7 @@ def _list_images(root: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
             f"data must have images in one folder per class, got {str(root)!r}: {str(error).splitlines()[0]}"
         ) from error
     if len(folder.classes) < 2:
-        raise ValueError(f"data must have two or more class folders, got {folder.classes} in {str(root)!r}")
+        raise ValueError(f"{str(root)!r} must have two or more class folders, got {folder.classes}")
     order = torch.randperm(len(folder.samples), generator=torch.Generator().manual_seed(0)).tolist()
     files = [folder.samples[number][0] for number in order]
     return files, np.array([folder.targets[number] for number in order], np.int64), tuple(folder.classes)

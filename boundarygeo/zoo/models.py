@@ -110,7 +110,9 @@ def build_model(name: str, *, num_classes: int, input_shape: tuple[int, ...], se
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
     if len(input_shape) != 3 or min(input_shape) < 1:
-        raise ValueError(f"input_shape must be (channels, rows, columns), got {tuple(input_shape)}")
+        raise ValueError(
+            f"input_shape must be three positive numbers (channels, rows, columns), got {tuple(input_shape)}"
+        )
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also reseed accelerators whose state is not restored here.
         torch.default_generator.manual_seed(seed)

@@ -59,7 +59,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
     state = _find_state(content)
     if state is None:
         got = f"keys {_some(content)}" if isinstance(content, Mapping) else type(content).__name__
-        raise ValueError(f"{str(path)!r} is not a state dict: it holds {got}")
+        raise ValueError(f"{str(path)!r} is not a state dict: it holds {got}; save module.state_dict()")
     copy_state(module, _rename(state, module.state_dict()), source=str(path))
 
 

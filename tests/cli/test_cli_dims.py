@@ -92,7 +92,7 @@ def test_counts_are_those_of_the_library(folder: Path, tmp_path: Path, printed: 
         frames = (expected.tried > 0).sum(1).double().numpy()
         assert table["frames tried: mean"][column] == mean(frames, within=(0, math.inf)).plain(1)
         certain = share(int(expected.closed.sum()), 12).percent()
-        assert table["verified: proven the most of all sizes"][column] == certain
+        assert table["verified: proven maximal"][column] == certain
         assert table["forward passes"][column] == f"{expected.provenance.forwards:,}"
         noise = load(tmp_path / f"noise-{word}.zarr", bg.NoiseSuccess)
         again = bg.noise_success(clf, x, y, eps=eps, index=index)
@@ -201,7 +201,7 @@ def test_sizes_of_frames_can_be_chosen(
     assert kept.verified.tolist() == expected.verified.tolist()
     assert kept.max_dimension == (30 if grid == "full" else 6)
     if grid == "full":
-        certain = rows(said, folder / "model.pt")["verified: proven the most of all sizes"]
+        certain = rows(said, folder / "model.pt")["verified: proven maximal"]
         assert certain == [share(12, 12).percent()]
 
 

@@ -257,7 +257,7 @@ def test_bad_words_are_refused_before_any_work(
 
 
 MISFITS = (
-    ("two three", r"models must have the same number of classes, got 2 \(odd_nets:two\) and 3 \("),
+    ("two three", r"models must have the same classes, got 2 classes of odd_nets:two and 3 of "),
     ("two small", r"--model must take inputs of the shape \[3, 8, 8\] of --data, got 'odd_nets:small'"),
     ("zero one", r"an example that every classifier gets right, got none: of 20 are right (\d+) \(.*\), (\d+) \("),
 )

@@ -364,7 +364,7 @@ def test_other_versions_devices_and_plans_are_refused(tmp_path: Path) -> None:
     for change, message in (
         ({"versions": plan["versions"] | {"torch": "1.0"}}, r"\(versions.torch: 1.0, now "),
         ({"device": "cuda"}, r"\(device: cuda, now cpu\)"),
-        ({"format": 99}, "format 99, newer than this version"),
+        ({"format": 99}, "format 99, and this version of boundarygeo reads formats up to"),
         ({"format": 1}, "was started by an earlier version of boundarygeo and cannot be resumed by this one"),
         ({"new": 1}, "is not the plan of a run: pass overwrite to start again"),
     ):

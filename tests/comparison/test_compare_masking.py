@@ -62,7 +62,7 @@ def test_stronger_attacks_that_are_stronger_are_no_sign() -> None:
 
 
 def test_outcomes_of_other_examples_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"every attack must have one value per example, 40, got \[39\]"):
+    with pytest.raises(ValueError, match=r"every attack must have one value for each of the 40 examples, got \[39\]"):
         masking_checks(outcome(3), outcome(3), outcome(3, 39), {})
 
 

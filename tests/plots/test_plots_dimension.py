@@ -60,7 +60,7 @@ def test_shares_at_zero_and_at_the_cap_stand_by_themselves() -> None:
     assert words(axes) == [f"fool net: mean {average}, n = 10; none 20 %, at the cap 20 %"]
     assert title(axes) == (
         "ε = 2 (L2, input units), gradient-aligned frames, all of a frame succeed, inside the bounds\n"
-        "stems: ● none, ▶ limited by the cap of 200; 20 % proven the most of all sizes"
+        "stems: ● none, ▶ limited by the cap of 200; 20 % proven maximal"
     )
     assert axes.get_xlabel() == "number of orthogonal adversarial directions"
     assert axes.get_ylabel() == "density: share of examples\nper 5 directions"
@@ -378,15 +378,15 @@ OTHER, FOREIGN = dimensions([1, 2], model="z"), "transferred does not belong to 
         (lambda: dimension(dimensions([1, 2]), transferred(RENUMBERED, [1, 1])), ValueError, FOREIGN),
         (lambda: dimension(dimensions([1]), width=0), ValueError, "width must be at least 1, got 0"),
         (lambda: dimension(dimensions([1]), names=["a", "b"]), ValueError, "names must have 1 entries"),
-        (lambda: dimension(EXCLUDED), ValueError, "no example is classified correctly by"),
+        (lambda: dimension(EXCLUDED), ValueError, "classifies no example correctly"),
         (
             lambda: dimension(dimensions([1]), transferred(dimensions([1]), [0], correct=[False]), names=["A", "B"]),
             ValueError,
-            "no example is classified correctly by B: there is nothing to draw",
+            "B classifies no example correctly: there is nothing to draw",
         ),
         (lambda: dimension_at_least([]), ValueError, "results must have at least one entry, got none"),
         (lambda: dimension_at_least(["a"]), TypeError, "results must be AdversarialDimension results, got str"),
-        (lambda: dimension_at_least(EXCLUDED), ValueError, "no example is classified correctly by"),
+        (lambda: dimension_at_least(EXCLUDED), ValueError, "classifies no example correctly"),
         (lambda: claimed_verified([1]), TypeError, "result must be AdversarialDimension results, got list"),
         (lambda: claimed_verified(EXCLUDED), ValueError, "no example of result is classified correctly"),
         (lambda: claimed_verified(dimensions([1]), ax=3), TypeError, "ax must be matplotlib Axes, got int"),
@@ -394,7 +394,7 @@ OTHER, FOREIGN = dimensions([1, 2], model="z"), "transferred does not belong to 
         (
             lambda: sequential_distances(sequential([[INF]], valid=[False]), names=["net"]),
             ValueError,
-            "no example is classified correctly by net: there is nothing to draw",
+            "net classifies no example correctly: there is nothing to draw",
         ),
     ],
 )  # fmt: skip

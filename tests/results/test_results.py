@@ -101,7 +101,9 @@ def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             tomorrow.setattr(f"boundarygeo.results.{module}.FORMAT_VERSION", 3)
         path = toy().save(tmp_path / "toy.zarr")
         assert isinstance(bg.load(path), Toy)
-    with pytest.raises(ValueError, match=r"has format 3, newer than this version of boundarygeo reads \(2\)"):
+    with pytest.raises(
+        ValueError, match=r"has format 3, and this version of boundarygeo reads formats up to 2: upgrade it"
+    ):
         bg.load(path)
 
 

@@ -537,7 +537,7 @@ def test_layers_that_cannot_be_meant(module: nn.Module, method: Method, message:
         ("mixup", {"alpha": 0}, "alpha must be a finite number > 0, got 0"),
         ("manifold_mixup", {"alpha": math.nan}, "alpha must be a finite number > 0, got nan"),
         ("manifold_mixup", {"layers": ("1", "1")}, "layers must be a tuple of distinct names"),
-        ("manifold_mixup", {"layers": "1"}, "layers must be a tuple of distinct names, got '1'"),
+        ("manifold_mixup", {"layers": "1"}, r"layers must be a tuple of distinct names, e.g. \('conv1',\), got '1'"),
         ("batchout", {"eta": ()}, "eta must be a tuple of numbers"),
         ("batchout", {"eta": (math.inf,)}, "eta must be a finite number, got inf"),
         ("batchout", {"draw": "normal"}, r"draw must be one of \['fixed', 'uniform', 'choice'\], got 'normal'"),

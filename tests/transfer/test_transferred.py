@@ -177,9 +177,9 @@ def test_the_provenance_names_the_search_and_counts_the_passes() -> None:
 @pytest.mark.parametrize(
     ("x", "keep", "error", "match"),
     [
-        (torch.zeros(1, D), True, ValueError, "x must be the 2 examples of dimension, got 1"),
+        (torch.zeros(1, D), True, ValueError, "x must be the 2 examples on which `dimension` was computed, got 1"),
         # Broadcast over the perturbations, these would be other points without an error.
-        (torch.zeros(2, 1), True, ValueError, rf"the shape of the examples of dimension, \[{D}\], got \[1\]"),
+        (torch.zeros(2, 1), True, ValueError, rf"on which `dimension` was computed, of shape \[{D}\], got \[1\]"),
         (torch.zeros(2, D).long(), True, TypeError, "x must"),
         (torch.zeros(2, D), False, ValueError, "dimension holds no directions: pass keep_directions=True"),
     ],

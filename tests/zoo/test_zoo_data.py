@@ -477,7 +477,7 @@ def make_empty(root: Path) -> None:
         (make_other_size, r"must have the same size, got .*9x4.*cow/2.png|the same size, got 5x4 for .* and 9x4"),
         (make_broken, r"must be readable images, got '.*ant/0.png'"),
         (make_empty_class, "Found no valid file for the classes dog"),
-        (make_one_class, r"two or more class folders, got \['cow'\]"),
+        (make_one_class, r"must have two or more class folders, got \['cow'\]"),
         (make_no_test, "must have a test split"),
         (make_empty, "Couldn't find any class folder"),
     ],

@@ -59,7 +59,7 @@ def test_weights_depend_on_the_seed_alone_and_leave_the_random_state_alone(name:
         ("wrn28_0", 10, (3, 8, 8), "depth must be 10, 16, 22, 28, … and width positive, got 28 and 0"),
         ("wrn20_1", 10, (3, 8, 8), "depth must be 10, 16, 22, 28, … and width positive, got 20 and 1"),
         ("mlp", 1, (1, 8, 8), "num_classes must be at least 2, got 1"),
-        ("mlp", 2, (8, 8), r"input_shape must be \(channels, rows, columns\), got \(8, 8\)"),
+        ("mlp", 2, (8, 8), r"input_shape must be three positive numbers \(channels, rows, columns\), got \(8, 8\)"),
         ("mlp", 2, (1, 8, 0), "input_shape must be"),
     ],
 )

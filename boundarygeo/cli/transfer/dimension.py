@@ -62,7 +62,7 @@ def dimension_text(
     own: "dict[str, bg.AdversarialDimension]", sent: "dict[tuple[str, str], bg.TransferredDimension]"
 ) -> str:
     """Each model's own directions, and their success on the others."""
-    heads = ("claimed to first order", "verified", "none", "at the cap", "frames tried", "proven the most of all sizes")
+    heads = ("claimed to first order", "verified", "none", "at the cap", "frames tried", "proven maximal")
     rows: list[tuple[str, ...]] = [("model", "n", *heads)]
     for name, result in own.items():
         summary, claimed = bg.dimension_summary(result), bg.dimension_summary(result, counts=result.claimed)

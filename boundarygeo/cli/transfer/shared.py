@@ -55,7 +55,7 @@ def shared_text(result: "bg.SharedDimension") -> str:
     summary = bg.dimension_summary(result)
     tried, closed = search_cells(summary)
     rows.append(("frames tried: mean", tried, "-"))
-    rows.append(("verified on all networks: proven the most of all sizes", closed, "-"))
+    rows.append(("verified on all networks: proven maximal", closed, "-"))
     notes = (
         f"n = {summary.mean.n:,} examples that all models get right; {setting(result.eps, 'l2')}, "
         f"{METHOD_NAMES[result.method]}, {BOX_NAMES[result.box]}; 95 % intervals\n"
