@@ -229,12 +229,13 @@ def test_the_bounds_hold_in_float32_whatever_they_are() -> None:
 
 @pytest.mark.parametrize("box", BOXES)
 def test_the_first_direction_is_a_minimal_perturbation(box: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequential, "minimal_norm", minimal_norm)
+    known = []
+    monkeypatch.setattr(sequential, "minimal_norm", lambda *a, **s: known.append(minimal_norm(*a, **s)) or known[0])
     clf, x, y = saturated(8)
     x = x if box == "feasible" else images(8)
     y = clf.predict(x)
     ours = found_by(clf, x, y, box=box, max_directions=1).distance[:, 0]
-    assert (ours / minimal_norm(clf, x, y).distance).max() < 1 + 1e-5
+    assert (ours / known[0].distance).max() < 1 + 1e-5
     ratio = ours / minimal_norm(clf, x, y, steps=300).distance
     assert ratio.median() < 1.005
     assert ratio.max() < 1.02
@@ -248,17 +249,17 @@ def test_each_direction_is_about_as_short_as_a_reference_finds() -> None:
         for weight in module.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * (1 if weight.shape[0] == 24 else 0.5))
     clf = bg.Classifier(module)
-    x = torch.rand(8, 20, generator=generator)
+    x = torch.rand(6, 20, generator=generator)
     y = clf.predict(x)
     result = found_by(clf, x, y, box="ignore", max_directions=4, starts=8)
-    assert result.count.tolist() == [4] * 8
+    assert result.count.tolist() == [4] * 6
     for k in (1, 3):
         ratios = []
-        for example in range(8):
+        for example in range(6):
             before = result.of(example)[:k].flatten(1)
             reference = shortest_orthogonal(clf, x[example], y[example], before / before.norm(dim=1, keepdim=True))
             ratios.append(result.distance[example, k].item() / reference)
-        assert sorted(ratios)[4] < 1.02
+        assert sorted(ratios)[3] < 1.02
         assert max(ratios) < 1.4
 
 
