@@ -263,8 +263,7 @@ def test_each_direction_is_about_as_short_as_a_reference_finds() -> None:
 def shortest_orthogonal(clf: bg.Classifier, x: Tensor, y: Tensor, before: Tensor) -> Tensor:
     """As a user would write it: Adam on a penalty, in coordinates of the orthogonal complement, from several starts."""
     examples, k, _ = before.shape
-    unit = before.double() / before.double().norm(dim=2, keepdim=True)
-    complement = torch.linalg.svd(unit)[2][:, k:].float()
+    complement = torch.linalg.svd((before / before.norm(dim=2, keepdim=True)).double())[2][:, k:].float()
     module = clf.module.eval().requires_grad_(False)
     best = torch.full((examples,), torch.inf)
     start = torch.randn(8, complement.shape[1], generator=torch.Generator().manual_seed(0))
