@@ -20,17 +20,7 @@ RENAMED = {
 
 
 def upgraded(dataset: xr.Dataset) -> xr.Dataset:
-    """A data set of any earlier format converted to format 2.
-
-    Args:
-        dataset: the data set as stored.
-
-    Returns:
-        The same values under the current names.
-
-    Raises:
-        ValueError: if a field's meaning cannot be recovered.
-    """
+    """A data set of format 1 under the names of format 2; ValueError if a field's meaning cannot be recovered."""
     kind = dataset.attrs["boundarygeo_type"]
     if kind == "AdversarialDimension" and json.loads(dataset.attrs["method"]) == "sequential":
         raise ValueError("counts by method='sequential' lack their directions: compute them with sequential_directions")
