@@ -229,12 +229,13 @@ def test_the_bounds_hold_in_float32_whatever_they_are() -> None:
 
 @pytest.mark.parametrize("box", BOXES)
 def test_the_first_direction_is_a_minimal_perturbation(box: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequential, "minimal_norm", minimal_norm)
+    known = []
+    monkeypatch.setattr(sequential, "minimal_norm", lambda *a, **s: known.append(minimal_norm(*a, **s)) or known[0])
     clf, x, y = saturated(8)
     x = x if box == "feasible" else images(8)
     y = clf.predict(x)
     ours = found_by(clf, x, y, box=box, max_directions=1).distance[:, 0]
-    assert (ours / minimal_norm(clf, x, y).distance).max() < 1 + 1e-5
+    assert (ours / known[0].distance).max() < 1 + 1e-5
     ratio = ours / minimal_norm(clf, x, y, steps=300).distance
     assert ratio.median() < 1.005
     assert ratio.max() < 1.02
@@ -248,37 +249,34 @@ def test_each_direction_is_about_as_short_as_a_reference_finds() -> None:
         for weight in module.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * (1 if weight.shape[0] == 24 else 0.5))
     clf = bg.Classifier(module)
-    x = torch.rand(8, 20, generator=generator)
+    x = torch.rand(6, 20, generator=generator)
     y = clf.predict(x)
     result = found_by(clf, x, y, box="ignore", max_directions=4, starts=8)
-    assert result.count.tolist() == [4] * 8
+    assert result.count.tolist() == [4] * 6
+    directions = torch.stack([result.of(example) for example in range(6)])
     for k in (1, 3):
-        ratios = []
-        for example in range(8):
-            before = result.of(example)[:k].flatten(1)
-            reference = shortest_orthogonal(clf, x[example], y[example], before / before.norm(dim=1, keepdim=True))
-            ratios.append(result.distance[example, k].item() / reference)
-        assert sorted(ratios)[4] < 1.02
-        assert max(ratios) < 1.4
+        ratios = (result.distance[:, k] / shortest_orthogonal(clf, x, y, directions[:, :k])).sort().values
+        assert ratios[3] < 1.02
+        assert ratios[-1] < 1.4
 
 
-def shortest_orthogonal(clf: bg.Classifier, x: Tensor, y: Tensor, basis: Tensor) -> float:
+def shortest_orthogonal(clf: bg.Classifier, x: Tensor, y: Tensor, before: Tensor) -> Tensor:
     """As a user would write it: Adam on a penalty, in coordinates of the orthogonal complement, from several starts."""
-    generator = torch.Generator().manual_seed(0)
-    complement = torch.linalg.svd(basis.double())[2][len(basis) :].float()
+    examples, k, _ = before.shape
+    complement = torch.linalg.svd((before / before.norm(dim=2, keepdim=True)).double())[2][:, k:].float()
     module = clf.module.eval().requires_grad_(False)
-    best = math.inf
-    point = (torch.randn(8, len(complement), generator=generator) / math.sqrt(len(complement))).requires_grad_()
+    best = torch.full((examples,), torch.inf)
+    start = torch.randn(8, complement.shape[1], generator=torch.Generator().manual_seed(0))
+    point = (start / math.sqrt(start.shape[1])).repeat(examples, 1, 1).requires_grad_()
     optimiser = torch.optim.Adam([point], lr=0.02)
-    weight = torch.full((8,), 1.0)
+    weight = torch.ones(examples, 8)
+    true = y[:, None, None].expand(-1, 8, 1)
     for _ in range(300):
-        logits = module(x + (point @ complement).view(-1, *x.shape))
-        others = logits.clone()
-        others[:, y] = -torch.inf
-        margin = logits[:, y] - others.amax(1)
-        size = point.norm(dim=1)
+        logits = module((x[:, None] + point @ complement).flatten(0, 1)).view(examples, 8, -1)
+        margin = logits.gather(2, true)[:, :, 0] - logits.scatter(2, true, -torch.inf).amax(2)
+        size = point.norm(dim=2)
         fooled = margin.detach() < 0
-        best = min([best, *size.detach()[fooled].tolist()])
+        best = torch.minimum(best, torch.where(fooled, size.detach(), torch.inf).amin(1))
         weight = torch.where(fooled, 0.95 * weight, 1.05 * weight)
         optimiser.zero_grad()
         (size + weight * margin.clamp_min(-0.01)).sum().backward()

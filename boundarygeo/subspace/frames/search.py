@@ -1,4 +1,8 @@
-"""Which frame sizes are tried: a grid, then sizes near and above the best, or all."""
+"""Which frame sizes are tried: a grid, then sizes near and above the best, or all.
+
+Attempts are two tables, int64 `[example, attempt]`: `tried`, the sizes of frames, 0 where there was no attempt, and
+`hits`, how many of their directions succeeded.
+"""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,7 @@
-"""Nearest perturbations that are orthogonal to given ones and stay inside bounds. No model anywhere."""
+"""Nearest perturbations that are orthogonal to given ones and stay inside bounds. No model anywhere.
+
+Tensors are float64: one vector per example `[batch, d]`, and bases of orthonormal rows (or zeros) `[batch, k, d]`.
+"""
 
 from dataclasses import dataclass
 
@@ -47,10 +50,7 @@ def combinations(weights: Tensor, rows: Tensor) -> Tensor:
 
 
 def orthogonal_unit(v: Tensor, basis: Tensor) -> Tensor:
-    """Unit vector of each vector's component orthogonal to a basis; zero where only rounding is left.
-
-    The basis has orthonormal rows (or zeros), `[batch, k, d]`.
-    """
+    """Unit vector of each vector's component orthogonal to a basis; zero where only rounding is left."""
     rest = v - combinations(products(basis, v), basis) if basis.shape[1] else v
     size = rest.norm(dim=1, keepdim=True)
     return torch.where(size > _NOTHING * v.norm(dim=1, keepdim=True), rest / size.clamp_min(_TINY), 0.0)
