@@ -149,6 +149,20 @@ def test_the_null_is_chance_for_parallel_hyperplanes() -> None:
     assert (result.null_verified < 36).all()
 
 
+def test_the_null_is_the_dimension_of_models_with_rotated_weights() -> None:
+    weight = torch.linspace(0.5, 1.5, 64)
+    turned = Turn(torch.Size([64]), seed=3, draw=1).back(weight[None])[0]
+    x, y = torch.zeros(1, 64), torch.zeros(1).long()
+    settings = {"eps": 5.0, "box": "ignore", "seed": 3, "progress": False}
+    first = linear(weight.tolist(), 3.0)
+    null = shared_dimension([first, linear(weight.tolist(), 5.0)], x, y, **settings)
+    rotated = shared_dimension([first, linear(turned.tolist(), 5.0)], x, y, **settings)
+    assert null.null_claimed.tolist() == rotated.claimed.tolist()
+    assert null.null_verified is not None
+    assert null.null_verified.tolist() == rotated.verified.tolist()
+    assert 1 < int(rotated.verified) < int(null.verified)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
