@@ -75,7 +75,9 @@ def transferred_dimension(
     if perturbations is None or owner is None or label is None:
         raise ValueError("dimension holds no directions: pass keep_directions=True to adversarial_dimension")
     if len(x) != len(dimension.verified):
-        raise ValueError(f"x must be the {len(dimension.verified)} examples on which `dimension` was computed, got {len(x)}")
+        raise ValueError(
+            f"x must be the {len(dimension.verified)} examples on which `dimension` was computed, got {len(x)}"
+        )
     if x.shape[1:] != perturbations.shape[1:]:
         expected, got = list(perturbations.shape[1:]), list(x.shape[1:])
         raise ValueError(f"x must be the examples on which `dimension` was computed, of shape {expected}, got {got}")

@@ -38,10 +38,11 @@ def test_accuracy_of_a_linear_classifier_is_the_share_farther_than_eps(attack: s
     dual = weight.double().norm() if norm == "l2" else weight.double().abs().sum()
     distance = (x @ weight - 0.1).abs().double() / dual
     eps = distance.quantile(torch.tensor([0.1, 0.35, 0.5, 0.8, 0.999], dtype=torch.float64)).tolist()
+    eps = eps[1::2] if attack == "strongest" else eps  # of which every size is a search
     curve = accuracy_curve(clf, x, y, attack=attack, norm=norm, eps=[0.0, *eps], **SEARCHES.get(attack, {}))
     expected = torch.stack([distance > size for size in curve.eps])
     near = ((distance - curve.eps[:, None]).abs() < 0.003 * curve.eps[:, None]) if attack in SEARCHES else False
-    assert (curve.correct == (expected | near)).float().mean() > 0.999
+    assert ((curve.correct == expected) | near).all()
     torch.testing.assert_close(curve.accuracy, expected.double().mean(1), rtol=0, atol=0.006)
     assert curve.n == 200
 
@@ -85,7 +86,7 @@ def test_fgsm_may_rise_again() -> None:
 
 @pytest.mark.parametrize("attack", SEARCHES)
 def test_searches_are_called_with_their_settings_and_attack_only_what_is_left(attack: str) -> None:
-    clf, x, y = small_net(16)
+    clf, x, y = small_net(10)
     settings = {"restarts": 2, "steps": 4} | ({"queries": 20} if attack == "strongest" else {})
     curve = accuracy_curve(clf, x, y, attack=attack, eps=[0.04, 0.065], seed=3, **settings)
     search = getattr(bg, attack)

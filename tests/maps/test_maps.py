@@ -437,10 +437,10 @@ def test_planes_through_three_examples_may_have_no_middle_pixel(method: str) -> 
     clf = bg.Classifier(net, device="cpu")
     planes = bg.planes_through(*(images(6, seed=seed) for seed in range(3)))
     planes.valid[1] = False
-    maps = bg.boundary_maps(clf, planes, resolution=50, clip=False, method=method, coarse=3)
-    assert maps.labels.shape == (6, 50, 50)
+    maps = bg.boundary_maps(clf, planes, resolution=20, clip=False, method=method, coarse=3)
+    assert maps.labels.shape == (6, 20, 20)
     valid = planes.valid
-    expected = plain_map(clf.module, planes, torch.linspace(-1, 1, 50), None)
+    expected = plain_map(clf.module, planes, torch.linspace(-1, 1, 20), None)
     assert torch.equal(maps.labels[valid], expected[valid].to(torch.int16))
     assert len(expected[valid].unique()) > 1
     assert torch.equal(maps.center_labels[valid], clf.predict(planes.origin[valid].clamp(0, 1)))

@@ -55,6 +55,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.slow
 def test_the_demo_is_accurate() -> None:
     data = load_data("mnist5k")
     module = build_model("small_cnn", num_classes=10, input_shape=data.input_shape)

@@ -166,7 +166,7 @@ def test_augmentation_is_usual_for_cifar_and_not_for_digits(monkeypatch: pytest.
     arrays = zoo_data.Arrays(rng.integers(0, 256, (4, 32, 32, 3), np.uint8), np.arange(4), CLASSES)
     monkeypatch.setitem(zoo_data.BUILT_IN, "cifar10", lambda split: arrays)
     assert load_data("cifar10").augment is crop_and_flip
-    assert load_data("mnist5k").augment is None
+    assert load_data("digits").augment is None
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -505,6 +505,7 @@ def test_a_path_that_is_neither_folder_nor_archive(tmp_path: Path) -> None:
             load_data(f"folder:{tmp_path / name}")
 
 
+@pytest.mark.slow
 def test_real_files() -> None:
     folder = os.environ.get("BOUNDARYGEO_DATA")
     if not folder:
