@@ -26,6 +26,11 @@ TOLERANCE = 1e-6
 RENAMED: dict[str, str] = {
     "met": "adversarial_label",
     "sequential/found": "sequential/count",
+    "lines/eps": "lines/t",
+    **{
+        f"{attack}/classes": f"{attack}/true_labels"
+        for attack in ("fgsm", "pgd", "apgd", "apgd_targeted", "square", "minimal_norm")
+    },
     **{
         f"{attack}/labels": f"{attack}/predicted"
         for attack in ("fgsm", "pgd", "apgd", "apgd_targeted", "square", "minimal_norm", "matrix", "segments")
