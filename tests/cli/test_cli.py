@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from command_line import base, make_folder, run
+from command_line import base, run
 from synthetic_maps import make_maps
 
 import boundarygeo as bg
@@ -18,12 +18,6 @@ from boundarygeo.cli.maps import axis_table
 from boundarygeo.maps.summary import map_summary
 from boundarygeo.training import load_checkpoint, train
 from boundarygeo.zoo import build_model, load_data
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("cli"))
-
 
 SMALL = ["--examples", 4, "--resolution", 17, "--extent", "64/255"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from command_line import base, make_folder, refused, run, train
+from command_line import base, refused, run, train
 
 from boundarygeo.choices import INSTRUMENT_NAMES, MAP_EXTRAS, Precision, TrainingMethod, TransferAttack
 from boundarygeo.cli.options import StudyOptions, study_command
@@ -18,11 +18,6 @@ from boundarygeo.training import METHODS
 from boundarygeo.transfer.matrix import SETTINGS
 
 STUDIES = ("maps", "lines", "distances", "accuracy", "pieces")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("cli"))
 
 
 @pytest.fixture

@@ -1,32 +1,20 @@
 """`boundarygeo train` in process: several seeds, settings of methods, resuming, and what it refuses."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from command_line import make_folder, refused, run
+from command_line import refused, run
 
 from boundarygeo.cli.settings import method_of
 from boundarygeo.cli.train import best_file, state_file, train_checkpoint
 from boundarygeo.training import BatchOut, Layerwise, ManifoldMixup, Mixup, Pgd, Selection, Standard, load_checkpoint
 from boundarygeo.zoo import load_data
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("train"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def words(folder: Path, out: Path, *more: object, arch: str = "mlp") -> list[object]:

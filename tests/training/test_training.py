@@ -2,7 +2,6 @@ import dataclasses
 import json
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,7 @@ from torch import Tensor, nn
 from boundarygeo.training import Checkpoint, Standard, load_checkpoint, save_checkpoint, train
 from boundarygeo.zoo import Split, build_model, load_data
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    # Small networks train no slower on one thread, and fifty times faster where others use the same cores.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def blobs(count: int = 50, classes: int = 3) -> Split:
