@@ -30,16 +30,7 @@ from boundarygeo.results import Result, open_store
 from boundarygeo.results.overwriting import check_free, read_json
 from boundarygeo.results.provenance import COSTS
 from boundarygeo.results.result import OWNER, list_dimension, paddings
-from boundarygeo.results.storage import (
-    LOG,
-    PARTS,
-    consolidate,
-    move_into_place,
-    read_log,
-    select,
-    unfinished,
-    write,
-)
+from boundarygeo.results.storage import LOG, PARTS, consolidate, move_into_place, read_log, select, unfinished, write
 from boundarygeo.runs.parts import (
     DamageError,
     Parts,

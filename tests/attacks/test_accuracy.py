@@ -11,11 +11,7 @@ from boundarygeo.attacks.accuracy import AccuracyCurve, accuracy_curve
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.results.statistics import share
 
-SEARCHES = {
-    "pgd": {"steps": 40},
-    "apgd": {"steps": 40},
-    "strongest": {"steps": 20, "queries": 10},
-}
+SEARCHES = {"pgd": {"steps": 40}, "apgd": {"steps": 40}, "strongest": {"steps": 20, "queries": 10}}
 EPS = [0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4]
 
 

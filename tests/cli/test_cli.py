@@ -112,16 +112,10 @@ BAD_WORDS = {
     "not a number": (["--examples", "many"], "--examples"),
     "extent words": (["--extent", "large"], "--extent takes numbers such as 0.5 or 16/255"),
     "extent fraction": (["--extent", "1/0"], "--extent takes numbers"),
-    "even resolution": (
-        ["--resolution", "128"],
-        "--resolution must be an odd number of pixels, at least 5: 128",
-    ),
+    "even resolution": (["--resolution", "128"], "--resolution must be an odd number of pixels, at least 5: 128"),
     "tiny resolution": (["--resolution", "1"], "--resolution must be an odd number"),
     "unknown planes": (["--planes", "curved"], "--planes"),
-    "unknown to keep": (
-        ["--keep", "logits"],
-        "--keep takes some of margin,probability,planes, not 'logits'",
-    ),
+    "unknown to keep": (["--keep", "logits"], "--keep takes some of margin,probability,planes, not 'logits'"),
     "unknown method": (["--method", "clever"], "'--method': 'clever' is not one of 'adaptive', 'dense'"),
     "unknown precision": (["--precision", "half"], "'--precision': 'half' is not one of"),
     "unknown device": (["--device", "toaster"], "device must be 'auto' or a device of this machine"),
@@ -137,10 +131,7 @@ BAD_WORDS = {
     "missing module": (["--model", "no_such_module:net"], "--model must name a factory that can be imported"),
     "missing factory": (["--model", "boundarygeo.zoo.models:no_such"], "--model must name a factory"),
     "not a module": (["--model", "math:sqrt"], "sqrt"),
-    "weights too many": (
-        ["--weights", "w.th"],
-        "--weights must be given once per model without",
-    ),
+    "weights too many": (["--weights", "w.th"], "--weights must be given once per model without"),
 }
 
 

@@ -173,10 +173,7 @@ def smooth():
     ("net", "message"),
     [
         ("Branches", "torch.fx cannot trace the module, error in the module itself at nets_of_pieces.py:15"),
-        (
-            "smooth",
-            "linear_pieces supports known piecewise affine operations only, got GELU in layer '2'",
-        ),
+        ("smooth", "linear_pieces supports known piecewise affine operations only, got GELU in layer '2'"),
     ],
 )
 def test_a_module_that_has_no_pieces_is_one_line_that_names_the_call(

@@ -219,11 +219,7 @@ def test_ties_in_float32_are_decided_in_float64() -> None:
             return torch.cat([1000 - 1e-6 * score, 1000 + 1e-6 * score], 1)
 
     maps = bg.boundary_maps(
-        bg.Classifier(Tie()),
-        planes_along(*axes(), torch.tensor([0])),
-        extent=0.3,
-        resolution=9,
-        precision="float32",
+        bg.Classifier(Tie()), planes_along(*axes(), torch.tensor([0])), extent=0.3, resolution=9, precision="float32"
     )
     assert torch.equal(maps.labels[0, 0, 5:], torch.ones(4, dtype=torch.int16))
     assert torch.equal(maps.labels[0, 0, :4], torch.zeros(4, dtype=torch.int16))

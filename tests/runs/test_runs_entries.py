@@ -9,13 +9,7 @@ from typing import Any
 import pytest
 import torch
 import xarray as xr
-from long_runs import (
-    EXAMPLES,
-    Backwards,
-    contents,
-    killed,
-    problem,
-)
+from long_runs import EXAMPLES, Backwards, contents, killed, problem
 from oracles import no_labels
 from torch import Tensor
 
