@@ -184,11 +184,7 @@ class Returns(nn.Module):
 BAD_MODULES = {
     "tuple": (lambda x: (x, x), TypeError, "must return a tensor of logits .* got tuple"),
     "batch": (lambda x: x[:1].repeat(7, 1), ValueError, r"got \[7, 192\]"),
-    "rank": (
-        lambda x: x[:, 0],
-        ValueError,
-        r"at least two logits, got one per input \(\[[34]\]\)",
-    ),
+    "rank": (lambda x: x[:, 0], ValueError, r"at least two logits, got one per input \(\[[34]\]\)"),
     "one logit": (lambda x: x[:, :1], ValueError, "at least two logits.*torch.stack"),
     "nan": (lambda x: x / 0 * 0, ValueError, "finite logits, got NaN"),
     "mixing": (lambda x: x - x.mean(0), ValueError, "each sample of a batch independently"),
@@ -283,11 +279,7 @@ def test_the_device_is_by_default_that_of_a_module_on_an_accelerator() -> None:
 
 
 BAD_LABELS = {
-    "float": (
-        torch.tensor([0.0, 1.0]),
-        TypeError,
-        "integer tensor of classes, got a tensor of torch.float32",
-    ),
+    "float": (torch.tensor([0.0, 1.0]), TypeError, "integer tensor of classes, got a tensor of torch.float32"),
     "list": ([0, 1], TypeError, "got list"),
     "length": (torch.tensor([0]), ValueError, r"shape \[2\], one class per example, got \[1\]"),
     "large": (torch.tensor([0, 5]), ValueError, r"in \[0, 5\), got values from 0 to 5"),

@@ -14,10 +14,11 @@ PACKAGE = Path(__file__).parent.parent / "boundarygeo"
 ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "choices": set(),
+    "lazy": set(),
     "linalg": set(),
     "checks": set(),
     "evaluation": {"checks", "losses"},
-    "results": {"_version"},
+    "results": {"_version", "lazy"},
     "losses": set(),
     "adapters": set(),
     "classifier": {"adapters", "checks", "evaluation", "losses", "results"},
@@ -44,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "results", "runs", "subspace", "transfer",
     },
     # Any analysis in chunks: it is told which, and knows none.
-    "runs": {"classifier", "directions", "evaluation", "results"},
+    "runs": {"classifier", "directions", "evaluation", "lazy", "results"},
     "plots": {
         "attacks", "comparison", "defences", "lines", "maps", "representations", "results", "subspace", "transfer",
     },

@@ -246,7 +246,6 @@ def test_modules_of_continuous_layers_are_known_to_be_and_get_faster_forms() -> 
     module, x = Block().eval(), inputs(4)
     with torch.no_grad():
         form = build_form(plain_form(frozen_copy(module, CPU), x), "float32", x)
-    assert form is not None
     assert form.rearranged
     assert form.certain
 

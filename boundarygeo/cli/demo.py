@@ -111,10 +111,7 @@ def _compare(classifiers: "dict[str, bg.Classifier]", data: "Dataset", out: Path
             "transfer",
             matrix,
             matrix_text(matrix),
-            {
-                "transfer": bg.plots.transfer_matrix(matrix),
-                "mistakes": bg.plots.mistakes(bg.transfer_mistakes(matrix)),
-            },
+            {"transfer": bg.plots.transfer_matrix(matrix), "mistakes": bg.plots.mistakes(bg.transfer_mistakes(matrix))},
         ),
         (
             "overlap of adversarial subspaces",

@@ -53,15 +53,11 @@ class StudyOptions:
         int | None, typer.Option(help="Pixels of the shorter side, to which images of a folder are resized first.")
     ] = None
     size: Annotated[
-        int | None,
-        typer.Option(help="Rows and columns after the crop; by default those of torchvision's weights."),
+        int | None, typer.Option(help="Rows and columns after the crop; by default those of torchvision's weights.")
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of the examples and everything random.")] = 0
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Zarr store for the result; {model} in it counts models."),
-    ] = None
+    out: Annotated[Path | None, typer.Option(help="Zarr store for the result; {model} in it counts models.")] = None
     figure: Annotated[Path | None, typer.Option(help="Figure: .png, .pdf or .svg.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")] = False
 

@@ -197,8 +197,7 @@ def draw_examples(clf: Classifier, data: Dataset, count: int, *, correct_only: b
     if len(index) < count:
         kind = "correctly classified " if correct_only else ""
         warnings.warn(
-            f"only {len(index)} of the {count} {kind}examples asked for are there: using {len(index)}",
-            stacklevel=2,
+            f"only {len(index)} of the {count} {kind}examples asked for are there: using {len(index)}", stacklevel=2
         )
     return Examples(Rows(data.test.x, index), data.test.y[index], index, right / looked_at, looked_at)
 

@@ -21,7 +21,7 @@ from boundarygeo.comparison.subjects import Subject, check_subjects, standard_pa
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis, progress_bar
 from boundarygeo.results.statistics import Estimate
-from boundarygeo.runs.plan import FIRST_INPUTS, steady
+from boundarygeo.runs.job import FIRST_INPUTS, steady
 from boundarygeo.transfer.matrix import TransferMatrix
 
 

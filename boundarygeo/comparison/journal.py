@@ -19,13 +19,15 @@ from boundarygeo.comparison.rows import Comparison, Measurement
 from boundarygeo.comparison.subjects import Subject
 from boundarygeo.comparison.tables import csv_text, markdown
 from boundarygeo.results import Result, load
+from boundarygeo.results.files import unfinished
 from boundarygeo.results.overwriting import check_free
+from boundarygeo.results.provenance import software_versions
 from boundarygeo.results.statistics import Estimate
-from boundarygeo.results.storage import move_into_place, unfinished
+from boundarygeo.results.storage import move_into_place
 from boundarygeo.runs import Plan
+from boundarygeo.runs.job import digest_of_tensors
 from boundarygeo.runs.lock import writing
 from boundarygeo.runs.parts import DamageError, Parts, clear, delete, write_whole
-from boundarygeo.runs.plan import digest_of_tensors
 
 JOURNAL, RESULTS = "journal", "results"
 _OWN = (JOURNAL, RESULTS, "table.csv", "table.md")
@@ -146,6 +148,7 @@ def plan_of(bench: Bench, instruments: tuple[str, ...]) -> Plan:
         data={"inputs": digest_of_tensors(bench.index, bench.y, bench.x)},
         chunk_size=len(bench.x),
         device=", ".join(sorted({subject.classifier.device.type for subject in bench.subjects})),
+        versions=software_versions(),
     )
 
 

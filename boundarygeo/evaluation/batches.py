@@ -89,12 +89,7 @@ class BatchTuner:
 
 
 def in_batches(
-    work: Callable[[int, int], None],
-    total: int,
-    *,
-    tuner: BatchTuner,
-    device: torch.device,
-    bar: "tqdm | None" = None,
+    work: Callable[[int, int], None], total: int, *, tuner: BatchTuner, device: torch.device, bar: "tqdm | None" = None
 ) -> None:
     """Work through the range `[0, total)` in order, by calls `work(start, stop)` of the tuner's size.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from boundarygeo._version import __version__
+from boundarygeo.results.files import read_json
 
 Kind = Literal["store", "run", "comparison", "table", "figure", "page", "checkpoint", "training state"]
 """Kinds of output."""
@@ -76,15 +77,6 @@ def foreign(path: Path, kind: Kind | None = None) -> str | None:
         return None
     holding = [fault for fault in faults if fault is not None and fault.startswith("holds ")]
     return holding[0] if holding else faults[0] if kind is not None else "boundarygeo did not write"
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file, empty if there is none."""
-    try:
-        read = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def arrays_written(store: Path) -> list[str] | None:

@@ -20,6 +20,7 @@ import xarray as xr
 from torch import Tensor
 from torch.nn import functional
 
+from boundarygeo.results.files import plain_number
 from boundarygeo.results.provenance import Provenance, sum_of_provenances
 from boundarygeo.results.upgrade import RENAMED
 
@@ -184,13 +185,6 @@ class Result:
         from boundarygeo.results.storage import save  # imports this module
 
         return save(self, Path(path), overwrite=overwrite)
-
-
-def plain_number(value: Any) -> Any:
-    """NumPy numbers as JSON types, for `json.dumps(..., default=plain_number)`."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"a result must hold plain values besides its arrays, got {type(value).__name__}")
 
 
 def example_axis(field: dataclasses.Field[Any]) -> int | None:

@@ -6,7 +6,6 @@ file, `chunks/log.jsonl`, so that all other files are identical for equal result
 `000000.zarr` and so on is read as the single result that they are parts of.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -21,23 +20,10 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from boundarygeo.results.overwriting import arrays_written, check_free, read_json
+from boundarygeo.results.files import LOG, PARTS, UNFINISHED, check_format, read_json, read_log, unfinished
+from boundarygeo.results.overwriting import arrays_written, check_free
 from boundarygeo.results.result import FORMAT_VERSION, OWNER, Result
 from boundarygeo.results.upgrade import upgraded
-
-UNFINISHED = ".partial"
-"""Suffix of unfinished stores."""
-
-PARTS = "parts"
-"""Folder with the stores of a result's parts."""
-
-LOG = "chunks/log.jsonl"
-"""Computing time of the parts of a result: one JSON object with `seconds` per line."""
-
-
-def unfinished(path: Path) -> Path:
-    """Path of the unfinished store."""
-    return path.with_name(path.name + UNFINISHED)
 
 
 def save(result: Result, path: Path, *, overwrite: bool = False) -> Path:
@@ -174,23 +160,6 @@ def select(dataset: xr.Dataset, examples: slice | Sequence[int]) -> xr.Dataset:
         dataset = dataset.isel({dataset[OWNER].dims[0]: entries})
         dataset = dataset.assign({OWNER: (dataset[OWNER].dims, np.repeat(np.arange(len(chosen)), high - low))})
     return dataset.isel(example=examples if isinstance(examples, slice) else list(examples))
-
-
-def read_log(store: Path) -> list[dict[str, Any]]:
-    """The undamaged lines of a store's log, empty without a log."""
-    entries = []
-    for line in (store / LOG).read_text().splitlines() if (store / LOG).is_file() else ():
-        with contextlib.suppress(ValueError):
-            entries.append(json.loads(line))
-    return entries
-
-
-def check_format(path: str | os.PathLike[str], found: int, known: int) -> None:
-    """Raise if a format is newer than the newest one known here."""
-    if found > known:
-        raise ValueError(
-            f"{str(path)!r} has format {found}, and this version of boundarygeo reads formats up to {known}: upgrade it"
-        )
 
 
 def _has_all_chunks(folder: Path, dataset: xr.Dataset, name: str) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.results import Result
-from boundarygeo.runs.plan import Job, classifiers_in
+from boundarygeo.runs.job import Job, classifiers_in
 
 
 class Task(NamedTuple):

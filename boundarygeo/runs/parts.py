@@ -13,13 +13,14 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from boundarygeo.results import Result
-from boundarygeo.results.overwriting import check_free, read_json
-from boundarygeo.results.result import plain_number
-from boundarygeo.results.storage import PARTS, UNFINISHED
+from boundarygeo.results.files import PARTS, UNFINISHED, plain_number, read_json
+from boundarygeo.results.overwriting import check_free
 from boundarygeo.runs.plan import Plan, read_plan
+
+if TYPE_CHECKING:
+    from boundarygeo.results import Result
 
 _OWN = {PARTS: ("whole.zarr", PARTS), "journal": ("results", "table.csv", "table.md", "journal")}
 """Contents of the folder of a run or a comparison, the plan last; anything else was put there by somebody else."""
@@ -67,7 +68,7 @@ class Parts:
                 raise DamageError(file)
         return facts
 
-    def write(self, part: int, stores: Mapping[str, Result], **facts: Any) -> None:
+    def write(self, part: int, stores: "Mapping[str, Result]", **facts: Any) -> None:
         """Write a part: its results, by the paths of their stores in the root, and further facts, as JSON."""
         with self.writing():
             if not self._started:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from boundarygeo.runs.job import FIRST_INPUTS, Job, classifiers_in
 from boundarygeo.runs.local import Done, Task, Worker
-from boundarygeo.runs.plan import FIRST_INPUTS, Job, classifiers_in
 
 TRIES = 3  # worker deaths on the same part before the run stops
 

@@ -14,10 +14,8 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import progress_bar
 from boundarygeo.results import Result
-from boundarygeo.results.storage import PARTS, unfinished
-from boundarygeo.runs.local import Done, LocalEngine, Task
-from boundarygeo.runs.lock import writing
-from boundarygeo.runs.plan import (
+from boundarygeo.results.files import PARTS, unfinished
+from boundarygeo.runs.job import (
     CHUNK_SIZE,
     FIRST_INPUTS,
     Inputs,
@@ -27,6 +25,8 @@ from boundarygeo.runs.plan import (
     plans_of,
     steady,
 )
+from boundarygeo.runs.local import Done, LocalEngine, Task
+from boundarygeo.runs.lock import writing
 from boundarygeo.runs.whole import RunStore, give_memory_back
 
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from boundarygeo.results.overwriting import read_json
-from boundarygeo.results.storage import PARTS, read_log, unfinished
+from boundarygeo.results.files import PARTS, read_json, read_log, unfinished
+from boundarygeo.runs.damage import PLAN, damage, damaged_parts
 from boundarygeo.runs.parts import Parts
 from boundarygeo.runs.plan import read_plan
-from boundarygeo.runs.whole import PLAN, damage, damaged_parts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,25 +27,17 @@ import xarray as xr
 import zarr
 
 from boundarygeo.results import Result, open_store
-from boundarygeo.results.overwriting import check_free, read_json
+from boundarygeo.results.files import LOG, PARTS, read_json, read_log, unfinished
+from boundarygeo.results.overwriting import check_free
 from boundarygeo.results.provenance import COSTS
 from boundarygeo.results.result import OWNER, list_dimension, paddings
-from boundarygeo.results.storage import (
-    LOG,
-    PARTS,
-    consolidate,
-    move_into_place,
-    read_log,
-    select,
-    unfinished,
-    write,
-)
+from boundarygeo.results.storage import consolidate, move_into_place, select, write
+from boundarygeo.runs.damage import PLAN, SEAL, damage, damaged_parts
 from boundarygeo.runs.parts import (
     DamageError,
     Parts,
     clear,
     delete,
-    digest_of_file,
     digests,
     read_sealed,
     write_json,
@@ -53,8 +45,6 @@ from boundarygeo.runs.parts import (
     write_whole,
 )
 from boundarygeo.runs.plan import Plan, read_plan
-
-PLAN, SEAL = "chunks/plan.json", "chunks/parts.json"
 
 COLUMNS = 1024
 """Entries per chunk along a dimension whose length depends on the examples."""
@@ -239,48 +229,6 @@ class RunStore:
                 raise ValueError(
                     f"analysis must return the same {name!r} for every part{either}, got {before} and {here}"
                 )
-
-
-def damaged_parts(parts: Parts) -> dict[int, str]:
-    """The finished parts whose files have changed, each with the first such file."""
-    found = {}
-    for part in sorted(parts.done):
-        try:
-            parts.check(part)
-        except DamageError as error:
-            found[part] = str(error)
-    return found
-
-
-def damage(path: Path, plan: Plan) -> dict[int, str]:
-    """The parts of a finished store with a damaged file, which is named; all parts, if they share it."""
-    everything = range(plan.parts)
-    try:
-        sealed = read_sealed(path / SEAL, path)
-    except DamageError as error:
-        return dict.fromkeys(everything, str(error))
-    found: dict[int, str] = {}
-    for file, digest in sorted(sealed["files"].items(), key=lambda each: not each[0].endswith("zarr.json")):
-        if digest_of_file(path / file) != digest:
-            name, *place = file.split("/")
-            for part in everything if place[:1] != ["c"] else _parts_in(path / name, place[1:], sealed, plan):
-                found.setdefault(part, file)
-            if len(found) == plan.parts:
-                break
-    return found
-
-
-def _parts_in(array: Path, place: list[str], sealed: dict[str, Any], plan: Plan) -> list[int]:
-    """The parts that have entries in a chunk of an array."""
-    metadata = read_json(array / "zarr.json")
-    for axis, dim in enumerate(metadata["dimension_names"]):
-        if dim in ("example", sealed["lists"]):
-            counts = np.array([each["sizes"].get(dim, 0) for each in sealed["parts"]])
-            ends = counts.cumsum()
-            step = metadata["chunk_grid"]["configuration"]["chunk_shape"][axis]
-            low = int(place[axis]) * step
-            return np.flatnonzero((counts > 0) & (ends > low) & (ends - counts < low + step)).tolist()
-    return list(range(plan.parts))
 
 
 def _common(dataset: xr.Dataset) -> dict[str, Any]:

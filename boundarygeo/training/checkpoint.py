@@ -122,9 +122,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint
             fields["training"] = TrainingResult(**_with_tuples(fields["training"]))
         checkpoint = Checkpoint(**_with_tuples(fields))
         module = build_model(
-            checkpoint.architecture,
-            num_classes=checkpoint.num_classes,
-            input_shape=checkpoint.input_shape,
+            checkpoint.architecture, num_classes=checkpoint.num_classes, input_shape=checkpoint.input_shape
         )
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"checkpoint {str(path)!r} does not describe a zoo model: {error}") from error

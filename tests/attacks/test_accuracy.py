@@ -11,11 +11,7 @@ from boundarygeo.attacks.accuracy import AccuracyCurve, accuracy_curve
 from boundarygeo.attacks.norms import NORMS
 from boundarygeo.results.statistics import share
 
-SEARCHES = {
-    "pgd": {"steps": 40},
-    "apgd": {"steps": 40},
-    "strongest": {"steps": 20, "queries": 10},
-}
+SEARCHES = {"pgd": {"steps": 40}, "apgd": {"steps": 40}, "strongest": {"steps": 20, "queries": 10}}
 EPS = [0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4]
 
 
@@ -42,7 +38,7 @@ def test_accuracy_of_a_linear_classifier_is_the_share_farther_than_eps(attack: s
     curve = accuracy_curve(clf, x, y, attack=attack, norm=norm, eps=[0.0, *eps], **SEARCHES.get(attack, {}))
     expected = torch.stack([distance > size for size in curve.eps])
     near = ((distance - curve.eps[:, None]).abs() < 0.003 * curve.eps[:, None]) if attack in SEARCHES else False
-    assert ((curve.correct == expected) | near).all()
+    assert ((curve.correct == expected) | (near & ~expected)).float().mean() > 0.999  # some just inside may be missed
     torch.testing.assert_close(curve.accuracy, expected.double().mean(1), rtol=0, atol=0.006)
     assert curve.n == 200
 

@@ -2,17 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import base, classifier, make_folder, run, train
+from command_line import base, classifier, run, train
 
 import boundarygeo as bg
 from boundarygeo.zoo import load_data
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_folder(tmp_path_factory.mktemp("cli"))
-    train(folder / "other.pt", folder / "data.npz", "mlp", "--seed", 1)
-    return folder
 
 
 def load(path: Path) -> bg.AccuracyCurve:

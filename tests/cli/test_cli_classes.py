@@ -93,11 +93,7 @@ def accuracy(capsys: pytest.CaptureFixture[str], *words: object) -> float:
 
 @pytest.mark.parametrize(
     "quadrants",
-    [
-        {"ant": 1, "dog": 3, "wasp": 0, "Polar Bear": 2},
-        {"dog": 3, "wasp": 0},
-        {"ANT": 1, "polar_bear": 2, "dog": 3},
-    ],
+    [{"ant": 1, "dog": 3, "wasp": 0, "Polar Bear": 2}, {"dog": 3, "wasp": 0}, {"ANT": 1, "polar_bear": 2, "dog": 3}],
 )
 def test_folders_are_the_classes_of_their_names(
     quadrants: dict[str, int], net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

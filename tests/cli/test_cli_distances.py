@@ -2,19 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import base, classifier, make_folder, run, train
+from command_line import base, classifier, run
 
 import boundarygeo as bg
 from boundarygeo.cli.distances import distance_table
 from boundarygeo.results import Provenance
 from boundarygeo.zoo import load_data
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_folder(tmp_path_factory.mktemp("cli"))
-    train(folder / "other.pt", folder / "data.npz", "mlp", "--seed", 1)
-    return folder
 
 
 def load(path: Path) -> bg.BoundaryDistances:

@@ -1,14 +1,9 @@
 from pathlib import Path
 
 import pytest
-from command_line import base, make_folder, run
+from command_line import base, run
 
 import boundarygeo as bg
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("cli"))
 
 
 def test_lines_writes_data_and_figure(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

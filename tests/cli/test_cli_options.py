@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from command_line import base, make_folder, refused, run, train
+from command_line import base, refused, run, train
 
 from boundarygeo.choices import INSTRUMENT_NAMES, MAP_EXTRAS, Precision, TrainingMethod, TransferAttack
 from boundarygeo.cli.options import StudyOptions, study_command
@@ -18,11 +18,6 @@ from boundarygeo.training import METHODS
 from boundarygeo.transfer.matrix import SETTINGS
 
 STUDIES = ("maps", "lines", "distances", "accuracy", "pieces")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("cli"))
 
 
 @pytest.fixture
@@ -128,18 +123,10 @@ def test_figures_are_one_or_one_for_each_model() -> None:
 BAD_WORDS = {
     "no examples": (STUDIES, ["--examples", "0"], "--examples must be at least 1, not 0"),
     "negative seed": (STUDIES, ["--seed", "-1"], "--seed must be at least 0, not -1"),
-    "figure format": (
-        STUDIES,
-        ["--figure", "figure.docx"],
-        "--figure must end in .png, .pdf, .svg: 'figure",
-    ),
+    "figure format": (STUDIES, ["--figure", "figure.docx"], "--figure must end in .png, .pdf, .svg: 'figure"),
     "figure exists": (STUDIES, ["--figure", "there.png"], "path must not exist yet, got 'there.png'"),
     "store exists": (STUDIES, ["--out", "there.png"], "path must not exist yet, got 'there.png'"),
-    "one file for both": (
-        STUDIES,
-        ["--out", "a.png", "--figure", "a.png"],
-        "--figure and --out are the same file",
-    ),
+    "one file for both": (STUDIES, ["--out", "a.png", "--figure", "a.png"], "--figure and --out are the same file"),
     "one store for two": (STUDIES, ["--model", "x", "--out", "a.zarr"], "put {model} into --out"),
     "extent zero": (("maps", "lines", "pieces"), ["--extent", "0"], "--extent must be a positive number, not '0'"),
     "extent negative": (("maps", "lines", "pieces"), ["--extent", "-1/255"], "--extent must be a positive number"),
@@ -169,30 +156,18 @@ BAD_WORDS = {
     "norm": (("accuracy",), ["--norm", "l1"], "'--norm': "),
     "eps unsorted": (("accuracy",), ["--eps", "0.2,0.1"], "--eps must be strictly ascending"),
     "eps twice": (("accuracy",), ["--eps", "0,0.1,0.1"], "--eps must be strictly ascending"),
-    "eps negative": (
-        ("accuracy",),
-        ["--eps", "-0.1,0"],
-        "--eps takes finite numbers >= 0",
-    ),
+    "eps negative": (("accuracy",), ["--eps", "-0.1,0"], "--eps takes finite numbers >= 0"),
     "eps NaN": (("accuracy",), ["--eps", "0,nan"], "--eps takes finite numbers >= 0, not '0,nan'"),
     "eps empty": (("accuracy",), ["--eps", ""], "--eps takes numbers such as 0.5 or 16/255"),
     "steps zero": (("accuracy",), ["--attack", "pgd", "--steps", "0"], "--steps must be at least 1, not 0"),
-    "steps of FGSM": (
-        ("accuracy",),
-        ["--steps", "5"],
-        "--steps applies to --attack pgd, apgd and strongest only",
-    ),
+    "steps of FGSM": (("accuracy",), ["--steps", "5"], "--steps applies to --attack pgd, apgd and strongest only"),
     "attack twice": (("accuracy",), ["--attack", "pgd", "--attack", "pgd"], "--attack pgd is given twice"),
     "one store for two attacks": (
         ("accuracy",),
         ["--attack", "pgd", "--attack", "fgsm", "--out", "a.zarr"],
         "put {attack} into --out",
     ),
-    "second figure's format": (
-        ("pieces",),
-        ["--cosine-figure", "f.docx"],
-        "--cosine-figure must end in .png",
-    ),
+    "second figure's format": (("pieces",), ["--cosine-figure", "f.docx"], "--cosine-figure must end in .png"),
     "second figure exists": (("pieces",), ["--cosine-figure", "there.png"], "path must not exist yet"),
     "second figure is the first": (
         ("pieces",),

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import base, classifier, make_folder, run, train
+from command_line import base, classifier, run
 from oracles import no_labels
 from torch import nn
 
@@ -12,13 +12,6 @@ from boundarygeo.cli.pieces import piece_table
 from boundarygeo.lines.pieces.summary import first_changes
 from boundarygeo.results.statistics import median, share
 from boundarygeo.zoo import load_data
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_folder(tmp_path_factory.mktemp("cli"))
-    train(folder / "other.pt", folder / "data.npz", "mlp", "--seed", 1)
-    return folder
 
 
 def load(path: Path) -> bg.LinearPieces:
@@ -180,10 +173,7 @@ def smooth():
     ("net", "message"),
     [
         ("Branches", "torch.fx cannot trace the module, error in the module itself at nets_of_pieces.py:15"),
-        (
-            "smooth",
-            "linear_pieces supports known piecewise affine operations only, got GELU in layer '2'",
-        ),
+        ("smooth", "linear_pieces supports known piecewise affine operations only, got GELU in layer '2'"),
     ],
 )
 def test_a_module_that_has_no_pieces_is_one_line_that_names_the_call(

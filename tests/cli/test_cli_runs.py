@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from command_line import base, make_folder, run, train
+from command_line import base, run
 from filelock import FileLock
 from long_runs import contents, killed
 
@@ -14,14 +14,6 @@ import boundarygeo as bg
 from boundarygeo.runs import Job, LocalEngine
 from boundarygeo.runs.local import Done, Task
 from boundarygeo.runs.whole import RunStore
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_folder(tmp_path_factory.mktemp("runs"))
-    train(folder / "other.pt", folder / "data.npz", "mlp", "--seed", 1)
-    return folder
-
 
 COMMANDS = {
     "maps": ["--resolution", 9, "--extent", 0.3],

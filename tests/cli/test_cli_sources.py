@@ -135,8 +135,7 @@ def checkpoint(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
-    [({}, 2.0), ({"mean": "0"}, 4.0), ({"std": "1/4"}, 1.0), ({"mean": "0.5", "std": "1"}, 0.0)],
+    ("words", "expected"), [({}, 2.0), ({"mean": "0"}, 4.0), ({"std": "1/4"}, 1.0), ({"mean": "0.5", "std": "1"}, 0.0)]
 )
 def test_a_checkpoint_knows_its_normalisation_unless_another_is_said(
     words: dict, expected: float, tmp_path: Path

@@ -6,8 +6,7 @@ from boundarygeo.cli.words import ascending_sizes, each_once, numbers, positive_
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [("16/255", (16 / 255,)), ("0.1,1/4,-2", (0.1, 0.25, -2.0)), ("0", (0.0,)), (None, None)],
+    ("text", "expected"), [("16/255", (16 / 255,)), ("0.1,1/4,-2", (0.1, 0.25, -2.0)), ("0", (0.0,)), (None, None)]
 )
 def test_numbers_may_be_fractions(text: str | None, expected: tuple[float, ...] | None) -> None:
     assert numbers(text, "--words") == expected

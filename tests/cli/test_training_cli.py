@@ -1,32 +1,20 @@
 """`boundarygeo train` in process: several seeds, settings of methods, resuming, and what it refuses."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from command_line import make_folder, refused, run
+from command_line import refused, run
 
 from boundarygeo.cli.settings import method_of
 from boundarygeo.cli.train import best_file, state_file, train_checkpoint
 from boundarygeo.training import BatchOut, Layerwise, ManifoldMixup, Mixup, Pgd, Selection, Standard, load_checkpoint
 from boundarygeo.zoo import load_data
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("train"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def words(folder: Path, out: Path, *more: object, arch: str = "mlp") -> list[object]:
@@ -51,7 +39,6 @@ def test_settings_reach_the_method_and_the_checkpoint(
     assert run(capsys, *words(folder, out, *more))[0] == 0
     checkpoint = load_checkpoint(out)[1]
     assert checkpoint.method == "manifold_mixup"
-    assert checkpoint.training is not None
     assert checkpoint.training.config["method"] == "ManifoldMixup"
     assert checkpoint.training.config["settings"] == {"alpha": 0.5, "layers": ["input", "2"]}
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]  # no state is left
@@ -83,7 +70,6 @@ def test_several_seeds_are_several_numbered_checkpoints(
     accuracies = []
     for seed in (4, 5, 6):
         training = load_checkpoint(tmp_path / f"net-seed{seed}.pt")[1].training
-        assert training is not None
         assert training.seed == seed
         accuracies.append(100 * training.test_accuracy[-1])
     told = f"test accuracy {np.mean(accuracies):.2f} ± {np.std(accuracies, ddof=1):.2f} % (mean ± sd over 3 seeds)"
@@ -102,8 +88,6 @@ def test_the_best_epoch_is_saved_beside_the_last(
     status, said, _ = run(capsys, *words(folder, out, *more))
     assert status == 0
     best, last = (load_checkpoint(path)[1].training for path in (best_file(out), out))
-    assert best is not None
-    assert last is not None
     assert best.best_epoch == last.best_epoch == len(best.loss) == 2
     assert last.validation_accuracy[: len(best.loss)] == best.validation_accuracy
     assert max(last.validation_accuracy) == best.validation_accuracy[-1]
@@ -185,7 +169,6 @@ def test_nan_keeps_the_last_good_checkpoint(
     assert "loss must stay finite, got nan at step 6 of 8 (epoch 2 of 2)" in complaint
     assert complaint.endswith(f"has the weights after epoch 1, which are saved as {out}\n")
     training = load_checkpoint(out)[1].training
-    assert training is not None
     assert training.stopped == "loss nan at step 6 of 8"
     assert len(training.loss) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]
@@ -201,7 +184,6 @@ def test_augmentation_on_request(folder: Path, tmp_path: Path, capsys: pytest.Ca
         assert run(capsys, *words(folder, tmp_path / f"{name}.pt", "--augment", name))[0] == 0
     assert_same_weights(tmp_path / "auto.pt", tmp_path / "none.pt")
     training = load_checkpoint(tmp_path / "crop_flip.pt")[1].training
-    assert training is not None
     assert training.config["augmentation"] == "crop_and_flip"
     with pytest.raises(AssertionError):
         assert_same_weights(tmp_path / "auto.pt", tmp_path / "crop_flip.pt")
@@ -229,6 +211,7 @@ def test_wide_resnets_of_any_size(folder: Path, tmp_path: Path, capsys: pytest.C
         (["--method", "fgsm", "--set", "random_start=perhaps"], "random_start must be true or false, got 'perhaps'"),
         (["--method", "layerwise", "--set", "memory=1"], "a setting of layerwise (eps, product, layers, replays)"),
         (["--method", "batchout", "--set", "layers=9"], "module has no layer '9': use any of input, 0, 1, 2, 3, 4, 5"),
+        (["--epochs", 0], "--epochs must be at least 1, not 0"),
         (["--seeds", 0], "--seeds must be at least 1, not 0"),
         (["--validation", -1], "--validation must be at least 0, not -1"),
         (["--validation", 60], "count must be from 1 to 59"),

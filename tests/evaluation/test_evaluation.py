@@ -160,7 +160,6 @@ def test_batch_norms_are_folded_and_the_logits_stay() -> None:
     module, x = SmallNet().eval(), images(4)
     with torch.no_grad():
         form = build_form(plain_form(frozen_copy(module, CPU), x), "float32", x)
-        assert form is not None
         assert form.rearranged
         assert not any(isinstance(m, nn.BatchNorm2d) for m in form.module.modules())
         torch.testing.assert_close(form(x), module(x), rtol=1e-4, atol=1e-4)
@@ -194,7 +193,6 @@ def test_a_norm_is_not_folded_into_what_others_use_and_the_rest_is_rearranged(ca
     module, x = OneNorm(NOT_FOLDABLE[case]).eval(), images(4)
     with torch.no_grad():
         form = build_form(plain_form(frozen_copy(module, CPU), x), "float32", x)
-        assert form is not None
         assert form.rearranged  # a wrong fold would be noticed and given up, together with everything else
         assert any(isinstance(m, nn.BatchNorm2d) for m in form.module.modules())
         torch.testing.assert_close(form(x), module(x))
@@ -203,7 +201,6 @@ def test_a_norm_is_not_folded_into_what_others_use_and_the_rest_is_rearranged(ca
 def test_the_judge_of_ties_runs_as_written() -> None:
     with torch.no_grad():
         form = build_form(plain_form(frozen_copy(SmallNet(), CPU), images(4)), "float64", images(4))
-    assert form is not None
     assert not form.rearranged
     assert sum(isinstance(m, nn.BatchNorm2d) for m in form.module.modules()) == 2
 
@@ -268,7 +265,6 @@ def test_rectifiers_work_in_place_only_where_nobody_else_reads_and_gradients_sta
 
     module, x = Shared().eval(), images(4) - 0.5
     form = build_form(plain_form(frozen_copy(module, CPU), x), "float32", x)
-    assert form is not None
     assert form.rearranged
     inputs = x.clone().requires_grad_()
     torch.testing.assert_close(form(inputs), module(x))

@@ -121,14 +121,11 @@ def assert_shows(driver: Any, maps: BoundaryMaps, number: int, row: int, col: in
     """The panel says and draws what the maps hold for a pixel."""
     label = int(maps.labels[number, row, col])
     assert shown(driver) == (number, row, col, label)
-    assert maps.class_names is not None
-    assert maps.true_labels is not None
     assert text(driver, "#fact-label").strip() == maps.class_names[label]
     assert text(driver, "#fact-true").split()[0] == maps.class_names[maps.true_labels[number]]
     for axis, values, place in (("u", maps.u, col), ("v", maps.v, row)):
         said = float(text(driver, f"#fact-{axis}").split()[0].replace("−", "-"))
         assert said == pytest.approx(float(values[place]), rel=6e-3, abs=1e-12)
-    assert maps.origin is not None
     image = maps.inputs(number, torch.tensor([row]), torch.tensor([col]))[0]
     change = image - maps.origin[number]  # clipped, as the image is
     largest = float(change.abs().max())
@@ -154,7 +151,6 @@ def test_hovering_shows_label_image_and_coordinates(driver: Any, opened: Any, sh
 
 def test_margins_are_those_of_the_pixel_or_of_the_nearest_that_has_one(driver: Any, opened: Any) -> None:
     maps = explored_maps()
-    assert maps.margin is not None
     margin = maps.margin[1].numpy()
     opened(maps)
     for row, col in (*np.argwhere(np.isnan(margin))[:4], *np.argwhere(~np.isnan(margin))[::20]):
@@ -273,7 +269,6 @@ def test_screen_readers_are_told(driver: Any, opened: Any) -> None:
     point_at(driver, cell(3), 8, 0)
     WebDriverWait(driver, 5).until(lambda _: "Map 4" in text(driver, "#status"))
     label = int(maps.labels[3, 8, 0])
-    assert maps.class_names is not None
     assert f"Label here: {maps.class_names[label]}. FGSM sign direction −0.25" in text(driver, "#status")
     unnamed = """return [...document.querySelectorAll("button, [role=application], canvas[role=img]")]
         .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim())).length"""

@@ -6,12 +6,7 @@ from oracles import Linear, SmallNet, Sphere, images
 from torch import nn
 
 import boundarygeo as bg
-from boundarygeo.directions import (
-    class_directions,
-    nearest_of_other_class,
-    random_of_other_label,
-    towards,
-)
+from boundarygeo.directions import class_directions, nearest_of_other_class, random_of_other_label, towards
 
 X, Y = images(6), torch.arange(6) % 5
 

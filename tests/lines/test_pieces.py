@@ -878,11 +878,7 @@ def test_an_untraceable_layer_is_named() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (
-            {"direction": torch.zeros(2, 6)},
-            ValueError,
-            "direction must not be zero, got 2 vectors of length zero",
-        ),
+        ({"direction": torch.zeros(2, 6)}, ValueError, "direction must not be zero, got 2 vectors of length zero"),
         ({"direction": torch.full((2, 6), torch.nan)}, ValueError, "direction must be finite, got NaN"),
         ({"direction": torch.ones(1, 6)}, ValueError, r"direction must have the shape of x, \[2, 6\], got \[1, 6\]"),
         (

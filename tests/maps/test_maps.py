@@ -127,7 +127,6 @@ def test_a_predicted_line_costs_its_own_pixels_only() -> None:
     clf = bg.Classifier(Linear(weight, float(weight.sum()) / 2 + 0.0537))
     planes = planes_along(*axes(), torch.tensor([0]))
     maps = bg.boundary_maps(clf, planes, extent=0.3, resolution=65, keep=("margin",), precision="float32")
-    assert maps.margin is not None
     expected = changes(maps.labels)
     ticks = coarse_ticks(65, 4)
     expected[:, ticks[:, None], ticks] = True
@@ -220,11 +219,7 @@ def test_ties_in_float32_are_decided_in_float64() -> None:
             return torch.cat([1000 - 1e-6 * score, 1000 + 1e-6 * score], 1)
 
     maps = bg.boundary_maps(
-        bg.Classifier(Tie()),
-        planes_along(*axes(), torch.tensor([0])),
-        extent=0.3,
-        resolution=9,
-        precision="float32",
+        bg.Classifier(Tie()), planes_along(*axes(), torch.tensor([0])), extent=0.3, resolution=9, precision="float32"
     )
     assert torch.equal(maps.labels[0, 0, 5:], torch.ones(4, dtype=torch.int16))
     assert torch.equal(maps.labels[0, 0, :4], torch.zeros(4, dtype=torch.int16))
@@ -237,9 +232,6 @@ def test_margin_and_probability_where_evaluated() -> None:
     settings = {"extent": 0.6, "resolution": 33, "keep": ("margin", "probability"), "precision": "float32"}
     dense = bg.boundary_maps(clf, planes, method="dense", **settings)
     sparse = bg.boundary_maps(clf, planes, **settings)
-    assert dense.margin is not None
-    assert dense.probability is not None
-    assert sparse.margin is not None
     assert not dense.margin.isnan().any()
     assert 0 < (dense.margin[0] > 0).double().mean() < 1  # the first plane holds a boundary, the second does not
     seen = ~sparse.margin.isnan()
@@ -318,7 +310,6 @@ def test_maps_say_what_they_show() -> None:
     clf = bg.Classifier(SmallNet(), device="cpu")
     planes = bg.planes_through(images(3), images(3, seed=1), images(3, seed=2), index=[4, 2, 9])
     maps = bg.boundary_maps(clf, planes, resolution=9, clip=False, method="dense")
-    assert maps.anchors is not None
     assert torch.equal(maps.anchors, planes.anchors)
     assert maps.index.tolist() == [4, 2, 9]
     assert maps.true_labels is None

@@ -150,7 +150,6 @@ def test_selected_planes_are_as_they_were(which: torch.Tensor) -> None:
     assert some.labels is None
     assert (some.kind, some.extent, some.unit) == (planes.kind, planes.extent, planes.unit)
     labels = make("random").select(which).labels
-    assert labels is not None
     assert torch.equal(labels, Y[order])
 
 
@@ -177,11 +176,7 @@ def test_planes_through_hold_their_images_where_the_anchors_say() -> None:
 
 def test_window_of_three_images_by_hand() -> None:
     # A right triangle with legs 4 (to x2) and 2: a square of side 4 · (1 + 2 · 0.1) around the middle (2, 1).
-    x1, x2, x3 = (
-        torch.tensor([[0.0, 0.0, 0.0]]),
-        torch.tensor([[4.0, 0.0, 0.0]]),
-        torch.tensor([[0.0, 2.0, 0.0]]),
-    )
+    x1, x2, x3 = (torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[4.0, 0.0, 0.0]]), torch.tensor([[0.0, 2.0, 0.0]]))
     planes = bg.planes_through(x1, x2, x3)
     torch.testing.assert_close(planes.origin, torch.tensor([[2.0, 1.0, 0.0]]))
     torch.testing.assert_close(planes.u, torch.tensor([[2.4, 0.0, 0.0]]))
@@ -209,11 +204,7 @@ def test_three_images_on_a_line_are_marked() -> None:
 
 @pytest.mark.parametrize(
     ("index", "message"),
-    [
-        ([0, 1], "index must be 6 integers >= 0"),
-        ([0.5] * 6, "index must be"),
-        ([-1, 0, 1, 2, 3, 4], "index must be"),
-    ],
+    [([0, 1], "index must be 6 integers >= 0"), ([0.5] * 6, "index must be"), ([-1, 0, 1, 2, 3, 4], "index must be")],
 )
 def test_unusable_index_is_refused(index: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -126,12 +126,7 @@ def test_curves_of_one_panel_end_at_their_own_reach() -> None:
     [
         ([], None, ValueError, "results must have at least one entry, got none"),
         ([1.0], None, TypeError, "results must be BoundaryDistances results, got float"),
-        (
-            result([NAN, NAN]),
-            None,
-            ValueError,
-            r"no example has a direction along '\+ ran",
-        ),
+        (result([NAN, NAN]), None, ValueError, r"no example has a direction along '\+ ran"),
         ([result([0.1])], ["a", "b"], ValueError, "names must have 1 entries, one per result, got 2"),
         ([result([0.1])], "a", TypeError, "names must be a sequence of names, got 'a'"),
     ],

@@ -9,16 +9,7 @@ from typing import Any
 import pytest
 import torch
 import xarray as xr
-from long_runs import (
-    CHUNK,
-    EXAMPLES,
-    SETTINGS,
-    Slow,
-    contents,
-    network,
-    problem,
-    traced_maps,
-)
+from long_runs import CHUNK, EXAMPLES, SETTINGS, Slow, contents, network, problem, traced_maps
 from torch import Tensor, nn
 
 import boundarygeo as bg

@@ -14,17 +14,7 @@ from typing import Any
 import pytest
 import torch
 import zarr
-from long_runs import (
-    CHUNK,
-    EXAMPLES,
-    PARTS,
-    TRACE,
-    contents,
-    damage,
-    interrupted,
-    problem,
-    whole_run,
-)
+from long_runs import CHUNK, EXAMPLES, PARTS, TRACE, contents, damage, interrupted, problem, whole_run
 from torch import Tensor, nn
 
 import boundarygeo as bg

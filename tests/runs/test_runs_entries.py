@@ -9,13 +9,7 @@ from typing import Any
 import pytest
 import torch
 import xarray as xr
-from long_runs import (
-    EXAMPLES,
-    Backwards,
-    contents,
-    killed,
-    problem,
-)
+from long_runs import EXAMPLES, Backwards, contents, killed, problem
 from oracles import no_labels
 from torch import Tensor
 
@@ -101,12 +95,8 @@ def test_directions_are_kept(tmp_path: Path, few_rows: None) -> None:
     settings = {name: DIRECTIONS[name] for name in ("eps", "box", "keep_directions")}
     direct = bg.adversarial_dimension(clf, x, y, **settings)
     assert isinstance(kept, bg.AdversarialDimension)
-    assert kept.owner is not None
-    assert direct.owner is not None
     assert len(kept.owner) > EXAMPLES
     assert torch.equal(kept.owner, direct.owner)
-    assert kept.adversarial_label is not None
-    assert direct.adversarial_label is not None
     assert torch.equal(kept.adversarial_label, direct.adversarial_label)
     torch.testing.assert_close(kept.perturbations, direct.perturbations)
     opened, saved = (xr.open_zarr(each) for each in (path, direct.save(tmp_path / "direct.zarr")))
@@ -116,8 +106,6 @@ def test_directions_are_kept(tmp_path: Path, few_rows: None) -> None:
         assert opened[name].dtype == saved[name].dtype
     part = bg.load(path, examples=slice(20, 23))
     assert isinstance(part, bg.AdversarialDimension)
-    assert part.perturbations is not None
-    assert kept.perturbations is not None
     assert torch.equal(part.perturbations, kept.perturbations[(kept.owner >= 20) & (kept.owner < 23)])
     found = bg.load(
         bg.run(bg.sequential_directions, clf, x[7:12], y[7:12], out=tmp_path / "s.zarr", chunk_size=3, max_directions=2)
@@ -149,7 +137,6 @@ def test_directions_are_the_same_in_any_order_and_after_any_end(
     partial = bg.load(out.with_name("run.zarr.partial"))
     assert isinstance(partial, bg.AdversarialDimension)
     assert len(partial.verified) == 20
-    assert partial.owner is not None
     assert len(partial.owner) == partial.verified.sum()
     for name in ("consolidate", "digests", "move_into_place"):  # at three moments of joining them
         with monkeypatch.context() as stopping:
@@ -177,9 +164,6 @@ def test_directions_that_do_not_go_with_the_others_are_refused(
 
     def changing(clf: bg.Classifier, x: Tensor, y: Tensor, *, index: Tensor, **settings: Any) -> bg.Result:
         found = bg.adversarial_dimension(clf, x, y, index=index, progress=False, **settings)
-        assert found.owner is not None
-        assert found.perturbations is not None
-        assert found.adversarial_label is not None
         fault = os.environ["FAULT"]  # what a run does not know of its analysis
         if fault == "other dtype" and int(index[0]) >= 4:
             return replace(found, perturbations=found.perturbations.double())
@@ -219,7 +203,6 @@ def test_damaged_directions_are_named_and_computed_again(tmp_path: Path, few_row
     expected = contents(go())
     out, plain = tmp_path / "run.zarr", bg.load(tmp_path / "run.zarr")
     assert isinstance(plain, bg.AdversarialDimension)
-    assert plain.owner is not None
     here = sorted({int(owner) // 4 for owner in plain.owner[6:9]})  # whose directions are in the third file
     for broken in (b"nothing", None):
         file = out / "perturbations" / "c" / "2" / "0" / "0" / "0"

@@ -2,7 +2,6 @@ import dataclasses
 import json
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,7 @@ from torch import Tensor, nn
 from boundarygeo.training import Checkpoint, Standard, load_checkpoint, save_checkpoint, train
 from boundarygeo.zoo import Split, build_model, load_data
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    # Small networks train no slower on one thread, and fifty times faster where others use the same cores.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def blobs(count: int = 50, classes: int = 3) -> Split:
@@ -60,14 +52,7 @@ def test_the_demo_is_accurate() -> None:
     data = load_data("mnist5k")
     module = build_model("small_cnn", num_classes=10, input_shape=data.input_shape)
     result = train(
-        module,
-        data.train,
-        epochs=8,
-        mean=data.mean,
-        std=data.std,
-        test=data.test,
-        device="cpu",
-        progress=False,
+        module, data.train, epochs=8, mean=data.mean, std=data.std, test=data.test, device="cpu", progress=False
     )
     assert result.test_accuracy[-1] >= 0.96
     assert len(result.loss) == len(result.accuracy) == len(result.test_accuracy) == 8
@@ -314,10 +299,7 @@ def test_files_that_are_no_checkpoints(saved: tuple[nn.Module, Checkpoint, Path]
         "list": ({"state": state, "json": "[]"}, "not a checkpoint of boundarygeo"),
         "newer": (described(format=3), r"format 3, .* reads formats up to 2: upgrade boundarygeo"),
         "text format": (described(format="x"), "not a checkpoint of boundarygeo"),
-        "architecture": (
-            described(architecture="os:system"),
-            "does not describe a zoo model: model must be",
-        ),
+        "architecture": (described(architecture="os:system"), "does not describe a zoo model: model must be"),
         "field": (described(color="red"), "does not describe a zoo model: .*color"),
         "shape": (described(input_shape=3), "does not describe a zoo model"),
         "training": (described(training=[1]), "does not describe a zoo model"),

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
@@ -8,13 +6,7 @@ import boundarygeo as bg
 from boundarygeo.training import NonRobustSplit, non_robust_dataset, train
 from boundarygeo.zoo import Split, build_model, load_data
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def linear(classes: int = 4) -> tuple[nn.Module, Split]:

@@ -69,7 +69,6 @@ def test_the_map_through_the_corners_is_the_input_space() -> None:
     axis = torch.linspace(0, 1, 21, dtype=torch.float64)
     x1, x2 = torch.meshgrid(axis, axis, indexing="xy")
     score = x1 + 2 * x2 - 1.4
-    assert maps.probability is not None
     far = score.abs() > 1e-6
     assert torch.equal(maps.labels[0][far], (score > 0).short()[far])
     expected = (8 * score).sigmoid()
@@ -114,7 +113,6 @@ def test_colours_fade_to_white_at_the_boundary() -> None:
     axes = confidence(maps, split.x, split.y, bounds=(0, 1))
     picture = axes.get_images()[0]
     drawn = np.asarray(picture.get_array())
-    assert maps.probability is not None
     np.testing.assert_allclose(picture.get_extent(), [-0.025, 1.025, -0.025, 1.025], atol=1e-6)
     for row, col in ((0, 0), (20, 20), (10, 10), (10, 11)):
         color = bg.plots.class_colors(2)[int(maps.labels[0, row, col])]

@@ -516,8 +516,5 @@ def test_real_files() -> None:
     assert cifar.test.y.bincount().tolist() == [1000] * 10
     assert cifar.class_names[:3] == ("airplane", "automobile", "bird")
     torch.testing.assert_close(
-        cifar.test.x.mean(dim=(0, 2, 3)),
-        torch.tensor(zoo_data.NORMALISATION["cifar10"][0]),
-        rtol=0,
-        atol=0.01,
+        cifar.test.x.mean(dim=(0, 2, 3)), torch.tensor(zoo_data.NORMALISATION["cifar10"][0]), rtol=0, atol=0.01
     )
