@@ -293,7 +293,7 @@ def _counts(verified: "bg.DimensionSummary", cap: int) -> dict[str, str]:
     }
 
 
-def _passes(found: bg.Result) -> dict[str, str]:
+def _passes(found: "bg.Result") -> dict[str, str]:
     cost = found.provenance
     return {"forward passes": f"{cost.forwards:,}", "backward passes": f"{cost.backwards:,}"}
 

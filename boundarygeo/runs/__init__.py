@@ -9,22 +9,22 @@ if TYPE_CHECKING:
     from boundarygeo.runs.local import LocalEngine
     from boundarygeo.runs.plan import Plan
     from boundarygeo.runs.ray import RayEngine
-    from boundarygeo.runs.run import Engine, is_run, run, run_jobs
+    from boundarygeo.runs.runner import Engine, is_run, run, run_jobs
     from boundarygeo.runs.status import RunStatus, run_status
 
 __all__ = ["Engine", "Job", "LocalEngine", "Plan", "RayEngine", "RunStatus", "is_run", "run", "run_jobs", "run_status"]
 __getattr__ = importing(
     __name__,
     {
-        "Engine": "run",
+        "Engine": "runner",
         "Job": "job",
         "LocalEngine": "local",
         "Plan": "plan",
         "RayEngine": "ray",
         "RunStatus": "status",
-        "is_run": "run",
-        "run": "run",
-        "run_jobs": "run",
+        "is_run": "runner",
+        "run": "runner",
+        "run_jobs": "runner",
         "run_status": "status",
     },
 )

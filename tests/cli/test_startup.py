@@ -1,4 +1,4 @@
-"""Help and refused options wait for nothing that is slow to load."""
+"""Help, refused options and the status of runs wait for nothing that is slow to load."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from long_runs import interrupted, whole_run
 
 from boundarygeo import __version__
 from boundarygeo.cli import app
@@ -82,6 +83,15 @@ def test_refused_options_load_nothing_slow_and_write_nothing(tmp_path: Path) -> 
     found = outcomes(list(REFUSED.values()), tmp_path)
     assert dict(zip(REFUSED, found, strict=True)) == dict.fromkeys(REFUSED, (2, []))
     assert [path.name for path in tmp_path.iterdir()] == ["there.png"]
+
+
+def test_the_status_of_runs_loads_nothing_slow(tmp_path: Path) -> None:
+    finished = whole_run(tmp_path / "finished.zarr")
+    interrupted(tmp_path / "unfinished.zarr", 2)
+    chunk = next((finished / "labels" / "c").rglob("0"))
+    chunk.write_bytes(b"damaged" + chunk.read_bytes())
+    cases = [["status", str(finished), str(tmp_path / "unfinished.zarr"), *more] for more in ([], ["--verify"])]
+    assert outcomes(cases, tmp_path) == [(0, []), (1, [])]
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
