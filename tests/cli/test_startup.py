@@ -88,7 +88,7 @@ def test_refused_options_load_nothing_slow_and_write_nothing(tmp_path: Path) -> 
 def test_the_status_of_runs_loads_nothing_slow(tmp_path: Path) -> None:
     finished = whole_run(tmp_path / "finished.zarr")
     interrupted(tmp_path / "unfinished.zarr", 2)
-    chunk = next((finished / "labels" / "c").rglob("0"))
+    chunk = next(file for file in (finished / "labels" / "c").rglob("*") if file.is_file())
     chunk.write_bytes(b"damaged" + chunk.read_bytes())
     cases = [["status", str(finished), str(tmp_path / "unfinished.zarr"), *more] for more in ([], ["--verify"])]
     assert outcomes(cases, tmp_path) == [(0, []), (1, [])]
