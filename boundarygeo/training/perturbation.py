@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from boundarygeo.attacks.norms import NORMS, length, like, project, steepest
 from boundarygeo.checks import check_choice
 from boundarygeo.choices import Norm
+from boundarygeo.losses import loss_of
 from boundarygeo.training.method import check_number
 
 
@@ -26,21 +27,44 @@ def climb(
     eps: float,
     norm: Norm,
     steps: int,
-    step_size: float,
+    step_size: float | None,
 ) -> Tensor:
     """Projected gradient ascent of `objective(logits)`, a sum over examples, from `start` in the balls around `x`.
+
+    Without a `step_size`, steps have the length 2.5 ε / steps.
 
     The network is in eval mode meanwhile: the steps do not update batch normalisation statistics, and every example has
     its own gradient (Pang et al. 2021, arXiv 2010.00467, section 3.5, compare both).
     """
+    size = 2.5 * eps / steps if step_size is None else step_size
     points = start.detach()
     with evaluating(module), torch.enable_grad():
         for _ in range(steps):
             points.requires_grad_()
             (gradient,) = torch.autograd.grad(objective(module(points)), points)
-            moved = points.detach() + step_size * steepest(gradient, norm)
+            moved = points.detach() + size * steepest(gradient, norm)
             points = (x + project(moved - x, eps, norm)).clamp(0, 1)
     return points
+
+
+def climb_loss(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    start: Tensor,
+    *,
+    eps: float,
+    norm: Norm,
+    steps: int,
+    step_size: float | None,
+) -> Tensor:
+    """`climb` of the cross-entropy of the labels."""
+
+    def objective(logits: Tensor) -> Tensor:
+        # Gradient of the cross-entropy without the factor that underflows in float32; the step is the same.
+        return loss_of(logits, y, "log_odds").sum()
+
+    return climb(module, x, start, objective, eps=eps, norm=norm, steps=steps, step_size=step_size)
 
 
 def random_start(x: Tensor, eps: float, norm: Norm, generator: torch.Generator) -> Tensor:

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from boundarygeo.choices import Norm
-from boundarygeo.losses import loss_of
-from boundarygeo.training.perturbation import check_ball, climb, random_start
+from boundarygeo.training.perturbation import check_ball, climb_loss, random_start
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,9 @@ class Pgd:
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """As `Method`; the starting points are random."""
-        logits = module(
-            climb(
-                module,
-                x,
-                random_start(x, self.eps, self.norm, generator),
-                # Gradient of the cross-entropy without the factor that underflows in float32; the step is the same.
-                lambda logits: loss_of(logits, y, "log_odds").sum(),
-                eps=self.eps,
-                norm=self.norm,
-                steps=self.steps,
-                step_size=2.5 * self.eps / self.steps if self.step_size is None else self.step_size,
-            )
+        start = random_start(x, self.eps, self.norm, generator)
+        worst = climb_loss(
+            module, x, y, start, eps=self.eps, norm=self.norm, steps=self.steps, step_size=self.step_size
         )
+        logits = module(worst)
         return F.cross_entropy(logits, y), logits

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from boundarygeo.choices import Norm
-from boundarygeo.losses import loss_of
-from boundarygeo.training.perturbation import check_ball, climb, random_start
+from boundarygeo.training.perturbation import check_ball, climb_loss, random_start
 from boundarygeo.zoo.data import Split
 
 _BATCH = 512
@@ -68,16 +67,8 @@ class Selection:
         for x, y in zip(split.x.split(_BATCH), split.y.split(_BATCH), strict=True):
             x, y = x.to(device), y.to(device)
             if self.eps:
-                x = climb(
-                    module,
-                    x,
-                    random_start(x, self.eps, self.norm, generator),
-                    lambda logits, y=y: loss_of(logits, y, "log_odds").sum(),
-                    eps=self.eps,
-                    norm=self.norm,
-                    steps=self.steps,
-                    step_size=2.5 * self.eps / self.steps,
-                )
+                start = random_start(x, self.eps, self.norm, generator)
+                x = climb_loss(module, x, y, start, eps=self.eps, norm=self.norm, steps=self.steps, step_size=None)
             with torch.no_grad():
                 correct += int((module(x).argmax(1) == y).sum())
         return correct / len(split)

@@ -49,7 +49,7 @@ class Trades:
             eps=self.eps,
             norm="linf",
             steps=self.steps,
-            step_size=2.5 * self.eps / self.steps if self.step_size is None else self.step_size,
+            step_size=self.step_size,
         )
         logits, nearby_logits = module(x), module(nearby)
         robust = divergence(F.log_softmax(logits, 1), nearby_logits) / len(x)
