@@ -46,9 +46,8 @@ class FarTensor(Tensor):
     """
 
     inner: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
 
-    @staticmethod
     def __new__(cls, inner: Tensor) -> Self:
         return Tensor._make_wrapper_subclass(
             cls,

@@ -58,7 +58,7 @@ def test_tensors_of_two_devices_do_not_mix() -> None:
         assert isinstance(far, FarTensor)
         assert far.device.type == NAME
         with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
-            far + torch.ones(3)
+            torch.add(far, torch.ones(3))
         with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
             torch.stack([torch.ones(3), far])
         with pytest.raises(RuntimeError, match="for generator"):

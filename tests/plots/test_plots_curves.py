@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -89,7 +90,7 @@ def entries(axes: Axes) -> list:
     return box.legend_handles
 
 
-def drawn(axes: Axes) -> list[tuple[str, str]]:
+def drawn(axes: Axes) -> list[tuple[str, Any]]:
     return [(to_hex(line.get_color()), line.get_linestyle()) for line in axes.get_lines()]
 
 

@@ -1,6 +1,7 @@
 """Figures of dimensions: densities, shares with at least k, claims, and sequential distances."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def outlines(axes: Axes) -> list[StepPatch]:
     return [patch for patch in axes.patches if isinstance(patch, StepPatch) and not patch.get_fill()]
 
 
-def stems(axes: Axes) -> list[tuple[str, float, float]]:
+def stems(axes: Axes) -> list[tuple[Any, ...]]:
     """Marker, count and share of each."""
     lines = [line for line in axes.get_lines() if line.get_marker() not in ("", "None", None)]
     return [(line.get_marker(), line.get_xdata()[0], line.get_ydata()[0]) for line in lines]

@@ -64,7 +64,7 @@ def test_the_curve_steps_up_at_each_distance_and_ends_at_the_reach() -> None:
 def test_bands_are_wilson_intervals_over_all_examples() -> None:
     figure = distances(result([0.5, INF, 0.25, NAN, 0.5, INF]))
     (band,) = figure.axes[0].collections
-    corners = band.get_paths()[0].vertices
+    corners = np.asarray(band.get_paths()[0].vertices)
     for t, hits in ((0.1, 0), (0.3, 1), (0.9, 3)):
         # The band is constant between two steps: its corners there are those of the step before t.
         start = max(x for x in corners[:, 0] if x <= t)

@@ -26,7 +26,7 @@ SHARES = (0.3, 0.9, 1.1, 1.9, 2.5, 3.6, 7.4, 10.5, 19.5, 26.3, 41.0)
 DIMENSION = 30
 
 
-def directions(result: bg.AdversarialDimension) -> tuple[Tensor, Tensor, Tensor]:
+def directions(result: bg.AdversarialDimension) -> tuple[Any, Any, Any]:
     """Perturbations, their examples, and the classes predicted there."""
     assert len(result.perturbations) == len(result.owner) == len(result.adversarial_label) == int(result.verified.sum())
     return result.perturbations, result.owner, result.adversarial_label

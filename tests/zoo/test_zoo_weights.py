@@ -128,7 +128,7 @@ def test_wrapped_modules_take_the_weights_of_plain_ones(tmp_path: Path, monkeypa
     # On no device: that of tests/fake_device.py stays registered in a process that has used it.
     monkeypatch.setattr(import_module("torch.nn.parallel.data_parallel"), "_get_available_device_type", lambda: None)
     for wrap in (nn.DataParallel, AveragedModel, lambda module: torch.compile(module, backend="eager")):
-        target = wrap(net(seed=2))
+        target: nn.Module = wrap(net(seed=2))  # pyright: ignore[reportAssignmentType]
         torch.save(STATE | ({"n_averaged": torch.tensor(4)} if wrap is AveragedModel else {}), tmp_path / "weights")
         load_weights(target, tmp_path / "weights")
         loaded = {name: value for name, value in target.state_dict().items() if name != "n_averaged"}
