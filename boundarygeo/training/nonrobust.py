@@ -46,7 +46,7 @@ def non_robust_dataset(
 
     Args:
         clf: a classifier after standard training.
-        split: images and true labelswithin the bounds of the classifier.
+        split: images and true labels within the bounds of the classifier.
         targets: `"random"`: uniform among all classes, including the true one, so that robust features carry no
             information on the label (the paper's D_rand); `"next"`: y + 1 modulo the number of classes, so that robust
             features point to another class (D_det).

@@ -36,7 +36,7 @@ HIDDEN = (0xD9, 0xDA, 0xDF)
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
+    from selenium import webdriver  # pyright: ignore[reportMissingImports]
 
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER or ""
@@ -51,7 +51,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def opened(driver: Any, tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Opens the page of maps; at the end, nothing may have been loaded, refused or gone wrong."""
-    from selenium.webdriver.support.ui import WebDriverWait
+    from selenium.webdriver.support.ui import WebDriverWait  # pyright: ignore[reportMissingImports]
 
     def open_page(maps: BoundaryMaps, **settings: Any) -> None:
         path = tmp_path / "page.html"
@@ -86,7 +86,7 @@ def pixels(driver: Any, selector: str) -> np.ndarray:
 
 def point_at(driver: Any, selector: str, row: int, col: int, *, side: int = SIDE) -> None:
     """Move the pointer to the middle of a pixel, and a bit to its upper right."""
-    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.action_chains import ActionChains  # pyright: ignore[reportMissingImports]
 
     canvas = find(driver, f"{selector} canvas")
     size = canvas.size["width"]
@@ -95,8 +95,8 @@ def point_at(driver: Any, selector: str, row: int, col: int, *, side: int = SIDE
 
 
 def press(driver: Any, *keys: str, shift: bool = False) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.common.action_chains import ActionChains  # pyright: ignore[reportMissingImports]
+    from selenium.webdriver.common.keys import Keys  # pyright: ignore[reportMissingImports]
 
     actions = ActionChains(driver)
     if shift:
@@ -262,7 +262,7 @@ def test_everything_works_from_the_keyboard(driver: Any, opened: Any) -> None:
 
 
 def test_screen_readers_are_told(driver: Any, opened: Any) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
+    from selenium.webdriver.support.ui import WebDriverWait  # pyright: ignore[reportMissingImports]
 
     maps = explored_maps()
     opened(maps)
