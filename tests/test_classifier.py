@@ -185,7 +185,7 @@ BAD_MODULES = {
     "tuple": (lambda x: (x, x), TypeError, "must return a tensor of logits .* got tuple"),
     "batch": (lambda x: x[:1].repeat(7, 1), ValueError, r"got \[7, 192\]"),
     "rank": (lambda x: x[:, 0], ValueError, r"at least two logits, got one per input \(\[[34]\]\)"),
-    "one logit": (lambda x: x[:, :1], ValueError, "at least two logits.*torch.stack"),
+    "one logit": (lambda x: x[:, :1], ValueError, "at least two logits.*torch.cat"),
     "nan": (lambda x: x / 0 * 0, ValueError, "finite logits, got NaN"),
     "mixing": (lambda x: x - x.mean(0), ValueError, "each sample of a batch independently"),
     "noisy": (lambda x: x + torch.rand_like(x), ValueError, "must be deterministic"),

@@ -112,7 +112,7 @@ BAD_WORDS = {
     "not a number": (["--examples", "many"], "--examples"),
     "extent words": (["--extent", "large"], "--extent takes numbers such as 0.5 or 16/255"),
     "extent fraction": (["--extent", "1/0"], "--extent takes numbers"),
-    "even resolution": (["--resolution", "128"], "--resolution must be an odd number of pixels, at least 5: 128"),
+    "even resolution": (["--resolution", "128"], "--resolution must be an odd number of pixels, at least 5, got 128"),
     "tiny resolution": (["--resolution", "1"], "--resolution must be an odd number"),
     "unknown planes": (["--planes", "curved"], "--planes"),
     "unknown to keep": (["--keep", "logits"], "--keep takes some of margin,probability,planes, not 'logits'"),

@@ -13,7 +13,7 @@ def test_lines_writes_data_and_figure(folder: Path, tmp_path: Path, capsys: pyte
     result = bg.load(tmp_path / "lines.zarr")
     assert isinstance(result, bg.LogitLines)
     assert result.logits.shape == (3, 11, 2)
-    assert result.eps[-1] == pytest.approx(0.3)
+    assert result.t[-1] == pytest.approx(0.3)
     assert result.name == "FGSM sign direction"
     assert "n = 3, 95 % intervals" in said
     assert (tmp_path / "lines.svg").stat().st_size > 1000
