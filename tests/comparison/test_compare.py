@@ -12,7 +12,8 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from quick_attacks import few_steps
-from torch import Tensor, nn
+from small_networks import Bent, nine_to_three
+from torch import nn
 
 import boundarygeo as bg
 from boundarygeo import plots
@@ -37,19 +38,6 @@ def _quick() -> Iterator[None]:
         yield
 
 
-def network(seed: int) -> nn.Module:
-    """Trained a little to tell which of the first three inputs is the largest."""
-    torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(9, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
-    x = torch.rand(300, 9)
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
-    for _ in range(60):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(x), x[:, :3].argmax(1)).backward()
-        optimizer.step()
-    return net
-
-
 X = torch.rand(N, 9, generator=torch.Generator().manual_seed(3))
 Y = X[:, :3].argmax(1)
 Y[::5] = (Y[::5] + 1) % 3  # wrong, so that there is what to leave out
@@ -60,7 +48,7 @@ DRAWN = {"seed": 5, "index": INDEX}
 @pytest.fixture(scope="module")
 def subjects() -> list[Subject]:
     """Two seeds of a standard network and one of another method."""
-    first, second, third = (bg.Classifier(network(seed), device="cpu") for seed in (0, 1, 7))
+    first, second, third = (bg.Classifier(nine_to_three(seed), device="cpu") for seed in (0, 1, 7))
     plain = {"group": "plain", "standard": True, "layers": ("1", "3")}
     return [
         Subject(name="plain0", classifier=first, seed=0, **plain),
@@ -220,18 +208,6 @@ def test_the_standard_model_of_the_same_architecture_and_seed_is_the_partner() -
     assert standard_partners(cases) == [1, 0, 0, 1, 0, 1]
     assert standard_partners(cases[3:]) == [None, None, None]
     assert standard_partners(cases[2:4]) == [None, 0]
-
-
-class Bent(nn.Module):
-    """Not piecewise affine."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.linear = nn.Linear(9, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x.sin())
 
 
 def test_where_an_instrument_cannot_be_used_the_table_says_why_and_the_others_go_on(subjects: list[Subject]) -> None:

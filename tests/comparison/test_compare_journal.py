@@ -22,7 +22,7 @@ import torch
 from command_line import make_folder, refused, run, train
 from filelock import FileLock
 from quick_attacks import few_steps
-from test_compare import Bent, network
+from small_networks import Bent, nine_to_three
 from torch import Tensor, nn
 
 import boundarygeo as bg
@@ -42,7 +42,7 @@ PARTS = 9 * 3 + 1
 
 Called = list[tuple[str, str]]
 
-trained = functools.cache(network)
+trained = functools.cache(nine_to_three)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,15 +4,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from results_by_hand import accuracy_curve_of as curve
 
-from boundarygeo.attacks.accuracy import AccuracyCurve
 from boundarygeo.plots.curves import accuracy_curves
-from boundarygeo.results import Provenance
-from boundarygeo.results.statistics import share
 
 LEVELS = [k / 255 for k in range(9)]
 
@@ -22,24 +19,6 @@ def _no_windows() -> Iterator[None]:
     mpl.use("agg")
     yield
     plt.close("all")
-
-
-def curve(
-    hits: list[int], eps: list[float], *, norm: str = "linf", attack: str = "fgsm", model: str = "a", n: int = 100
-) -> AccuracyCurve:
-    shares = [share(count, n) for count in hits]
-    return AccuracyCurve(
-        provenance=Provenance(command="by hand", model=model),
-        eps=torch.tensor(eps, dtype=torch.float64),
-        accuracy=torch.tensor([s.value for s in shares], dtype=torch.float64),
-        low=torch.tensor([s.low for s in shares], dtype=torch.float64),
-        high=torch.tensor([s.high for s in shares], dtype=torch.float64),
-        correct=torch.arange(n)[None] < torch.tensor(hits)[:, None],
-        index=torch.arange(n),
-        n=n,
-        attack=attack,
-        norm=norm,
-    )
 
 
 HITS = [98, 90, 71, 55, 40, 22, 12, 6, 3]

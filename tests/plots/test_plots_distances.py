@@ -4,36 +4,13 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.colors import to_hex
+from results_by_hand import distances_of as result
 
-import boundarygeo as bg
 from boundarygeo.plots import distances
-from boundarygeo.results import Provenance
 from boundarygeo.results.statistics import share
 
 INF, NAN = math.inf, math.nan
-
-
-def result(values: list[float], *, reach: float = 1.0, name: str = "+ random", unit: str = "L2", model: str = "a"):
-    distance = torch.tensor(values, dtype=torch.float64)
-    count = len(values)
-    return bg.BoundaryDistances(
-        provenance=Provenance(command="by hand", model=model),
-        distance=distance,
-        found=distance.isfinite(),
-        predicted=torch.zeros(count).long(),
-        adversarial_label=torch.ones(count).long(),
-        true_labels=torch.zeros(count).long(),
-        index=torch.arange(count),
-        valid=~distance.isnan(),
-        max_distance=reach,
-        scan=8,
-        tolerance=1e-6,
-        name=name,
-        unit=unit,
-        clip=True,
-    )
 
 
 def value_at(line, t: float) -> float:

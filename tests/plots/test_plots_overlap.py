@@ -1,6 +1,5 @@
 """Figures of overlap, of the shared dimension and of one plane: marks and curves against numbers known by hand."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from results_by_hand import reproduced
+from results_by_hand import shared_counts as shared
 from synthetic_maps import make_maps
-from transfer_by_hand import MADE, bases_of
+from transfer_by_hand import bases_of
 
 import boundarygeo as bg
 from boundarygeo import plots
@@ -89,36 +90,6 @@ def test_angles_are_drawn_beside_those_of_random_subspaces() -> None:
     assert entries(axes) == ["a - b\nn = 4", "random subspaces", "counts as shared below"]
 
 
-def shared(*, null: bool = True, correct: tuple[bool, ...] = (True,) * 4) -> bg.SharedDimension:
-    zero = torch.zeros(4, dtype=torch.float64)
-    return bg.SharedDimension(
-        provenance=MADE,
-        claimed=torch.tensor([9, 4, 2, 0]),
-        verified=torch.tensor([6, 3, 1, 0]),
-        found=torch.tensor([True, True, True, False]),
-        correct=torch.tensor(correct),
-        valid=torch.ones(4, dtype=torch.bool),
-        tried=torch.zeros(4, 1, dtype=torch.int64),
-        successes=torch.zeros(4, 1, dtype=torch.int64),
-        first_order=None,
-        null_claimed=torch.tensor([3, 1, 0, 0]),
-        null_verified=torch.tensor([2, 0, 0, 0]) if null else None,
-        cosine=zero,
-        orthogonality=zero,
-        effective_rank=zero,
-        perturbations=None,
-        owner=None,
-        true_labels=torch.zeros(4, dtype=torch.int64),
-        index=torch.arange(4),
-        names=("a", "b"),
-        eps=2.0,
-        method="gaas",
-        rule="all",
-        box="ignore" if null else "feasible",
-        max_dimension=8,
-    )
-
-
 def at(line: Any, k: float) -> float:
     """Height of a curve of steps at k."""
     x, y = (np.asarray(values, dtype=float) for values in line.get_data())
@@ -188,28 +159,6 @@ def test_panels_are_laid_out_in_rows() -> None:
     assert len(shown) == 5
     assert shown[0].get_title() == "model 1"
     assert len(plots.one_plane([plane(7)] * 2, columns=1).axes) == 3
-
-
-def reproduced() -> bg.Reproducibility:
-    nan = math.nan
-    equal = torch.tensor([[0.5, 1.0, nan], [0.25, 0.75, nan], [0.0, 0.04, nan]], dtype=torch.float64)
-    return bg.Reproducibility(
-        provenance=MADE,
-        agreement=equal,
-        window_agreement=equal,
-        intersection=torch.ones(3, 2, dtype=torch.int64),
-        union=torch.ones(3, 2, dtype=torch.int64),
-        fragments=torch.ones(3, 3, dtype=torch.int64),
-        evaluated=torch.ones(3, 3, dtype=torch.float64),
-        triplets=torch.zeros(3, 3, dtype=torch.int64),
-        index=torch.arange(3),
-        valid=torch.tensor([True, True, False]),
-        pairs=torch.tensor([[0, 1], [0, 2], [1, 2]]),
-        names=("a", "b", "c"),
-        resolution=11,
-        clip=True,
-        method="dense",
-    )
 
 
 def test_agreement_is_a_symmetric_heat_map() -> None:

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
+from results_by_hand import cosines_of as cosines
 
-import boundarygeo as bg
 from boundarygeo.plots import straightness
-from boundarygeo.results import Provenance
 
 T = [-0.2, 0.0, 0.1]
 
@@ -20,18 +18,6 @@ def _no_windows() -> Iterator[None]:
     plt.switch_backend("agg")
     yield
     plt.close("all")
-
-
-def cosines(values, *, name="FGSM sign direction", unit="ε (L∞)", model="a", t=T, clip=True) -> bg.GradientCosines:
-    return bg.GradientCosines(
-        provenance=Provenance(command="by hand", model=model),
-        cosine=torch.tensor(values, dtype=torch.float64),
-        index=torch.arange(len(values)),
-        t=torch.tensor(t, dtype=torch.float64),
-        name=name,
-        unit=unit,
-        clip=clip,
-    )
 
 
 NAN = float("nan")

@@ -28,13 +28,18 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from oracles import no_labels
+from results_by_hand import (
+    accuracy_curve_of,
+    cosines_of,
+    distances_of,
+    mistakes_of_two,
+    pair_distances,
+    reproduced,
+    shared_counts,
+    two_by_two,
+)
 from skimage.color import deltaE_ciede2000, rgb2lab
 from synthetic_maps import make_maps
-from test_plots_curves import curve
-from test_plots_distances import result as distance_result
-from test_plots_overlap import reproduced, shared
-from test_plots_straightness import cosines
-from test_plots_transfer import distances, matrix, mistakes
 from torch import nn
 from transfer_by_hand import bases_of
 
@@ -113,21 +118,21 @@ ON_AXES: dict[str, tuple[Callable[..., Axes], list[str]]] = {
     "confidence": (lambda ax: confidence(probabilities(), class_names=NAMES, axis_names=NAMES[:2], ax=ax), NAMES),
     "accuracy_curves": (
         lambda ax: plots.accuracy_curves(
-            [curve([98, 90, 71], LEVELS, model=name) for name in NAMES], names=NAMES, ax=ax
+            [accuracy_curve_of([98, 90, 71], LEVELS, model=name) for name in NAMES], names=NAMES, ax=ax
         ), NAMES,
     ),
     "straightness": (
         lambda ax: plots.straightness(
-            [cosines([[0.1, 1.0, 0.9]], model=name, unit="US$") for name in NAMES], names=NAMES, ax=ax
+            [cosines_of([[0.1, 1.0, 0.9]], model=name, unit="US$") for name in NAMES], names=NAMES, ax=ax
         ), NAMES,
     ),
     "dimension": (lambda ax: plots.dimension(dimensions_of("a"), names=NAMES[:1], ax=ax), NAMES[:1]),
     "dimension_at_least": (lambda ax: plots.dimension_at_least(sixfold(dimensions_of), names=NAMES, ax=ax), NAMES),
-    "shared_dimension": (lambda ax: plots.shared_dimension(named(shared(), NAMES[:2]), ax=ax), NAMES[:2]),
-    "transfer_matrix": (lambda ax: plots.transfer_matrix(matrix(names=tuple(NAMES[:2])), ax=ax), NAMES[:2]),
+    "shared_dimension": (lambda ax: plots.shared_dimension(named(shared_counts(), NAMES[:2]), ax=ax), NAMES[:2]),
+    "transfer_matrix": (lambda ax: plots.transfer_matrix(two_by_two(names=tuple(NAMES[:2])), ax=ax), NAMES[:2]),
     "reproducibility": (lambda ax: plots.reproducibility(named(reproduced(), NAMES[:3]), ax=ax), NAMES[:3]),
-    "mistakes": (lambda ax: plots.mistakes(named(mistakes(), NAMES[:2]), ax=ax), NAMES[:2]),
-    "boundary_distances": (lambda ax: plots.boundary_distances(named(distances(), NAMES[:3]), ax=ax), NAMES[:3]),
+    "mistakes": (lambda ax: plots.mistakes(named(mistakes_of_two(), NAMES[:2]), ax=ax), NAMES[:2]),
+    "boundary_distances": (lambda ax: plots.boundary_distances(named(pair_distances(), NAMES[:3]), ax=ax), NAMES[:3]),
     "overlap": (lambda ax: plots.overlap(overlaps(), ax=ax), NAMES[:3]),
     "principal_angles": (lambda ax: plots.principal_angles(overlaps(), ax=ax), NAMES[:3]),
 }  # fmt: skip
@@ -151,7 +156,7 @@ def dimensions_of(model: str) -> bg.AdversarialDimension:
 
 
 def distance_of(model: str) -> bg.BoundaryDistances:
-    return distance_result([0.1, 0.5], model=model)
+    return distances_of([0.1, 0.5], model=model)
 
 
 def named(result: Any, names: list[str]) -> Any:

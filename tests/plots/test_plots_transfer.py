@@ -10,13 +10,14 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from transfer_by_hand import MADE, matrix_of
+from results_by_hand import mistakes_of_two as mistakes
+from results_by_hand import pair_distances as distances
+from results_by_hand import two_by_two as matrix
 
 from boundarygeo.plots import transfer as plots
 from boundarygeo.results.statistics import mean
-from boundarygeo.transfer.boundaries import InterBoundaryDistance
 from boundarygeo.transfer.matrix import TransferMatrix
-from boundarygeo.transfer.mistakes import TransferMistakes, transfer_mistakes
+from boundarygeo.transfer.mistakes import transfer_mistakes
 
 INF, NAN = math.inf, math.nan
 
@@ -25,47 +26,6 @@ INF, NAN = math.inf, math.nan
 def _close_figures():
     yield
     plt.close("all")
-
-
-def matrix(*, names: tuple[str, ...] = ("plain", "robust"), targeted: bool = False) -> TransferMatrix:
-    """Twenty examples of class 0: 20, 1, 5 and 0 of them labelled 1."""
-    labels = torch.zeros(2, 2, 20, dtype=torch.int64)
-    for (i, j), count in {(0, 0): 20, (0, 1): 1, (1, 0): 5}.items():
-        labels[i, j, :count] = 1
-    y = torch.zeros(20, dtype=torch.int64)
-    return matrix_of(labels, y, targets=torch.ones_like(y) if targeted else None, names=names, eight_bit=targeted)
-
-
-def mistakes() -> TransferMistakes:
-    counts = {"unfooled": [[0, 5], [0, 0]], "same": [[10, 4], [0, 0]], "different": [[0, 1], [0, 0]]}
-    return TransferMistakes(
-        provenance=MADE,
-        **{name: torch.tensor(values) for name, values in counts.items()},
-        chance=torch.tensor([[5.0, 2.5], [0, 0]], dtype=torch.float64),
-        chance_sd=torch.tensor([[1.0, 0.5], [0, 0]], dtype=torch.float64),
-        names=("a", "b"),
-    )
-
-
-def distances() -> InterBoundaryDistance:
-    """Along the directions of a, five examples: one without a direction, one censored in b, another in c."""
-    own, second, third = [1.0, 2, 3, 4, NAN], [1.5, 2.5, INF, 3, NAN], [2.0, INF, 3, 1, NAN]
-    here = torch.tensor([own, second, third], dtype=torch.float64)
-    nothing = torch.full((3, 5), INF, dtype=torch.float64)
-    return InterBoundaryDistance(
-        provenance=MADE,
-        distance=torch.stack([torch.stack([here] * 3), torch.stack([nothing] * 3)]),
-        true_labels=torch.zeros(5, dtype=torch.int64),
-        index=torch.arange(5),
-        correct=torch.ones(3, 5, dtype=torch.bool),
-        names=("a", "b", "c"),
-        directions=("adversarial", "random"),
-        adversarial="gradient",
-        max_distance=5.0,
-        scan=8,
-        tolerance=1e-6,
-        clip=True,
-    )
 
 
 def unshared(result: Any) -> Any:
