@@ -59,6 +59,12 @@ def consolidate(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         zarr.consolidate_metadata(folder)
+    file = folder / "zarr.json"
+    metadata = json.loads(file.read_text())
+    arrays = metadata["consolidated_metadata"]["metadata"]
+    if list(arrays) != sorted(arrays):  # before version 3.1, zarr lists them as they were read
+        metadata["consolidated_metadata"]["metadata"] = dict(sorted(arrays.items()))
+        file.write_text(json.dumps(metadata, indent=2))
 
 
 def move_into_place(store: Path, path: Path) -> None:
