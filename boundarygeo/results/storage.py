@@ -134,7 +134,7 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None) -> xr.Datase
             f"path must be a Zarr store, got {str(path)!r}, which is not a folder"
             f"{hint if unfinished(path).is_dir() else ''}"
         )
-    if path.name.endswith(UNFINISHED) and "consolidated_metadata" not in read_json(path / "zarr.json"):
+    if path.name.endswith(UNFINISHED) and not read_json(path / "zarr.json").get("consolidated_metadata"):
         raise ValueError(f"{str(path)!r} has no finished part yet, or was written by an earlier version")
     try:
         dataset = xr.open_zarr(path, chunks=chunks)
