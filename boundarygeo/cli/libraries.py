@@ -17,7 +17,7 @@ Build = Callable[[bool, int | None], nn.Module]
 def _torchvision(name: str) -> tuple[Build, dict[str, Any]]:
     models = _library("torchvision.models")
     name, at, chosen = name.partition("@")
-    _check_known(name.lower(), models.list_models(module=models), "model of torchvision")
+    _check_known(name.lower(), models.list_models(module=models), "a model of torchvision")
     members = models.get_model_weights(name)
     if at:
         _check_known(chosen, list(members.__members__), f"weights of torchvision:{name}")
@@ -34,9 +34,9 @@ def _timm(name: str) -> tuple[Build, dict[str, Any]]:
     timm = _library("timm")
     if ":" not in name:  # else it names another source, such as hf-hub:OWNER/NAME
         architecture, _, tag = name.partition(".")
-        _check_known(architecture, timm.list_models(), "model of timm")
+        _check_known(architecture, timm.list_models(), "a model of timm")
         if tag:
-            _check_known(name, timm.list_pretrained(f"{architecture}.*"), "model of timm")
+            _check_known(name, timm.list_pretrained(f"{architecture}.*"), "a model of timm")
     return lambda pretrained, classes: timm.create_model(name, pretrained=pretrained, num_classes=classes), {}
 
 
@@ -68,9 +68,9 @@ def _robustbench(name: str) -> tuple[Build, dict[str, Any]]:
         for data, kinds in _library("robustbench.model_zoo").model_dicts.items()
         for threat, models in kinds.items()
     }
-    _check_known(f"{data}:{threat}", list(map(":".join, zoo)), "data set and threat model of RobustBench")
+    _check_known(f"{data}:{threat}", list(map(":".join, zoo)), "a data set and threat model of RobustBench")
     models, load_model = zoo[data, threat], _library("robustbench.utils").load_model
-    _check_known(name, list(models), f"model of RobustBench for {data}:{threat}")
+    _check_known(name, list(models), f"a model of RobustBench for {data}:{threat}")
 
     def build(pretrained: bool, classes: int | None) -> nn.Module:
         if not pretrained:
@@ -94,12 +94,12 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(f"models of {package} need it ({error}): pip install {package}") from error
+        raise ValueError(f"{package} cannot be imported ({error}): pip install {package}") from error
 
 
 def _check_known(word: str, known: Sequence[str], what: str) -> None:
     if word not in known:
-        raise ValueError(f"--model must name a {what}, got {word!r}{did_you_mean(word, known)}")
+        raise ValueError(f"--model must name {what}, got {word!r}{did_you_mean(word, known)}")
 
 
 @contextmanager

@@ -27,7 +27,7 @@ MODEL_FORMS = (
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A module without normalisation, and what is known of it; None (or no names) is what is not known.
+    """A module without normalisation, and what is known of it; None, or nothing, is what is not known.
 
     Attributes:
         names_are_certain: whether the names came with the weights, and are not just numbers.
@@ -78,7 +78,8 @@ def _load(entry: ModelEntry, weights: Path | None) -> Model:
     if is_checkpoint and weights is not None:
         raise ValueError(f"checkpoint {entry.model} has its own weights: leave out {weights}")
     model = _checkpoint(entry.model) if is_checkpoint else _bare(entry.model, weights)
-    model = replace(model, mean=entry.mean or model.mean, std=entry.std or model.std)
+    channels = model.channels or _channels(model.module)
+    model = replace(model, mean=entry.mean or model.mean, std=entry.std or model.std, channels=channels)
     if entry.classes is None:
         return model
     return replace(model, class_names=read_class_names(entry.classes), names_are_certain=True)
@@ -93,15 +94,9 @@ def _checkpoint(model: str) -> Model:
             "where FILE is from torch.save(module.state_dict(), FILE)"
         ) from error
     words = bool(checkpoint.class_names) and not are_numbers(checkpoint.class_names)
+    channels, *_ = checkpoint.input_shape
     return Model(
-        model,
-        module,
-        checkpoint.mean,
-        checkpoint.std,
-        checkpoint.class_names,
-        words,
-        channels=checkpoint.input_shape[0],
-        checkpoint=checkpoint,
+        model, module, checkpoint.mean, checkpoint.std, checkpoint.class_names, words, channels, checkpoint=checkpoint
     )
 
 
@@ -115,9 +110,9 @@ def _bare(model: str, weights: Path | None) -> Model:
     module = make_module(model)
     if weights is None:
         warnings.warn(f"no --weights for {model}: its parameters are as the factory made them", stacklevel=2)
-        return Model(model, module, channels=_channels(module))
-    load_weights(module, weights)
-    return Model(model, module, channels=_channels(module))
+    else:
+        load_weights(module, weights)
+    return Model(model, module)
 
 
 def _of_library(model: str, weights: Path | None) -> Model:
@@ -134,20 +129,11 @@ def _of_library(model: str, weights: Path | None) -> Model:
                 module = build(False, error.classes)
             load_weights(module, weights)
             # Trained on other data, whose preprocessing is unknown.
-            return Model(model, adapt(module, stated=True).module, channels=_channels(module))
+            return Model(model, adapt(module, stated=True).module)
     found = adapt(module, **known)
     names = usual_names(found.class_names)
-    return Model(
-        model,
-        found.module,
-        found.mean,
-        found.std,
-        names,
-        names_are_certain=bool(names) and weights is None,
-        channels=_channels(module),
-        prepare=found.prepare,
-        source=found.source,
-    )
+    certain = bool(names) and weights is None
+    return Model(model, found.module, found.mean, found.std, names, certain, prepare=found.prepare, source=found.source)
 
 
 def _channels(module: nn.Module) -> int | None:
