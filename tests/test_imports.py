@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"checks", "attacks", "classifier", "losses", "results", "zoo"},
     # It calls the package as its users do, whose public names load what they need when they are used.
     "cli": {
-        "__init__", "classifier", "comparison", "directions", "evaluation", "explorer", "lines", "maps", "plots",
+        "__init__", "adapters", "classifier", "comparison", "directions", "evaluation", "explorer", "lines", "maps", "plots",
         "results", "runs", "subspace", "training", "transfer", "zoo",
     },
     "__main__": {"cli"},

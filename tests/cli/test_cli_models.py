@@ -508,7 +508,7 @@ def test_robustbench_s_models_are_loaded_by_name(asked: list[tuple[object, ...]]
     ],
 )
 def test_unknown_models_are_told_what_there_is(word: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("timm" if word.startswith("timm") else "transformers")
+    pytest.importorskip({"timm": "timm", "hf": "transformers"}.get(word.partition(":")[0], "torchvision"))
     assert said in refused(capsys, "maps", "--model", word, "--data", "digits", "--extent", 1)
 
 
