@@ -77,8 +77,13 @@ class StudyOptions:
 
     @property
     def names(self) -> list[str]:
-        """Name of each model in tables and figures."""
+        """Name of each model in figures."""
         return short_names(self.model) if self.study is None else [entry.name for entry in self.study.models]
+
+    @property
+    def titles(self) -> list[str]:
+        """Heading of each model's table: its word, or its name in the study file."""
+        return self.model if self.study is None else self.names
 
 
 @dataclass(frozen=True)
