@@ -388,12 +388,13 @@ def test_no_test_split(tmp_path: Path, files: tuple[str, ...], message: str, pac
 
 def test_archives_are_prepared_anew_for_each_pipeline(tmp_path: Path) -> None:
     content = write_folder(tmp_path / "images")
+    packed = as_tar(content)
 
     def pixels(photo: Image.Image) -> torch.Tensor:
         return torch.from_numpy(np.array(photo)).movedim(-1, 0) / 255
 
     for prepare in (pixels, lambda photo: pixels(photo)[:, ::2], lambda photo: pixels(photo) / 2):
-        folder, archive = (load_data(f"folder:{path}", prepare=prepare) for path in (content, as_tar(content)))
+        folder, archive = (load_data(f"folder:{path}", prepare=prepare) for path in (content, packed))
         order, other = (data.test.x[:].sum((1, 2, 3)).argsort() for data in (folder, archive))
         assert torch.equal(folder.test.x[:][order], archive.test.x[:][other])
         assert folder.train.x.shape == archive.train.x.shape == folder.test.x.shape
