@@ -156,7 +156,7 @@ StudyOption = Annotated[
         callback=_take,
         is_eager=True,
         metavar="FILE",
-        help="TOML file that lists models and data, in place of --model.",
+        help="TOML file that lists models and data, in place of the options or arguments that name them.",
     ),
 ]
 
