@@ -54,8 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"checks", "attacks", "classifier", "losses", "results", "zoo"},
     # It calls the package as its users do, whose public names load what they need when they are used.
     "cli": {
-        "__init__", "classifier", "comparison", "directions", "evaluation", "explorer", "lines", "maps", "plots",
-        "results", "runs", "subspace", "training", "transfer", "zoo",
+        "__init__", "adapters", "classifier", "comparison", "directions", "evaluation", "explorer", "lines", "maps",
+        "plots", "results", "runs", "subspace", "training", "transfer", "zoo",
     },
     "__main__": {"cli"},
     "__init__": {

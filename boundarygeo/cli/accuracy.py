@@ -50,7 +50,7 @@ def accuracy(
         for (clf, chosen), store in zip_longest(product(study.classifiers, attacks), stores)
     ]
     curves: list[bg.AccuracyCurve] = results_of(problems, study.examples, options)
-    for number, name in enumerate(options.model):
+    for number, name in enumerate(options.titles):
         here = curves[number * len(attacks) : (number + 1) * len(attacks)]
         print(f"{name}:\n{accuracy_table(here, eps.split(','))}")
     names = [called for called in study.names for _ in attacks]

@@ -100,7 +100,7 @@ def dims(
 
     study = open_study(options, correct_only=True)
     drawn = study.examples
-    for name, clf in zip(options.model, study.classifiers, strict=True):
+    for name, clf in zip(options.titles, study.classifiers, strict=True):
         if not bool((clf.predict(drawn.x) == drawn.y).any()):
             raise ValueError(
                 f"{name} classifies none of the {len(drawn.y)} examples correctly that the first model does: "
@@ -115,7 +115,7 @@ def dims(
         inputs = drawn.x[0].numel()
         tables = [dimension_table(measured, words, source=study.names[0], inputs=inputs) for measured in models]
         draw_figure = partial(_drawing, models, study.names)
-    for name, text in zip(options.model, tables, strict=True):
+    for name, text in zip(options.titles, tables, strict=True):
         print(f"{name}:\n{text}")
     draw(options.figure, draw_figure)
 

@@ -64,7 +64,7 @@ def distances(
     ]
     results: list[bg.BoundaryDistances] = results_of(problems, study.examples, options)
     rows = len(directions) * len(WAYS)  # per model
-    for number, name in enumerate(options.model):
+    for number, name in enumerate(options.titles):
         print(f"{name}:\n{distance_table(results[number * rows : (number + 1) * rows])}")
     names = [called for called in study.names for _ in range(rows)]
     draw(options.figure, lambda: bg.plots.distances(results, names=names))

@@ -1,6 +1,5 @@
 """Modules from user code, with errors that point to the place in it."""
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from boundarygeo.cli.words import did_you_mean
 from boundarygeo.evaluation import is_library_file
 
 
@@ -53,8 +53,7 @@ def _find(name: str, attribute: str, model: str) -> Any:
         raise ValueError(f"--model {model} cannot be imported: {_said(error)}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, [key for key in vars(found) if not key.startswith("_")])
-            hint = f": did you mean {' or '.join(near)}?" if near else ""
+            hint = did_you_mean(part, [key for key in vars(found) if not key.startswith("_")])
             raise ValueError(f"--model must name a factory, got {model!r}: {name} has no {part!r}{hint}")
         found = getattr(found, part)
     return found

@@ -41,7 +41,7 @@ def lines(
         Problem(bg.logit_lines, clf, settings, (store,)) for clf, store in zip_longest(study.classifiers, stores)
     ]
     results: list[bg.LogitLines] = results_of(problems, study.examples, options)
-    for name, result in zip(options.model, results, strict=True):
+    for name, result in zip(options.titles, results, strict=True):
         first, last = result.accuracy(0), result.accuracy(-1)
         ends = f"right at -{half:.4g} {first.percent()}, at +{half:.4g} {last.percent()}"
         print(f"{name}: {ends} (n = {first.n}, 95 % intervals)")

@@ -82,7 +82,7 @@ def maps(
     else:
         results = [_Maps(len(study.examples.y), None, *at_once(problem, study.examples)) for problem in problems]
     firsts = [result.some(0, MOST_DRAWN) for result in results]
-    for number, (name, result, one) in enumerate(zip(options.model, results, firsts, strict=True)):
+    for number, (name, result, one) in enumerate(zip(options.titles, results, firsts, strict=True)):
         accuracy = f" accuracy {100 * study.examples.accuracy:.1f} % (n = {study.examples.looked_at})"
         print(f"{name}:{'' if number else accuracy}")
         summary = map_summary(result.parts())

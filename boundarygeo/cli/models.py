@@ -8,25 +8,31 @@ from pathlib import Path
 
 from torch import nn
 
+from boundarygeo.adapters import Pipeline, adapt
 from boundarygeo.cli.factories import make_module
+from boundarygeo.cli.libraries import LIBRARIES, loading
+from boundarygeo.cli.study import ModelEntry
 from boundarygeo.cli.words import read_class_names
-from boundarygeo.training import load_checkpoint
+from boundarygeo.training import Checkpoint, load_checkpoint
 from boundarygeo.training.checkpoint import NoCheckpointError
 from boundarygeo.zoo import load_weights
-from boundarygeo.zoo.classes import are_numbers
+from boundarygeo.zoo.classes import are_numbers, usual_names
 from boundarygeo.zoo.weights import OtherClassesError
 
-MODEL_FORMS = "a checkpoint from `boundarygeo train`, package.module:factory (with --weights FILE), or torchvision:NAME"
+MODEL_FORMS = (
+    "a checkpoint from `boundarygeo train`, package.module:factory (with --weights FILE), torchvision:NAME, timm:NAME, "
+    "hf:FOLDER or robustbench:NAME"
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A module without normalisation, and what is known of it; None (or no names) is what is not known.
+    """A module without normalisation, and what is known of it; None, or nothing, is what is not known.
 
     Attributes:
         names_are_certain: whether the names came with the weights, and are not just numbers.
-        resize: size in pixels to which the shorter side of its images is resized.
-        size: rows and columns after the crop.
+        prepare: from a photo to an input in [0, 1], by the model's own resizing and crop.
+        source: where its library's preprocessing was found, in words.
     """
 
     word: str
@@ -35,21 +41,24 @@ class Model:
     std: Sequence[float] | None = None
     class_names: tuple[str, ...] = ()
     names_are_certain: bool = False
-    resize: int | None = None
-    size: int | None = None
     channels: int | None = None
+    prepare: Pipeline | None = None
+    source: str = ""
+    checkpoint: Checkpoint | None = None
 
 
-def load_models(models: Sequence[str], *, weights: Sequence[Path], classes: Sequence[Path]) -> list[Model]:
-    """The modules named by `--model` and related options."""
-    bare = [model for model in models if not Path(model).is_file()]
+def load_models(
+    entries: Sequence[ModelEntry], *, weights: Sequence[Path] = (), classes: Sequence[Path] = ()
+) -> list[Model]:
+    """The modules of a study; `--weights` and `--classes` win over its file."""
+    bare = [entry for entry in entries if not Path(entry.model).is_file()]
     if weights and len(weights) != len(bare):
         raise ValueError(
             f"--weights must be given once per model without weights of its own ({len(bare)}), got {len(weights)}"
         )
     named = [read_class_names(file) for file in classes]
-    files = iter(weights or [None] * len(bare))
-    loaded = [_checkpoint(model) if Path(model).is_file() else _bare(model, next(files)) for model in models]
+    files = iter(weights or [entry.weights for entry in bare])
+    loaded = [_load(entry, next(files) if entry in bare else entry.weights) for entry in entries]
     if not named:
         return loaded
     needy = [k for k, model in enumerate(loaded) if not model.names_are_certain] or list(range(len(loaded)))
@@ -63,6 +72,19 @@ def load_models(models: Sequence[str], *, weights: Sequence[Path], classes: Sequ
     return loaded
 
 
+def _load(entry: ModelEntry, weights: Path | None) -> Model:
+    """A module, with what is said about it instead of what is known."""
+    is_checkpoint = Path(entry.model).is_file()
+    if is_checkpoint and weights is not None:
+        raise ValueError(f"checkpoint {entry.model} has its own weights: leave out {weights}")
+    model = _checkpoint(entry.model) if is_checkpoint else _bare(entry.model, weights)
+    channels = model.channels or _channels(model.module)
+    model = replace(model, mean=entry.mean or model.mean, std=entry.std or model.std, channels=channels)
+    if entry.classes is None:
+        return model
+    return replace(model, class_names=read_class_names(entry.classes), names_are_certain=True)
+
+
 def _checkpoint(model: str) -> Model:
     try:
         module, checkpoint = load_checkpoint(model)
@@ -72,68 +94,46 @@ def _checkpoint(model: str) -> Model:
             "where FILE is from torch.save(module.state_dict(), FILE)"
         ) from error
     words = bool(checkpoint.class_names) and not are_numbers(checkpoint.class_names)
+    channels, *_ = checkpoint.input_shape
     return Model(
-        model,
-        module,
-        checkpoint.mean,
-        checkpoint.std,
-        checkpoint.class_names,
-        words,
-        channels=checkpoint.input_shape[0],
+        model, module, checkpoint.mean, checkpoint.std, checkpoint.class_names, words, channels, checkpoint=checkpoint
     )
 
 
 def _bare(model: str, weights: Path | None) -> Model:
-    """A module from a factory or torchvision, with the weights of a file."""
-    if model.startswith("torchvision:"):
-        return _from_torchvision(model, weights)
+    """A module from a library or a factory, with the weights of a file."""
+    library, _, name = model.partition(":")
+    if name and library in LIBRARIES:
+        return _of_library(model, weights)
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", model):
         raise ValueError(f"--model must be {MODEL_FORMS}, got {model!r}")
     module = make_module(model)
     if weights is None:
         warnings.warn(f"no --weights for {model}: its parameters are as the factory made them", stacklevel=2)
-        return Model(model, module, channels=_channels(module))
-    load_weights(module, weights)
-    return Model(model, module, channels=_channels(module))
+    else:
+        load_weights(module, weights)
+    return Model(model, module)
 
 
-def _from_torchvision(model: str, weights: Path | None) -> Model:
-    from torchvision import models  # slow to import, and rarely needed
-
-    name = model.removeprefix("torchvision:")
-    try:
-        usual = models.get_model_weights(name)["DEFAULT"]
-        module = models.get_model(name, weights=usual if weights is None else None)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"--model must name a model of torchvision, got {name!r}: {error}") from error
-    except OSError as error:
-        raise ValueError(
-            f"weights of torchvision:{name} could not be downloaded ({error}): pass --weights FILE"
-        ) from error
+def _of_library(model: str, weights: Path | None) -> Model:
+    """A model of a library, with what comes with it."""
+    library, _, name = model.partition(":")
+    build, known = LIBRARIES[library](name)
+    with loading(model):
+        module = build(weights is None, None)
     if weights is not None:
         try:
             load_weights(module, weights)
         except OtherClassesError as error:
-            module = models.get_model(name, weights=None, num_classes=error.classes)
+            with loading(model):
+                module = build(False, error.classes)
             load_weights(module, weights)
             # Trained on other data, whose preprocessing is unknown.
-            return Model(model, module, channels=_channels(module))
-    prepared = usual.transforms()
-    return Model(
-        model,
-        module,
-        mean=getattr(prepared, "mean", None),
-        std=getattr(prepared, "std", None),
-        class_names=tuple(usual.meta["categories"]),
-        names_are_certain=weights is None,
-        resize=_side(getattr(prepared, "resize_size", None)),
-        size=_side(getattr(prepared, "crop_size", None)),
-        channels=_channels(module),
-    )
-
-
-def _side(size: Sequence[int] | None) -> int | None:
-    return size[0] if size else None
+            return Model(model, adapt(module, stated=True).module)
+    found = adapt(module, **known)
+    names = usual_names(found.class_names)
+    certain = bool(names) and weights is None
+    return Model(model, found.module, found.mean, found.std, names, certain, prepare=found.prepare, source=found.source)
 
 
 def _channels(module: nn.Module) -> int | None:

@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from boundarygeo.cli.words import at_least, frame_sizes
+from boundarygeo.cli.study import ModelEntry, StudyOption, check_alone
+from boundarygeo.cli.words import at_least, frame_sizes, short_names
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class StudyOptions:
     data: Annotated[str, typer.Option(help="mnist5k, digits, mnist, cifar10, folder:PATH or npz:PATH.")] = "mnist5k"
     examples: Annotated[int, typer.Option(help="Number of test examples, drawn by the seed.")] = 100
     _: KW_ONLY
+    study: StudyOption = None
     weights: Annotated[
-        list[Path] | None, typer.Option(help="State dict for a factory or torchvision model; one per such model.")
+        list[Path] | None, typer.Option(help="State dict for a model that is no checkpoint; one per such model.")
     ] = None
     classes: Annotated[
         list[Path] | None,
@@ -53,7 +55,7 @@ class StudyOptions:
         int | None, typer.Option(help="Pixels of the shorter side, to which images of a folder are resized first.")
     ] = None
     size: Annotated[
-        int | None, typer.Option(help="Rows and columns after the crop; by default those of torchvision's weights.")
+        int | None, typer.Option(help="Rows and columns after the crop; by default the model prepares images itself.")
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of the examples and everything random.")] = 0
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
@@ -66,6 +68,22 @@ class StudyOptions:
         at_least(self.seed, 0, "--seed")
         at_least(self.resize, 1, "--resize")
         at_least(self.size, 1, "--size")
+        check_alone(self.study, self.model, "--model")
+
+    @property
+    def entries(self) -> Sequence[ModelEntry]:
+        """The models, each with what the study file says about it."""
+        return [ModelEntry(word) for word in self.model] if self.study is None else self.study.models
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each model in figures."""
+        return short_names(self.model) if self.study is None else [entry.name for entry in self.study.models]
+
+    @property
+    def titles(self) -> list[str]:
+        """Heading of each model's table: its word, or its name in the study file."""
+        return self.model if self.study is None else self.names
 
 
 @dataclass(frozen=True)

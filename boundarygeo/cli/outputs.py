@@ -105,10 +105,15 @@ def _same(one: Path, other: Path) -> bool:
 
 def _check_unread(path: Path, options: StudyOptions, name: str) -> None:
     """Raise if an output would overwrite an input of the same command, even with `--overwrite`."""
-    read = {"--model": options.model, "--weights": options.weights or [], "--data": [options.data]}
-    for option, words in read.items():
-        for word in map(str, words):
-            place = word.partition(":")[2] if option == "--data" else word
+    said = options.entries
+    read = {
+        "--model": [entry.model.removeprefix("hf:") for entry in said],
+        "--weights": [*(options.weights or []), *(entry.weights for entry in said if entry.weights)],
+        "--data": [options.data.partition(":")[2]],
+        "--study": [options.study.file] if options.study else [],
+    }
+    for option, places in read.items():
+        for place in map(str, places):
             if place and _same(path, Path(place)):
                 raise ValueError(f"{name} would overwrite {path}, which {option} reads")
 

@@ -56,7 +56,7 @@ def pieces(
     drawn = study.examples
     found = results_of(problems, drawn, options)
     results, cosines = found[::2], found[1::2]
-    for name, result, turning in zip(options.model, results, cosines, strict=True):
+    for name, result, turning in zip(options.titles, results, cosines, strict=True):
         print(f"{name}:\n{piece_table(result, turning)}")
     for result, figure in zip(results, figures, strict=False):
         cells = range(min(len(result.count), MOST_DRAWN))

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from boundarygeo.classifier import Classifier
+from boundarygeo.cli.libraries import LIBRARIES
 from boundarygeo.cli.models import Model, load_models
 from boundarygeo.cli.options import StudyOptions
-from boundarygeo.cli.words import numbers, short_names
+from boundarygeo.cli.words import numbers
 from boundarygeo.directions import named_directions
 from boundarygeo.zoo import Dataset, load_data
 from boundarygeo.zoo.classes import ClassMatch, check_same_classes, match_classes
 from boundarygeo.zoo.images import LazyImages
 
 AT_ONCE = 1000  # examples evaluated together
+_SAME = 0.5 / 255  # largest difference of pixels of the same image
 
 
 class Rows:
@@ -73,7 +75,7 @@ class Study:
 
 def open_study(options: StudyOptions, *, correct_only: bool) -> Study:
     """Data, classifiers and examples given by the options."""
-    models = load_models(options.model, weights=options.weights or [], classes=options.classes or [])
+    models = load_models(options.entries, weights=options.weights or [], classes=options.classes or [])
     dataset = load_images(options.data, models, resize=options.resize, size=options.size)
     classifiers = [
         make_classifier(model, mean=options.mean, std=options.std, bounds=options.bounds, device=options.device)
@@ -81,22 +83,32 @@ def open_study(options: StudyOptions, *, correct_only: bool) -> Study:
     ]
     dataset = with_classes(dataset, models, classifiers)
     drawn = draw_examples(classifiers[0], dataset, options.examples, correct_only=correct_only, seed=options.seed)
-    return Study(dataset, classifiers, short_names(options.model), drawn, dataset.class_names)
+    return Study(dataset, classifiers, options.names, drawn, dataset.class_names)
 
 
 def load_images(spec: str, models: Sequence[Model], *, resize: int | None, size: int | None) -> Dataset:
     """The data set of `--data`; images of a folder are prepared for the models."""
     if not spec.startswith("folder:"):
         return load_data(spec, resize=resize, size=size)
-    if resize is None and size is None:
-        known = {(model.resize, model.size): model.word for model in models if model.size is not None}
-        if len(known) > 1:
-            choices = ", ".join(f"{word} (--resize {side} --size {crop})" for (side, crop), word in known.items())
-            raise ValueError(f"--size must be given for models that take images of different sizes: {choices}")
-        if known:
-            ((resize, size),) = known
+    if resize is None and size is None and (able := [model for model in models if model.prepare is not None]):
+        return _prepared(spec, able)
     channels = {model.channels for model in models if model.channels is not None}
     return load_data(spec, resize=resize, size=size, channels=channels.pop() if len(channels) == 1 else None)
+
+
+def _prepared(spec: str, models: Sequence[Model]) -> Dataset:
+    """The images of a folder as the models prepare them; raises if they differ."""
+    first, *others = (load_data(spec, prepare=model.prepare) for model in models)
+    own = first.test.x[:1]
+    for model, other in zip(models[1:], others, strict=True):
+        theirs = other.test.x[:1]
+        if theirs.shape != own.shape or not torch.allclose(theirs, own, rtol=0, atol=_SAME):
+            ways = " and ".join(
+                f"{one.word} ({'x'.join(map(str, images.shape[1:]))}, by {one.source})"
+                for one, images in ((models[0], own), (model, theirs))
+            )
+            raise ValueError(f"--size (and --resize) must be given for models that prepare photos differently: {ways}")
+    return first
 
 
 def make_classifier(model: Model, *, mean: str | None, std: str | None, bounds: str, device: str) -> Classifier:
@@ -105,9 +117,11 @@ def make_classifier(model: Model, *, mean: str | None, std: str | None, bounds: 
     if limits is None or len(limits) != 2:
         raise ValueError(f"--bounds must be two numbers LOW,HIGH, got {bounds!r}")
     means, stds = numbers(mean, "--mean") or model.mean, numbers(std, "--std") or model.std
-    if model.word.startswith("torchvision:") and means is None and stds is None:
+    if model.word.partition(":")[0] in LIBRARIES and not model.source and means is None and stds is None:
         warnings.warn(f"no --mean and --std for {model.word}: its inputs are not normalised", stacklevel=2)
-    return Classifier(model.module, bounds=(limits[0], limits[1]), mean=means, std=stds, device=device)
+    clf = Classifier(model.module, bounds=(limits[0], limits[1]), mean=means, std=stds, device=device)
+    clf.source = model.source
+    return clf
 
 
 def with_classes(data: Dataset, models: Sequence[Model], classifiers: Sequence[Classifier]) -> Dataset:

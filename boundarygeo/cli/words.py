@@ -1,8 +1,9 @@
 """Numbers, lists and names from command-line words, with an immediate error if they are invalid."""
 
+import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -104,6 +105,12 @@ def short_names(models: Sequence[str]) -> list[str]:
     """
     names = [Path(model).stem if Path(model).is_file() else model for model in models]
     return names if len(set(names)) == len(set(models)) else list(models)
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest that exist, or nothing."""
+    near = difflib.get_close_matches(word, list(choices))
+    return f": did you mean {' or '.join(near)}?" if near else ""
 
 
 def read_class_names(file: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 _ID = re.compile(r"n\d{8}\b")
 _NUMBER = re.compile(r"[0-9]+")
 _SHOWN = 8  # names of a list in a message
+_SPELT_OTHERWISE = 20  # of ImageNet's names, by other libraries
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,19 @@ def check_same_classes(names: Mapping[str, Sequence[str]]) -> None:
             f"models must have {what}: {first} has {len(its)}, {_listed(its)}, and {other} has {len(theirs)}, "
             f"{_listed(theirs)}{where}"
         )
+
+
+def usual_names(names: Sequence[str]) -> tuple[str, ...]:
+    """A model's names; torchvision's for ImageNet's classes, of which other libraries list synonyms and differ on two.
+
+    So models of several libraries are known to have the same classes, and WordNet ids are known.
+    """
+    if len(names) != len(imagenet_ids()):
+        return tuple(names)
+    usual = _imagenet_names()
+    firsts = _all_plain([name.partition(",")[0] for name in names])
+    differing = sum(first != own for first, own in zip(firsts, _all_plain(usual), strict=True))
+    return tuple(usual if differing <= _SPELT_OTHERWISE else names)
 
 
 def are_numbers(names: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from boundarygeo.zoo.files import Arrays, cache_folder, read_images, read_npz
-from boundarygeo.zoo.images import Crop, LazyImages, to_tensor
+from boundarygeo.zoo.images import Crop, LazyImages, Prepare, to_tensor
 
 DIGITS = tuple("0123456789")
 
@@ -125,6 +126,7 @@ def load_data(
     size: int | tuple[int, int] | None = None,
     resize: int | None = None,
     channels: int | None = None,
+    prepare: Prepare | None = None,
     progress: bool = True,
 ) -> Dataset:
     """Load a data set by its specification.
@@ -150,6 +152,8 @@ def load_data(
         resize: length of the shorter side before the crop, in pixels; by default 256/224 of `size`.
         channels: for `folder:`, 3 to read grey images as RGB, 1 to reject colour; by default 1 if the first 100 images
             are all grey.
+        prepare: for `folder:`, in place of `size`, `resize` and `channels`: from a photo (a PIL image in RGB) to an
+            input `[channel, row, col]` in [0, 1], such as the `prepare` of `Classifier.wrap`.
         progress: whether to show a progress bar while images are decoded.
 
     Returns:
@@ -163,15 +167,19 @@ def load_data(
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
     crop = _to_crop(size, resize)
-    if not spec.startswith("folder:") and (crop or channels):
-        raise ValueError(f"size and channels apply to folder:PATH only, got {spec!r}")
-    images, labels, class_names = _reader(spec, limit, channels, crop, progress)("test")
+    if not spec.startswith("folder:") and (crop or channels or prepare):
+        what = "prepare applies" if prepare else "size and channels apply"
+        raise ValueError(f"{what} to folder:PATH only, got {spec!r}")
+    if prepare is not None and (crop or channels):
+        raise ValueError("prepare decides the size and channels of images: pass it alone")
+    options: dict[str, Any] = {"limit": limit, "crop": crop, "prepare": prepare, "progress": progress}
+    images, labels, class_names = _reader(spec, channels=channels, **options)("test")
     test = _to_split(images, labels, limit)
     channels = test.x.shape[1]
     mean, std = NORMALISATION.get(spec, ((0.5,) * channels, (0.5,) * channels))
 
     def read_train() -> Split:
-        images, labels, names = _reader(spec, limit, channels, crop, progress)("train")
+        images, labels, names = _reader(spec, channels=channels, **options)("train")
         train = _to_split(images, labels, limit)
         if names != class_names:
             raise ValueError(f"classes of the training split must be {class_names}, got {names}")
@@ -246,17 +254,15 @@ def _to_crop(size: int | tuple[int, int] | None, resize: int | None) -> Crop | N
     return Crop(rows, cols, resize)
 
 
-def _reader(
-    spec: str, limit: int | None, channels: int | None, crop: Crop | None, progress: bool
-) -> Callable[[str], Arrays]:
+def _reader(spec: str, **options: Any) -> Callable[[str], Arrays]:
+    """The function that reads a split, with options of `read_images`."""
     kind, _, path = spec.partition(":")
     if spec in BUILT_IN:
         return BUILT_IN[spec]
     if kind == "npz" and path:
         return functools.partial(read_npz, Path(path).expanduser())
     if kind == "folder" and path:
-        folder = Path(path).expanduser()
-        return functools.partial(read_images, folder, limit=limit, channels=channels, crop=crop, progress=progress)
+        return functools.partial(read_images, Path(path).expanduser(), **options)
     raise ValueError(f"data must be one of {', '.join(BUILT_IN)}, folder:PATH, npz:PATH, got {spec!r}")
 
 

@@ -6,7 +6,7 @@ import tarfile
 import tempfile
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm.auto import tqdm
 
-from boundarygeo.zoo.images import Crop, LazyImages
+from boundarygeo.zoo.images import Crop, LazyImages, Prepare, fingerprint
 
 SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
 """Folder names of each split; the first that contains class folders is read."""
@@ -74,6 +74,7 @@ def read_images(
     limit: int | None = None,
     channels: int | None = None,
     crop: Crop | None = None,
+    prepare: Prepare | None = None,
     progress: bool = True,
 ) -> Arrays:
     """Read one split of a folder or tar archive of images in the layout of torchvision's `ImageFolder`.
@@ -83,26 +84,27 @@ def read_images(
     order, so that the first few cover many classes. Those of a folder are decoded on use; those of an archive at once,
     and stored in `cache_folder()`.
     """
+    options: dict[str, Any] = {"channels": channels, "crop": crop, "prepare": prepare, "progress": progress}
     if path.is_dir():
         found = {child.name for child in path.iterdir() if child.is_dir() and any(_visible_folders(child))}
         files, labels, class_names = _list_images(path / _choose_folder(found, split, path))
-        images = LazyImages(files[:limit], channels=channels, crop=crop, progress=progress)
+        images = LazyImages(files[:limit], **options)
         return Arrays(images, labels[:limit], class_names)
     if not path.is_file() or not tarfile.is_tarfile(path):
         raise ValueError(f"data must be a folder or a tar archive of images, got {str(path)!r}")
     status = path.stat()
     key = f"{_CACHE_FORMAT} {path.resolve()} {status.st_size} {status.st_mtime_ns} {split} {channels} {crop}"
+    if prepare is not None:
+        key += f" {fingerprint(prepare)}"
     decoded = cache_folder() / f"decoded-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if not decoded.exists():
-        _decode_archive(path, split, decoded, channels, crop, progress)
+        _decode_archive(path, split, decoded, options)
     with np.load(decoded, allow_pickle=False) as content:
         class_names = tuple(content["class_names"].tolist())
         return Arrays(content["images"][:limit], content["labels"][:limit], class_names)
 
 
-def _decode_archive(
-    path: Path, split: str, decoded: Path, channels: int | None, crop: Crop | None, progress: bool
-) -> None:
+def _decode_archive(path: Path, split: str, decoded: Path, options: dict[str, Any]) -> None:
     decoded.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=decoded.parent) as scratch:
         unpacked = Path(scratch) / "unpacked"
@@ -118,7 +120,7 @@ def _decode_archive(
             raise ValueError(f"data must be a whole, safe tar archive, got {str(path)!r}: {error}") from error
         try:
             files, labels, class_names = _list_images(unpacked / folder)
-            images = _decode(LazyImages(files, channels=channels, crop=crop), progress)
+            images = _decode(LazyImages(files, **options), options["progress"])
         except ValueError as error:  # name the user's file, not our deleted copy
             raise ValueError(str(error).replace(str(unpacked), str(path))) from error
         partial = Path(scratch) / decoded.name

@@ -1,6 +1,7 @@
 """Image files as tensors: pixel formats, resizing, and decoding on demand."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,12 @@ _WHOLE_NUMBERS_OF_16_BITS = ("PNG", "PPM")
 """Formats whose 16-bit images Pillow opens in mode `I`, which in other formats means 32 bits."""
 
 _TRANSPARENT = "it has transparent pixels, which have no colour of their own: save it without transparency"
+
+_OF_A_BYTE = 1e-3
+"""How far a prepared pixel may be from a multiple of 1/255, as a share of it, by rounding alone."""
+
+Prepare = Callable[[Image.Image], Tensor]
+"""From a photo in RGB to float32 `[channel, row, col]` in [0, 1]."""
 
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
 
@@ -58,13 +65,23 @@ class LazyImages:
     orientation is not applied, as in torchvision's `ImageFolder`.
 
     With `channels=1`, colour is rejected; with 3, grey is repeated. The default is 1 if the first 100 files are all
-    grey, by their headers. These must be readable and, without a crop, of one size.
+    grey, by their headers. These must be readable and, without a crop, of one size. With `prepare`, it alone makes the
+    images, of photos in 8-bit RGB.
     """
 
     def __init__(
-        self, files: Sequence[str], *, channels: int | None = None, crop: Crop | None = None, progress: bool = True
+        self,
+        files: Sequence[str],
+        *,
+        channels: int | None = None,
+        crop: Crop | None = None,
+        prepare: Prepare | None = None,
+        progress: bool = True,
     ) -> None:
-        self._files, self._crop, self._progress = list(files), crop, progress
+        self._files, self._crop, self._prepare, self._progress = list(files), crop, prepare, progress
+        if prepare is not None:
+            self._rows, self._cols, self._channels = self._read(self._files[0]).shape
+            return
         headers = [_header(file) for file in self._files[:HEADERS_READ]]
         self._channels = channels or (1 if all(_is_grey(mode) for mode, _ in headers) else 3)
         self._cols, self._rows = headers[0][1] if crop is None else (crop.cols, crop.rows)
@@ -99,22 +116,26 @@ class LazyImages:
     def pixels(self, number: int) -> np.ndarray:
         """One image `[row, col, channel]`: uint8, or float32 in [0, 1] if the file has more than 8 bits."""
         file = self._files[number]
-        try:
-            with Image.open(file) as opened:
-                image = _plain(opened)
-                if self._crop is not None:
-                    image = self._crop(image)
-        except ValueError as error:
-            raise ValueError(f"image {file!r} cannot be used: {error}") from error
-        except Exception as error:  # Pillow raises many types for broken files
-            raise _unreadable(file, error) from error
-        self._check_size(file, image.size)
-        pixels = np.array(image)
-        if pixels.ndim == 3 and self._channels == 1:
+        pixels = self._read(file)
+        self._check_size(file, (pixels.shape[1], pixels.shape[0]))
+        if pixels.ndim == 3 and pixels.shape[-1] != self._channels:
             raise ValueError(
                 f"images must all be grey, like the first ones, got colour in {file!r}: channels=3 reads all as RGB"
             )
         return pixels if pixels.ndim == 3 else pixels[..., None].repeat(self._channels, -1)
+
+    def _read(self, file: str) -> np.ndarray:
+        """The pixels of a file `[row, col]` or `[row, col, channel]`, cropped or prepared."""
+        try:
+            with Image.open(file) as opened:
+                image = _plain(opened)
+                if self._prepare is not None:
+                    return _pixels(self._prepare(_in_rgb(image)))
+                return np.array(image if self._crop is None else self._crop(image))
+        except ValueError as error:
+            raise ValueError(f"image {file!r} cannot be used: {error}") from error
+        except Exception as error:  # Pillow raises many types for broken files
+            raise _unreadable(file, error) from error
 
     def _check_size(self, file: str, size: tuple[int, int]) -> None:
         if self._crop is None and size != (self._cols, self._rows):
@@ -122,6 +143,26 @@ class LazyImages:
                 f"images must have the same size, got {size[0]}x{size[1]} for {file!r} and {self._cols}x{self._rows} "
                 f"for {self._files[0]!r}: pass size to resize and crop all of them"
             )
+
+
+def fingerprint(prepare: Prepare) -> str:
+    """What tells one way to prepare photos from another: a digest of what it makes of noise."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3), np.uint8)
+    return hashlib.sha256(_pixels(prepare(Image.fromarray(noise))).tobytes()).hexdigest()
+
+
+def _pixels(x: Tensor) -> np.ndarray:
+    """A prepared image as pixels `[row, col, channel]`: bytes, where normalising and back has only rounded these."""
+    values = 255 * x.movedim(0, -1).numpy()
+    whole = np.rint(values)
+    return whole.astype(np.uint8) if np.abs(values - whole).max() < _OF_A_BYTE else x.movedim(0, -1).numpy()
+
+
+def _in_rgb(image: Image.Image) -> Image.Image:
+    """An image of `_plain` in 8 bits."""
+    if image.mode == "F":
+        image = Image.fromarray(np.rint(255 * np.asarray(image)).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def to_tensor(images: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 import boundarygeo as bg
 from boundarygeo.cli.models import load_models
 from boundarygeo.cli.sources import Study, check_directions, draw_examples, make_classifier, with_classes
+from boundarygeo.cli.study import ModelEntry
 from boundarygeo.cli.words import short_names
 from boundarygeo.training import Checkpoint, save_checkpoint
 from boundarygeo.zoo import Dataset, build_model
@@ -109,7 +110,7 @@ SETTINGS: dict[str, Any] = {"mean": None, "std": None, "bounds": "0,1", "device"
 
 
 def one_classifier(path: Path, **words: str) -> bg.Classifier:
-    (model,) = load_models([str(path)], weights=[], classes=[])
+    (model,) = load_models([ModelEntry(str(path))])
     return make_classifier(model, **(SETTINGS | words))
 
 
@@ -167,17 +168,17 @@ def test_weights_go_to_the_models_without_any_in_order(factory: str, tmp_path: P
     models = [factory, str(checkpoint(tmp_path / "model.pt")), factory]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loaded = load_models(models, weights=files, classes=[])
+        loaded = load_models([ModelEntry(word) for word in models], weights=files)
     assert [loaded[k].module.state_dict()["1.weight"][0, 0].item() for k in (0, 2)] == [1.0, 2.0]
 
 
 def test_a_factory_without_weights_is_a_warning(factory: str) -> None:
     with pytest.warns(UserWarning, match="no --weights for factories_of_sources:flat"):
-        load_models([factory], weights=[], classes=[])
+        load_models([ModelEntry(factory)])
 
 
 def test_a_model_with_fewer_classes_than_the_data_is_refused(tmp_path: Path) -> None:
-    models = load_models([str(checkpoint(tmp_path / "model.pt"))], weights=[], classes=[])
+    models = load_models([ModelEntry(str(checkpoint(tmp_path / "model.pt")))])
     with pytest.raises(ValueError, match="the model has no class c .the data's classes: a, b, c; the model's: a, b"):
         with_classes(images_data(3), models, [make_classifier(models[0], **SETTINGS)])
 

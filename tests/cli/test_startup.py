@@ -47,6 +47,7 @@ REFUSED = {
     "training epochs": ["train", "--out", "m.pt", "--epochs", "0"],
     "training options that clash": ["train", "--out", "m.pt", "--resume", "--overwrite"],
     "checkpoint exists": ["train", "--out", "there.png"],
+    "study": ["maps", "--study", "none.toml"],
     "instrument": ["compare", "a.pt", "--instruments", "barometer"],
     "page": ["explore", "maps.zarr", "--out", "page.txt"],
 }

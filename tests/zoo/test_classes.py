@@ -9,6 +9,7 @@ The oracle is the list of the model's names: a name of the data must be found wh
 - WordNet ids: all 1,000, a few, one that is not ImageNet's, at the beginning of longer names, in another order
 - names unknown: as many classes, more, fewer
 - one name of the model twice, asked for or not
+- ImageNet's names with synonyms, as timm and Hugging Face have them
 - models side by side: other names, another order, another number, a difference late in a long list
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from boundarygeo.zoo.classes import check_same_classes, imagenet_ids, match_classes
+from boundarygeo.zoo.classes import check_same_classes, imagenet_ids, match_classes, usual_names
 
 ANIMALS = ("dog", "ant", "Great white_shark", "bee")
 DATA = os.environ.get("BOUNDARYGEO_DATA", "")
@@ -194,3 +195,14 @@ def test_lists_in_messages_are_cut_short() -> None:
         match_classes([f"unknown {k}" for k in range(3000)], model, 5000)
     assert len(str(refused.value)) < 1000
     assert "more, 4999" in str(refused.value)
+
+
+def test_imagenet_s_names_with_synonyms_are_torchvision_s() -> None:
+    usual = torchvision_names()
+    with_synonyms = [f"{name}, {name} vulgaris" for name in usual]
+    with_synonyms[134] = "crane bird"
+    assert usual_names(with_synonyms) == tuple(usual)
+    assert match_classes(["n01443537"], usual_names(with_synonyms), 1000).numbers == (1,)
+    others = list(reversed(with_synonyms))
+    assert usual_names(others) == tuple(others)
+    assert usual_names(ANIMALS) == ANIMALS

@@ -386,6 +386,24 @@ def test_no_test_split(tmp_path: Path, files: tuple[str, ...], message: str, pac
         load_data(f"folder:{path}")
 
 
+def test_archives_are_prepared_anew_for_each_pipeline(tmp_path: Path) -> None:
+    content = write_folder(tmp_path / "images")
+    packed = as_tar(content)
+
+    def pixels(photo: Image.Image) -> torch.Tensor:
+        return torch.from_numpy(np.array(photo)).movedim(-1, 0) / 255
+
+    for prepare in (pixels, lambda photo: pixels(photo)[:, ::2], lambda photo: pixels(photo) / 2):
+        folder, archive = (load_data(f"folder:{path}", prepare=prepare) for path in (content, packed))
+        order, other = (data.test.x[:].sum((1, 2, 3)).argsort() for data in (folder, archive))
+        assert torch.equal(folder.test.x[:][order], archive.test.x[:][other])
+        assert folder.train.x.shape == archive.train.x.shape == folder.test.x.shape
+    with pytest.raises(ValueError, match="prepare decides the size and channels of images: pass it alone"):
+        load_data(f"folder:{content}", size=2, prepare=pixels)
+    with pytest.raises(ValueError, match="prepare applies to folder:PATH only, got 'digits'"):
+        load_data("digits", prepare=pixels)
+
+
 def test_archives_have_what_folders_have(tmp_path: Path) -> None:
     content = write_grey(tmp_path / "images", {f"val/{name}/{number}.png": 51 for name in "ab" for number in range(5)})
     Image.fromarray(np.full((5, 5), 13107, np.uint16)).save(content / "val" / "a" / "16.png")

@@ -264,6 +264,28 @@ def test_a_crop_that_does_not_fit_is_refused_with_the_file(tmp_path: Path) -> No
         LazyImages(files, crop=Crop(20, 50, 30))[0]
 
 
+def doubled(photo: Image.Image) -> torch.Tensor:
+    """The photo at twice its size, normalised and back, as a model's own pipeline gives it."""
+    assert photo.mode == "RGB"
+    x = torch.from_numpy(np.array(photo.resize((2 * photo.width, 2 * photo.height), 0))).movedim(-1, 0) / 255
+    return ((x.double() - 0.45) / 0.225).float() * 0.225 + 0.45
+
+
+def test_photos_are_prepared_in_rgb_and_rounding_is_undone(tmp_path: Path) -> None:
+    files = write(tmp_path, [scene(6, 4), scene(6, 4).convert("L")])
+    Image.fromarray(np.full((4, 6), 13107, np.uint16)).save(tmp_path / "deep.png")
+    images = LazyImages([*files, str(tmp_path / "deep.png")], prepare=doubled)
+    assert images.shape == (3, 3, 8, 12)
+    for number, file in enumerate(files):
+        plain = torch.from_numpy(np.array(Image.open(file).convert("RGB"))).movedim(-1, 0) / 255
+        assert torch.equal(images[number], plain.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    assert images[2].unique().tolist() == pytest.approx([0.2])
+    halves = LazyImages(files, prepare=lambda photo: doubled(photo) / 2)[0]
+    torch.testing.assert_close(halves, images[0] / 2)
+    with pytest.raises(ValueError, match=r"must have the same size, got 10x8 for '.*1.png' and 12x8 for"):
+        LazyImages(write(tmp_path, [scene(6, 4), scene(5, 4)]), prepare=doubled)[1]
+
+
 def test_images_are_indexed_like_a_tensor(tmp_path: Path) -> None:
     images = LazyImages(write(tmp_path, [scene(width, 5) for width in [4] * 6]))
     files = [tmp_path / f"{number}.png" for number in range(6)]

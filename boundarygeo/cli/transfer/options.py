@@ -8,7 +8,6 @@ import typer
 
 from boundarygeo.choices import NORM_NAMES
 from boundarygeo.cli.options import RunOptions, StudyOptions
-from boundarygeo.cli.words import short_names
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class ModelOptions(StudyOptions):
     @property
     def names(self) -> list[str]:
         """Name of each model."""
-        return list(self.name or short_names(self.model))
+        return list(self.name or super().names)
 
 
 @dataclass(frozen=True)
