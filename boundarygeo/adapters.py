@@ -20,6 +20,7 @@ Pipeline = Callable[[Image.Image], Tensor]
 """From a photo to one input `[channel, row, col]`."""
 
 _SIDE = 256
+_COLOURS = ((0, 0, 0), (255, 255, 255), (51, 102, 153))
 _DECIMALS = 6  # means and deviations are published with fewer, and float32 has no more
 _TOLERANCE = 1e-4
 
@@ -99,27 +100,30 @@ def adapt(
     if library == "transformers" and output is None:
         output = "logits"
     found = Adapted(module=model, source="the module alone")
+    pipeline, source = None, ""
     if transform is not None:
-        found = _measured(found, transform, "the given transform")
+        pipeline, source = transform, "the given transform"
     elif weights is not None:
         if not hasattr(weights, "transforms") or not hasattr(weights, "meta"):
             raise TypeError(f"weights must be a member of torchvision's weights, got {type(weights).__name__}")
         found = replace(found, class_names=tuple(weights.meta["categories"]))
-        found = _measured(found, weights.transforms(), f"torchvision's {weights}")
+        pipeline, source = weights.transforms(), f"torchvision's {weights}"
     elif image_processor is not None:
-        found = _of_hugging_face(found, image_processor)
+        found, pipeline, source = _of_hugging_face(found, image_processor)
     elif isinstance(getattr(model, "pretrained_cfg", None), dict):
-        found = _of_timm(found)
+        found, pipeline, source = _of_timm(found)
     elif library == "robustbench":
         found = replace(found, source="RobustBench: inputs in [0, 1], normalised by the model itself")
     elif library in ("torchvision", "transformers") and not stated:
         need = "weights=…, a member of its weights" if library == "torchvision" else "image_processor=…"
         raise ValueError(f"a model of {library} needs {need}, or mean and std: its normalisation is not in the module")
+    if pipeline is not None:
+        found = _measured(found, pipeline, source, stated=stated)
     found = _normalised_once(found)
     return found if output is None else replace(found, module=Logits(found.module, output))
 
 
-def _of_timm(found: Adapted) -> Adapted:
+def _of_timm(found: Adapted) -> tuple[Adapted, Pipeline, str]:
     timm: Any = importlib.import_module("timm.data")
     cfg: dict[str, Any] = found.module.pretrained_cfg  # type: ignore[assignment]
     names, subset = cfg.get("label_names") or (), timm.infer_imagenet_subset(found.module)
@@ -128,10 +132,10 @@ def _of_timm(found: Adapted) -> Adapted:
         names = [info.index_to_description(number) for number in range(info.num_classes())]
     pipeline = timm.create_transform(**timm.resolve_model_data_config(found.module), is_training=False)
     source = f"timm's configuration of {cfg.get('architecture', type(found.module).__name__)}"
-    return _measured(replace(found, class_names=tuple(names)), pipeline, source)
+    return replace(found, class_names=tuple(names)), pipeline, source
 
 
-def _of_hugging_face(found: Adapted, processor: Any) -> Adapted:
+def _of_hugging_face(found: Adapted, processor: Any) -> tuple[Adapted, Pipeline, str]:
     if not hasattr(processor, "image_processor_type") and not hasattr(processor, "preprocess"):
         raise TypeError(f"image_processor must be one of transformers, got {type(processor).__name__}")
 
@@ -142,17 +146,24 @@ def _of_hugging_face(found: Adapted, processor: Any) -> Adapted:
     ordered = tuple(names[number] for number in sorted(names))
     counted = all(re.fullmatch(r"LABEL_\d+", name) for name in ordered)  # what a configuration says without names
     found = replace(found, class_names=() if counted else ordered)
-    return _measured(found, pipeline, f"the Hugging Face {type(processor).__name__}")
+    return found, pipeline, f"the Hugging Face {type(processor).__name__}"
 
 
-def _measured(found: Adapted, pipeline: Pipeline, source: str) -> Adapted:
-    """The affine function of the pixels that a pipeline applies, from one black, one white and one grey image."""
-    black, white, grey = (pipeline(_plain(value)).double() for value in (0, 255, 51))
-    low, high = black.amin((1, 2)), white.amax((1, 2))
-    flat = [(image - image[:, :1, :1]).abs().max() for image in (black, white, grey)]
-    off = (grey - (low + (high - low) / 5)[:, None, None]).abs().max()
-    if max(*flat, off) > _TOLERANCE * float((high - low).abs().max()) or not bool((high > low).all()):
-        raise ValueError(f"{source} does not normalise pixels by fixed numbers: pass mean and std instead")
+def _measured(found: Adapted, pipeline: Pipeline, source: str, *, stated: bool) -> Adapted:
+    """The affine function of the pixels that a pipeline applies, from one black, one white and one coloured image."""
+    black, white, coloured = (pipeline(Image.new("RGB", (_SIDE, _SIDE), rgb)).double() for rgb in _COLOURS)
+    low, high = black[:, 0, 0], white[:, 0, 0]
+    expected = [low, high]
+    if len(low) == 3:  # not what makes grey images of coloured ones
+        expected.append(low + (high - low) * torch.tensor(_COLOURS[2]) / 255)
+    off = max(
+        float((image - plain[:, None, None]).abs().max())
+        for image, plain in zip((black, white, coloured), expected, strict=False)
+    )
+    if off > _TOLERANCE * float((high - low).abs().max()) or not bool((high > low).all()):
+        if stated:
+            return replace(found, source=source)
+        raise ValueError(f"{source} does not normalise red, green and blue by fixed numbers: pass mean and std instead")
     std = 1 / (high - low)
     mean = -low * std
 
@@ -162,10 +173,6 @@ def _measured(found: Adapted, pipeline: Pipeline, source: str) -> Adapted:
 
     rounded = [tuple(round(value, _DECIMALS) for value in values.tolist()) for values in (mean, std)]
     return replace(found, source=source, mean=rounded[0], std=rounded[1], prepare=prepare)
-
-
-def _plain(value: int) -> Image.Image:
-    return Image.new("RGB", (_SIDE, _SIDE), (value,) * 3)
 
 
 def _normalised_once(found: Adapted) -> Adapted:

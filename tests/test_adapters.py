@@ -141,9 +141,14 @@ def test_any_transform_and_one_that_is_not_affine() -> None:
     found = adapt(nn.Flatten(), transform=transforms.Compose(steps))
     assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 2.0))
     torch.testing.assert_close(found.prepare(photo()), transforms.Compose(steps[:2])(photo()), rtol=0, atol=1e-6)
-    for step in (transforms.Lambda(lambda x: x**2), transforms.RandomSolarize(0.5, 1.0)):
-        with pytest.raises(ValueError, match="the given transform does not normalise pixels by fixed numbers"):
+    for step in (
+        transforms.Lambda(lambda x: x**2),
+        transforms.RandomSolarize(0.5, 1.0),
+        transforms.Lambda(lambda x: x.flip(0)),
+    ):
+        with pytest.raises(ValueError, match="the given transform does not normalise red, green and blue by fixed"):
             adapt(nn.Flatten(), transform=transforms.Compose([*steps[:2], step]))
+        assert adapt(nn.Flatten(), transform=transforms.Compose([*steps[:2], step]), stated=True).mean is None
 
 
 def test_batch_norm_is_no_normaliser() -> None:
