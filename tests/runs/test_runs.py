@@ -262,7 +262,11 @@ def drawn_alike(clf: bg.Classifier, x: Tensor, y: Tensor, *, seed: int = 0) -> b
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "chunk size": ({"chunk_size": 0}, ValueError, "chunk_size must be a positive whole number, or None, got 0"),
     "batch size": ({"batch_size": True}, ValueError, "batch_size must be a positive whole number, or None, got True"),
-    "setting": ({"extra": object()}, TypeError, "extra must be plain values, tensors or classifiers, got object"),
+    "setting": (
+        {"extra": object()},
+        TypeError,
+        "extra must be plain values, tensors, classifiers or functions, got object",
+    ),
     "unknown": ({"colour": 1}, TypeError, "unexpected keyword argument 'colour'"),
     "no index": (
         {"analysis": drawn_alike},
