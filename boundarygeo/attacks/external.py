@@ -3,6 +3,7 @@
 import copy
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -229,7 +230,10 @@ def _torchattacks(attack: Any, module: nn.Module, x: Tensor, y: Tensor, eps: flo
 
 def _autoattack(attack: Any, module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: _Bounds) -> Any:
     _check_model_of(attack.model, module, x)
-    return attack.run_standard_evaluation(x, y, bs=len(x))
+    evaluate = attack.run_standard_evaluation
+    if "bs" in inspect.signature(evaluate).parameters:
+        return evaluate(x, y, bs=len(x))
+    return evaluate(x, y, batch_size=len(x))[0]  # pyautoattack
 
 
 def _art(attack: Any, module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: _Bounds) -> Any:
