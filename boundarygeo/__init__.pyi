@@ -57,6 +57,10 @@ from boundarygeo.attacks import (
 )
 from boundarygeo.attacks.external import external_attack as external_attack
 from boundarygeo.attacks.accuracy import AccuracyCurve as AccuracyCurve, accuracy_curve as accuracy_curve
+from boundarygeo.attacks.worst_case_accuracy import (
+    WorstCaseAccuracy as WorstCaseAccuracy,
+    worst_case_accuracy as worst_case_accuracy,
+)
 
 # Adversarial subspaces
 from boundarygeo.subspace.dimension import (

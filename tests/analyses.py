@@ -69,6 +69,7 @@ ONE: dict[str, Callable[[bg.Classifier], Any]] = {
     "square": lambda clf: bg.square(clf, X, Y, eps=EPS, queries=20, **QUIET),
     "minimal_norm": lambda clf: bg.minimal_norm(clf, X, Y, steps=60, **QUIET),
     "accuracy": lambda clf: bg.accuracy_curve(clf, X, Y, attack="strongest", eps=[EPS], steps=5, queries=20, **QUIET),
+    "worst case": lambda clf: bg.worst_case_accuracy(clf, X, Y, attacks=["fgsm", "pgd"], eps=EPS, **QUIET),
     "gaas": lambda clf: bg.adversarial_dimension(clf, X, Y, eps=1.0, max_dimension=8, **QUIET),
     "gaas in L∞": lambda clf: bg.adversarial_dimension(clf, X, Y, eps=EPS, norm="linf", max_dimension=8, **QUIET),
     "frame": lambda clf: bg.adversarial_dimension(clf, X, Y, eps=1.0, method="frame", max_dimension=4, **QUIET),

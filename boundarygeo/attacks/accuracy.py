@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks import NORMS, AdversarialExamples, apgd, pgd, square, strongest
+from boundarygeo.attacks.external import External, check_any_eps, external_attack, name_of
 from boundarygeo.attacks.norms import steepest
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.checks import check_choice, check_count, check_eps
@@ -41,7 +42,7 @@ class AccuracyCurve(Result):
         correct: whether each example is right, bool `[eps, example]`.
         index: number of each example, int64 `[example]`: decides its random starts.
         n: number of examples, those misclassified without an attack included.
-        attack: `"fgsm"`, `"pgd"`, `"apgd"`, `"square"` or `"strongest"`.
+        attack: `"fgsm"`, `"pgd"`, `"apgd"`, `"square"` or `"strongest"`, or the name of an external attack.
         norm: `"l2"` or `"linf"`.
     """
 
@@ -54,7 +55,7 @@ class AccuracyCurve(Result):
     correct: Tensor = array("eps", "example")
     index: Tensor = array("example", coordinate=True)
     n: int
-    attack: Attack
+    attack: str
     norm: Norm
 
     @property
@@ -75,7 +76,7 @@ def accuracy_curve(
     x: Tensor,
     y: Tensor,
     *,
-    attack: Attack = "fgsm",
+    attack: Attack | External = "fgsm",
     norm: Norm = "linf",
     eps: Sequence[float] | Tensor,
     seed: int = 0,
@@ -96,7 +97,9 @@ def accuracy_curve(
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        attack: `"fgsm"`, `"pgd"`, `"apgd"`, `"square"` or `"strongest"`.
+        attack: `"fgsm"`, `"pgd"`, `"apgd"`, `"square"` or `"strongest"`; or a function `(module, x, y, eps) → x_adv` or
+            an attack of foolbox, as in `external_attack`, called once for each ε with the examples that are still
+            right.
         norm: `"linf"` or `"l2"`.
         eps: sizes of the perturbation in `norm`, ascending, in input units, e.g. `[k / 255 for k in range(9)]`.
         seed: seed of what an attack draws.
@@ -104,30 +107,43 @@ def accuracy_curve(
         progress: whether to show a progress bar after two seconds.
         **settings: of the attack: `steps`, `step_size`, `restarts` and `random_start` of `boundarygeo.pgd`; `steps` and
             `restarts` of `boundarygeo.apgd`; `queries` of `boundarygeo.square`; `steps`, `queries` and `restarts` of
-            `boundarygeo.strongest`; FGSM has none.
+            `boundarygeo.strongest`; FGSM and external attacks have none.
 
     Raises:
-        TypeError: if `x` or `y` is not a tensor of the right kind, or a setting is unknown.
+        TypeError: if `x` or `y` is not a tensor of the right kind, a setting is unknown, or the attack is made for one
+            ε: pass a function that makes it, e.g. `lambda module, x, y, eps: torchattacks.PGD(module, eps=eps)(x, y)`.
         ValueError: if an argument or the module's output is invalid.
     """
-    sizes = _check_problem(clf, x, y, attack, norm, eps, settings)
+    name, search, known = _search_of(attack)
+    sizes = _check_problem(clf, x, y, norm, eps)
+    _check_settings(name, known, settings)
     provenance = clf.record()
     numbers = numbers_of(index, len(x))
-    if attack == "fgsm":
+    if search is None:
         correct = _right_under_fgsm(clf, x, y, sizes, norm, progress=progress)
     else:
-        search = partial(_SEARCHES[attack][0], norm=norm, seed=seed, progress=progress, **settings)
-        correct = _right_under(search, clf, x, y, sizes, numbers)
+        chosen = partial(search, norm=norm, seed=seed, progress=progress, **settings)
+        correct = _right_under(chosen, clf, x, y, sizes, numbers)
     return AccuracyCurve(
-        provenance=provenance(seed=seed if attack in _SEARCHES else None, eps=sizes),
+        provenance=provenance(seed=None if search is None else seed, eps=sizes),
         eps=torch.tensor(sizes, dtype=torch.float64),
         **_shares(correct),
         correct=correct,
         index=numbers,
         n=len(x),
-        attack=attack,
+        attack=name,
         norm=norm,
     )
+
+
+def _search_of(attack: Attack | External) -> tuple[str, Callable[..., AdversarialExamples] | None, tuple[str, ...]]:
+    """Name of an attack, its search (None for FGSM, which is one step), and the settings that a curve takes."""
+    if not isinstance(attack, str):
+        check_any_eps(attack)
+        return name_of(attack), partial(external_attack, attack=attack), ()
+    check_choice(attack, "attack", ATTACKS)
+    search, known = _SEARCHES.get(attack, (None, ()))
+    return attack, search, known
 
 
 def _shares(correct: Tensor) -> dict[str, Tensor]:
@@ -177,24 +193,17 @@ def _right_under(
     return torch.stack(rows)
 
 
-def _check_problem(
-    clf: Classifier,
-    x: Tensor,
-    y: Tensor,
-    attack: Attack,
-    norm: Norm,
-    eps: Sequence[float] | Tensor,
-    settings: dict[str, Any],
-) -> list[float]:
-    """Refuse settings before any work; returns the sizes."""
-    check_choice(attack, "attack", ATTACKS)
-    check_choice(norm, "norm", NORMS)
-    _, known = _SEARCHES.get(attack, (None, ()))
+def _check_settings(attack: str, known: tuple[str, ...], settings: dict[str, Any]) -> None:
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise TypeError(f"settings of {attack!r} must be any of {list(known)}, got {unknown}")
     check_settings(**{name: value for name, value in settings.items() if name != "queries"})
     check_count(settings.get("queries", 1), "queries")
+
+
+def _check_problem(clf: Classifier, x: Tensor, y: Tensor, norm: Norm, eps: Sequence[float] | Tensor) -> list[float]:
+    """Refuse a problem before any work; returns the sizes."""
+    check_choice(norm, "norm", NORMS)
     if isinstance(eps, str | int | float):
         raise TypeError(f"eps must be a list of numbers, got {eps!r}")
     sizes = [check_eps(float(size)) for size in eps]

@@ -1,7 +1,9 @@
 """Attacks of other libraries and of users: run as they are, and judged from outside."""
 
 import copy
+import functools
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +23,9 @@ External = Any
 
 _ROUNDING = 1e-4
 """How far an attack may leave the ball, as a share of ε: float32 sums are not exact."""
+
+_OTHER_LOGITS = 0.01
+"""How far the logits of an attack's own model may differ, as a share of the largest: it may run in lower precision."""
 
 
 class _Module(nn.Module):
@@ -85,7 +90,8 @@ def external_attack(
     check_choice(norm, "norm", NORMS)
     clf.check_inputs(x)
     clf.check_labels(y, len(x))
-    name, call = _adapter(attack)
+    name = name_of(attack)
+    check_made_for(attack, radius)
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
     x_adv, classes = x.detach().float().clamp(*clf.bounds).cpu(), y.detach().cpu().long()
@@ -96,7 +102,8 @@ def external_attack(
             module = _Module(clf, session).eval().requires_grad_(False)
             torch.manual_seed(seed)
             with torch.enable_grad():
-                moved = call(module, x_adv[live].to(clf.device), classes[live].to(clf.device), radius, clf.bounds)
+                inputs, right = x_adv[live].to(clf.device), classes[live].to(clf.device)
+                moved = _CALLS[_library(attack)](attack, module, inputs, right, radius, clf.bounds)
             x_adv[live] = _checked(moved, x_adv[live], name, radius, norm, clf.bounds)
             predicted[live] = clf.predict(x_adv[live])
     found = predicted != classes
@@ -138,74 +145,117 @@ def _checked(moved: Any, x: Tensor, name: str, eps: float, norm: Norm, bounds: t
     return moved.clamp(low, high)
 
 
-Call = Callable[[nn.Module, Tensor, Tensor, float, tuple[float, float]], Any]
+_Bounds = tuple[float, float]
+
+_MADE_FOR = {"torchattacks": "eps", "AutoAttack": "epsilon", "art": "eps"}
+"""Libraries whose attacks are made for one ε, and the attribute that holds it."""
+
+_OWN_MODEL = ("AutoAttack", "art")
+"""Libraries whose attacks are made with a model."""
+
+_FUNCTION = "lambda module, x, y, eps: torchattacks.PGD(module, eps=eps)(x, y)"
 
 
-def _adapter(attack: External) -> tuple[str, Call]:
-    """Name of an attack, and how to call it."""
-    kinds = {each.__module__.partition(".")[0] for each in type(attack).__mro__}
-    name = getattr(attack, "__name__", type(attack).__name__)
-    for library, adapter in (("foolbox", _foolbox), ("torchattacks", _torchattacks), ("art", _art)):
-        if library in kinds:
-            return f"{library}.{name}", adapter(attack)
+def name_of(attack: External) -> str:
+    """The name of an attack in results; raises if it is no attack."""
+    library = _library(attack)
+    name = _own_name(attack)
+    return f"{library}.{name}" if library in ("foolbox", "torchattacks", "art") else name
+
+
+def check_made_for(attack: External, eps: float) -> None:
+    """Raise if an attack was made for another ε."""
+    field = _MADE_FOR.get(_library(attack))
+    own = getattr(attack, field, None) if field else None
+    if own is not None and abs(float(own) - eps) > _ROUNDING * eps:
+        raise ValueError(f"attack {_own_name(attack)} was made with {field}={float(own):g}, eps is {eps:g}")
+
+
+def check_any_eps(attack: External) -> None:
+    """Raise if an attack is made for one ε."""
+    if _library(attack) in _MADE_FOR:
+        raise TypeError(
+            f"a curve needs a function of eps, and {name_of(attack)} is made for one eps: pass e.g. {_FUNCTION}"
+        )
+
+
+def check_any_model(attack: External) -> None:
+    """Raise if an attack is made for one model."""
+    if _library(attack) in _OWN_MODEL:
+        raise TypeError(
+            f"several models need a function of the module, and {name_of(attack)} is made for one: pass e.g. "
+            f"{_FUNCTION}"
+        )
+
+
+def _own_name(attack: External) -> str:
+    inner = attack.func if isinstance(attack, functools.partial) else attack
+    return getattr(inner, "__name__", type(inner).__name__)
+
+
+def _library(attack: External) -> str:
+    """The library that an attack comes from, a key of `_CALLS`; raises if it is no attack."""
+    packages = {each.__module__.partition(".")[0] for each in type(attack).__mro__}
+    for library in ("foolbox", "torchattacks", "art"):
+        if library in packages:
+            return library
     if hasattr(attack, "run_standard_evaluation"):
-        return name, _autoattack(attack)
+        return "AutoAttack"
     if not callable(attack):
         raise TypeError(
             "attack must be a function (module, x, y, eps) → x_adv, or an attack of foolbox, torchattacks, AutoAttack "
             f"or ART, got {type(attack).__name__}"
         )
-    return name, lambda module, x, y, eps, bounds: attack(module, x, y, eps)
+    return "function"
 
 
-def _foolbox(attack: Any) -> Call:
-    def call(module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: tuple[float, float]) -> Tensor:
-        foolbox: Any = importlib.import_module("foolbox")
-        return attack(foolbox.PyTorchModel(module, bounds=bounds, device=x.device), x, y, epsilons=eps)[1]
-
-    return call
+def _function(attack: Any, module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: _Bounds) -> Any:
+    return attack(module, x, y, eps)
 
 
-def _torchattacks(attack: Any) -> Call:
-    def call(module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: tuple[float, float]) -> Tensor:
-        _check_eps_of(attack, "eps", eps)
-        if bounds != (0.0, 1.0):
-            raise ValueError(f"torchattacks needs inputs in [0, 1], the classifier's bounds are {bounds}")
-        own = copy.copy(attack)
-        own.__dict__["_attacks"] = dict(attack.__dict__.get("_attacks", {}))
-        own.set_model(module)
-        own.device = x.device
-        return own(x, y)
-
-    return call
+def _foolbox(attack: Any, module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: _Bounds) -> Any:
+    foolbox: Any = importlib.import_module("foolbox")
+    return attack(foolbox.PyTorchModel(module, bounds=bounds, device=x.device), x, y, epsilons=eps)[1]
 
 
-def _autoattack(attack: Any) -> Call:
-    def call(module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: tuple[float, float]) -> Tensor:
-        _check_eps_of(attack, "epsilon", eps)
-        _check_model_of(attack.model, module, x)
-        return attack.run_standard_evaluation(x, y, bs=len(x))
-
-    return call
-
-
-def _art(attack: Any) -> Call:
-    def call(module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: tuple[float, float]) -> Tensor:
-        _check_eps_of(attack, "eps", eps)
-        _check_model_of(lambda v: torch.as_tensor(attack.estimator.predict(v.cpu().numpy())), module, x)
-        return torch.as_tensor(attack.generate(x=x.cpu().numpy(), y=y.cpu().numpy()))
-
-    return call
+def _torchattacks(attack: Any, module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: _Bounds) -> Any:
+    if bounds != (0.0, 1.0):
+        raise ValueError(f"torchattacks needs inputs in [0, 1], the classifier's bounds are {bounds}")
+    own = copy.copy(attack)
+    own.__dict__["_attacks"] = dict(attack.__dict__.get("_attacks", {}))
+    own.set_model(module)
+    own.device = x.device
+    return own(x, y)
 
 
-def _check_eps_of(attack: Any, field: str, eps: float) -> None:
-    own = getattr(attack, field, None)
-    if own is not None and abs(float(own) - eps) > _ROUNDING * eps:
-        raise ValueError(f"attack {type(attack).__name__} was made with {field}={float(own):g}, eps is {eps:g}")
+def _autoattack(attack: Any, module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: _Bounds) -> Any:
+    _check_model_of(attack.model, module, x)
+    evaluate = attack.run_standard_evaluation
+    if "bs" in inspect.signature(evaluate).parameters:
+        return evaluate(x, y, bs=len(x))
+    return evaluate(x, y, batch_size=len(x))[0]  # pyautoattack
+
+
+def _art(attack: Any, module: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: _Bounds) -> Any:
+    _check_model_of(lambda v: torch.as_tensor(attack.estimator.predict(v.cpu().numpy())), module, x)
+    return torch.as_tensor(attack.generate(x=x.cpu().numpy(), y=y.cpu().numpy()))
+
+
+_CALLS: dict[str, Callable[[Any, nn.Module, Tensor, Tensor, float, _Bounds], Any]] = {
+    "foolbox": _foolbox,
+    "torchattacks": _torchattacks,
+    "art": _art,
+    "AutoAttack": _autoattack,
+    "function": _function,
+}
 
 
 def _check_model_of(own: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor) -> None:
-    """Refuse an attack whose own model predicts other labels on the first few inputs."""
+    """Refuse an attack whose own model gives other logits on the first few inputs.
+
+    Labels are not enough: all examples that are attacked are right, so that any good model predicts the same ones.
+    """
     with torch.no_grad():
-        if not torch.equal(own(x[:8]).argmax(1).cpu(), module(x[:8]).argmax(1).cpu()):
-            raise ValueError("the attack was made with a model that predicts other labels for the same inputs")
+        theirs, ours = own(x[:8]).cpu().float(), module(x[:8]).cpu()
+    if theirs.shape != ours.shape or (theirs - ours).abs().max() > _OTHER_LOGITS * ours.abs().max():
+        raise ValueError("the attack was made with a model that predicts other labels or logits for the same inputs")

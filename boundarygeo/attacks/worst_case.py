@@ -1,7 +1,7 @@
 """The strongest attack there is here: several that fail for different reasons, one after another."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -17,6 +17,9 @@ from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.linalg import like
+
+_Attack = Callable[..., AdversarialExamples]
+"""Called as `attack(clf, x, y, index=...)`."""
 
 
 @analysis
@@ -71,23 +74,19 @@ def strongest(
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
     common = {"norm": norm, "seed": seed, "progress": progress}
-    attacks: list[Callable[..., AdversarialExamples]] = [
+    attacks: list[_Attack] = [
         partial(apgd, eps=radius, steps=steps, restarts=restarts, **common),
         partial(minimal_norm, eps=radius, **common),
         partial(apgd_targeted, eps=radius, steps=steps, restarts=restarts, **common),
         partial(square, eps=radius, queries=queries, **common),
     ]
-    x_adv, labels = x.detach().float().clamp(*clf.bounds).cpu(), y.detach().long().cpu().clone()
-    found, distance = torch.zeros(len(x), dtype=torch.bool), torch.full((len(x),), torch.inf, dtype=torch.float64)
     most = clf.batch_size or clf.steady_batch_size(x)
-    for attack in attacks:
-        live = (~found).nonzero()[:, 0]
-        if not len(live):
-            break
-        for rows in live.tensor_split(math.ceil(len(live) / most)):
-            result = attack(_in_one_batch(clf, len(rows)), x[rows], y[rows], index=numbers[rows])
-            x_adv[rows] = torch.where(like(result.found, result.x_adv), result.x_adv, x_adv[rows])
-            found[rows], labels[rows], distance[rows] = result.found, result.predicted, result.distance
+    x_adv, labels = x.detach().float().clamp(*clf.bounds).cpu(), y.detach().long().cpu().clone()
+    distance = torch.full((len(x),), torch.inf, dtype=torch.float64)
+    found = torch.zeros(len(x), dtype=torch.bool)
+    for rows, result in in_turn([partial(_in_batches, attack, most) for attack in attacks], clf, x, y, numbers):
+        x_adv[rows] = torch.where(like(result.found, result.x_adv), result.x_adv, x_adv[rows])
+        found[rows], labels[rows], distance[rows] = result.found, result.predicted, result.distance
     return AdversarialExamples(
         provenance=provenance(seed=seed),
         x_adv=x_adv,
@@ -103,11 +102,29 @@ def strongest(
     )
 
 
-def _in_one_batch(clf: Classifier, count: int) -> Classifier:
-    """The classifier with a batch for so many examples.
+def in_turn(
+    attacks: Sequence[_Attack], clf: Classifier, x: Tensor, y: Tensor, index: Tensor
+) -> Iterator[tuple[Tensor, AdversarialExamples]]:
+    """Attacks one after another, each on what is left: the positions of its examples, and what it found."""
+    live = torch.arange(len(x))
+    for attack in attacks:
+        if not len(live):
+            return
+        result = attack(clf, x[live], y[live], index=index[live])
+        yield live, result
+        live = live[~result.found]
 
-    Trying out which size is fastest would cost more than it gains where a batch takes thousands of passes.
+
+def _in_batches(
+    attack: _Attack, most: int, clf: Classifier, x: Tensor, y: Tensor, index: Tensor
+) -> AdversarialExamples:
+    """The attack on so many examples at once.
+
+    Trying out which batch size is fastest would cost more than it gains where a batch takes thousands of passes.
     """
-    whole = clf.with_batch_size(count)
-    whole.counts = clf.counts
-    return whole
+    parts = []
+    for rows in torch.arange(len(x)).tensor_split(math.ceil(len(x) / most)):
+        whole = clf.with_batch_size(len(rows))
+        whole.counts = clf.counts
+        parts.append(attack(whole, x[rows], y[rows], index=index[rows]))
+    return AdversarialExamples.concatenate(parts)

@@ -1,6 +1,7 @@
 """The call of an analysis as text, for the provenance of its result."""
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -68,4 +69,18 @@ def _word(value: Any) -> str | None:
     if isinstance(value, Mapping):
         words = {key: _word(each) for key, each in value.items()}
         return None if None in words.values() else f"{{{', '.join(f'{key!r}: {word}' for key, word in words.items())}}}"
-    return None
+    if isinstance(value, functools.partial):
+        words = {name: _word(each) for name, each in value.keywords.items()}
+        parts = [_word(value.func), *map(_word, value.args), *(f"{name}={word}" for name, word in words.items())]
+        return None if None in [*parts, *words.values()] else f"partial({', '.join(map(str, parts))})"
+    return _word_of_others(value)
+
+
+def _word_of_others(value: Any) -> str | None:
+    """A function by its name, another object by its `repr`; None for those of this package and torch."""
+    named = hasattr(value, "__name__")
+    packages = {str(each.__module__).partition(".")[0] for each in ([value] if named else type(value).__mro__)}
+    if packages & {"boundarygeo", "torch"}:
+        return None
+    text = value.__name__ if named else repr(value)
+    return type(value).__name__ if " at 0x" in text or "\n" in text else text

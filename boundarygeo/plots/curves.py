@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from boundarygeo.attacks.accuracy import AccuracyCurve
-from boundarygeo.choices import NORM_NAMES
+from boundarygeo.choices import ATTACKS, NORM_NAMES
 from boundarygeo.plots.cells import axes_or_new, place_legend
 from boundarygeo.plots.comparison import Look, check_results, count_text, key, looks, model_names, percent_axis
 from boundarygeo.plots.style import styled
@@ -40,7 +40,7 @@ def accuracy_curves(
     if len(norms) > 1:
         raise ValueError(f"curves must have the same norm, got {norms}")
     models = model_names(several, names)
-    attacks = [curve.attack.upper() for curve in several]
+    attacks = [curve.attack.upper() if curve.attack in ATTACKS else curve.attack for curve in several]
     with styled():
         axes = axes_or_new(ax, figsize=(7.0, 3.8))
         for curve, look in zip(several, looks(models, attacks), strict=True):

@@ -248,6 +248,7 @@ def _percent(share: float) -> str:
 
 def _attack(matrix: TransferMatrix) -> str:
     names = {"fgsm": "FGSM", "pgd": "PGD", "minimal_norm": "minimal norm"}
+    attack = names.get(matrix.attack, matrix.attack)
     size = "" if matrix.eps is None else f", ε = {matrix.eps:.3g}"
     targeted = ", targeted" if matrix.targets is not None else ""
-    return f"{names[matrix.attack]}{targeted}, {NORM_NAMES[matrix.norm]}{size}{', 8-bit' if matrix.eight_bit else ''}"
+    return f"{attack}{targeted}, {NORM_NAMES[matrix.norm]}{size}{', 8-bit' if matrix.eight_bit else ''}"

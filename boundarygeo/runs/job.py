@@ -5,6 +5,7 @@ import enum
 import functools
 import hashlib
 import inspect
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,7 +46,7 @@ class Job:
         x: inputs within the bounds.
         y: true classes, int64 `[example]`.
         index: number of each example, int64 `[example]`.
-        settings: further arguments of the analysis: plain values, tensors or classifiers.
+        settings: further arguments of the analysis: plain values, tensors, classifiers or functions.
         stores: path of the store for each result.
     """
 
@@ -156,18 +157,20 @@ def _plain(value: Any, name: str) -> Any:
         return {**value.identity(), **value.settings()}
     if isinstance(value, Tensor):
         return f"{value.dtype} {list(value.shape)} {digest_of_tensors(value)}"
+    if isinstance(value, types.FunctionType | functools.partial):
+        return _named(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(one, f"{name}.{key}") for key, one in value.items()}
     if isinstance(value, Sequence | set | frozenset):
         return [_plain(one, name) for one in (value if isinstance(value, Sequence) else sorted(value))]
-    raise TypeError(f"{name} must be plain values, tensors or classifiers, got {type(value).__name__}")
+    raise TypeError(f"{name} must be plain values, tensors, classifiers or functions, got {type(value).__name__}")
 
 
-def _named(analysis: Callable[..., Any]) -> str:
+def _named(function: Callable[..., Any]) -> str:
     """A function's name, with a digest of its code if it is outside installed packages."""
-    inner = analysis.func if isinstance(analysis, functools.partial) else analysis
+    inner = function.func if isinstance(function, functools.partial) else function
     name = f"{inner.__module__}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
-    return name if inner is analysis and is_installed(inner.__module__) else f"{name} {code_digest(analysis)}"
+    return name if inner is function and is_installed(inner.__module__) else f"{name} {code_digest(function)}"
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -79,7 +79,8 @@ def run(
         engine: where to compute: `LocalEngine()`, or `RayEngine()`.
         overwrite: whether an existing store may be replaced, once the new one is complete.
         progress: whether to show a progress bar after two seconds.
-        **settings: further arguments of the analysis: plain values, tensors or classifiers.
+        **settings: further arguments of the analysis: plain values, tensors, classifiers, or functions, which are
+            recognised by their code (objects that they use from outside, by their class).
 
     Returns:
         The path of the store.

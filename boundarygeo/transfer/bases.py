@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from boundarygeo.attacks.external import External, check_made_for, external_attack, name_of
 from boundarygeo.attacks.projected_gradient import pgd
-from boundarygeo.checks import check_count, check_eps
+from boundarygeo.checks import check_choice, check_count, check_eps
 from boundarygeo.classifier import Classifier
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis, current_call
@@ -39,6 +42,7 @@ class SubspaceBases(Result):
         valid: whether the basis has as many rows as requested, bool `[example]`.
         index: number of each example, int64 `[example]`; 0 for the basis of a set.
         kind: `"sequential"`, `"perturbations"` or `"set"`.
+        attack: `"pgd"` or the name of an external attack, for the kind `"perturbations"`.
     """
 
     vectors: Tensor = array("example", "direction", "coordinate")
@@ -49,6 +53,7 @@ class SubspaceBases(Result):
     valid: Tensor = array("example")
     index: Tensor = array("example", coordinate=True)
     kind: str
+    attack: str | None = None
 
 
 @analysis
@@ -82,6 +87,7 @@ def perturbation_bases(
     y: Tensor,
     *,
     dimension: int,
+    attack: Literal["pgd"] | External = "pgd",
     eps: float,
     restarts: int = 32,
     steps: int = 40,
@@ -92,21 +98,23 @@ def perturbation_bases(
 ) -> SubspaceBases:
     """Bases of each example's leading directions among many of its adversarial perturbations.
 
-    The perturbations come from L2 PGD from random starts with all steps taken (`pgd(..., early_stop=False)`). Those
-    that fool the classifier are scaled to length 1, and their leading right singular vectors form the basis (not
-    centred: the mean perturbation is a direction, too). Random starts leave traces in the perturbations, so bases of
-    two models need different seeds.
+    The perturbations come from L2 PGD from random starts with all steps taken (`pgd(..., early_stop=False)`), or from
+    an external attack that gets each example `restarts` times. Those that fool the classifier are scaled to length 1,
+    and their leading right singular vectors form the basis (not centred: the mean perturbation is a direction, too).
+    Random starts leave traces in the perturbations, so bases of two models need different seeds.
 
     Args:
         clf: the classifier.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         dimension: number of directions in each basis.
+        attack: `"pgd"`, or an attack in L2 as `external_attack` takes it. It must start at random: one that gives every
+            copy of an example the same perturbation finds one direction.
         eps: L2 radius of the ball, in input units.
         restarts: perturbations searched for per example, at least `dimension`.
-        steps: steps of each search.
-        step_size: length of a step (L2); by default ε / 6. Many such steps leave less of the random starts than the
-            steps of `pgd`: one model's bases from two seeds are more alike.
+        steps: steps of each search of PGD; an external attack has its own.
+        step_size: length of a step of PGD (L2); by default ε / 6. Many such steps leave less of the random starts than
+            the steps of `pgd`: one model's bases from two seeds are more alike.
         seed: seed of the random starts.
         index: number of each example, which determines its random starts; by default 0, 1, 2, ….
         progress: whether to show a progress bar after two seconds.
@@ -116,7 +124,7 @@ def perturbation_bases(
         marked in `valid`.
 
     Raises:
-        TypeError: if `x` or `y` is not a tensor of the right kind.
+        TypeError: if `x` or `y` is not a tensor of the right kind, or the attack is of another kind.
         ValueError: if an argument or the module's output is invalid.
     """
     clf.check_inputs(x)
@@ -125,21 +133,30 @@ def perturbation_bases(
     check_count(restarts, "restarts", least=dimension)
     if restarts > _MOST_RESTARTS:
         raise ValueError(f"restarts must be at most {_MOST_RESTARTS}, got {restarts}")
-    stride = check_eps(eps) / _STEPS_PER_RADIUS if step_size is None else step_size
+    radius = check_eps(eps)
+    common = {"eps": radius, "norm": "l2", "seed": seed, "progress": progress}
+    if isinstance(attack, str):
+        check_choice(attack, "attack", ("pgd",))
+        stride = radius / _STEPS_PER_RADIUS if step_size is None else step_size
+        name, own = attack, {"steps": steps, "step_size": stride}
+        search = partial(pgd, early_stop=False, **own, **common)
+    else:
+        check_made_for(attack, radius)
+        name, own = name_of(attack), {"steps": None, "step_size": None}
+        search = partial(external_attack, attack=attack, **common)
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
-    search = {"eps": eps, "norm": "l2", "steps": steps, "step_size": stride, "early_stop": False, "seed": seed}
     parts = []
     for some in torch.arange(len(x)).split(max(1, _VALUES_AT_ONCE // (restarts * x[0].numel()))):
         # Each start has its own number, independent of the number of restarts and of the other examples.
         starts = (numbers[some, None] * _MOST_RESTARTS + torch.arange(restarts)).flatten()
         repeated = x[some].detach().cpu().repeat_interleave(restarts, 0)
         classes = y[some].cpu().repeat_interleave(restarts)
-        attacked = pgd(clf, repeated, classes, index=starts, progress=progress, **search)
+        attacked = search(clf, repeated, classes, index=starts)
         used = (attacked.found & (attacked.distance > 0)).double()
         delta = scaled_to(attacked.x_adv.double() - repeated.double().clamp(*clf.bounds), used).flatten(1)
         parts.append(_bases(delta.view(len(some), restarts, -1), dimension, numbers[some], "perturbations"))
-    return replace(SubspaceBases.concatenate(parts), provenance=provenance(seed=seed, step_size=stride))
+    return replace(SubspaceBases.concatenate(parts), provenance=provenance(seed=seed, **own), attack=name)
 
 
 @analysis

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from boundarygeo.attacks import NORMS, AdversarialExamples, fgsm, minimal_norm, pgd
+from boundarygeo.attacks.external import External, check_any_model, check_made_for, external_attack, name_of
 from boundarygeo.attacks.norms import DrawnOnce, length
 from boundarygeo.attacks.projected_gradient import check_settings
 from boundarygeo.checks import check_choice, check_count, check_eps
@@ -44,7 +45,7 @@ class TransferMatrix(Result):
         distance: norm of the perturbation as evaluated, float64 `[source, example]`.
         index: number of each example, int64 `[example]`; determines its random starts.
         names: name of each model, the same for sources and targets.
-        attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
+        attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`, or the name of an external attack.
         norm: `"l2"` or `"linf"`.
         eps: largest norm allowed, in input units, or None without limit.
         eight_bit: whether the adversarial examples were rounded to the 256 values of an 8-bit image.
@@ -57,7 +58,7 @@ class TransferMatrix(Result):
     distance: Tensor = array("source", "example", unit="input units")
     index: Tensor = array("example", coordinate=True)
     names: tuple[str, ...]
-    attack: TransferAttack
+    attack: str
     norm: Norm
     eps: float | None
     eight_bit: bool
@@ -133,7 +134,7 @@ def transfer_matrix(
     x: Tensor,
     y: Tensor,
     *,
-    attack: TransferAttack = "pgd",
+    attack: TransferAttack | External = "pgd",
     eps: float | None = None,
     norm: Norm = "linf",
     targets: Tensor | None = None,
@@ -157,18 +158,20 @@ def transfer_matrix(
         classifiers: at least two with the same classes and bounds, in a list or by name.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
-        attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`.
+        attack: `"fgsm"`, `"pgd"` or `"minimal_norm"`; or an external attack that is given each model in turn: a
+            function, or an attack of foolbox or torchattacks, as in `external_attack`.
         eps: largest perturbation in `norm`, in input units; optional for `"minimal_norm"`.
         norm: `"linf"` or `"l2"`.
-        targets: target class of each example, int64 `[example]`, other than `y`; by default any wrong class.
+        targets: target class of each example, int64 `[example]`, other than `y`; by default any wrong class. For
+            `"fgsm"` and `"pgd"` only.
         eight_bit: whether to round the adversarial examples to the nearest of 256 equally spaced values between the
             bounds, as in an image file. Rounding can make a perturbation longer than ε; `distance` reports its actual
             length.
-        seed: seed of the random starts of PGD and minimal norm.
+        seed: seed of what the attack draws.
         index: number of each example, which determines its random starts; by default 0, 1, 2, ….
         progress: whether to show progress bars after two seconds.
         **settings: settings of the attack: PGD's `steps`, `step_size`, `restarts`, `random_start` and `early_stop`, or
-            the `steps` of `"minimal_norm"`; FGSM has none.
+            the `steps` of `"minimal_norm"`; FGSM and external attacks have none.
 
     Returns:
         The matrix.
@@ -177,7 +180,8 @@ def transfer_matrix(
         TypeError: if an argument has the wrong type, or a setting is unknown.
         ValueError: if an argument is out of its range, or the classifiers cannot be compared.
     """
-    _check(attack, eps, norm, targets, settings)
+    name = attack if isinstance(attack, str) else name_of(attack)
+    _check(attack, name, eps, norm, targets, settings)
     models = check_classifiers(classifiers, x, y)
     numbers = numbers_of(index, len(x))
     if targets is not None:
@@ -205,7 +209,7 @@ def transfer_matrix(
         provenance=models.provenance(
             seed=None if attack == "fgsm" else seed,
             targeted=targets is not None,
-            **{name: value for name, value in shared.items() if name in SETTINGS[attack]},
+            **{key: value for key, value in shared.items() if key in SETTINGS.get(name, ())},
         ),
         predicted=predicted,
         clean=models.predicted,
@@ -214,7 +218,7 @@ def transfer_matrix(
         distance=distance,
         index=numbers,
         names=models.names,
-        attack=attack,
+        attack=name,
         norm=norm,
         eps=None if eps is None else float(eps),
         eight_bit=bool(eight_bit),
@@ -222,28 +226,38 @@ def transfer_matrix(
 
 
 def _check(
-    attack: TransferAttack, eps: float | None, norm: Norm, targets: Tensor | None, settings: dict[str, Any]
+    attack: TransferAttack | External,
+    name: str,
+    eps: float | None,
+    norm: Norm,
+    targets: Tensor | None,
+    settings: dict[str, Any],
 ) -> None:
     """Check the settings before any work."""
-    check_choice(attack, "attack", SETTINGS)
+    own = isinstance(attack, str)
+    if own:
+        check_choice(attack, "attack", SETTINGS)
     check_choice(norm, "norm", NORMS)
-    unknown = sorted(set(settings) - set(SETTINGS[attack]))
+    known = SETTINGS[attack] if own else ()
+    unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise TypeError(f"attack {attack!r} has no settings {unknown}: use any of {list(SETTINGS[attack])}")
+        raise TypeError(f"attack {name!r} has no settings {unknown}: use any of {list(known)}")
     if eps is None and attack != "minimal_norm":
-        raise ValueError(f"attack {attack!r} needs eps")
-    if eps is not None:
-        check_eps(eps)
+        raise ValueError(f"attack {name!r} needs eps")
+    radius = None if eps is None else check_eps(eps)
     if attack == "pgd":
-        check_settings(**{name: value for name, value in settings.items() if name != "early_stop"})
+        check_settings(**{key: value for key, value in settings.items() if key != "early_stop"})
     if attack == "minimal_norm":
         check_count(settings.get("steps", 4), "steps", least=4)
-        if targets is not None:
-            raise ValueError("'minimal_norm' is untargeted: pass targets=None")
+    if not own and radius is not None:
+        check_any_model(attack)
+        check_made_for(attack, radius)
+    if targets is not None and (attack == "minimal_norm" or not own):
+        raise ValueError(f"{name!r} is untargeted: pass targets=None")
 
 
 def _attack(
-    attack: TransferAttack,
+    attack: TransferAttack | External,
     clf: Classifier,
     x: Tensor,
     y: Tensor,
@@ -254,6 +268,8 @@ def _attack(
 ) -> AdversarialExamples:
     if eps is None or attack == "minimal_norm":
         return minimal_norm(clf, x, y, eps=eps, **settings)
+    if not isinstance(attack, str):
+        return external_attack(clf, x, y, attack=attack, eps=eps, **settings)
     return (fgsm if attack == "fgsm" else pgd)(clf, x, y, eps=eps, targets=targets, **settings)
 
 

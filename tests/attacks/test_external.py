@@ -95,8 +95,20 @@ def test_autoattack_has_its_own_model_which_must_be_the_same() -> None:
     assert torch.equal(found.found, bg.fgsm(clf, x, y, eps=EPS).found)
     with pytest.raises(ValueError, match="made with a model that predicts other labels"):
         bg.external_attack(clf, x, y, attack=AutoAttack(lambda x: -by_hand(clf)(x), EPS), eps=EPS)
+    with pytest.raises(ValueError, match="labels or logits for the same inputs"):  # right where it matters, and another
+        bg.external_attack(clf, x, y, attack=AutoAttack(lambda x: by_hand(clf)(x) ** 3, EPS), eps=EPS)
     with pytest.raises(ValueError, match="AutoAttack was made with epsilon=0.1, eps is 0.05"):
         bg.external_attack(clf, x, y, attack=AutoAttack(by_hand(clf), 0.1), eps=EPS)
+
+
+def test_pyautoattack_is_called_in_its_own_way() -> None:
+    pyautoattack = pytest.importorskip("pyautoattack")
+    clf, x, y = problem()
+    attack = pyautoattack.AutoAttack(by_hand(clf), norm="Linf", eps=EPS, version="custom", attacks=["apgd-ce"], seed=0)
+    found = bg.external_attack(clf, x, y, attack=attack, eps=EPS)
+    points, _ = attack.run_standard_evaluation(x[1:], y[1:])
+    assert found.attack == "AutoAttack"
+    torch.testing.assert_close(found.x_adv[1:], points)
 
 
 def outside(module: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:

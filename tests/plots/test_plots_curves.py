@@ -80,6 +80,7 @@ def test_one_model_has_a_color_and_a_style_for_each_attack() -> None:
     assert fgsm[0] != pgd[0]
     assert fgsm[1] != pgd[1]
     assert legend(accuracy_curves(curve(HITS, LEVELS))) == {"FGSM": fgsm}
+    assert legend(accuracy_curves(curve(HITS, LEVELS, attack="foolbox.L2PGD"))) == {"foolbox.L2PGD": fgsm}
 
 
 def test_several_models_and_attacks_have_a_color_for_each_model_and_a_style_for_each_attack() -> None:

@@ -49,6 +49,8 @@ def test_cells_hold_percents_with_sources_as_rows() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("target: sent to", "source: made for")
     expected = "PGD, L∞, ε = 0.1\nsuccess, in % of the examples that all models get right (n = 20)"
     assert axes.get_title() == expected
+    external = plots.transfer_matrix(dataclasses.replace(matrix(), attack="foolbox.L2PGD"))
+    assert external.get_title() == expected.replace("PGD", "foolbox.L2PGD")
     assert {text.get_text(): text.get_color() for text in axes.texts} == {
         "100": "white", "5.0": "black", "25": "black", "0": "black"
     }  # fmt: skip

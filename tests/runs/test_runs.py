@@ -17,6 +17,12 @@ from boundarygeo.runs import Job, run_jobs
 from boundarygeo.transfer.dimension import dimension_and_transfer
 
 
+def sign_step(module: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    x = x.clone().requires_grad_()
+    nn.functional.cross_entropy(module(x), y, reduction="sum").backward()
+    return (x + eps * x.grad.sign()).clamp(0, 1).detach()
+
+
 @pytest.mark.parametrize(
     ("analysis", "settings"),
     [
@@ -27,6 +33,8 @@ from boundarygeo.transfer.dimension import dimension_and_transfer
         (bg.accuracy_curve, {"attack": "pgd", "eps": [0.0, 0.1], "seed": 2, "steps": 3}),
         (bg.adversarial_dimension, {"eps": 1.0}),
         (bg.sequential_directions, {"eps": 2.0, "max_directions": 2}),
+        (bg.accuracy_curve, {"attack": sign_step, "eps": [0.0, 0.1]}),
+        (bg.worst_case_accuracy, {"attacks": ["fgsm", sign_step, "pgd"], "eps": 0.1}),
         (bg.pgd, {"eps": 0.1, "seed": 1, "steps": 2}),
         (bg.minimal_norm, {}),
         (bg.fgsm, {"eps": 0.1}),
@@ -259,10 +267,30 @@ def drawn_alike(clf: bg.Classifier, x: Tensor, y: Tensor, *, seed: int = 0) -> b
     return bg.boundary_distance(clf, x, y, direction="random", max_distance=1.0, seed=seed)
 
 
+def test_functions_are_recognised_by_their_code(tmp_path: Path) -> None:
+    clf, x, y = problem(8)
+
+    def attacked(share: float) -> Path:
+        def attack(module: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+            return sign_step(module, x, y, share * eps)
+
+        return bg.run(bg.worst_case_accuracy, clf, x, y, out=tmp_path / "a.zarr", attacks=["fgsm", attack], eps=0.1)
+
+    before = bg.load(attacked(0.5))
+    assert before.names == ("fgsm", "attack")
+    assert torch.equal(bg.load(attacked(0.5)).by, before.by)  # another function with the same code
+    with pytest.raises(ValueError, match="was started with other settings"):
+        attacked(0.6)
+
+
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "chunk size": ({"chunk_size": 0}, ValueError, "chunk_size must be a positive whole number, or None, got 0"),
     "batch size": ({"batch_size": True}, ValueError, "batch_size must be a positive whole number, or None, got True"),
-    "setting": ({"extra": object()}, TypeError, "extra must be plain values, tensors or classifiers, got object"),
+    "setting": (
+        {"extra": object()},
+        TypeError,
+        "extra must be plain values, tensors, classifiers or functions, got object",
+    ),
     "unknown": ({"colour": 1}, TypeError, "unexpected keyword argument 'colour'"),
     "no index": (
         {"analysis": drawn_alike},

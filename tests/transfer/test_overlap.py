@@ -9,7 +9,7 @@ import torch
 from oracles import Linear, SmallNet, images
 from relatives import PIXELS, relatives
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 from transfer_by_hand import MADE, bases_of
 
 import boundarygeo as bg
@@ -249,6 +249,37 @@ def test_the_leading_direction_of_a_linear_classifier_is_its_normal() -> None:
     torch.testing.assert_close(kept @ kept.mT, torch.eye(2, dtype=torch.float64).expand(len(kept), 2, 2))
     assert bool((found.singular_values.diff(dim=1) <= 0).all())
     assert bool(((found.energy > 0) & (found.energy <= 1 + 1e-12))[found.valid].all())
+
+
+def test_an_external_attack_gives_the_directions_that_it_draws() -> None:
+    weight = normal(48).float()
+    x = images(6)[:, :, :4, :4]
+    clf = bg.Classifier(Linear(weight, 0.0))
+    y = clf.predict(x)
+
+    def across(module: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        """Just across the boundary, and in the first two coordinates at random."""
+        towards = weight.view_as(x[0]) / weight.norm()
+        needed = (x * weight.view_as(x[0])).flatten(1).sum(1) / weight.norm()
+        moved = x - (needed + 0.02 * needed.sign()).view(-1, 1, 1, 1) * towards
+        moved.flatten(1)[:, :2] += 1e-3 * torch.randn(len(x), 2)
+        return moved
+
+    clf = bg.Classifier(clf.module, bounds=(-20, 20))
+    settings = {"dimension": 4, "attack": across, "eps": 10.0, "restarts": 6, "seed": 1}
+    found = perturbation_bases(clf, x, y, **settings)
+    assert found.samples.tolist() == [6] * 6
+    assert found.rank.tolist() == [3] * 6  # the normal, and what was drawn
+    assert not found.valid.any()
+    span = torch.linalg.qr(torch.stack([weight.double(), *torch.eye(48).double()[:2]]).T).Q.T
+    for basis in found.vectors[:, :3]:
+        torch.testing.assert_close(basis.T @ basis, span.T @ span, atol=1e-3, rtol=0)
+    assert (found.attack, found.kind) == ("across", "perturbations")
+    command = "perturbation_bases(dimension=4, attack=across, eps=10.0, restarts=6, steps=None, step_size=None)"
+    assert found.provenance.command == command
+    assert torch.equal(perturbation_bases(clf, x, y, **settings).vectors, found.vectors)
+    with pytest.raises(ValueError, match=r"attack must be one of \['pgd'\], got 'fgsm'"):
+        perturbation_bases(clf, x, y, **settings | {"attack": "fgsm"})
 
 
 def test_perturbations_that_fool_nothing_make_no_basis() -> None:

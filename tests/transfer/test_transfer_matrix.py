@@ -39,6 +39,23 @@ def test_gradient_steps_of_lines_at_an_angle(attack: str, side: int) -> None:
     torch.testing.assert_close(matrix.distance, torch.full((2, 10), 0.85, dtype=torch.float64), rtol=1e-6, atol=0)
 
 
+def sign_step(module: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    x = x.clone().requires_grad_()
+    nn.functional.cross_entropy(module(x), y, reduction="sum").backward()
+    return (x + eps * x.grad.sign()).detach().clamp(0, 1)
+
+
+def test_an_external_attack_is_made_for_each_model() -> None:
+    several, x, y = nets([0, 1, 2], 12)
+    own = transfer_matrix(several, x, y, attack="fgsm", eps=0.1, **QUIET)
+    theirs = transfer_matrix(several, x, y, attack=sign_step, eps=0.1, **QUIET)
+    assert (own.predicted != own.clean).any()
+    assert torch.equal(theirs.predicted, own.predicted)
+    torch.testing.assert_close(theirs.distance, own.distance)
+    assert (theirs.attack, theirs.provenance.seed) == ("sign_step", 0)
+    assert theirs.provenance.command.startswith("transfer_matrix(attack=sign_step, eps=0.1, ")
+
+
 def test_sign_steps_of_lines_at_an_angle() -> None:
     # Both normals are (cos 30°, ±sin 30°). A step of a's signs moves a by 0.4 (cos + sin), b by 0.4 (cos - sin).
     x, y = on_the_bisector(ANGLE, [1])
@@ -267,6 +284,12 @@ def test_no_example_that_all_get_right() -> None:
         check_classifiers(several, X, torch.tensor([0, 1, 0, 7]))
 
 
+class AutoAttack:
+    """An attack that has a model of its own."""
+
+    def run_standard_evaluation(self) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
@@ -282,6 +305,15 @@ def test_no_example_that_all_get_right() -> None:
         ({"targets": Y}, ValueError, "targets must differ from y, got 4 equal ones"),
         ({"targets": Y + 5}, ValueError, r"targets must be in \[0, 2\)"),
         ({"index": [0, 1]}, ValueError, "index must be 4 integers"),
+        ({"attack": 3}, TypeError, "attack must be a function .*, got int"),
+        ({"attack": sign_step, "eps": None}, ValueError, "attack 'sign_step' needs eps"),
+        ({"attack": sign_step, "steps": 3}, TypeError, r"attack 'sign_step' has no settings \['steps'\]"),
+        ({"attack": sign_step, "targets": 1 - Y}, ValueError, "'sign_step' is untargeted: pass targets=None"),
+        (
+            {"attack": AutoAttack()},
+            TypeError,
+            "function of the module, and AutoAttack is made for one: pass e.g. lambda",
+        ),
     ],
 )
 def test_bad_settings_are_refused(settings: dict, error: type, match: str) -> None:
