@@ -122,7 +122,7 @@ def study_command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[.
         ... def command(options: StudyOptions, extent: str = "1") -> None:
         ...     print(options.model, options.examples, options.seed, extent)
         >>> list(inspect.signature(command).parameters)[:5]
-        ['model', 'data', 'examples', 'extent', 'weights']
+        ['model', 'data', 'examples', 'extent', 'study']
         >>> command(model=["net.pt"], extent="2")
         ['net.pt'] 6 0 2
     """

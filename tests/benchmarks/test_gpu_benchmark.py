@@ -10,6 +10,7 @@ import boundarygeo as bg
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 
 
+@pytest.mark.slow
 def test_a_dry_run_comes_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

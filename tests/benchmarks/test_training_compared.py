@@ -35,6 +35,7 @@ def problem(tmp_path: Path) -> benchmark.Problem:
     )
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_read_again_and_drawn(problem: benchmark.Problem, tmp_path: Path) -> None:
     torch.manual_seed(0)
     x = torch.rand(20, 1, 28, 28)

@@ -62,6 +62,7 @@ def test_two_workers_give_the_store_of_one_process(engine, tmp_path: Path) -> No
     assert bg.run_status(alone).workers == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_chunk_computed_again(engine, tmp_path: Path) -> None:
     clf, x, y = problem()
     note = tmp_path / "died"
@@ -74,6 +75,7 @@ def test_a_worker_that_dies_is_replaced_and_its_chunk_computed_again(engine, tmp
     assert len((path / "chunks/log.jsonl").read_text().splitlines()) == PARTS  # none of the others was computed twice
 
 
+@pytest.mark.slow
 def test_a_chunk_that_kills_every_worker_is_named(engine, tmp_path: Path) -> None:
     clf, x, y = problem(4)
     with pytest.raises(RuntimeError, match="worker died 3 times on examples 0 to 3"):
@@ -87,6 +89,7 @@ def test_what_the_analysis_raises_is_raised_here(engine, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_models_travel_with_their_settings(engine, tmp_path: Path) -> None:
     x = torch.rand(9, 3, 2, 2, generator=torch.Generator().manual_seed(3)) * 2 - 1
     clf = bg.Classifier(network(), bounds=(-1, 1), mean=[0.1, 0.2, 0.3], std=[0.5, 1, 2], device="cpu")
@@ -98,6 +101,7 @@ def test_models_travel_with_their_settings(engine, tmp_path: Path) -> None:
     assert torch.equal(kept.distance, bg.boundary_distance(clf, x, y, **settings).distance)
 
 
+@pytest.mark.slow
 def test_the_command_line_uses_them(engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_folder(tmp_path)
     words = [*base(folder), "--resolution", 9, "--examples", 10, "--chunk-size", 3]
