@@ -67,7 +67,7 @@ def write_npz(path: Path, **changes: np.ndarray | None) -> Path:
         "y_test": np.arange(4) % 3,
     }
     kept = {name: value for name, value in (arrays | changes).items() if value is not None}
-    np.savez(path, allow_pickle=True, **kept)
+    np.savez(path, **kept)
     return path
 
 
