@@ -19,6 +19,7 @@ if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
 from fake_device import NAME, Elsewhere, FarTensor
 
 
+@pytest.mark.usefixtures("short_start")
 @pytest.mark.parametrize("name", ONE)
 def test_an_analysis_gives_there_what_it_gives_here(name: str) -> None:
     with Elsewhere():

@@ -55,6 +55,7 @@ def test_the_same_command_goes_on_and_says_so(
     assert "no part is damaged" in said
 
 
+QUICK = ("distances, one way kept", "dims, own alone", "matrix", "between boundaries")
 SEVERAL = {
     "distances, one way kept": ["distances", "--max-distance", "0.5", "--out", "{model}.zarr"],
     "dims, all kinds": ["dims", "--eps", "2,6", "--out", "{model}-{kind}-{size}.zarr"],
@@ -73,7 +74,7 @@ HIDDEN = {"distances, one way kept", "dims, own alone", "pieces", "overlap"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if "sequential" in name else ()) for name in SEVERAL]
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SEVERAL]
 )
 def test_commands_with_several_results_go_on_with_all_of_them(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

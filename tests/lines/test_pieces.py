@@ -666,7 +666,7 @@ def test_small_zoo_models(name: str) -> None:
     [
         ("resnet20", 1e-3),
         ("resnet18", 3e-4),
-        ("densenet121", 3e-4),
+        pytest.param("densenet121", 3e-4, marks=pytest.mark.slow),
         pytest.param("mobilenet_v2", 3e-3, marks=pytest.mark.slow),
         ("shufflenet_v2_x0_5", 3e-3),
         ("squeezenet1_1", 3e-3),

@@ -33,7 +33,7 @@ import boundarygeo as bg
 from boundarygeo.runs import LocalEngine
 
 
-@pytest.mark.parametrize("most", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_with_the_same_store(
     most: int, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,12 +93,19 @@ def test_a_thousand_examples_are_counted_like_one() -> None:
     assert torch.equal(met, 1 - y.repeat(100)[owner])
 
 
-NETWORKS = [
+_ALL = [
     *({"norm": "l2", "eps": 1.2, "box": box, "rule": rule} for box in BOXES for rule in RULES),
     *({"norm": "linf", "eps": 0.12, "box": box, "rule": rule} for box in BOXES for rule in RULES),
     *({"norm": "l2", "eps": 1.2, "box": box, "rule": "all", "method": "frame", "steps": 6} for box in BOXES),
 ]
-NAMES = ["-".join([n["norm"], n["box"], n["rule"], n.get("method", "gaas")]) for n in NETWORKS]
+NETWORKS = [
+    pytest.param(
+        each,
+        id="-".join([each["norm"], each["box"], each["rule"], each.get("method", "gaas")]),
+        marks=pytest.mark.slow if "method" in each and each["box"] != "feasible" else (),
+    )
+    for each in _ALL
+]
 
 
 def small_net(count: int = 8) -> tuple[bg.Classifier, Tensor, Tensor]:
@@ -109,7 +116,7 @@ def small_net(count: int = 8) -> tuple[bg.Classifier, Tensor, Tensor]:
     return clf, x, clf.predict(x)
 
 
-@pytest.mark.parametrize("settings", NETWORKS, ids=NAMES)
+@pytest.mark.parametrize("settings", NETWORKS)
 def test_results_depend_on_neither_order_nor_splitting(settings: dict) -> None:
     clf, x, y = small_net()
     settings = {**settings, "restarts": 2, "seed": 3, "max_dimension": 24, "keep_directions": True}
@@ -129,7 +136,7 @@ def test_results_depend_on_neither_order_nor_splitting(settings: dict) -> None:
             torch.testing.assert_close(its[of == mine], kept[owner == theirs], rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("settings", NETWORKS, ids=NAMES)
+@pytest.mark.parametrize("settings", NETWORKS)
 def test_working_memory_decides_nothing(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     clf, x, y = small_net()
     settings = {**settings, "restarts": 2, "max_dimension": 20, "keep_directions": True}
@@ -149,7 +156,7 @@ def test_chunks_hold_as_many_frames_as_fit_and_at_least_one(monkeypatch: pytest.
     assert list(chunks(size[:0], 100)) == []
 
 
-@pytest.mark.parametrize("settings", NETWORKS, ids=NAMES)
+@pytest.mark.parametrize("settings", NETWORKS)
 def test_everything_reported_is_so(settings: dict) -> None:
     clf, x, y = small_net()
     y[::5] = (y[::5] + 1) % 5  # misclassified to begin with
@@ -207,7 +214,7 @@ def test_everything_reported_is_so(settings: dict) -> None:
         torch.testing.assert_close(lengths, torch.full_like(lengths, eps), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("settings", NETWORKS, ids=NAMES)
+@pytest.mark.parametrize("settings", NETWORKS)
 def test_inputs_outside_the_bounds_by_rounding_do_no_harm(settings: dict) -> None:
     clf, x, y = small_net()
     outside = torch.where(x == 0, -2e-6, torch.where(x == 1, 1 + 2e-6, x))
@@ -437,7 +444,7 @@ def test_the_best_of_several_draws_counts_for_each_example(norm: str, box: str) 
     assert torch.equal(other.successes, once.successes) == same
 
 
-@pytest.mark.parametrize("settings", NETWORKS, ids=NAMES)
+@pytest.mark.parametrize("settings", NETWORKS)
 def test_the_seed_decides_the_frames(settings: dict) -> None:
     clf, x, y = small_net(6)
     cap = 9 if "method" in settings else 16

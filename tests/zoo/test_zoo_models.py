@@ -122,6 +122,7 @@ def test_a_block_whose_convolutions_are_silent_is_its_shortcut() -> None:
     assert out[:, 6:].abs().max() == 0
 
 
+@pytest.mark.slow
 def test_the_real_resnet20_has_its_published_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = os.environ.get("BOUNDARYGEO_DATA")
     if not folder:
