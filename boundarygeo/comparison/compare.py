@@ -50,8 +50,8 @@ def compare(
     `".partial"`.
 
     Args:
-        classifiers: by name, with the same bounds and classes; or `Subject`s, which also say what groups them, which
-            are standard, and which layers to look at.
+        classifiers: by name, with the same bounds and classes; or each as a `Subject`, which also says what groups it,
+            whether it is standard, and which layers to look at.
         x: inputs `[example, *input]` within the bounds.
         y: true classes, int64 `[example]`.
         settings: settings of the instruments.
