@@ -122,8 +122,13 @@ def random_directions(shape: torch.Size, index: Tensor, *, seed: int, axis: int 
     size = int(np.prod(shape))
     drawn = np.empty((len(index), size), dtype=np.float32)
     for row, number in zip(drawn, index.tolist(), strict=True):
-        # One generator per example, so that its direction does not depend on the other examples.
-        np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number, axis)))).standard_normal(
-            out=row, dtype=np.float32
-        )
+        generator_of(seed, number, axis).standard_normal(out=row, dtype=np.float32)
     return torch.from_numpy(drawn).view(len(index), *shape)
+
+
+def generator_of(*words: int) -> np.random.Generator:
+    """A generator of its own for a seed, an example and a purpose, so that no draw depends on the other examples.
+
+    Zeros at the end do not count: (seed, example) and (seed, example, 0) are the same generator.
+    """
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))

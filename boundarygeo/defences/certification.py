@@ -19,7 +19,7 @@ from boundarygeo.defences.noise import Noise, count_labels
 from boundarygeo.directions import numbers_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.results import Result, array
-from boundarygeo.results.statistics import Estimate, share
+from boundarygeo.results.statistics import Estimate, lower_bound, share
 
 ABSTAIN = -1
 """The label of an example on which the smoothed classifier abstains."""
@@ -162,7 +162,7 @@ def certify(
         ]
     selected = votes[0].argmax(1)
     hits = votes[1].gather(1, selected[:, None])[:, 0]
-    lower = _lower_bound(hits.numpy(), n, alpha)
+    lower = lower_bound(hits.numpy(), n, alpha)
     abstained = torch.from_numpy(lower < 0.5)
     return CertifiedRadii(
         provenance=provenance(seed=seed),
@@ -236,11 +236,6 @@ def predict_smoothed(
         n=n,
         alpha=float(alpha),
     )
-
-
-def _lower_bound(hits: np.ndarray, n: int, alpha: float) -> np.ndarray:
-    """One-sided lower Clopper-Pearson bound of a probability at level alpha, float64 `[example]`."""
-    return np.where(hits > 0, stats.beta.ppf(alpha, np.maximum(hits, 1), n - hits + 1), 0.0)
 
 
 def _check(sigma: float, n: int, alpha: float) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from boundarygeo.directions import generator_of
 from boundarygeo.evaluation import Session
 
 _BLOCK = 64
@@ -35,8 +36,8 @@ class Noise:
     def _block(self, example: int, block: int) -> Tensor:
         if self._last is None or self._last[0] != (example, block):
             seed, purpose = self._key
-            bits = np.random.Philox(np.random.SeedSequence((seed, self._numbers[example], purpose, block)))
-            drawn = np.random.Generator(bits).standard_normal((_BLOCK, *self._shape), dtype=np.float32)
+            generator = generator_of(seed, self._numbers[example], purpose, block)
+            drawn = generator.standard_normal((_BLOCK, *self._shape), dtype=np.float32)
             self._last = (example, block), torch.from_numpy(drawn)
         return self._last[1]
 

@@ -4,18 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from boundarygeo.checks import check_count
 from boundarygeo.classifier import Classifier
+from boundarygeo.directions import generator_of
 from boundarygeo.evaluation import analysis
 from boundarygeo.maps.maps import BoundaryMaps
 from boundarygeo.maps.planes import Planes
 from boundarygeo.points import AffinePoints
 from boundarygeo.results import Result, array
+from boundarygeo.results.statistics import CONFIDENCE, lower_bound
 
-CONFIDENCE = 0.95
+_PURPOSE = 0xA0D17
+"""Tells the points' generators from those of the planes' random directions, which may have the same seed."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -108,16 +110,12 @@ def audit_maps(
 
 def upper_end(hits: Tensor, n: int) -> Tensor:
     """Upper end of the one-sided 95 % Clopper-Pearson interval of a share, float64."""
-    ends = stats.beta.ppf(CONFIDENCE, hits.numpy() + 1, n - hits.numpy())
-    return torch.from_numpy(np.where(hits.numpy() == n, 1.0, ends))
+    return 1 - torch.from_numpy(lower_bound(n - hits.numpy(), n, 1 - CONFIDENCE))
 
 
 def _points(index: Tensor, count: int, half: float, seed: int) -> Tensor:
     """Uniform points of each square `[example, point, 2]`, decided by seed and example."""
-    drawn = [
-        np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number)))).uniform(-half, half, (count, 2))
-        for number in index.tolist()
-    ]
+    drawn = [generator_of(seed, number, 0, _PURPOSE).uniform(-half, half, (count, 2)) for number in index.tolist()]
     return torch.from_numpy(np.stack(drawn))
 
 

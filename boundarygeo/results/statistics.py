@@ -94,6 +94,11 @@ def share(hits: int, n: int) -> Estimate:
     return Estimate(hits / n, low, high, n)
 
 
+def lower_bound(hits: np.ndarray, n: int, alpha: float) -> np.ndarray:
+    """One-sided lower Clopper-Pearson bounds of shares at level alpha, float64."""
+    return np.where(hits > 0, stats.beta.ppf(alpha, np.maximum(hits, 1), n - hits + 1), 0.0)
+
+
 def _rarest(hits: int) -> float:
     """The smallest mean of a Poisson distribution that gives this many hits or more in 5 % of cases."""
     return float(stats.chi2.ppf(1 - CONFIDENCE, 2 * hits)) / 2

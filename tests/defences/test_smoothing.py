@@ -14,11 +14,11 @@ from scipy import stats
 from torch import Tensor, nn
 
 import boundarygeo as bg
-from boundarygeo.defences.certification import ABSTAIN, _lower_bound, certify, predict_smoothed
+from boundarygeo.defences.certification import ABSTAIN, certify, predict_smoothed
 from boundarygeo.defences.noise import Noise
 from boundarygeo.defences.smoothing import RandomisedSmoothing, with_smoothing
 from boundarygeo.plots.certified import certified_accuracy
-from boundarygeo.results.statistics import share
+from boundarygeo.results.statistics import lower_bound, share
 
 
 def half_space(count: int = 40) -> tuple[bg.Classifier, Tensor, Tensor, Tensor]:
@@ -42,7 +42,7 @@ def test_radii_of_a_linear_classifier_approach_its_true_distance_from_below() ->
     # How far below it may lie: five standard deviations of the votes, and the bound's own.
     p = stats.norm.cdf(distance / sigma)
     fewest = np.maximum(np.floor(n * p - 5 * np.sqrt(n * p * (1 - p)) - 1), 0)
-    least = sigma * stats.norm.ppf(np.maximum(_lower_bound(fewest, n, alpha), 0.5))
+    least = sigma * stats.norm.ppf(np.maximum(lower_bound(fewest, n, alpha), 0.5))
     assert (found.radius.numpy() >= least).all()
     assert (found.predicted[~found.abstained] == y[~found.abstained]).all()
     far = distance > 0.3
@@ -69,7 +69,7 @@ def test_the_radius_is_cohens_formula_of_the_votes() -> None:
 
 
 def test_lower_bounds_at_the_ends() -> None:
-    np.testing.assert_allclose(_lower_bound(np.array([0, 10]), 10, 0.001), [0.0, 0.001**0.1])
+    np.testing.assert_allclose(lower_bound(np.array([0, 10]), 10, 0.001), [0.0, 0.001**0.1])
 
 
 def test_votes_are_those_of_every_noise_vector_by_itself() -> None:

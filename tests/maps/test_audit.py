@@ -9,6 +9,8 @@ from oracles import Linear, SmallNet, Sphere, images, no_labels, planes_along
 from torch import Tensor, nn
 
 import boundarygeo as bg
+from boundarygeo.directions import generator_of
+from boundarygeo.maps.audit import _points as points_of
 from boundarygeo.maps.audit import upper_end
 
 EXTENT = 0.2
@@ -92,6 +94,12 @@ def test_points_depend_on_seed_and_example_alone() -> None:
     other = bg.audit_maps(clf, maps, planes, points=200, seed=1)
     assert not torch.equal(other.missed + other.near, whole.missed + whole.near)
     assert whole.provenance.forwards == 800
+
+
+def test_points_are_drawn_from_other_numbers_than_random_axes() -> None:
+    for axis in (0, 1):
+        drawn = generator_of(0, 5, axis).uniform(-1, 1, (4, 2))
+        assert not (torch.from_numpy(drawn) == points_of(torch.tensor([5]), 4, 1.0, 0)[0]).any()
 
 
 def test_planes_that_do_not_exist_are_not_counted(tmp_path) -> None:
