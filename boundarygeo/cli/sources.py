@@ -15,7 +15,7 @@ from boundarygeo.cli.words import numbers
 from boundarygeo.directions import named_directions
 from boundarygeo.zoo import Dataset, load_data
 from boundarygeo.zoo.classes import ClassMatch, check_same_classes, match_classes
-from boundarygeo.zoo.images import LazyImages
+from boundarygeo.zoo.images import LazyImages, fingerprint
 
 AT_ONCE = 1000  # examples evaluated together
 _SAME = 0.5 / 255  # largest difference of pixels of the same image
@@ -98,17 +98,21 @@ def load_images(spec: str, models: Sequence[Model], *, resize: int | None, size:
 
 def _prepared(spec: str, models: Sequence[Model]) -> Dataset:
     """The images of a folder as the models prepare them; raises if they differ."""
-    first, *others = (load_data(spec, prepare=model.prepare) for model in models)
-    own = first.test.x[:1]
-    for model, other in zip(models[1:], others, strict=True):
+    ways: dict[str, Model] = {}  # the first model that prepares images in each way
+    for model in models:
+        assert model.prepare is not None
+        ways.setdefault(fingerprint(model.prepare), model)
+    (chosen, data), *others = ((model, load_data(spec, prepare=model.prepare)) for model in ways.values())
+    own = data.test.x[:1]
+    for model, other in others:
         theirs = other.test.x[:1]
         if theirs.shape != own.shape or not torch.allclose(theirs, own, rtol=0, atol=_SAME):
-            ways = " and ".join(
+            words = " and ".join(
                 f"{one.word} ({'x'.join(map(str, images.shape[1:]))}, by {one.source})"
-                for one, images in ((models[0], own), (model, theirs))
+                for one, images in ((chosen, own), (model, theirs))
             )
-            raise ValueError(f"--size (and --resize) must be given for models that prepare photos differently: {ways}")
-    return first
+            raise ValueError(f"--size (and --resize) must be given for models that prepare photos differently: {words}")
+    return data
 
 
 def make_classifier(model: Model, *, mean: str | None, std: str | None, bounds: str, device: str) -> Classifier:
