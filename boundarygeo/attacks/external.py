@@ -94,7 +94,8 @@ def external_attack(
     check_made_for(attack, radius)
     numbers = numbers_of(index, len(x))
     provenance = clf.record()
-    x_adv, classes = x.detach().float().clamp(*clf.bounds).cpu(), y.detach().cpu().long()
+    inputs, classes = x.detach().float().clamp(*clf.bounds).cpu(), y.detach().cpu().long()
+    x_adv = inputs.clone()
     with clf.session(x, y) as session:
         predicted = clf.predict(x_adv)
         live = (predicted == classes).nonzero()[:, 0]
@@ -102,12 +103,12 @@ def external_attack(
             module = _Module(clf, session).eval().requires_grad_(False)
             torch.manual_seed(seed)
             with torch.enable_grad():
-                inputs, right = x_adv[live].to(clf.device), classes[live].to(clf.device)
-                moved = _CALLS[_library(attack)](attack, module, inputs, right, radius, clf.bounds)
-            x_adv[live] = _checked(moved, x_adv[live], name, radius, norm, clf.bounds)
+                given = inputs[live].to(clf.device), classes[live].to(clf.device)
+                moved = _CALLS[_library(attack)](attack, module, *given, radius, clf.bounds)
+            x_adv[live] = _checked(moved, inputs[live], name, radius, norm, clf.bounds)
             predicted[live] = clf.predict(x_adv[live])
     found = predicted != classes
-    distance = length(x_adv.double() - x.detach().cpu().double(), norm)
+    distance = length(x_adv.double() - inputs.double(), norm)
     return AdversarialExamples(
         provenance=provenance(seed=seed),
         x_adv=x_adv,
