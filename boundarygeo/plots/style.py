@@ -136,7 +136,7 @@ def shown_colors(shown: Iterable[int], n: int) -> NDArray[np.float64]:
 
     Classes keep their colour of `class_colors`, except classes from 10 on that are shown and whose colour differs by
     less than `DISTINCT` from that of an earlier class shown. Such a class gets, from the first colours of the sequence,
-    the one farthest from those before it. Twenty classes can be told apart, a hundred cannot.
+    the one farthest from those before it. This works for about twenty classes, not for a hundred.
     """
     colors = class_colors(n)
     spare = class_colors(_SPARE)

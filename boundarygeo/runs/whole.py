@@ -5,7 +5,7 @@ and the parts are read one after another into `NAME.partial/whole.zarr`, whose a
 `example`. It is moved into place with a folder `chunks` that records its origin: `plan.json`, `parts.json` (cost and
 contents of each part, and the SHA-256 of every file) and `log.jsonl` (when, where and how long: the only file in which
 two runs differ). If a finished store is damaged, the parts in the damaged files are computed again, the others are read
-from it, and all are joined anew.
+from it, and a new store is joined from all of them.
 """
 
 import ctypes

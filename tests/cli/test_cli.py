@@ -194,7 +194,8 @@ def test_pickled_code_is_refused_and_not_run(
 
 def test_empty_data_folder(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "images" / "test").mkdir(parents=True)
-    refused(capsys, "maps", "--model", folder / "model.pt", "--data", f"folder:{tmp_path}/images")
+    complaint = refused(capsys, "maps", "--model", folder / "model.pt", "--data", f"folder:{tmp_path}/images")
+    assert f"{tmp_path}/images" in complaint
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, typer.Abort])
